@@ -231,7 +231,9 @@ def _check_retry_on(retry_on: object, what: str) -> None:
     """Refuse what could not be asked of an exception: it would fail in place of the step's own error."""
     for one in retry_on if isinstance(retry_on, tuple) else (retry_on,):
         is_class = isinstance(one, type) and issubclass(one, Exception)
-        if not is_class and (isinstance(one, type) or isinstance(retry_on, tuple) or not callable(one)):
+        if not is_class and (
+            isinstance(one, type) or isinstance(retry_on, tuple) or not callable(one)
+        ):
             raise BadDefinition(
                 f"{what}: retry_on is {retry_on!r:.80}, not a class of exceptions, a tuple of them or a function: "
                 "write retry_on=ValueError"

@@ -28,7 +28,7 @@ class NoTruth:
     __slots__ = ()
     _ask: ClassVar[str]
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses
         no_truth(self, self._ask)
 
     def _refuse(self, why: str) -> NoReturn:

@@ -428,7 +428,7 @@ class AsyncStartedSession(AsyncSessionHandle, Generic[R]):
         self.task = task
         """What was started, if it was given itself and not by its id."""
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses
         no_truth(self, ".result for what the run returned, .created, or `is not None`")
 
     @property

@@ -112,8 +112,11 @@ class Items(Generator[T, None, None]):
     def __init__(self, read: Generator[T, None, None]) -> None:
         self._read = read
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses
         no_truth(self, "`next(….list(), None)` for the first, or make a list of it")
+
+    def __next__(self) -> T:
+        return next(self._read)
 
     def send(self, value: None, /) -> T:
         """As of a generator."""
@@ -320,7 +323,7 @@ class StartedSession(SessionHandle, Generic[R]):
         self._started = awaited
         self.receipt: StartReceipt = awaited.receipt
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses
         no_truth(self, ".result for what the run returned, .created, or `is not None`")
 
     @property

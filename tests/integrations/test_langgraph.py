@@ -635,3 +635,39 @@ async def test_a_state_that_no_one_asks_for_is_not_copied() -> None:
     assert not saver.blobs
     assert (await made.aget_state(config)).values == result
     assert saver.blobs
+
+
+@both
+async def test_tools_may_be_bound_before_the_model_is_made_durable(replay_always: bool) -> None:
+    """LangChain's own idiom: `durable_model(ChatOpenAI().bind_tools([…]))`."""
+    asked: list[dict[str, Any]] = []
+
+    class Noting(FakeMessagesListChatModel):
+        async def _agenerate(self, messages: Any, *args: Any, **options: Any) -> Any:
+            asked.append(options)
+            return self._generate(messages)
+
+        def bind_tools(self, tools: Any, **options: Any) -> Any:
+            return self.bind(tools=tools, **options)
+
+    model = Noting(responses=[AIMessage("Hello")])
+    bound = durable_model(model.bind_tools(["find"], tool_choice="any"))
+
+    @task(id="bound", streams=[go])
+    async def run(payload: None) -> str:
+        message = await bound.ainvoke([HumanMessage("Hi")])
+        await go.wait().unwrap()
+        return str(message.content)
+
+    async with Harness(run, replay_always=replay_always) as harness:
+        session = await harness.start(run)
+        await session.park()
+        await session.answer(True)
+        assert await session.result() == "Hello"
+        assert await steps_of(session) == ["model.request"]
+    assert [(one["tools"], one["tool_choice"]) for one in asked] == [(["find"], "any")]
+
+
+def test_what_is_no_chat_model_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"takes a chat model, not RunnableLambda"):
+        durable_model(RunnableLambda(str))

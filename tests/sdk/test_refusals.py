@@ -158,7 +158,10 @@ async def test_what_the_refusal_names_for_a_thread_works() -> None:
 @pytest.mark.parametrize(
     ("initial", "said"),
     [
-        ({"decison": "yes"}, "initial has 'decison', which the answer has not: it has decision, why"),
+        (
+            {"decison": "yes"},
+            "initial has 'decison', which the answer has not: it has decision, why",
+        ),
         ("yes", "initial is str: the form starts with a Decision"),
         ({"decision": "yes"}, None),
         ({"reason": "none"}, None),
@@ -183,6 +186,7 @@ async def test_what_no_form_shows_is_logged(
     assert found == ([said] if said is not None else [])
 
 
+@pytest.mark.shows_secrets
 @pytest.mark.parametrize("returned", ["callback_url", "public_access_token", "id"])
 async def test_a_secret_that_a_step_returns_is_logged_once(
     returned: str, caplog: pytest.LogCaptureFixture

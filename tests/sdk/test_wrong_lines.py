@@ -5,9 +5,11 @@ Both tables are compared with what is exported: a new result type or durable cal
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from enum import Enum
 from types import ModuleType
@@ -43,6 +45,7 @@ from helmr import (
 )
 from helmr.client.sync import Items
 from helmr.errors import HelmrError, HelmrSignal, UsageError, WaitTimeout
+from helmr.models.common import Wire
 from helmr.models.requests import Request
 from helmr.tasks import Task
 from helmr.testing import Harness
@@ -75,7 +78,7 @@ REFUSED: dict[type, Callable[[], Any]] = {
         child=CHILD, error=errors.ChildFailed("failed")
     ),
     **{
-        one: one.model_construct
+        one: functools.partial(Wire.model_construct.__func__, one)  # type: ignore[attr-defined]
         for one in (
             models.AssignReceipt,
             models.BulkOutcome,
@@ -103,19 +106,19 @@ REFUSED: dict[type, Callable[[], Any]] = {
 COUNTED = {client.QueryResult, experiments.Results}
 """True if there is a row, as a list is."""
 
-THINGS = """
-    AnswerLinkInfo AnswerLinkReceipt ApiKeyInfo ApiKeyReceipt AskedAgain BulkPlan Catalog ChunkInfo ChunksEnd ClaimInfo
-    Credentials EntryInfo ErrorInfo FieldProblem FileKeyInfo ForkOrigin GatedCallInfo GrantInfo JournalEntry
-    JournalRecord KeptAnswer LimitInfo LimitKeyInfo LimitPlace NoticeTargetInfo Page ParentInfo PersonInfo PlannedRun
-    PrincipalInfo Problem PublicTokenInfo PublicTokenReceipt PublicTokenScopeInfo QueryAnswer QueryColumn RecordInfo
-    RepeatedOutput RepeatedStep RewindPreview RunInfo RunJournal ScheduleInfo SessionInfo SigningKeyInfo SignInInfo
-    StreamInfo TaskInfo TaskSchedule Timing TokenInfo TokenReceipt VoteInfo WaitInfo WhoAmI DryRunOp
+THINGS = re.findall(r"\w+", """
+    AnswerLinkInfo AnswerLinkReceipt ApiKeyInfo ApiKeyReceipt AskedAgain BulkPlan Catalog ChunkInfo ChunksEnd
+    ClaimInfo Credentials EntryInfo ErrorInfo FieldProblem FileKeyInfo ForkOrigin GatedCallInfo GrantInfo
+    JournalEntry JournalRecord KeptAnswer LimitInfo LimitKeyInfo LimitPlace NoticeTargetInfo Page ParentInfo
+    PersonInfo PlannedRun PrincipalInfo Problem PublicTokenInfo PublicTokenReceipt PublicTokenScopeInfo QueryAnswer
+    QueryColumn RecordInfo RepeatedOutput RepeatedStep RewindPreview RunInfo RunJournal ScheduleInfo SessionInfo
+    SigningKeyInfo SignInInfo StreamInfo TaskInfo TaskSchedule Timing TokenInfo TokenReceipt VoteInfo WaitInfo
+    WhoAmI DryRunOp
 
     Child Endpoint InputStream Limit OutputStream PublicToken Record Retry Step Stream Task TaskContext Token Verify
-    AsyncClient AsyncInput AsyncOutput AsyncSessionHandle Client Input Output SessionHandle
-    Answer Asked Budget Case Delay Experiment Operator Price WorkingHours
-    Assign Default Remind Shown Harness HarnessSession
-""".split()
+    AsyncClient AsyncInput AsyncOutput AsyncSessionHandle Client Input Output SessionHandle Answer Asked Budget Case
+    Delay Experiment Operator Price WorkingHours Assign Default Remind Shown Harness HarnessSession
+""")  # fmt: skip
 """What is there or is not: `if session.run:` asks for that, and is right."""
 
 AWAITABLE = {"PendingWait"}
@@ -132,7 +135,9 @@ def public_classes() -> Iterator[type]:
                 continue
             skipped = (HelmrError, HelmrSignal, Exception, Enum, Request, models.Query)
             is_own = one.__module__.startswith(module.__name__) or name in helmr.__all__
-            is_type = getattr(one, "__total__", None) is not None or getattr(one, "_is_protocol", 0)
+            is_type = getattr(one, "__total__", None) is not None or getattr(
+                one, "_is_protocol", False
+            )
             if is_own and not issubclass(one, skipped) and not is_type:
                 yield one
 
@@ -183,7 +188,7 @@ def test_what_is_right_stays_right(one: Any) -> None:
     result, same = REFUSED[one](), REFUSED[one]()
     assert result is not None
     assert result != None  # noqa: E711
-    assert result == result  # noqa: PLR0124
+    assert result == result
     assert (result == same) is (one not in (sessions.Unsuccessful,))
     assert result in [same, result]
     assert object() != result
@@ -205,7 +210,7 @@ def test_attributes_of_the_value_are_asked_of_the_value() -> None:
 
 
 def test_whether_a_list_holds_something_is_asked_by_reading_it() -> None:
-    def read() -> Iterator[int]:
+    def read() -> Generator[int, None, None]:
         yield from ()
 
     with pytest.raises(UsageError, match=r"ask `next\(….list\(\), None\)`"):

@@ -55,8 +55,8 @@ async def body(payload: str, ctx: TaskContext) -> int:
     (await approval.wait()).value.decision  # type: ignore[union-attr]  # noqa: B018
     (await approval.wait()).unwrap()  # type: ignore[union-attr]
     "yes" in await approval.wait()  # type: ignore[operator]  # noqa: B015
-    approval.history() + [wrong]  # type: ignore[operator]  # noqa: B018, RUF005
-    [one async for one in approval.history()]  # type: ignore[attr-defined]  # noqa: B018
+    approval.history() + [wrong]  # type: ignore[operator]  # noqa: RUF005
+    [one async for one in approval.history()]  # type: ignore[attr-defined]
     await Service().charge("x")  # type: ignore[arg-type]
     await Service().charge()  # type: ignore[call-arg]
     await Service.charge(1)  # type: ignore[call-arg, arg-type]
