@@ -42,7 +42,7 @@ log = logging.getLogger("helmr.client")
 KEY_VARIABLE = "HELMR_API_KEY"
 
 LOCK_FILE = "up.lock"
-"""In the data directory: held by the `helmr up` whose pid it names, from before it is ready until it has ended."""
+"""In the data directory: held by the `helmr up` whose pid is its first line, from before it is ready to its end."""
 
 JOINED_FILE = "joined.json"
 """In the data directory of a runtime that a Ray cluster has."""
@@ -278,8 +278,8 @@ def _holder(data_dir: Path) -> int | None:
     """The process that holds the data directory, ready or not."""
     path = data_dir / LOCK_FILE
     try:
-        pid, written_at_s = int(path.read_text()), path.stat().st_mtime
-    except (OSError, ValueError):
+        pid, written_at_s = int(path.read_text().split()[0]), path.stat().st_mtime
+    except (OSError, ValueError, IndexError):
         return None
     return pid if is_live(pid, written_at_s=written_at_s) else None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from helmr import platform
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, pointer_dir, read_credentials
 from helmr.errors import Conflict, RuntimeHeld, StoreUnavailable, UsageError
 from helmr.hash_seed import FILE, VARIABLE, fresh_seed, is_seed, kept_seed
@@ -210,7 +211,7 @@ def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the data directory; the kernel gives it back with this process, whatever ends it, and whatever it forked.
 
     Raises:
-        RuntimeHeld: Another runtime has it.
+        RuntimeHeld: Another runtime has it, or has the one that it is a copy of.
         UsageError: Others may write it, or something in it is not the runtime's.
         StoreUnavailable: Its disk is full.
     """
@@ -222,18 +223,79 @@ def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
+        holder = _Holder.read(descriptor)
         os.close(descriptor)
         raise _held(data_dir, holder) from error
     sockets.hold(descriptor)
     try:
+        _check_not_copied(data_dir, _Holder.read(descriptor), descriptor)
         with writing(data_dir):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
+            os.pwrite(descriptor, _Holder.own(descriptor).text.encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(
+                descriptor, 0
+            )  # the process may go on, and holds no copy that is made from now on
     finally:
         sockets.release(descriptor)
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """What the lock's file says: who holds it, and which file that is.
+
+    Earlier versions have written the pid alone.
+    """
+
+    pid: str
+    process: str = ""
+    file: str = ""
+
+    @classmethod
+    def own(cls, descriptor: int) -> _Holder:
+        """This process, of this file."""
+        status = os.fstat(descriptor)
+        pid = os.getpid()
+        return cls(str(pid), _process(pid), f"{status.st_dev}:{status.st_ino}")
+
+    @classmethod
+    def read(cls, descriptor: int) -> _Holder:
+        """What the file says."""
+        text = os.pread(descriptor, 4096, 0).decode(errors="replace")
+        return cls(*[*text.splitlines(), "", "", ""][:3])
+
+    @property
+    def text(self) -> str:
+        """As it stands in the file: the pid in the first line."""
+        return f"{self.pid}\n{self.process}\n{self.file}\n"
+
+    @property
+    def works(self) -> bool:
+        """That very process goes on: no later one that has its pid."""
+        return self.pid.isdigit() and self.process != "" and self.process == _process(int(self.pid))
+
+
+def _process(pid: int) -> str:
+    """Names a process for as long as this machine runs; empty if it has ended."""
+    found = platform.look(pid)
+    gone = found is None or found[0] in platform.ENDED
+    return "" if gone or found is None else f"{found[1]} {platform.boot_id()}"
+
+
+def _check_not_copied(data_dir: Path, before: _Holder, descriptor: int) -> None:
+    """Refuse a directory that was copied while a runtime worked on it, as long as that one works."""
+    if before.works and before.file != _Holder.own(descriptor).file:
+        raise RuntimeHeld(
+            f"{data_dir} is a copy of a data directory that the runtime with pid {before.pid} works on: both would "
+            "execute the same steps",
+            hint="End that one first. A copy of a running one is made by `helmr backup` and `helmr restore`. To run "
+            f"both on purpose, delete {data_dir / LOCK_FILE}.",
+            pid=int(before.pid),
+            data_dir=str(data_dir),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,15 +386,15 @@ def announce(
     return pointer
 
 
-def _held(data_dir: Path, holder: str) -> RuntimeHeld:
+def _held(data_dir: Path, holder: _Holder) -> RuntimeHeld:
     credentials = read_credentials(data_dir / CREDENTIALS_FILE)
     url = credentials.url if credentials is not None else None
     place = f" at {url}" if url is not None else ""
     return RuntimeHeld(
-        f"{data_dir} is in use by the runtime with pid {holder}{place}",
+        f"{data_dir} is in use by the runtime with pid {holder.pid}{place}",
         hint=f"Use that one, end it with `helmr down --data-dir {data_dir}`, "
         "or name another --data-dir.",
-        pid=int(holder) if holder.isdigit() else None,
+        pid=int(holder.pid) if holder.pid.isdigit() else None,
         url=url,
         data_dir=str(data_dir),
     )
