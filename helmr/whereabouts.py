@@ -17,12 +17,21 @@ if TYPE_CHECKING:
 CREDENTIALS_FILE = "credentials.json"
 CREDENTIALS_BYTES_MAX = 64 * 1024
 DATA_DIR_NAME = ".helmr"
+DATA_DIR_VARIABLE = "HELMR_DATA_DIR"
 START_SLACK_S = 2.0
 """Start times are known to a hundredth, the boot time only to a second."""
 
 
-def nearest_data_dir(start: Path) -> Path | None:
-    """The `.helmr/` that is nearest to `start`, there or above."""
+def named_data_dir(environ: Mapping[str, str]) -> Path | None:
+    """The data directory that the environment names."""
+    named = environ.get(DATA_DIR_VARIABLE)
+    return Path(named) if named else None
+
+
+def nearest_data_dir(start: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The data directory that the environment names, else the `.helmr/` that is nearest to `start`, there or above."""
+    if (named := named_data_dir(environ)) is not None:
+        return named
     folders = (folder / DATA_DIR_NAME for folder in (start, *start.parents))
     return next((folder for folder in folders if folder.is_dir()), None)
 

@@ -29,6 +29,7 @@ from helmr.operations import (
 )
 from helmr.safe_text import one_line
 from helmr.version import needed
+from helmr.whereabouts import named_data_dir
 
 if TYPE_CHECKING:
     from helmr.tokens import Verify
@@ -309,7 +310,7 @@ def rotate_master(cli: Cli) -> None:
     """Add a master key to the data directory; the runtime takes it at its next start."""
     with needed("local"):
         from helmr_runtime.security.keys import add_master_key
-    path = (cli.data_dir or Path(".helmr")) / RING_NAME
+    path = (cli.data_dir or named_data_dir(os.environ) or Path(".helmr")) / RING_NAME
     if not path.is_file():
         raise NotFound(
             f"there are no master keys in {path}", hint="`helmr up` makes one; name --data-dir."

@@ -91,7 +91,11 @@ At = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="The runtime's data directory, e.g. .helmr"),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="The runtime's data directory, e.g. .helmr [env: HELMR_DATA_DIR]",
+    ),
 ]
 KeyFile = Annotated[
     Path | None,

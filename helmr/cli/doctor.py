@@ -27,6 +27,7 @@ import typer
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command, now
 from helmr.cli.config import CONFIG_NAME, RuntimeForm, form_of, form_to_start, tasks_of_project
+from helmr.cli.environment import SAYS_WHICH, strange_variables
 from helmr.cli.up import HOST, LEDGER_NAME, PORT
 from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, NotReady, RuntimeNotFound
@@ -231,7 +232,7 @@ def look(cli: Cli) -> Iterator[Finding]:
     missing = missing_modules()
     yield judge_system(sys.platform)
     yield from look_at_installation(data_dir)
-    yield _environment()
+    yield _environment(data_dir)
     yield _folder(data_dir)
     if not missing:
         yield _keys(data_dir)
@@ -278,9 +279,11 @@ def _ray_version() -> str | None:
         return None
 
 
-def _environment() -> Finding:
+def _environment(data_dir: Path) -> Finding:
     """Variables that say which runtime is meant, without their values: one is a secret."""
-    found = [name for name in ("HELMR_URL", "HELMR_AT", "HELMR_API_KEY") if os.environ.get(name)]
+    if strange := strange_variables(os.environ, data_dir.parent / CONFIG_NAME):
+        return Finding("environment", CheckResult.WARN, strange, "Unset or correct it.")
+    found = [name for name in SAYS_WHICH if os.environ.get(name)]
     if not found:
         return Finding(
             "environment", CheckResult.OK, "no HELMR_ variable says which runtime is meant"

@@ -18,6 +18,7 @@ from helmr import durations, hash_seed, platform
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.cli.config import (
+    CONFIG_NAME,
     RuntimeForm,
     form_of,
     form_to_start,
@@ -31,10 +32,12 @@ from helmr.cli.config import (
     people_table,
     retention_of,
 )
+from helmr.cli.environment import strange_variables
 from helmr.errors import Conflict, NotAllowed, RuntimeNotFound, Unavailable, UsageError
 from helmr.gate import gate_modules
 from helmr.hash_seed import DATA_DIR
 from helmr.version import check_extra
+from helmr.whereabouts import DATA_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from helmr.client import Endpoint
@@ -80,7 +83,15 @@ Tasks = Annotated[
 ]
 Host = Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")]
-Folder = Annotated[Path, typer.Option(metavar="DIR", help="Where sessions are stored.")]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        envvar=DATA_DIR_VARIABLE,
+        show_envvar=False,
+        help="Where sessions are stored. [env: HELMR_DATA_DIR]",
+    ),
+]
 
 UP_EXAMPLES = """\
 helmr up tasks.py
@@ -226,7 +237,7 @@ def up(
     data = arguments.json_argument(payload, option="--payload")
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
-    place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
+    place = _place(shared, data_dir)
     lacks_ray = False
     if in_process is None:
         in_process = address is None and form_to_start(config, place) is RuntimeForm.IN_PROCESS
@@ -282,6 +293,14 @@ def up(
             else None
         ),
     )
+
+
+def _place(shared: Cli, data_dir: Path) -> Path:
+    """The data directory to start on; names variables that the user has set and that mean nothing."""
+    place = shared.data_dir if shared.data_dir is not None and data_dir == DATA_DIR else data_dir
+    if strange := strange_variables(os.environ, place.absolute().parent / CONFIG_NAME):
+        printing.note(f"helmr: {strange}")
+    return place
 
 
 def _check_ensured(task: str | None, external_id: str | None, address: str | None) -> None:
@@ -377,7 +396,7 @@ def dev(
     """Run tasks while you write them: in one process, and start again when one of their files changes."""
     shared: Cli = ctx.find_root().obj
     check_extra("local")
-    place = shared.data_dir or data_dir
+    place = _place(shared, data_dir)
     named = named_tasks(tasks, also=gate_modules(gate_table(None, place)))
     hash_seed.start_with_seed(place)
     _run(

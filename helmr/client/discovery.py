@@ -1,8 +1,8 @@
 """Finds the runtime that a client or a command means, in a fixed order.
 
 1. The `url` argument. 2. In code that a test's harness executes that harness, unless `data_dir` is given.
-3. `HELMR_URL`. 4. `data_dir`. 5. The Ray cluster that this process is connected to, if a runtime is in it. 6. The
-nearest `.helmr/` upward from the current folder. 7. The only live runtime of this user; several are
+3. `HELMR_URL`. 4. `data_dir`, or `HELMR_DATA_DIR`. 5. The Ray cluster that this process is connected to, if a runtime
+is in it. 6. The nearest `.helmr/` upward from the current folder. 7. The only live runtime of this user; several are
 `AmbiguousRuntime`, none is `RuntimeNotFound`.
 The first that is given decides: a runtime that was named and is down is an error, never a reason to talk to
 another one. The key is the `key` argument, else `HELMR_API_KEY`, else that of the credentials found, for a URL of the
@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, RAY, Endpoint, here_of_this_run
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
-from helmr.whereabouts import CREDENTIALS_BYTES_MAX
+from helmr.whereabouts import CREDENTIALS_BYTES_MAX, DATA_DIR_VARIABLE, named_data_dir
 from helmr.whereabouts import CREDENTIALS_FILE as CREDENTIALS_FILE
 from helmr.whereabouts import DATA_DIR_NAME as DATA_DIR_NAME
 from helmr.whereabouts import is_live as is_live
@@ -113,10 +113,12 @@ def _find(
         return endpoint
     if data_dir is not None:
         return _by_data_dir(Path(data_dir), key=key, found_by="data_dir")
+    if (named := named_data_dir(environ)) is not None:
+        return _by_data_dir(named, key=key, found_by=DATA_DIR_VARIABLE)
     in_cluster = _in_cluster(key)
     if in_cluster is not None:
         return in_cluster
-    nearest = nearest_data_dir(cwd or Path.cwd())
+    nearest = nearest_data_dir(cwd or Path.cwd(), environ)
     if nearest is not None:
         return _by_data_dir(nearest, key=key, found_by=f"{DATA_DIR_NAME}/")
     return _only_live(key=key, environ=environ)
