@@ -17,6 +17,7 @@ import json
 import linecache
 import os
 import sys
+import sysconfig
 import uuid
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import ContextVar
@@ -162,16 +163,51 @@ def _caller() -> FrameType:
     return frame
 
 
-def code_place() -> str:
-    """Where the task's code is, which has called Helmr on this stack: `tasks.py:24`."""
-    frame: FrameType = sys._getframe(1)
-    while frame.f_back is not None:
+def code_place(root: object = None) -> str:
+    """Where the task's code is, which has called Helmr on this stack: `tasks.py:24`.
+
+    Of an agent that is where the framework was called, and not where the framework calls, unless the code itself is
+    installed as a package.
+
+    Args:
+        root: The code's outermost coroutine. A framework may call from a task that it has made: then the place is
+            where the code awaits it.
+    """
+    frames: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         module = frame.f_globals.get("__name__") or ""
         if not _is_ours(module) and not module.startswith("helmr_runtime."):
-            break
+            frames.append(frame)
+        elif frames and module.startswith("helmr_runtime."):
+            break  # behind it are those that execute the run
         frame = frame.f_back
+    own = [one for one in (*frames, *_awaiting(root)) if _is_own(one)]
+    frame = next(iter((*own, *frames)), sys._getframe(1))
     file = _file_of(frame.f_code.co_filename, frame.f_globals.get("__name__") or "")
     return f"{file}:{frame.f_lineno}"
+
+
+def _awaiting(coroutine: Any) -> list[FrameType]:
+    """The frames of a coroutine that awaits, the innermost first."""
+    found: list[FrameType] = []
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        found.insert(0, frame)
+        coroutine = coroutine.cr_await
+    return found
+
+
+def _is_own(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__") or ""
+    is_ours = _is_ours(module) or module.startswith("helmr_runtime.")
+    return not is_ours and not frame.f_code.co_filename.startswith(_INSTALLED)
+
+
+_INSTALLED = (
+    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")},
+    "<",
+)
+"""Where files lie that no one writes who writes a task."""
 
 
 def _is_ours(module: str) -> bool:

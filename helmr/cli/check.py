@@ -138,7 +138,15 @@ def _renamed(recorded: str, met: str) -> str:
     kinds = (recorded.partition(" ")[0], met.partition(" ")[0])
     if kinds != ("step", "step"):
         return ""
-    return f'; if it was renamed: @step(formerly=["{recorded.partition(" ")[2]}"])'
+    before, now = recorded.partition(" ")[2], met.partition(" ")[2]
+    agent, of_agent, rest = before.partition("__")
+    if of_agent and rest == now.partition("__")[2]:
+        return f'; if the agent was renamed: HelmrDurability(name="{agent}")'
+    if before.startswith("node."):
+        return f'; if it was renamed: durable(…, formerly=["{before}"])'
+    if before.startswith("tool.") or before.endswith("model.request") or ".call_tool:" in before:
+        return "; an adapter names this step for agent and tool: keep their names until the run has ended"
+    return f'; if it was renamed: @step(formerly=["{before}"])'
 
 
 SUMMARY_COLUMNS = ("THEN", "NOW", "SESSIONS")

@@ -230,6 +230,8 @@ class HarnessSession:
     async def wait(self, *, settle: bool = True) -> dict[str, Any]:
         """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.
 
+        If several people must agree, `votes` has what each stands for now, as person, data and proposal.
+
         Raises:
             UsageError: Nothing is waited for.
         """
@@ -238,8 +240,16 @@ class HarnessSession:
         state = await self.state()
         if state.wait is None:
             raise UsageError(f"{self.id} waits for nothing; it is {state.activity.value}")
-        opened = [e for e in await self.transcript() if e.kind == "wait.opened"]
-        return dict(opened[-1].body)
+        entries = {entry.seq: entry for entry in await self.transcript()}
+        opened = [one for one in entries.values() if one.kind == "wait.opened"]
+        body = dict(opened[-1].body)
+        if body.get("approvals", 1) > 1:
+            said = [(one, entries[seq].body) for one, (seq, _) in state.wait.votes.items()]
+            body["votes"] = [
+                {"person": one, "data": vote["data"], "proposal": vote["proposal"]}
+                for one, vote in said
+            ]
+        return body
 
     @overload
     async def result(self) -> Any: ...

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
@@ -260,6 +260,8 @@ class RunDriver:
             self._deliver_next, self._on_wake, self._on_silence, around.silence_s, drawn
         )
         self._calls = LoopCalls(self.run.id, self._loop)
+        self._root: Coroutine[Any, Any, Any] | None = None
+        """What executes the task's function, while it does."""
         self._is_quiet = False
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
@@ -368,8 +370,10 @@ class RunDriver:
         context = self._context()
         context.run(current_run.set, code)
         context.run(code_mark.set, self._mark)
-        root = self._loop.create_task(code.execute(), name=self._name, context=context)
+        self._root = code.execute()
+        root = self._loop.create_task(self._root, name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
+        self._root = None
         if root.done() and self._aborted is None:
             self._finish(self._end or _end_of(root, self.cursor, self._made))
         return await self._end_tree()
@@ -588,7 +592,7 @@ class RunDriver:
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
         """Abort the run by what this returns, also if the code catches it."""
-        self._fail(Mismatch(error, code_place()))
+        self._fail(Mismatch(error, code_place(self._root)))
         self._aborted = error
         return error
 
