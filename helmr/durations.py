@@ -43,13 +43,8 @@ def _parse(value: Duration) -> float:
             return float(value)
         except OverflowError as error:
             raise BadDuration("the duration is too large a number", hint=_HINT) from error
-    if isinstance(value, datetime):
-        raise BadDuration(
-            "a moment is not a duration: write `moment - ctx.now()`, or `timers.until(moment)` to sleep",
-            hint=_HINT,
-        )
     if not isinstance(value, str):
-        raise BadDuration(f"{type(value).__name__} is not a duration", hint=_HINT)
+        raise BadDuration(_no_duration(value), hint=_HINT)
     text = value.strip().lower()
     total, position = 0.0, 0
     for part in _PART.finditer(text):
@@ -60,6 +55,12 @@ def _parse(value: Duration) -> float:
     if position != len(text) or not text:
         raise BadDuration(f"{value[:80]!r} is not a duration", hint=_HINT)
     return total
+
+
+def _no_duration(value: object) -> str:
+    if isinstance(value, datetime):
+        return "a moment is not a duration: write `moment - ctx.now()`, or `timers.until(moment)` to sleep"
+    return f"{type(value).__name__} is not a duration"
 
 
 def spell(duration_s: float) -> str:

@@ -96,7 +96,7 @@ class Step(Generic[P, R]):
                 f"step {name or function.name} is declared around step {function.name}, which is one already: "
                 f"await {function.name}(…) itself, or hand over {function.name}.function"
             )
-        self.name = name or function.__name__
+        self.name: str = name or function.__name__
         if inspect.isasyncgenfunction(function):
             raise BadDefinition(
                 f"step {self.name} yields, and a step returns its value: return a list, and show what comes by "

@@ -4,13 +4,13 @@ import { EventSourceParserStream } from "eventsource-parser/stream";
 import { problemOf } from "./errors.js";
 
 /** One record or entry. */
-export interface StreamEvent {
+export interface StreamEvent<Data = unknown, Name = string | undefined> {
   /** Where to go on: pass it as `after`. */
   id: string | undefined;
   /** `record`, `chunk`, `chunks.end`, or an entry's kind. */
-  event: string | undefined;
-  /** JSON. */
-  data: unknown;
+  event: Name;
+  /** What came, as the runtime's document says: of a record the value that the code appended is `data.data`. */
+  data: Data;
 }
 
 /** The runtime says something every 15 s: a connection that is silent that long is dead. */

@@ -15,6 +15,17 @@ export { HelmrError, type StreamEvent };
 /** The models of the API by their names: `Models["WaitInfo"]`. */
 export type Models = components["schemas"];
 
+/** A record of an output stream: `data.data` is what the code appended, `data.seq` its number. */
+export type RecordEvent = StreamEvent<Models["RecordInfo"], "record">;
+
+/** What the code emits without storing it, and the end of what a step emitted. */
+export type ChunkEvent =
+  | StreamEvent<Models["ChunkInfo"], "chunk">
+  | StreamEvent<Models["ChunksEnd"], "chunks.end">;
+
+/** An entry of a transcript; `event` is its kind. */
+export type EntryEvent = StreamEvent<Models["EntryInfo"]>;
+
 export interface Options {
   /** Where the runtime answers, `http://127.0.0.1:4356`. */
   url: string;
@@ -40,9 +51,11 @@ export interface FollowOptions {
 
 export type Client = FetchClient<paths> & {
   /** The records of an output stream, as they come, until the session is over. */
-  outputs(sessionId: string, stream: string, options?: FollowOptions): AsyncGenerator<StreamEvent>;
+  outputs(sessionId: string, stream: string, options?: FollowOptions & { chunks?: false }): AsyncGenerator<RecordEvent>;
+  /** And what the code emits: `event` tells them apart. */
+  outputs(sessionId: string, stream: string, options: FollowOptions): AsyncGenerator<RecordEvent | ChunkEvent>;
   /** The entries of a session, or of all sessions without one. They end when you stop asking. */
-  entries(sessionId?: string, options?: FollowOptions): AsyncGenerator<StreamEvent>;
+  entries(sessionId?: string, options?: FollowOptions): AsyncGenerator<EntryEvent>;
 };
 
 const PAUSE_MS = 100;
@@ -71,7 +84,8 @@ export function createClient(options: Options): Client {
     },
   });
   const follow = (path: string, begin: FollowOptions) =>
-    events(new URL(url + path), headers, begin, trying);
+    // The runtime's document says what comes: nothing is checked here, as of its answers.
+    events(new URL(url + path), headers, begin, trying) as AsyncGenerator<never>;
   return Object.assign(client, {
     outputs: (sessionId: string, stream: string, begin: FollowOptions = {}) =>
       follow(`/v1/sessions/${encodeURIComponent(sessionId)}/outputs/${encodeURIComponent(stream)}`, begin),

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -380,10 +381,27 @@ def announce(
     )
     pointer = local_access.publish(credentials, pointer_dir(os.environ))
     say(f"{state} on {credentials.url} (Ctrl-C ends it)")
+    if (warning := in_clear(options.host, claimed.port, options.external_url)) is not None:
+        say(warning)
     if options.ready_fd is not None and state == "ready":
         os.write(options.ready_fd, credentials.model_dump_json().encode() + b"\n")
         os.close(options.ready_fd)
     return pointer
+
+
+def in_clear(host: str, port: int, external_url: str | None) -> str | None:
+    """Warn of keys on the network, if other machines may connect and no proxy is known to be in front."""
+    try:
+        is_local = host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name, of whatever address
+        is_local = False
+    if is_local or (external_url or "").startswith("https://"):
+        return None
+    name = f"[{host}]" if ":" in host.strip("[]") and not host.startswith("[") else host
+    return (
+        f"listens on {name}:{port}, which other machines may reach: keys and answers go over the network in clear; "
+        "put a proxy with TLS in front and name it by --external-url https://…"
+    )
 
 
 def _held(data_dir: Path, holder: _Holder) -> RuntimeHeld:

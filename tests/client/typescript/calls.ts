@@ -26,7 +26,10 @@ const note = await done(helmr.POST("/v1/sessions/{session_id}/notes", { params: 
 
 const records: unknown[] = [];
 const following = (async () => {
-  for await (const { data } of helmr.outputs(path.session_id, "progress")) records.push(data);
+  for await (const { data } of helmr.outputs(path.session_id, "progress")) {
+    const seq: number = data.seq;
+    records.push(seq > 0 ? data : seq);
+  }
 })();
 const receipt = await done(helmr.POST("/v1/waits/{wait_id}/answer", { params, body: { data: { decision: "send" } } }));
 const again = await code(helmr.POST("/v1/waits/{wait_id}/answer", { params, body: { data: { decision: "drop" } } }));
@@ -41,6 +44,23 @@ const transcript = await done(helmr.GET("/v1/sessions/{session_id}/transcript", 
 const unreachable = await code(createClient({ url: "http://127.0.0.1:9", tryForMs: 0 }).GET("/v1/waits"));
 const unknownKey = await code(createClient({ url, key: "nonsense" }).GET("/v1/waits"));
 
+const wrong = async (): Promise<void> => {
+  for await (const { data } of helmr.outputs(path.session_id, "progress")) {
+    // @ts-expect-error: the record is compared, where its data is meant
+    if (data === "end") return;
+  }
+  for await (const one of helmr.outputs(path.session_id, "progress", { chunks: true })) {
+    if (one.event === "record") void one.data.seq.toFixed();
+    // @ts-expect-error: a chunk has no seq
+    if (one.event === "chunk") void one.data.seq;
+  }
+  for await (const { data } of helmr.entries(path.session_id)) {
+    void data.kind.length;
+    // @ts-expect-error: a field that no entry has
+    void data.colour;
+  }
+};
+void wrong;
 // @ts-expect-error: a field that no session has
 void started.session.colour;
 // @ts-expect-error: a path that the runtime does not serve
