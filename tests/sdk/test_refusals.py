@@ -27,10 +27,10 @@ async def yields() -> Any:
 
 DECLARATIONS: dict[str, tuple[Callable[[], Any], str]] = {
     "a class by its name": (lambda: step(retry_on="ValueError"), "write retry_on=ValueError"),  # type: ignore[call-overload]
-    "a tuple of names": (lambda: step(retry_on=("ValueError",)), "write retry_on=ValueError"),  # type: ignore[call-overload]
+    "a tuple of names": (lambda: step(retry_on=("ValueError",)), "write retry_on=ValueError"),  # type: ignore[arg-type]
     "a list of classes": (lambda: step(retry_on=[ValueError]), "a tuple of them"),  # type: ignore[call-overload]
-    "no exception": (lambda: step(retry_on=int), "not a class of exceptions"),  # type: ignore[call-overload]
-    "a signal": (lambda: step(retry_on=KeyboardInterrupt), "not a class of exceptions"),  # type: ignore[call-overload]
+    "no exception": (lambda: step(retry_on=int), "not a class of exceptions"),  # type: ignore[arg-type]
+    "a signal": (lambda: step(retry_on=KeyboardInterrupt), "not a class of exceptions"),  # type: ignore[arg-type]
     "retries as text": (lambda: step(retries="3"), "retries is '3', not 0 to 1000"),  # type: ignore[call-overload]
     "retries as truth": (lambda: step(retries=True), "retries is True, not 0 to 1000"),
 }
