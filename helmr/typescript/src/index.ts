@@ -18,10 +18,17 @@ export type Models = components["schemas"];
 /** A record of an output stream: `data.data` is what the code appended, `data.seq` its number. */
 export type RecordEvent = StreamEvent<Models["RecordInfo"], "record">;
 
+/** Where a chunk comes from: `op` is the step's, none outside of steps; `lost` chunks before it did not come. */
+interface ChunkPlace {
+  stream: string;
+  op?: number | null;
+  lost?: number;
+}
+
 /** What the code emits without storing it, and the end of what a step emitted. */
 export type ChunkEvent =
-  | StreamEvent<Models["ChunkInfo"], "chunk">
-  | StreamEvent<Models["ChunksEnd"], "chunks.end">;
+  | StreamEvent<ChunkPlace & { data: unknown }, "chunk">
+  | StreamEvent<ChunkPlace & { outcome: string }, "chunks.end">;
 
 /** An entry of a transcript; `event` is its kind. */
 export type EntryEvent = StreamEvent<Models["EntryInfo"]>;
