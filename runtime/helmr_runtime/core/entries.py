@@ -3,7 +3,8 @@
 Invariants: S-50 (dense seq, append-only), S-51 (every entry names its principal), S-52 (hash chain).
 
 Bodies (JSON keys; `?` may be absent). `operation{id,request_hash}` stands in the entry that carries a
-command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in `_at`.
+command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in `_at`. The end of a run or a token
+says `decided_at` where the clock was behind the last entry's time: that one was made while the clock was ahead.
 
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
@@ -95,7 +96,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -346,6 +347,18 @@ class BodyCipher(Protocol):
         ...
 
 
+TIME_DECIDES = frozenset(
+    {
+        EntryKind.TOKEN_COMPLETED,
+        EntryKind.TOKEN_EXPIRED,
+        EntryKind.TOKEN_CANCELLED,
+        EntryKind.RUN_SUCCEEDED,
+        EntryKind.RUN_FAILED,
+        EntryKind.RUN_CANCELLED,
+    }
+)
+"""Ends of tokens and children: whether one came before a wait's deadline goes by `decided_at` (S-14)."""
+
 NEVER_SEALED = frozenset(
     {EntryKind.SESSIONS_PRUNED, EntryKind.LEDGER_PROMOTED, EntryKind.LEDGER_OPENED}
 )
@@ -388,6 +401,11 @@ def link(
     return hmac.digest(key, text, "sha256") if key is not None else hashlib.sha256(text).digest()
 
 
+def decided_at(entry: Entry) -> datetime:
+    """When it was decided by the clock: before its `recorded_at`, if the clock was ahead when an earlier entry was made."""
+    return from_iso(entry.body["decided_at"]) if "decided_at" in entry.body else entry.recorded_at
+
+
 def stamp(
     draft: Draft,
     *,
@@ -397,8 +415,16 @@ def stamp(
     previous: bytes,
     key: bytes | None,
     cipher: BodyCipher | None = None,
+    clock_at: datetime | None = None,
 ) -> Entry:
-    """Give a draft its place: seq, time, the text to store, and the hash over all of it."""
+    """Give a draft its place: seq, time, the text to store, and the hash over all of it.
+
+    Args:
+        clock_at: The clock's time. If it is before `recorded_at`, which no earlier entry may exceed (S-50), an entry
+            whose time decides a race says so in its body (`decided_at`).
+    """
+    if clock_at is not None and clock_at < recorded_at and draft.kind in TIME_DECIDES:
+        draft = replace(draft, body={**draft.body, "decided_at": iso(clock_at)})
     body_json = body_text(draft.body)
     if cipher is not None and draft.kind not in NEVER_SEALED:
         clear = {name: draft.body[name] for name in LOOKUP_KEYS if name in draft.body}

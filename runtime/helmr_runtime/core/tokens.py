@@ -44,7 +44,7 @@ from helmr_runtime.core.commands import (
     OpenLedger,
     SessionCommand,
 )
-from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from helmr_runtime.core.entries import Entry, EntryKind, Principal, decided_at, from_iso, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import PersonCommand
@@ -367,7 +367,7 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "status": status,
-        "ended_at": iso(entry.recorded_at),
+        "ended_at": iso(decided_at(entry)),
         "ended_by": entry.principal.to_json(),
     }
     if entry.kind is EntryKind.TOKEN_COMPLETED:

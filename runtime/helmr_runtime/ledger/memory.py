@@ -257,7 +257,7 @@ class MemoryLedger(ReadableLedger):
         token = self.index.tokens.get(token_id) if token_id is not None else None
         ended_at = token.ended_offset if token is not None else 0
         ended_by = self.recent(ended_at) if ended_at else None
-        now = max(self.clock.now(), self.index.system.last_at or self.clock.now())
+        now = self.clock.now()
         decided = decide(self.index, fact, now, ended_by)
         if decided.drafts:
             self._store(self._facts(decided.drafts, now))

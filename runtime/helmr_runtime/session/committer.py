@@ -49,8 +49,9 @@ class EntryWriter:
         self._cipher = PayloadCipher(keys) if keys is not None else None
 
     def entries(self, state: SessionState, drafts: Sequence[Draft], now: datetime) -> list[Entry]:
-        """The entries that follow the state's last one."""
+        """The entries that follow the state's last one, none of them earlier than that (S-50)."""
         entries: list[Entry] = []
+        at = now if state.last_at is None else max(now, state.last_at)
         seq, previous = state.seq, state.last_hash
         for draft in drafts:
             seq += 1
@@ -58,7 +59,8 @@ class EntryWriter:
                 draft,
                 session_id=state.id,
                 seq=seq,
-                recorded_at=now,
+                recorded_at=at,
+                clock_at=now,
                 previous=previous,
                 key=self._chain_key,
                 cipher=self._cipher,

@@ -320,10 +320,8 @@ class DryRunExecution:
         return run
 
     def _context(self) -> DecisionContext:
-        last_at = self._state.last_at
-        now = self._clock.now()
         return DecisionContext(
-            now=now if last_at is None else max(now, last_at),
+            now=self._clock.now(),
             policy=policy_of(self._state, self._registered),
             is_hot=True,
         )
@@ -352,7 +350,7 @@ def _entry(state: SessionState, draft: Draft, context: DecisionContext) -> Entry
         draft,
         session_id=state.id,
         seq=state.seq + 1,
-        recorded_at=context.now,
+        recorded_at=context.now if state.last_at is None else max(context.now, state.last_at),
         previous=state.last_hash,
         key=None,
     )

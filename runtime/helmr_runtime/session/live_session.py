@@ -574,9 +574,13 @@ class LiveSession:
         )
 
     def _now(self, carried: datetime | None = None) -> datetime:
-        """The latest of the clock, the time that a command carried, and the last entry's."""
-        times = (self._clock.now(), carried, self.state.last_at)
-        return max(t for t in times if t is not None)
+        """The later of the clock and the time that a command carried.
+
+        The last entry's time does not count: a deadline is counted from the clock also where an entry was made while
+        the clock was ahead. Only the stamps of entries never go back (S-50).
+        """
+        now = self._clock.now()
+        return now if carried is None else max(now, carried)
 
     def _claims(self) -> WaitClaims | None:
         """Of the pending wait."""

@@ -381,9 +381,8 @@ def escalated_entries(
         cipher: Seals its bodies.
     """
     assert state.seq == head.next_seq - 1
-    at = max(now, head.last_at) if head.last_at is not None else now
-    context = DecisionContext(now=at, policy=TaskPolicy(), is_hot=False)
-    return continue_head(head, (*_claims_of(head, at), *passed(state, context)), at, key, cipher)
+    context = DecisionContext(now=now, policy=TaskPolicy(), is_hot=False)
+    return continue_head(head, (*_claims_of(head, now), *passed(state, context)), now, key, cipher)
 
 
 def token_end_entries(
@@ -439,6 +438,7 @@ def continue_head(
         at=at,
         key=key,
         cipher=cipher,
+        clock_at=now,
     )
 
 
@@ -451,6 +451,7 @@ def stamp_all(
     at: datetime,
     key: bytes | None,
     cipher: BodyCipher | None = None,
+    clock_at: datetime | None = None,
 ) -> tuple[Entry, ...]:
     """Stamp drafts one behind the other."""
     stamped: list[Entry] = []
@@ -463,6 +464,7 @@ def stamp_all(
             previous=previous,
             key=key,
             cipher=cipher,
+            clock_at=clock_at,
         )
         previous = entry.hash
         stamped.append(entry)

@@ -39,7 +39,7 @@ from helmr_runtime.core.commands import (
     receipt,
 )
 from helmr_runtime.core.drafts import Decided
-from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
+from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, decided_at, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant, created_body
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import (
@@ -298,7 +298,7 @@ def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> Scope
 def _again(fact: CompleteToken, token: TokenHead, ended_by: Entry | None) -> Decided:
     """S-41: the same data again is fine, other data lost."""
     assert ended_by is not None
-    completed_at = iso(ended_by.recorded_at)
+    completed_at = iso(decided_at(ended_by))
     if jsontext.is_same_data(ended_by.body["data"], fact.data):
         reply = {"token_id": token.id, "outcome": "already_completed", "completed_at": completed_at}
         return Decided(reply=reply)

@@ -253,13 +253,12 @@ class BatchBuilder:
             logger.error("%d tokens can't expire: %s", len(expired), error)
             return
         current.add(write)
-        at = write.entries[0].recorded_at
         taken = set(busy)
         for head, token, wait_id in waits:
             if head.session_id not in taken:
                 taken.add(head.session_id)
-                end = expired_end(token, wait_id, at)
-                make = partial(self._own.token_end, head, end, at)
+                end = expired_end(token, wait_id, now)
+                make = partial(self._own.token_end, head, end, now)
                 self._add_own(current, head.session_id, make)
 
     def _scheduled(self, current: Batch, now: datetime) -> None:
