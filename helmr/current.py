@@ -407,6 +407,11 @@ class DurableRun(Protocol):
         ...
 
     @property
+    def has_been_here(self) -> bool:
+        """The run's code has come by this place before: what it does to the world here it does again."""
+        ...
+
+    @property
     def is_muted(self) -> bool:
         """What the code logs has been logged before, or is not to be: the code is only tried."""
         ...

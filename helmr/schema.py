@@ -18,7 +18,7 @@ import base64
 import hashlib
 import json
 from collections import deque
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from copy import deepcopy
 from functools import cached_property
 from types import GenericAlias
@@ -37,6 +37,9 @@ from helmr.errors import BadDefinition, SchemaMismatch
 
 T = TypeVar("T")
 
+on_encoded: Callable[[Codec[Any], Any, Any], None] | None = None
+"""While someone watches (`helmr_runtime.replay.round_trips`): gets codec, value and JSON of all that is encoded."""
+
 
 class Codec(Generic[T]):
     """Translates between a Python type and JSON values.
@@ -46,11 +49,15 @@ class Codec(Generic[T]):
     Args:
         type_: Any pydantic-compatible type; `Any` takes all JSON.
         what: What this is the type of, for messages: `input stream approval`.
+        declared: The function that is annotated with it, if one is.
     """
 
-    def __init__(self, type_: Any, *, what: str) -> None:
+    def __init__(
+        self, type_: Any, *, what: str, declared: Callable[..., Any] | None = None
+    ) -> None:
         self.type = type_
         self.what = what
+        self.declared = declared
 
     @cached_property
     def _adapter(self) -> TypeAdapter[T]:
@@ -112,12 +119,19 @@ class Codec(Generic[T]):
             raise SchemaMismatch(
                 f"{self.what}: it is a coroutine, which was not awaited: return `await …`, from an `async def`"
             )
+        checked, encoded = self._encoded(value)
+        if on_encoded is not None:
+            on_encoded(self, checked, encoded)
+        return encoded
+
+    def _encoded(self, value: T) -> tuple[T, Any]:
+        """The value as its type has checked it, and its JSON."""
         try:
             checked = self._adapter.validate_python(value)
             [encoded] = self._encoder.dump_python(
                 [checked], mode="json", by_alias=True, warnings="error"
             )
-            return encoded
+            return checked, encoded
         except ValidationError as error:
             raise SchemaMismatch(
                 f"{self.what}: {summary(error)}", errors=problems(error)
@@ -223,20 +237,19 @@ class StoredCodec(Codec[T]):
     def _holds_bytes(self) -> bool:
         return "'type': 'bytes'" in repr(self._adapter.core_schema)
 
-    def encode(self, value: T) -> Any:
-        """As `Codec.encode`."""
+    def _encoded(self, value: T) -> tuple[T, Any]:
         try:
-            encoded = super().encode(value)
+            checked, encoded = super()._encoded(value)
         except SchemaMismatch:
             if not self._holds_bytes:
                 raise
-            sealed = self._sealed(value)
+            checked, sealed = self._sealed(value)
             if not sealed[PLACES]:
                 raise
-            return sealed
+            return checked, sealed
         if self._holds_bytes and _is_sealed(encoded):
-            return {PLACES: [], VALUE: encoded}
-        return encoded
+            return checked, {PLACES: [], VALUE: encoded}
+        return checked, encoded
 
     def decode(self, value: Any) -> T:
         """As `Codec.decode`."""
@@ -245,7 +258,7 @@ class StoredCodec(Codec[T]):
             value = _opened(value[VALUE], places, ())
         return super().decode(value)
 
-    def _sealed(self, value: T) -> dict[str, Any]:
+    def _sealed(self, value: T) -> tuple[T, dict[str, Any]]:
         places: list[Place] = []
         try:
             checked = self._adapter.validate_python(value)
@@ -253,7 +266,7 @@ class StoredCodec(Codec[T]):
             plain = to_jsonable_python(_texts(dumped, (), places), inf_nan_mode="constants")
         except (ValidationError, PydanticSerializationError, ValueError, RecursionError) as error:
             raise SchemaMismatch(f"{self.what}: no JSON form: {error}") from error
-        return {PLACES: [list(place) for place in places], VALUE: plain}
+        return checked, {PLACES: [list(place) for place in places], VALUE: plain}
 
 
 def _is_sealed(value: Any) -> bool:

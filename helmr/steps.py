@@ -158,7 +158,8 @@ class Step(Generic[P, R]):
         if self._result is not _Annotated:
             return _codec(self._result)
         hints = get_type_hints(self._declared, include_extras=True)
-        return StoredCodec(hints.get("return", Any), what=f"result of step {self.name}")
+        what = f"result of step {self.name}"
+        return StoredCodec(hints.get("return", Any), what=what, declared=self._declared)
 
     @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...

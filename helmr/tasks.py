@@ -114,12 +114,14 @@ class Task(Generic[P, R]):
     @functools.cached_property
     def payload_codec(self) -> Codec[Any]:
         """Of the payload's annotation."""
-        return Codec(self._hints.get(self._payload_name, Any), what=f"payload of task {self.id}")
+        annotation = self._hints.get(self._payload_name, Any)
+        return Codec(annotation, what=f"payload of task {self.id}", declared=self.function)
 
     @functools.cached_property
     def result_codec(self) -> Codec[R]:
         """Of the return annotation."""
-        return Codec(self._hints.get("return", Any), what=f"result of task {self.id}")
+        annotation = self._hints.get("return", Any)
+        return Codec(annotation, what=f"result of task {self.id}", declared=self.function)
 
     def encode_payload(self, payload: Any) -> Any:
         """The payload as JSON, checked by its annotation: plain JSON as it is, anything else encoded.

@@ -8,13 +8,14 @@ async def test_times_out():
         assert await session.result() == {"status": "skipped"}
 ```
 
-Loads neither Ray nor DuckDB. With `replay_always=True` every outcome is met by a
-full replay, which finds what the code does outside steps.
+Loads neither Ray nor DuckDB. A run's first answered wait is met by a full replay, with `replay_always=True` every
+outcome: what the code did to the world outside of steps happens again there, and is a `RepeatedCall`, a warning.
 """
 
 from __future__ import annotations
 
 from helmr.testing.harness import Harness
 from helmr.testing.session import TESTER, HarnessSession, RunFailed, RunNotEnded
+from helmr_runtime.replay.outside_steps import RepeatedCall
 
-__all__ = ["TESTER", "Harness", "HarnessSession", "RunFailed", "RunNotEnded"]
+__all__ = ["TESTER", "Harness", "HarnessSession", "RepeatedCall", "RunFailed", "RunNotEnded"]

@@ -46,11 +46,15 @@ from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Crash, SessionReleased, StartSession
 from helmr_runtime.ports.ledger import WorkItem
 from helmr_runtime.replay.outside_steps import watching
+from helmr_runtime.replay.round_trips import comparing
+from helmr_runtime.session.events import Replays
 from helmr_runtime.session.host import HostActor, HostSettings
 from helmr_runtime.session.live_session import LiveSession
 
 PATIENCE_S = 10.0
 """Real seconds. Code that awaits what the test is yet to bring would hold it up for ever."""
+
+REPLAYS: Mapping[bool | None, Replays] = {None: "first", False: "never", True: "always"}
 
 log = logging.getLogger("helmr.testing")
 
@@ -99,7 +103,7 @@ class Harness(HarnessTokens):
 
     Args:
         tasks: The tasks.
-        replay_always: Replay the run from its journal at every outcome.
+        replay_always: Replay a run from its journal at every outcome; None at its first answered wait, False never.
         linger: A step's longer backoff is a timer that parks.
         start_at: What the clock tells first.
         silence_s: Real seconds of silence after which a replay counts as different from its journal.
@@ -111,7 +115,7 @@ class Harness(HarnessTokens):
     def __init__(
         self,
         *tasks: Task[..., Any],
-        replay_always: bool = False,
+        replay_always: bool | None = None,
         linger: Duration = "30s",
         start_at: datetime | None = None,
         silence_s: float = 1.0,
@@ -123,7 +127,7 @@ class Harness(HarnessTokens):
         self._registry = Registry(tasks, code_hash="test")
         self._deployed = 0
         self._schedules = schedules
-        self._replay_always = replay_always
+        self._replays: Replays = REPLAYS[replay_always]
         self._linger_s = seconds(linger)
         self._silence_s = silence_s
         self._new_id = new_id
@@ -153,7 +157,8 @@ class Harness(HarnessTokens):
 
     async def __aenter__(self) -> Harness:
         self._context = copy_context()
-        self._undo.enter_context(watching(self._registry.written_in))
+        self._undo.enter_context(watching(self._registry.written_in, warns=True))
+        self._undo.enter_context(comparing(refuses=True))
         self._clients.loop = asyncio.get_running_loop()
         if self._schedules:
             await self.ledger.write_catalog(self._registry.catalog().model_dump(), RUNTIME)
@@ -310,7 +315,7 @@ class Harness(HarnessTokens):
             HostSettings(
                 is_exclusive=True,
                 linger_s=self._linger_s,
-                replay_always=self._replay_always,
+                replays=self._replays,
                 silence_s=self._silence_s,
                 on_emitted=lambda session_id, item: self.emitted(session_id).append(item),
                 context=context.copy,

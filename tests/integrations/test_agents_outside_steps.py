@@ -72,7 +72,7 @@ def place(mark: str) -> str:
 async def said_by(found: Any, caplog: pytest.LogCaptureFixture) -> tuple[str, list[str]]:
     outside_steps.forget()
     with caplog.at_level(logging.WARNING, "helmr.run"):
-        async with Harness(found, replay_always=True) as harness:
+        async with Harness(found) as harness:
             result = await (await harness.start(found, None)).result()
     return result, [one.getMessage() for one in caplog.records if one.name == "helmr.run"]
 
@@ -80,15 +80,15 @@ async def said_by(found: Any, caplog: pytest.LogCaptureFixture) -> tuple[str, li
 async def test_agents_that_no_step_records_are_named_with_what_to_do(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    another = "outside of steps: a replay gets another one"
+    again = f"is called outside of steps: {outside_steps.AGAIN}"
     runs = "call `run` of helmr.integrations.openai_agents in its place"
     makes = "give the agent the capability HelmrDurability"
     assert await said_by(careless, caplog) == (
         "hihi",
         [
-            f"{place('runner')}: Runner.run() {another}; {runs}",
-            f"{place('iter')}: Agent.iter() {another}; {makes}",
-            f"{place('run')}: Agent.run() {another}; {makes}",
+            f"{place('runner')}: Runner.run() {again}; {runs}",
+            f"{place('iter')}: Agent.iter() {again}; {makes}",
+            f"{place('run')}: Agent.run() {again}; {makes}",
         ],
     )
 

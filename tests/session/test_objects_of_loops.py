@@ -80,6 +80,7 @@ async def test_a_client_in_a_global_serves_the_steps_of_all_sessions_over_parks(
         assert [await s.result() for s in sessions] == [["hello", "hello"]] * 5
 
 
+@pytest.mark.filterwarnings("always::helmr.testing.RepeatedCall")
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 async def test_a_client_in_a_global_that_is_used_outside_steps_fails_in_a_test_and_says_what_to_do(
     url: str, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from helmr import TaskContext, step, streams, task
-from helmr.testing import Harness
+from helmr.testing import Harness, RepeatedCall
 from helmr_runtime.replay import outside_steps
 
 go = streams.input("go", schema=bool)
@@ -64,7 +64,9 @@ def place(mark: str) -> str:
     return f"{__file__}:{line}"
 
 
-async def said_by(harness: Harness, name: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+async def said_by(
+    harness: Harness, name: str, caplog: pytest.LogCaptureFixture, *, after: int = 0
+) -> list[str]:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
@@ -72,20 +74,27 @@ async def said_by(harness: Harness, name: str, caplog: pytest.LogCaptureFixture)
             session = await harness.start(name, port)
             await session.answer(True)
             assert await session.result() is True
-    return [one.getMessage() for one in caplog.records if one.name == "helmr.run"]
+    return [one.getMessage() for one in caplog.records if one.name == "helmr.run"][after:]
 
 
 async def test_each_line_is_named_once_over_all_replays(caplog: pytest.LogCaptureFixture):
     outside_steps.forget()
-    async with Harness(careless, careful, replay_always=True) as harness:
+    async with Harness(careless, careful, replay_always=False) as harness:
         said = await said_by(harness, "careless", caplog)
-    another = "outside of steps: a replay gets another one"
-    assert said == [
+    another = "outside of steps: each resume gets another value"
+    assert said[:3] == [
         f"{place('clock')}: time.time() {another}; use ctx.now()",
         f"{place('chance')}: random.randint() {another}; use ctx.random()",
         f"{place('id')}: uuid.uuid4() {another}; use ctx.uuid()",
-        f"{place('network')}: a connection {another}; what asks another service belongs in a @step",
     ]
+    [connection] = said[3:]
+    assert connection.startswith(f"{place('network')}: a connection to 127.0.0.1:")
+    assert connection.endswith(f"outside of steps: {outside_steps.AGAIN}; {outside_steps.STEP}")
+    with pytest.warns(RepeatedCall, match="here it was made again"):
+        async with Harness(careless, careful, replay_always=True) as harness:
+            [again] = await said_by(harness, "careless", caplog, after=4)
+    assert again.startswith(f"{place('network')}: a connection to 127.0.0.1:")
+    assert again.endswith(f"outside of steps: {outside_steps.MADE_AGAIN}; {outside_steps.STEP}")
 
 
 async def test_steps_libraries_and_what_is_recorded_are_left_alone(

@@ -13,6 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,6 +55,7 @@ from helmr_runtime.process.output import (
     tag_prints,
 )
 from helmr_runtime.replay import outside_steps
+from helmr_runtime.replay.round_trips import comparing
 from helmr_runtime.security import payloads
 
 RUN = "run"
@@ -122,13 +125,16 @@ class _Foreground:
             trim_logs(data_dir / LOGS)
             formatter = json_formatter("in-process", is_wanted=options.json_logs)
             _log_to(data_dir / LOGS / LOG_NAME, formatter)
+        spec = replace(spec, is_development=options.reloads)
         keep_keys(spec, self._key)
         keep_seed(data_dir, self._say)
         if spec.traces:
             tracing.start("in-process")
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         watched = registry.written_in if options.reloads else ()
-        with outside_steps.watching(watched):
+        with outside_steps.watching(watched), ExitStack() as stack:
+            if options.reloads:
+                stack.enter_context(comparing(refuses=False))
             runtime = InProcess(spec, registry, catalog, self._say, self._stands_by)
             return asyncio.run(self._serve(runtime))
 

@@ -61,6 +61,7 @@ def make_host(
         HostSettings(
             is_exclusive=name.startswith(OWN_HOST_PREFIX),
             linger_s=spec.linger_s,
+            replays="first" if spec.is_development else "never",
             base_url=spec.base_url,
             node=node,
             owns_process=owns_process,

@@ -154,6 +154,7 @@ class RuntimeSpec(RuntimeSettings):
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
         gate: The table `[gate]`, as `helmr.gate` reads it; None leaves the gate off.
         people: The table `[people]`, as `helmr_runtime.security.people` reads it; None: it knows no people.
+        is_development: Runs begin again from their journals at the first answer, as they would after a park.
         limits: Those of the code, and the table `[limits]`, which goes before it, as `helmr.limits` reads it.
     """
 
@@ -170,6 +171,7 @@ class RuntimeSpec(RuntimeSettings):
     notices: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
     people: Mapping[str, Any] | None = None
+    is_development: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, Any]:

@@ -250,14 +250,15 @@ SINGLE = (date, time, timedelta, Decimal, Enum, IPv4Address, IPv6Address, PurePa
 
 def arguments_text(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """The arguments that have a JSON form, each in its place; None if none has, or there are none."""
-    found = [_argument(one) for one in args]
-    named = {name: _argument(one) for name, one in kwargs.items()}
+    found = [argument_text(one) for one in args]
+    named = {name: argument_text(one) for name, one in kwargs.items()}
     if all(one == NO_FORM for one in (*found, *named.values())):
         return None
     return data_text([found, named])
 
 
-def _argument(value: Any) -> str:
+def argument_text(value: Any) -> str:
+    """The argument as text, the same for the same value; `NO_FORM` if it has no JSON form."""
     try:
         return _text(value)
     except Exception:  # noqa: BLE001 - whatever an object of the task's own does when it is read, it has no form then

@@ -320,6 +320,11 @@ class DurableContext(DurableRun):
         return self._cursor.is_replaying
 
     @property
+    def has_been_here(self) -> bool:
+        """A replay of the run has come by this place before."""
+        return self._cursor.has_been_here
+
+    @property
     def is_muted(self) -> bool:
         """What the code logs has been logged before, or the code is only tried."""
         return self._is_tried or self.replaying

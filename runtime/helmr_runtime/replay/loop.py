@@ -28,6 +28,7 @@ from selectors import SelectorKey
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from helmr_runtime.host_status import SlotMark
+from helmr_runtime.replay.outside_steps import handed_over
 
 T = TypeVar("T")
 
@@ -139,6 +140,7 @@ class TaskLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As the base class; `asyncio.to_thread` comes here too."""
+        func = handed_over(func)
         mark = code_mark.get()
         if mark is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
             future = super().run_in_executor(executor, func, *args)

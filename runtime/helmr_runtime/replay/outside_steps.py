@@ -1,34 +1,53 @@
-"""Names the lines of task code that ask clock, chance, network or an agent outside of steps: a replay differs there.
+"""Names the lines of task code that touch the world, clock or chance outside of steps: each resume does it again.
 
-For development only: while someone watches, a few functions of Python's are wrapped, and a call that the watched
-modules' own code makes in a run, outside of a step, is logged with its line, once. `datetime.now` is not a function
-that could be wrapped; what it gives is found where an op asks for it (S-126).
+Two ways lead here:
+
+- **Effects** are seen in every runtime by an audit hook: a file opened for writing, a program, a database, a
+  connection, a request. Where a replay comes by the same place again, the log says that it was done again. The hook
+  can't be taken out; of an event that is no effect it costs one look into a dict (decision 0158).
+- In a harness and under `helmr dev` a few functions are wrapped too, while someone watches: clocks, random numbers,
+  agents, drivers of databases that open their connections in C, and bytes sent on a connection that was open before.
+
+`datetime.now` is not a function that could be wrapped; what it gives is found where an op asks for it (S-126).
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import os
 import random  # noqa: TID251 - wraps it, draws nothing
 import socket
+import ssl
 import sys
+import sysconfig
+import threading
 import time
 import uuid
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from dataclasses import dataclass
+from functools import lru_cache, partial, wraps
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from helmr.current import in_run
+from helmr.current import DurableRun, current_run, current_step, in_run
+
+R = TypeVar("R")
 
 CLOCK = "use ctx.now()"
 CHANCE = "use ctx.random()"
 IDS = "use ctx.uuid()"
-NETWORK = "what asks another service belongs in a @step"
+STEP = "what pays, sends or asks a model belongs in a @step"
 
-WRAPPED: tuple[tuple[Any, str, str], ...] = (
+ANOTHER = "each resume gets another value"
+AGAIN = "this call is made again at each resume"
+MADE_AGAIN = f"{AGAIN}; here it was made again"
+
+DRAWN: tuple[tuple[Any, str, str], ...] = (
     *((time, name, CLOCK) for name in ("time", "time_ns")),
     *(
         (random, name, CHANCE)
@@ -37,8 +56,6 @@ WRAPPED: tuple[tuple[Any, str, str], ...] = (
     (random, "shuffle", CHANCE),
     (uuid, "uuid1", IDS),
     (uuid, "uuid4", IDS),
-    (socket.socket, "connect", NETWORK),
-    (socket.socket, "connect_ex", NETWORK),
 )
 
 AGENTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
@@ -57,22 +74,296 @@ AGENTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 )
 """Of frameworks that are loaded: what runs an agent, whose model and tools a replay would ask again."""
 
+DRIVERS: tuple[tuple[str, str], ...] = (
+    ("psycopg", ""),
+    ("psycopg", "Connection"),
+    ("psycopg", "AsyncConnection"),
+    ("psycopg2", ""),
+    ("duckdb", ""),
+    ("oracledb", ""),
+    ("pyodbc", ""),
+    ("MySQLdb", ""),
+)
+"""Of drivers that are loaded: what has a `connect` that no audit event tells of; the module itself or a class of it."""
+
+SENDS = ((socket.socket, ("send", "sendall")), (ssl.SSLSocket, ("send", "sendall")))
+
+QUIET = frozenset({"importlib", "logging", "tempfile", "platform", "distro", "linecache"})
+"""Packages whose own effects are none of the task's: an import, a log, a file that no one else knows."""
+OURS = ("helmr.integrations.", "helmr_runtime.")
+REPLAY = "helmr_runtime.replay."
+BOTTOM = frozenset({f"{REPLAY}driver", f"{REPLAY}steps"})
+"""The modules below all code of a run."""
+
+NAMED_MAX = 10_000
+"""Lines and runs that are remembered as named; then they are named once more."""
+
 log = logging.getLogger("helmr.run")
 
 _watched: Counter[str] = Counter()
+_known: set[str] = set()
+"""Modules of tasks that this process has loaded."""
 _named: set[tuple[str, int, str]] = set()
+_warns: list[bool] = []
+"""Something watches that wants a Python warning for what was made again: a harness."""
+
+
+class RepeatedCall(UserWarning):
+    """Code outside of steps has touched the world, and a replay has made it do so again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of task code; no file, where it is not known."""
+
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.file else "task code"
+
+
+# --- effects: what an audit hook sees --------------------------------------------------------------
+
+
+def look_for_effects(modules: Iterable[str]) -> None:
+    """From now on, name what the tasks of these modules do to the world outside of steps."""
+    _known.update(modules)
+    if not _hooked:
+        _hooked.append(True)
+        sys.addaudithook(_heard)
+
+
+_hooked: list[bool] = []
+
+WRITES = os.O_WRONLY | os.O_RDWR
+NO_FILES = frozenset({os.devnull, "/dev/tty", "/dev/stdout", "/dev/stderr", "/dev/null"})
+
+
+def _opened(path: Any, mode: Any, flags: Any) -> str | None:
+    if not isinstance(flags, int) or not flags & WRITES or isinstance(path, int):
+        return None
+    name = _name_of(path)
+    return None if name in NO_FILES else f"{name} is opened for writing"
+
+
+def _database(path: Any) -> str | None:
+    name = _name_of(path)
+    if name in ("", ":memory:"):
+        return None
+    if name.startswith("file:") and ("mode=ro" in name or "mode=memory" in name):
+        return None
+    return f"the database {name} is opened"
+
+
+def _program(executable: Any, args: Any, *_: Any) -> str:
+    given = args[0] if isinstance(args, list | tuple) and args else args
+    return f"the program {os.path.basename(_name_of(executable or given))} is started"
+
+
+def _connection(_: Any, address: Any) -> str:
+    if isinstance(address, tuple) and len(address) >= 2:
+        return f"a connection to {address[0]}:{address[1]} is opened"
+    return f"a connection to {_name_of(address)} is opened"
+
+
+def _changed(verb: str) -> Callable[..., str]:
+    return lambda path, *_: f"{_name_of(path)} is {verb}"
+
+
+def _said(text: str) -> Callable[..., str]:
+    return lambda *_: text
+
+
+EFFECTS: Mapping[str, Callable[..., str | None]] = {
+    "open": _opened,
+    "os.remove": _changed("removed"),
+    "os.rename": _changed("renamed"),
+    "os.truncate": _changed("cut"),
+    "os.link": _changed("linked"),
+    "os.symlink": _changed("linked"),
+    "sqlite3.connect": _database,
+    "subprocess.Popen": _program,
+    "os.posix_spawn": _program,
+    "os.spawn": _said("a program is started"),
+    "os.system": _said("a shell command is started"),
+    "os.exec": _said("a program is started"),
+    "os.fork": _said("a process is started"),
+    "os.forkpty": _said("a process is started"),
+    "os.kill": _said("a signal is sent"),
+    "socket.connect": _connection,
+    "socket.sendto": _said("a datagram is sent"),
+    "http.client.send": lambda client, _: f"a request to {client.host} is sent",
+    "smtplib.send": _said("mail is sent"),
+    "ftplib.sendcmd": _said("a command to an FTP server is sent"),
+    "imaplib.send": _said("a command to a mail server is sent"),
+    "poplib.putline": _said("a command to a mail server is sent"),
+    "syslog.syslog": _said("a line is sent to syslog"),
+}
+"""By audit event, what is said of it; None where it touches nothing."""
+
+THREADS = frozenset({"_thread.start_new_thread", "_thread.start_joinable_thread"})
+HEARD = THREADS.union(EFFECTS)
+
+
+def _name_of(path: Any) -> str:
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        text = type(path).__name__
+    return text if len(text) <= 100 else f"…{text[-99:]}"
+
+
+def _heard(event: str, args: tuple[Any, ...]) -> None:
+    """The audit hook: called for much of what Python does, on the thread that does it."""
+    if event not in HEARD:
+        return
+    if event in THREADS:
+        if in_run():
+            _note_thread(args[0])
+        return
+    is_of_run = current_run.get() is not None or _threads or hasattr(_handed, "work")
+    if is_of_run and (what := EFFECTS[event](*args)) is not None:
+        _name_effect(what)
+
+
+def _name_effect(what: str, advice: str = STEP) -> None:
+    """Say that it is done outside of steps, if it is: on which line, and whether this run has done it before."""
+    run, handed_at = _whose()
+    if run is None or getattr(_busy, "is_so", False):
+        return
+    _busy.is_so = True  # what saying it opens or sends is not the task's
+    try:
+        place = place_of(sys._getframe(2))
+        if place is not None:
+            _say(run, place if place.file else handed_at, what, advice)
+    finally:
+        _busy.is_so = False
+
+
+_busy = threading.local()
+
+
+def _whose() -> tuple[DurableRun | None, Place]:
+    """The run whose code does this outside of steps; and where its code handed it to this thread, if it did."""
+    handed = getattr(_handed, "work", None)
+    if current_step.get() is not None:
+        return None, Place()
+    if handed is not None:
+        run, place = handed
+        return run, place
+    run = current_run.get()
+    if run is None and _threads:
+        return _threads.get(threading.current_thread(), (None, Place()))
+    return run, Place()
+
+
+def place_of(frame: FrameType | None) -> Place | None:
+    """The innermost line of a task's module, else of code that is no library; None if it is not the task's doing."""
+    found = Place()
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if name in _known or name in _watched:
+            return Place(frame.f_code.co_filename, frame.f_lineno)
+        if name in BOTTOM:
+            return found
+        is_ours = name.startswith(OURS) and not name.startswith(REPLAY)
+        if is_ours or name.partition(".")[0] in QUIET:
+            return None
+        if not found.file and not is_library(frame.f_code.co_filename):
+            found = Place(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return found
+
+
+@lru_cache(4096)
+def is_library(file: str) -> bool:
+    """The file is Python's own, an installed package's or Helmr's."""
+    return file.startswith(("<", *_LIBRARIES)) or "-packages" + os.sep in file
+
+
+_LIBRARIES = tuple(
+    {
+        *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib")),
+        os.path.dirname(os.path.abspath(inspect.getfile(in_run))) + os.sep,
+        os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    }
+)
+
+
+def _say(run: DurableRun, place: Place, what: str, advice: str) -> None:
+    is_again = run.has_been_here
+    kind = f"again {run.run.id}" if is_again else "effect"
+    if not is_new(place, kind if place.file else f"{kind} {what}"):
+        return
+    message = f"{what} outside of steps: {MADE_AGAIN if is_again else AGAIN}; {advice}"
+    log.warning("%s: %s", place, message)
+    if is_again and _warns:
+        warnings.warn_explicit(message, RepeatedCall, place.file or "task code", place.line)
+
+
+def is_new(place: Place, kind: str) -> bool:
+    """Note that this is named of that line; False if it has been."""
+    key = place.file, place.line, kind
+    if key in _named:
+        return False
+    if len(_named) >= NAMED_MAX:
+        _named.clear()
+    _named.add(key)
+    return True
+
+
+# --- threads ---------------------------------------------------------------------------------------
+
+_threads: WeakKeyDictionary[threading.Thread, tuple[DurableRun, Place]] = WeakKeyDictionary()
+"""Those that a run's code has started outside of steps: they don't have its context."""
+_handed = threading.local()
+
+
+def _note_thread(function: Any) -> None:
+    thread = getattr(function, "__self__", None)
+    target = getattr(thread, "_target", None)
+    run = current_run.get()
+    if not isinstance(thread, threading.Thread) or run is None:
+        return
+    if getattr(target, "__module__", "") == "concurrent.futures.thread":
+        return  # whose work it will do is not known
+    place = place_of(sys._getframe(2))
+    if place is not None:
+        _threads[thread] = run, place
+
+
+def handed_over(call: Callable[..., R]) -> Callable[..., R]:
+    """A call that another thread will make. If a run's code hands it over outside of steps, that is known there."""
+    run = current_run.get()
+    if run is None or current_step.get() is not None or not _hooked:
+        return call
+    return partial(_call_for, (run, place_of(sys._getframe(2)) or Place()), call)
+
+
+def _call_for(work: tuple[DurableRun, Place], call: Callable[..., R], *args: Any) -> R:
+    _handed.work = work
+    try:
+        return call(*args)
+    finally:
+        del _handed.work
+
+
+# --- while someone watches -------------------------------------------------------------------------
 
 
 @contextmanager
-def watching(modules: Iterable[str]) -> Iterator[None]:
-    """Watch the code of these modules meanwhile."""
+def watching(modules: Iterable[str], *, warns: bool = False) -> Iterator[None]:
+    """Watch the code of these modules meanwhile; with `warns` what was made again is a `RepeatedCall` too."""
     names = set(modules)
     if not _watched:
         _wrap()
     _watched.update(names)
+    _warns.extend([True] * warns)
     try:
         yield
     finally:
+        del _warns[: int(warns)]
         _watched.subtract(names)
         for name in names:
             if _watched[name] <= 0:
@@ -87,20 +378,32 @@ _INHERITED = object()
 
 
 def _wrap() -> None:
-    for owner, name, advice in WRAPPED:
-        original = getattr(owner, name)
-        _put(owner, name, original, _noticing(original, f"{owner.__name__}.{name}()", advice))
-    for module, kind, names, advice in AGENTS:
-        owner = getattr(sys.modules.get(module), kind, None)
+    for owner, name, advice in DRAWN:
+        _put(owner, name, partial(_drawing, what=f"{owner.__name__}.{name}()", advice=advice))
+    for kind, names in SENDS:
+        for name in names:
+            _put(kind, name, _sending)
+    for module, attribute in DRIVERS:
+        owner = sys.modules.get(module)
+        owner = getattr(owner, attribute, None) if attribute else owner
+        if owner is not None:
+            _put(owner, "connect", _connecting)
+    for module, attribute, names, advice in AGENTS:
+        owner = getattr(sys.modules.get(module), attribute, None)
         for name in names if isinstance(owner, type) else ():
-            found = inspect.getattr_static(owner, name, None)
-            if found is not None:
-                own = vars(owner).get(name, _INHERITED)
-                _put(owner, name, own, _noticing_agents(found, f"{kind}.{name}()", advice))
+            _put(owner, name, partial(_running, what=f"{attribute}.{name}()", advice=advice))
 
 
-def _put(owner: Any, name: str, original: Any, wrapped: Any) -> None:
-    _originals.append((owner, name, original, wrapped))
+def _put(owner: Any, name: str, notice: Callable[..., Callable[..., Any]]) -> None:
+    """Have `notice` wrap what is there, a class method's function as a class method again."""
+    found = inspect.getattr_static(owner, name, None)
+    if found is None:
+        return
+    is_of_class = isinstance(found, classmethod)
+    wrapped: Any = notice(found.__func__ if is_of_class else found)
+    if is_of_class:
+        wrapped = classmethod(wrapped)
+    _originals.append((owner, name, vars(owner).get(name, _INHERITED), wrapped))
     setattr(owner, name, wrapped)
 
 
@@ -116,56 +419,61 @@ def _unwrap() -> None:
             setattr(owner, name, original)
 
 
-def _noticing(original: Callable[..., Any], what: str, advice: str) -> Callable[..., Any]:
-    is_socket = advice is NETWORK
+def _drawing(original: Callable[..., Any], what: str, advice: str) -> Callable[..., Any]:
+    """What draws a value: named where a task's module calls it itself; libraries that read the clock are no news."""
 
     @wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        frame: FrameType | None = sys._getframe(1)
-        if is_socket and in_run():
-            # A client's frames lie between, or those of a task that it has made: then no line is known.
-            while frame is not None and not _is_watched(frame):
-                frame = frame.f_back
-            _name(frame, "a connection", advice)
-        elif frame is not None and _is_watched(frame) and in_run():
-            _name(frame, what, advice)
+        frame = sys._getframe(1)
+        if frame.f_globals.get("__name__") in _watched and in_run():
+            place = Place(frame.f_code.co_filename, frame.f_lineno)
+            if is_new(place, what):
+                log.warning("%s: %s outside of steps: %s; %s", place, what, ANOTHER, advice)
         return original(*args, **kwargs)
 
     return call
 
 
-def _noticing_agents(method: Any, what: str, advice: str) -> Any:
+def _sending(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def call(self: socket.socket, *args: Any, **kwargs: Any) -> Any:
+        if current_run.get() is not None and self.family in (socket.AF_INET, socket.AF_INET6):
+            _name_effect("a request is sent")
+        return original(self, *args, **kwargs)
+
+    return call
+
+
+def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
+    module = (getattr(original, "__module__", None) or "").partition(".")[0].lstrip("_")
+
+    @wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        is_own = module == "duckdb" and (not args or args[0] == ":memory:") and not kwargs
+        if current_run.get() is not None and not is_own:
+            _name_effect(f"a connection of {module} is opened")
+        return original(*args, **kwargs)
+
+    return call
+
+
+def _running(original: Callable[..., Any], what: str, advice: str) -> Callable[..., Any]:
     """The method of an agent or, as a class method, of what runs one."""
-    is_of_class = isinstance(method, classmethod)
-    original = method.__func__ if is_of_class else method
 
     @wraps(original)
     def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
-        frame = sys._getframe(1)
-        if _is_watched(frame) and in_run() and not _is_durable(owner):
-            _name(frame, what, advice)
+        is_of_task = sys._getframe(1).f_globals.get("__name__") in _watched
+        if is_of_task and in_run() and not _is_durable(owner):
+            _name_effect(f"{what} is called", advice)
         return original(owner, *args, **kwargs)
 
-    return classmethod(call) if is_of_class else call
+    return call
 
 
 def _is_durable(owner: Any) -> bool:
     """An engine for durable agents is among its capabilities: Helmr's, or another that its author has chosen."""
     root = getattr(owner, "root_capability", None)
     return any(hasattr(one, "engine_spec") for one in (root, *getattr(root, "capabilities", ())))
-
-
-def _is_watched(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") in _watched
-
-
-def _name(frame: FrameType | None, what: str, advice: str) -> None:
-    file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    if (file, line, what) in _named:
-        return
-    _named.add((file, line, what))
-    place = f"{file}:{line}" if file else "task code"
-    log.warning("%s: %s outside of steps: a replay gets another one; %s", place, what, advice)
 
 
 def forget() -> None:

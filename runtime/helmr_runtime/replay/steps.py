@@ -32,6 +32,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.host_status import Executing, SlotMark
 from helmr_runtime.replay.ends import LOOP_HINT_STEP, LOOP_HINT_TASK, StepEnd, error_of, raised_by
 from helmr_runtime.replay.loop import TaskLoop, code_mark
+from helmr_runtime.replay.round_trips import arguments_of, check_unchanged
 
 if TYPE_CHECKING:
     from helmr_runtime.tracing.otel import Open
@@ -404,7 +405,7 @@ class StepRunner:
             self._trying.pop(op, None)
 
     async def _value(self, op: int, call: StepCall) -> Any:
-        bound = asyncio.timeout(call.timeout_s)
+        bound, given = asyncio.timeout(call.timeout_s), arguments_of(call)
         try:
             async with bound:
                 value = await self._body(op, call)
@@ -412,6 +413,7 @@ class StepRunner:
             if call.timeout_s is None or not bound.expired():
                 raise
             raise TimeoutError(f"took longer than {call.timeout_s:g} s") from error
+        check_unchanged(call, given)
         encoded = call.encode(value)
         size = len(jsontext.encode(encoded).encode("utf-8"))
         if size > VALUE_BYTES_MAX:

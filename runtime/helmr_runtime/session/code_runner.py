@@ -114,6 +114,8 @@ class CodeRunner:
         self._run_limit = registered.task.limit if registered is not None else None
         self.is_limited = self._run_limit is not None
         """Something of the code names a limit: without one no permit is ever looked at."""
+        self._replayed: tuple[str, int] | None = None
+        """The run, and its attempt, that has begun again at an outcome."""
         self._timers: dict[int, Timer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -241,8 +243,8 @@ class CodeRunner:
             return self._backoff_superseded(driver, before.op)
         if not self._is_for_code(entry):
             return NOTHING
-        if self._settings.replay_always and self._may_replay():
-            self.abort(RunParked("replayed at every await"))
+        if self._replays_at(entry):
+            self.abort(RunParked("replayed while it is in memory"))
             return NOTHING
         pending = PendingOutcome(driver)
         self._out.append(pending)
@@ -264,6 +266,21 @@ class CodeRunner:
             return False
         is_of_backoff = entry.kind in WAIT_OUTCOMES and entry.op in self._steps
         return not is_of_backoff
+
+    def _replays_at(self, entry: Entry) -> bool:
+        """The code is to meet this outcome in a replay."""
+        run = self._session.state.active_run
+        match self._settings.replays:
+            case "never":
+                return False
+            case "first" if entry.kind not in WAIT_OUTCOMES or run is None:
+                return False
+            case "first" if self._replayed == (run.id, run.attempt):
+                return False
+        if not self._may_replay() or run is None:
+            return False
+        self._replayed = run.id, run.attempt
+        return True
 
     def _may_replay(self) -> bool:
         """Nothing executes beside the code that gets this outcome: dropping the tree loses no step."""

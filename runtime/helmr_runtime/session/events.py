@@ -11,7 +11,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
@@ -49,6 +49,10 @@ HEARING = (SessionPhase.LIVE, SessionPhase.RETIRING)
 """In these what the session's code asks for counts (S-34)."""
 
 
+Replays = Literal["never", "first", "always"]
+"""At the first outcome of a wait, or at every outcome: for development and tests."""
+
+
 @dataclass(frozen=True, slots=True)
 class CodeSettings:
     """How a host runs code.
@@ -56,14 +60,14 @@ class CodeSettings:
     Args:
         code_hash: Of the code that it has.
         linger_s: A step's longer backoff parks.
-        replay_always: Replay at every await, for tests.
+        replays: When the code begins again from its journal while it is in memory.
         silence_s: How long a replay may be silent before it counts as different from the journal.
         context: Makes the context that code begins with.
     """
 
     code_hash: str
     linger_s: float
-    replay_always: bool
+    replays: Replays
     silence_s: float
     context: Callable[[], Context]
 

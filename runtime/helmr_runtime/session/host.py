@@ -51,10 +51,11 @@ from helmr_runtime.ports import (
 )
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay.durable_context import SILENCE_S, Resumes
+from helmr_runtime.replay.outside_steps import look_for_effects
 from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
-from helmr_runtime.session.events import CodeSettings, HostParts, SessionPhase
+from helmr_runtime.session.events import CodeSettings, HostParts, Replays, SessionPhase
 from helmr_runtime.session.histories import Histories
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.pace import HostPace
@@ -251,7 +252,7 @@ class HostSettings:
     Attributes:
         is_exclusive: It is there for one session, whose code may be isolated.
         linger_s: A step's longer backoff parks.
-        replay_always: Replay at every await, for tests.
+        replays: When code begins again from its journal while it is in memory.
         silence_s: How long a replay may be silent before it counts as different from the journal.
         base_url: What the callback URLs of tokens begin with.
         node: Ray's id of its node, if it may be another than the directory's.
@@ -265,7 +266,7 @@ class HostSettings:
 
     is_exclusive: bool = False
     linger_s: float = LINGER_S
-    replay_always: bool = False
+    replays: Replays = "never"
     silence_s: float = SILENCE_S
     base_url: str = LOCAL_URL
     node: str = ""
@@ -578,7 +579,7 @@ class HostActor:
         code = CodeSettings(
             registry.code_hash,
             settings.linger_s,
-            settings.replay_always,
+            settings.replays,
             settings.silence_s,
             settings.context,
         )
@@ -596,6 +597,7 @@ class HostActor:
     def _code(self) -> Registry:
         if self._registry is None:
             self._registry = self._load()
+            look_for_effects(self._registry.written_in)
             if self._settings.owns_process:
                 self._memory_max_bytes = bound_bytes(
                     self._settings.memory_bytes, at_start=anonymous_bytes(), machine=machine_bytes()
