@@ -138,7 +138,14 @@ class WhatIf:
         """Run it to its end, or to where nothing comes any more; false if it came to the end of the budget."""
         run, state = self._recorded.run, self._recorded.state
         task = self._direction.over(self._change.task)
-        harness = Harness(task, *self._change.also, start_at=run.created_at, new_id=self._new_id)
+        harness = Harness(
+            task,
+            *self._change.also,
+            replay_always=False,
+            start_at=run.created_at,
+            new_id=self._new_id,
+        )
+        harness.is_strict = False
         if EXECUTE in self._change.steps.values():
             harness.settle_s = ASKING_S
         async with harness:

@@ -169,7 +169,7 @@ def anew() -> None:
 
 @pytest.mark.parametrize("body", DRIFTING, ids=lambda one: one.__name__)
 async def test_the_same_code_that_asks_something_else_is_blocked_and_says_what(body: Body):
-    async with Harness(as_task(body), child) as harness:
+    async with Harness(as_task(body), child, replay_always=False) as harness:
         session = await harness.start("body")
         if body is a_timer:
             await harness.advance("5s")
@@ -417,7 +417,7 @@ async def test_the_attempts_number_may_stand_in_what_is_asked(looks: bool):
             raise ValueError("once more")
         return attempt
 
-    async with Harness(as_task(body)) as harness:
+    async with Harness(as_task(body), replay_always=False) as harness:
         session = await harness.start("body")
         await session.answer(True)
         assert (await session.error() or {})["type"] == "ValueError"

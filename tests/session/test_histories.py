@@ -136,7 +136,7 @@ async def test_a_resume_that_takes_much_of_a_processor_is_logged_with_the_way_ou
     bound_s: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(durable_context, "RESUME_LONG_S", bound_s)
-    async with Harness(chat) as h:
+    async with Harness(chat, replay_always=False) as h:
         session = await h.start("chat", 0)
         await session.send("messages", "hello")
         assert "resume" not in caplog.text, "code that was not resumed"

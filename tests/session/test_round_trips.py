@@ -35,6 +35,8 @@ from helmr_runtime.replay.round_trips import comparing, difference
 
 T = TypeVar("T")
 
+LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
+
 go = streams.input("go")
 out = streams.output("out")
 
@@ -263,8 +265,7 @@ async def test_payloads_outputs_and_results_are_compared_where_they_are_made(
         session = await harness.start(task_id, payload)
         with pytest.raises(RunFailed) as refused:
             await session.result()
-    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
-    number = next(i for i, one in enumerate(lines, 1) if one.strip().removeprefix("await ") == line)
+    number = next(i for i, one in enumerate(LINES, 1) if one.strip().removeprefix("await ") == line)
     assert f"{__file__}:{number}: " in str(refused.value)
 
 

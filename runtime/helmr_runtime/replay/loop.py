@@ -28,7 +28,7 @@ from selectors import SelectorKey
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from helmr_runtime.host_status import SlotMark
-from helmr_runtime.replay.outside_steps import handed_over
+from helmr_runtime.replay.outside_steps import handed_over, place_of_task
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ class OrderedTask(asyncio.Task[T]):
         **options: Any,
     ) -> None:
         self._number = number  # first: the base class puts the task into a set
+        self.made_at = place_of_task()
         super().__init__(coroutine, **options)
 
     def __hash__(self) -> int:

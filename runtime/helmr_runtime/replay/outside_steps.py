@@ -13,6 +13,7 @@ Two ways lead here:
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -123,6 +124,9 @@ class Place:
         return f"{self.file}:{self.line}" if self.file else "task code"
 
 
+NOWHERE = Place()
+
+
 # --- effects: what an audit hook sees --------------------------------------------------------------
 
 
@@ -132,6 +136,7 @@ def look_for_effects(modules: Iterable[str]) -> None:
     if not _hooked:
         _hooked.append(True)
         sys.addaudithook(_heard)
+        threading.Thread.start = _starting(threading.Thread.start)  # type: ignore[method-assign]
 
 
 _hooked: list[bool] = []
@@ -202,9 +207,6 @@ EFFECTS: Mapping[str, Callable[..., str | None]] = {
 }
 """By audit event, what is said of it; None where it touches nothing."""
 
-THREADS = frozenset({"_thread.start_new_thread", "_thread.start_joinable_thread"})
-HEARD = THREADS.union(EFFECTS)
-
 
 def _name_of(path: Any) -> str:
     try:
@@ -216,14 +218,11 @@ def _name_of(path: Any) -> str:
 
 def _heard(event: str, args: tuple[Any, ...]) -> None:
     """The audit hook: called for much of what Python does, on the thread that does it."""
-    if event not in HEARD:
-        return
-    if event in THREADS:
-        if in_run():
-            _note_thread(args[0])
+    said = EFFECTS.get(event)
+    if said is None:
         return
     is_of_run = current_run.get() is not None or _threads or hasattr(_handed, "work")
-    if is_of_run and (what := EFFECTS[event](*args)) is not None:
+    if is_of_run and (what := said(*args)) is not None:
         _name_effect(what)
 
 
@@ -245,22 +244,22 @@ _busy = threading.local()
 
 
 def _whose() -> tuple[DurableRun | None, Place]:
-    """The run whose code does this outside of steps; and where its code handed it to this thread, if it did."""
-    handed = getattr(_handed, "work", None)
+    """The run whose code does this outside of steps; and where it handed that to this thread or task, if it did."""
     if current_step.get() is not None:
-        return None, Place()
+        return None, NOWHERE
+    handed = getattr(_handed, "work", None)
     if handed is not None:
         run, place = handed
         return run, place
     run = current_run.get()
     if run is None and _threads:
-        return _threads.get(threading.current_thread(), (None, Place()))
-    return run, Place()
+        return _threads.get(threading.current_thread(), (None, NOWHERE))
+    return run, _made_at()
 
 
 def place_of(frame: FrameType | None) -> Place | None:
     """The innermost line of a task's module, else of code that is no library; None if it is not the task's doing."""
-    found = Place()
+    found = NOWHERE
     while frame is not None:
         name = frame.f_globals.get("__name__") or ""
         if name in _known or name in _watched:
@@ -313,24 +312,43 @@ def is_new(place: Place, kind: str) -> bool:
     return True
 
 
-# --- threads ---------------------------------------------------------------------------------------
+# --- threads and tasks ----------------------------------------------------------------------------
 
 _threads: WeakKeyDictionary[threading.Thread, tuple[DurableRun, Place]] = WeakKeyDictionary()
 """Those that a run's code has started outside of steps: they don't have its context."""
 _handed = threading.local()
 
 
-def _note_thread(function: Any) -> None:
-    thread = getattr(function, "__self__", None)
-    target = getattr(thread, "_target", None)
-    run = current_run.get()
-    if not isinstance(thread, threading.Thread) or run is None:
-        return
-    if getattr(target, "__module__", "") == "concurrent.futures.thread":
-        return  # whose work it will do is not known
-    place = place_of(sys._getframe(2))
-    if place is not None:
-        _threads[thread] = run, place
+def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """`Thread.start`; before Python 3.12 no audit event tells of it."""
+
+    @wraps(original)
+    def start(self: threading.Thread) -> None:
+        run = current_run.get()
+        if run is not None and current_step.get() is None:
+            module = getattr(getattr(self, "_target", None), "__module__", "")
+            place = place_of(sys._getframe(1))
+            # Whose work a pool's thread will do is not known.
+            if place is not None and module != "concurrent.futures.thread":
+                _threads[self] = run, place
+        original(self)
+
+    return start
+
+
+def place_of_task() -> Place:
+    """For a task that is made here: the line of the run's code that has it made."""
+    if not _hooked or not in_run():
+        return NOWHERE
+    found = place_of(sys._getframe(2)) or NOWHERE
+    return found if found.file else _made_at()
+
+
+def _made_at() -> Place:
+    """Where the task that executes was made."""
+    loop = asyncio._get_running_loop()
+    task = asyncio.current_task(loop) if loop is not None else None
+    return getattr(task, "made_at", NOWHERE)
 
 
 def handed_over(call: Callable[..., R]) -> Callable[..., R]:
@@ -338,7 +356,7 @@ def handed_over(call: Callable[..., R]) -> Callable[..., R]:
     run = current_run.get()
     if run is None or current_step.get() is not None or not _hooked:
         return call
-    return partial(_call_for, (run, place_of(sys._getframe(2)) or Place()), call)
+    return partial(_call_for, (run, place_of(sys._getframe(2)) or _made_at()), call)
 
 
 def _call_for(work: tuple[DurableRun, Place], call: Callable[..., R], *args: Any) -> R:
