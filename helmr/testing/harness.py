@@ -140,7 +140,7 @@ class Harness(HarnessTokens):
         self.settle_s = SETTLE_S
         """Real seconds that `settle` takes at most."""
         self.is_strict = True
-        """Warn of what a replay does to the world again, and refuse values that don't come back. Set it before entry."""
+        """Warn of what a replay does to the world again, and refuse values that don't come back; set before entry."""
         self._binding: dict[str, asyncio.Lock] = {}
         self._emitted: dict[str, list[Emitted]] = {}
         self._undo = ExitStack()

@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial, wraps
 from types import FrameType
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from helmr.current import DurableRun, current_run, current_step, in_run
 
@@ -221,8 +220,9 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     said = EFFECTS.get(event)
     if said is None:
         return
-    is_of_run = current_run.get() is not None or _threads or hasattr(_handed, "work")
-    if is_of_run and (what := said(*args)) is not None:
+    if current_run.get() is None and _work_of_thread() is None:
+        return
+    if (what := said(*args)) is not None:
         _name_effect(what)
 
 
@@ -247,14 +247,7 @@ def _whose() -> tuple[DurableRun | None, Place]:
     """The run whose code does this outside of steps; and where it handed that to this thread or task, if it did."""
     if current_step.get() is not None:
         return None, NOWHERE
-    handed = getattr(_handed, "work", None)
-    if handed is not None:
-        run, place = handed
-        return run, place
-    run = current_run.get()
-    if run is None and _threads:
-        return _threads.get(threading.current_thread(), (None, NOWHERE))
-    return run, _made_at()
+    return _work_of_thread() or (current_run.get(), _made_at())
 
 
 def place_of(frame: FrameType | None) -> Place | None:
@@ -314,9 +307,16 @@ def is_new(place: Place, kind: str) -> bool:
 
 # --- threads and tasks ----------------------------------------------------------------------------
 
-_threads: WeakKeyDictionary[threading.Thread, tuple[DurableRun, Place]] = WeakKeyDictionary()
-"""Those that a run's code has started outside of steps: they don't have its context."""
-_handed = threading.local()
+Work = tuple[DurableRun, Place]
+"""What a thread does for a run's code outside of steps, and where the code has handed it over."""
+
+WORK = "helmr_work"
+"""An attribute of such threads, which don't have the context of the run."""
+
+
+def _work_of_thread() -> Work | None:
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    return vars(thread).get(WORK) if thread is not None else None
 
 
 def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
@@ -330,7 +330,7 @@ def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threadi
             place = place_of(sys._getframe(1))
             # Whose work a pool's thread will do is not known.
             if place is not None and module != "concurrent.futures.thread":
-                _threads[self] = run, place
+                vars(self)[WORK] = run, place
         original(self)
 
     return start
@@ -359,12 +359,13 @@ def handed_over(call: Callable[..., R]) -> Callable[..., R]:
     return partial(_call_for, (run, place_of(sys._getframe(2)) or _made_at()), call)
 
 
-def _call_for(work: tuple[DurableRun, Place], call: Callable[..., R], *args: Any) -> R:
-    _handed.work = work
+def _call_for(work: Work, call: Callable[..., R], *args: Any) -> R:
+    own = vars(threading.current_thread())
+    own[WORK] = work
     try:
         return call(*args)
     finally:
-        del _handed.work
+        del own[WORK]
 
 
 # --- while someone watches -------------------------------------------------------------------------
