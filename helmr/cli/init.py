@@ -34,7 +34,7 @@ approval = streams.input("approval", schema=Decision)
 
 @step
 async def write_draft(topic: str) -> str:
-    """A step touches the world: call a model, a service or a database here. Its outcome is recorded."""
+    """A step touches the world: call a model, a service or a database here. Code outside of steps runs again."""
     return f"There is news about {topic}."
 
 

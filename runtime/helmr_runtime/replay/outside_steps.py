@@ -32,11 +32,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial, wraps
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from helmr.current import DurableRun, current_run, current_step, in_run
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 CLOCK = "use ctx.now()"
 CHANCE = "use ctx.random()"
@@ -84,7 +85,7 @@ DRIVERS: tuple[tuple[str, str], ...] = (
     ("pyodbc", ""),
     ("MySQLdb", ""),
 )
-"""Of drivers that are loaded: what has a `connect` that no audit event tells of; the module itself or a class of it."""
+"""Of drivers that are loaded: what has a `connect` without an audit event; the module itself or a class of it."""
 
 SENDS = ((socket.socket, ("send", "sendall")), (ssl.SSLSocket, ("send", "sendall")))
 
@@ -135,7 +136,7 @@ def look_for_effects(modules: Iterable[str]) -> None:
     if not _hooked:
         _hooked.append(True)
         sys.addaudithook(_heard)
-        threading.Thread.start = _starting(threading.Thread.start)  # type: ignore[method-assign]
+        setattr(threading.Thread, "start", _starting(threading.Thread.start))  # noqa: B010
 
 
 _hooked: list[bool] = []
@@ -315,12 +316,11 @@ WORK = "helmr_work"
 
 
 def _work_of_thread() -> Work | None:
-    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
-    return vars(thread).get(WORK) if thread is not None else None
+    return vars(threading.current_thread()).get(WORK)
 
 
 def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """`Thread.start`; before Python 3.12 no audit event tells of it."""
+    """`Thread.start`; before Python 3.12 it has no audit event."""
 
     @wraps(original)
     def start(self: threading.Thread) -> None:
@@ -351,21 +351,23 @@ def _made_at() -> Place:
     return getattr(task, "made_at", NOWHERE)
 
 
-def handed_over(call: Callable[..., R]) -> Callable[..., R]:
+def handed_over(call: Callable[[Unpack[Ts]], R]) -> Callable[[Unpack[Ts]], R]:
     """A call that another thread will make. If a run's code hands it over outside of steps, that is known there."""
     run = current_run.get()
     if run is None or current_step.get() is not None or not _hooked:
         return call
-    return partial(_call_for, (run, place_of(sys._getframe(2)) or _made_at()), call)
+    work = run, place_of(sys._getframe(2)) or _made_at()
 
+    @wraps(call)
+    def with_work(*args: *Ts) -> R:
+        own = vars(threading.current_thread())
+        own[WORK] = work
+        try:
+            return call(*args)
+        finally:
+            del own[WORK]
 
-def _call_for(work: Work, call: Callable[..., R], *args: Any) -> R:
-    own = vars(threading.current_thread())
-    own[WORK] = work
-    try:
-        return call(*args)
-    finally:
-        del own[WORK]
+    return with_work
 
 
 # --- while someone watches -------------------------------------------------------------------------
@@ -407,9 +409,9 @@ def _wrap() -> None:
         owner = getattr(owner, attribute, None) if attribute else owner
         if owner is not None:
             _put(owner, "connect", _connecting)
-    for module, attribute, names, advice in AGENTS:
+    for module, attribute, methods, advice in AGENTS:
         owner = getattr(sys.modules.get(module), attribute, None)
-        for name in names if isinstance(owner, type) else ():
+        for name in methods if isinstance(owner, type) else ():
             _put(owner, name, partial(_running, what=f"{attribute}.{name}()", advice=advice))
 
 

@@ -72,7 +72,7 @@ def _look(codec: Codec[Any], value: Any, encoded: Any) -> None:
     try:
         found = difference(value, codec.decode(encoded))
     except (SchemaMismatch, RecursionError):
-        return  # whoever reads it says that
+        return  # a reader is refused, and says why
     if found is not None:
         _tell(place if place.file else _place_of(codec.declared), codec.what, found)
 
@@ -161,7 +161,8 @@ def _otherwise(at: str, how: str = "comes back otherwise") -> str:
 
 
 def _may_be_equal(value: Any, back: Any) -> bool:
-    if type(value).__eq__ is object.__eq__:
+    own: Any = type(value).__eq__
+    if own is object.__eq__:
         return True
     try:
         return bool(value == back)
@@ -264,9 +265,7 @@ def _field(back: Any, name: str, declared: FieldInfo) -> Any:
         return getattr(back, name, _MISSING)
     names = (declared.serialization_alias, declared.alias, name)
     if declared.exclude and not declared.is_required():
-        return declared.get_default(
-            call_default_factory=not declared.default_factory_takes_validated_data
-        )
+        return declared.get_default(call_default_factory=True, validated_data=back)
     return next((back[one] for one in names if one in back), _MISSING)
 
 

@@ -269,17 +269,16 @@ class CodeRunner:
 
     def _replays_at(self, entry: Entry) -> bool:
         """The code is to meet this outcome in a replay."""
-        run = self._session.state.active_run
-        match self._settings.replays:
-            case "never":
-                return False
-            case "first" if entry.kind not in WAIT_OUTCOMES or run is None:
-                return False
-            case "first" if self._replayed == (run.id, run.attempt):
-                return False
-        if not self._may_replay() or run is None:
+        if self._settings.replays == "never":
             return False
-        self._replayed = run.id, run.attempt
+        run = self._session.state.active_run
+        if run is None or not self._may_replay():
+            return False
+        this = run.id, run.attempt
+        is_later = entry.kind not in WAIT_OUTCOMES or self._replayed == this
+        if self._settings.replays == "first" and is_later:
+            return False
+        self._replayed = this
         return True
 
     def _may_replay(self) -> bool:
