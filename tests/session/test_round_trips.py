@@ -152,7 +152,7 @@ class Told(BaseModel):
 
 
 KEPT: dict[str, tuple[Any, Callable[[], Any]]] = {
-    "model": (Rich, lambda: Rich(theName="x", more=[1, 2])),
+    "model": (Rich, lambda: Rich.model_validate({"theName": "x", "more": [1, 2]})),
     "model without annotation": (Any, Rich),
     "told": (Told, Told),
     "generic": (Box[Base], lambda: Box[Base](held=Base())),
