@@ -184,17 +184,16 @@ async def test_with_replay_always_false_nothing_is_repeated(world: dict[str, str
     assert paid(world) == 1
 
 
-@pytest.mark.filterwarnings("always::helmr.testing.RepeatedCall")
 async def test_a_request_on_a_connection_that_was_open_is_named_in_a_harness(
     world: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     outside_steps.forget()
     forgetful_tasks.kept_at_import.post(world["url"])
-    with caplog.at_level(logging.WARNING, "helmr.run"):
-        async with Harness(forgetful_tasks.by_the_client_that_was_open) as harness:
-            session = await harness.start("by-the-client-that-was-open", world)
+    async with Harness(forgetful_tasks.by_the_client_that_was_open) as harness:
+        session = await harness.start("by-the-client-that-was-open", world)
+        with pytest.warns(RepeatedCall):
             await session.answer(True)
-            assert await session.result() is True
+        assert await session.result() is True
     forgetful_tasks.kept_at_import.close()
     first, again = named(caplog.text, "by-what-was-open")
     assert first.startswith(f"a request is sent outside of steps: {AGAIN}; ")
