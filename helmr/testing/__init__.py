@@ -14,8 +14,7 @@ outcome: what the code did to the world outside of steps happens again there, an
 
 from __future__ import annotations
 
-from helmr.testing.harness import Harness
+from helmr.testing.harness import Harness, RepeatedCall
 from helmr.testing.session import TESTER, HarnessSession, RunFailed, RunNotEnded
-from helmr_runtime.replay.outside_steps import RepeatedCall
 
 __all__ = ["TESTER", "Harness", "HarnessSession", "RepeatedCall", "RunFailed", "RunNotEnded"]

@@ -45,6 +45,7 @@ from helmr_runtime.directory.work import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Crash, SessionReleased, StartSession
 from helmr_runtime.ports.ledger import WorkItem
+from helmr_runtime.replay.outside_steps import RepeatedCall as RepeatedCall
 from helmr_runtime.replay.outside_steps import watching
 from helmr_runtime.replay.round_trips import comparing
 from helmr_runtime.session.events import Replays
