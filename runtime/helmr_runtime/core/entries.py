@@ -402,7 +402,7 @@ def link(
 
 
 def decided_at(entry: Entry) -> datetime:
-    """When it was decided by the clock: before its `recorded_at`, if the clock was ahead when an earlier entry was made."""
+    """The clock's time of the decision: before `recorded_at`, if an earlier entry was made by a clock that was ahead."""
     return from_iso(entry.body["decided_at"]) if "decided_at" in entry.body else entry.recorded_at
 
 
