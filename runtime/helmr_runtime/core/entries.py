@@ -402,7 +402,7 @@ def link(
 
 
 def decided_at(entry: Entry) -> datetime:
-    """The clock's time of the decision: before `recorded_at`, if an earlier entry was made by a clock that was ahead."""
+    """The clock's time of the decision: before `recorded_at` if an earlier entry was made by a clock ahead."""
     return from_iso(entry.body["decided_at"]) if "decided_at" in entry.body else entry.recorded_at
 
 
