@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from datetime import timedelta
 from functools import partial
@@ -16,6 +16,7 @@ import pytest
 
 from helmr.errors import (
     LedgerBehind,
+    LedgerDamaged,
     LedgerSuperseded,
     LogNewer,
     OutcomeUnknown,
@@ -28,7 +29,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import shared_log
 from helmr_runtime.core.commands import OperationKey, Prune
 from helmr_runtime.core.entries import EntryKind, iso
-from helmr_runtime.core.shared_log import LogRecord, StoreLease, record_bytes
+from helmr_runtime.core.shared_log import LogRecord, StoreLease, record_bytes, record_of
 from helmr_runtime.ledger import standby
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.index.heads import Head
@@ -352,6 +353,70 @@ async def test_a_primary_that_commits_nothing_finds_out_that_it_is_superseded(
         await begin(first, clock)
     assert await second.superseded() is None
     await begin(second, clock)
+
+
+async def test_an_order_to_take_over_outlives_every_race_that_is_lost_to_the_primary(
+    machine: Machine, clock: FakeClock, objects: FakeObjects
+) -> None:
+    """Whatever number the record would have that opens the log, a commit of the primary has it before."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    loop, lost = asyncio.get_running_loop(), []
+    create = objects.create
+
+    def commit_before(key: str, data: bytes) -> None:
+        if key.startswith(LOG) and record_of(int(key.removeprefix(LOG)), data).opens:
+            with suppress(LedgerSuperseded, OutcomeUnknown):
+                asyncio.run_coroutine_threadsafe(begin(first, clock), loop).result(60)
+                lost.append(key)
+        create(key, data)
+
+    objects.create = commit_before  # type: ignore[method-assign]
+    await second.take_over()
+    await works(second)
+    assert lost
+    assert await first.superseded() is not None
+    await begin(second, clock)
+
+
+async def test_an_order_to_take_over_holds_for_what_is_tried_after_a_failure(
+    machine: Machine, objects: FakeObjects
+) -> None:
+    """The try that it was given to has failed for another reason than a lost race."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    create, failures = objects.create, iter([True])
+
+    def fail_once(key: str, data: bytes) -> None:
+        if key.startswith(LOG) and next(failures, False):
+            raise LedgerDamaged("once")
+        create(key, data)
+
+    objects.create = fail_once  # type: ignore[method-assign]
+    await second.take_over()
+    await works(second)
+    assert not next(failures, False)
+
+
+async def test_a_claim_of_a_runtime_that_ended_is_a_lease_that_lapses(
+    machine: Machine, objects: FakeObjects
+) -> None:
+    """It was told to take over, had the primary end, and died before it opened the log."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    log = ObjectLog(objects)
+    found = log.lease()
+    assert found is not None
+    log.write_lease(found[0].claimed("died", found[0].generation + 1), found[1])
+
+    async def is_superseded() -> bool:
+        return await first.superseded() is not None
+
+    await until(is_superseded)
+    await works(second)
 
 
 async def test_what_is_on_its_way_to_the_store_is_not_acknowledged_by_one_that_is_superseded(

@@ -121,6 +121,8 @@ class LedgerActor:
         self._closing: asyncio.Task[None] | None = None
         self._watch: LeaseWatch | None = None
         """Of an opening that waits, or may have to, for another runtime's end."""
+        self._is_told = False
+        """To open the log although another runtime is at work on it, until that is done."""
         self._has_led = False
         """It has opened a log that other machines reach."""
         self._superseded: LedgerSuperseded | None = None
@@ -170,7 +172,11 @@ class LedgerActor:
         await self._open(patience_s=math.inf)
 
     async def take_over(self) -> None:
-        """Open the log although another runtime is at work on it; nothing if none is."""
+        """Open the log although another runtime is at work on it, however many tries that takes; nothing if this one
+        is."""
+        if self._ledger is not None and not self._ledger.is_broken:
+            return
+        self._is_told = True
         if self._watch is not None:
             self._watch.take_over()
 
@@ -237,6 +243,7 @@ class LedgerActor:
             broken, self._ledger = self._ledger, None
             await broken.close()
         self._ledger = await self._open_patiently()
+        self._is_told = False
         self._carrying = CarryProgress()
         self._begin_retaining()
         return self._ledger
@@ -261,9 +268,9 @@ class LedgerActor:
                 if opened_before_us >= OPENINGS_MAX or "trimmed" not in error.facts:
                     raise
             except LedgerSuperseded:
-                # A record of an earlier opening came late, or another opens the log at the same time: read it too.
+                # A record of an earlier opening came late, or another writes at the same time: read it too.
                 opened_before_us += 1
-                if opened_before_us >= OPENINGS_MAX or self._has_led:
+                if self._has_led or (opened_before_us >= OPENINGS_MAX and not self._is_told):
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
 
@@ -272,7 +279,9 @@ class LedgerActor:
         if log is None:
             return await self._open_ledger()
         thread = WriterThread("lease-watch")
-        watch = LeaseWatch(log, writer_of(self._place.path), thread.run)
+        watch = LeaseWatch(
+            log, writer_of(self._place.path), thread.run, is_told=self._is_told
+        )
         try:
             if self._has_led and not await watch.look():
                 self._superseded = superseded_in(log.objects.name)  # while its writer was broken

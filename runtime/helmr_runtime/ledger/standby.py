@@ -22,6 +22,7 @@ from helmr_runtime.core.shared_log import RENEW_S, LeaseSeen
 from helmr_runtime.ledger.index.heads import Head, checkpointed
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.object_log import ObjectLog
+from helmr_runtime.ledger.log.objects import ObjectChanged
 from helmr_runtime.ledger.tables.appends import Appends
 from helmr_runtime.ledger.tables.engine import STORE_ERRORS
 from helmr_runtime.ledger.tables.recovery import read_head
@@ -52,6 +53,11 @@ class StandbyMemory:
     def number(self) -> int:
         """Of the last record that was taken in."""
         return self._group.database.log_number
+
+    @property
+    def generation(self) -> int:
+        """Of the newest opening that was taken in."""
+        return self._group.index.generation
 
     async def read(self) -> Records:
         """What has been committed behind that one.
@@ -134,14 +140,19 @@ class LeaseWatch:
         log: The log, which it opens then.
         own_writer: Of the last opening by the same data directory.
         run: Where it speaks to the store.
+        is_told: An operator has said that it is to take over.
     """
 
-    def __init__(self, log: ObjectLog, own_writer: str | None, run: Run) -> None:
+    def __init__(
+        self, log: ObjectLog, own_writer: str | None, run: Run, *, is_told: bool = False
+    ) -> None:
         self._log = log
         self._own_writer = own_writer
         self._run = run
         self._seen: LeaseSeen | None = None
-        self._is_asked = False
+        self._tag: str | None = None
+        """Of the lease, as it was seen last."""
+        self._is_told = is_told
         self._wake = asyncio.Event()
         self._called_until_s = -math.inf
         self._applied = 0
@@ -155,7 +166,7 @@ class LeaseWatch:
 
     def take_over(self) -> None:
         """Wait no longer: an operator says so."""
-        self._is_asked = True
+        self._is_told = True
         self._wake.set()
 
     def called(self) -> None:
@@ -181,10 +192,11 @@ class LeaseWatch:
         except StoreUnavailable:
             self._seen = self._seen and self._seen.unseen(loop.time())
             raise
-        lease, now_s = found[0] if found is not None else None, loop.time()
+        lease, self._tag = found if found is not None else (None, None)
+        now_s = loop.time()
         seen = self._seen or LeaseSeen(lease, now_s, self._own_writer)
         self._seen = seen.seen(lease, now_s)
-        self.is_waiting = not (self._is_asked or self._seen.may_try(now_s))
+        self.is_waiting = not (self._is_told or self._seen.may_try(now_s))
         return not self.is_waiting
 
     async def until_due(self, memory: StandbyMemory) -> None:
@@ -212,8 +224,22 @@ class LeaseWatch:
             await memory.fold(records)
             self._applied = memory.number
             if may_try:
+                await self._claim(memory.generation + 1)
                 return
             await self._pause()
+
+    async def _claim(self, generation: int) -> None:
+        """Told to take over while another is at work: have that one end when it next renews its lease.
+
+        A primary that commits without a pause stores its next record before the one that would open the log, however
+        often this tries. If the claim can't be written now, or the primary has just renewed, the next try writes it.
+        """
+        seen = self._seen
+        if seen is None or seen.lease is None or seen.may_try(asyncio.get_running_loop().time()):
+            return
+        with suppress(ObjectChanged, StoreUnavailable):
+            claim = seen.lease.claimed(self._log.writer, generation)
+            await self._run(self._log.write_lease, claim, self._tag)
 
     def refusal(self) -> Standby:
         """What callers get meanwhile."""

@@ -1,7 +1,7 @@
 """The lease of a log that several machines reach, as its primary keeps it (`ledger.standby` watches it).
 
-It decides who tries, and never who may write. A primary that finds a later opening's in the place of its own has been
-superseded, also if it has nothing to commit; one whose store is away goes on trying, for nothing of it is acknowledged
+It decides who tries, and never who may write. A primary that finds a later opening's in the place of its own, or that
+of one that was told to take over, is superseded, also if it has nothing to commit; one whose store is away goes on trying, for nothing of it is acknowledged
 meanwhile.
 
 Invariants: S-97, S-98; at most one request in two seconds.
@@ -95,7 +95,7 @@ class LeaseKeeper:
         return True
 
     async def _renew(self) -> bool:
-        """Write it once more; False if a later opening's stands there."""
+        """Write it once more; False if it is another's."""
         lease, began = self._lease.renewed(self._newest()), self._times()
         try:
             self._tag = await self._run(self._log.write_lease, lease, self._tag)
