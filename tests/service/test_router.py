@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Unavailable
-from helmr_runtime.core.commands import AddNote, OperationKey, SessionCommand
+from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Standby, Unavailable
+from helmr_runtime.core.commands import AddNote, AnswerWait, OperationKey, SessionCommand
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ports import Directory, Host, Routed
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorOverloaded, ActorUnavailable
@@ -24,6 +24,7 @@ COMMAND = AddNote(
     text="x",
 )
 RECEIPT = {"seq": 1}
+DRY_RUN = AnswerWait(principal=Principal("api_key"), wait_id="wait_1", record_id="rec_1", data=True)
 
 
 def died() -> ActorDied:
@@ -40,6 +41,11 @@ class World:
         self.script = list(script)
         self.calls: list[tuple[str, SessionCommand]] = []
         self.holder: str | None = "helmr-host-1"
+        self.standby: Standby | None = None
+
+    async def at_work(self) -> None:
+        if self.standby is not None:
+            raise self.standby
 
     async def _answer(self, who: str, command: SessionCommand) -> Mapping[str, Any]:
         self.calls.append((who, command))
@@ -67,7 +73,9 @@ class World:
     def router(self, *, commit_timeout_s: float = 5.0) -> Router:
         directory: Directory = self  # type: ignore[assignment]  # routes, and nothing else is asked
         host: Callable[[str], Host] = self.host
-        return Router(directory, host, commit_timeout_s=commit_timeout_s)
+        return Router(
+            directory, host, at_work=self.at_work, commit_timeout_s=commit_timeout_s
+        )
 
     @property
     def asked(self) -> list[str]:
@@ -101,6 +109,31 @@ async def test_an_actor_that_is_gone_sends_the_same_command_to_the_directory(
     assert await router.command("ses_1", COMMAND) == RECEIPT
     assert world.asked == ["directory", "helmr-host-1", "directory"]
     assert {command for _, command in world.calls} == {COMMAND}
+
+
+async def test_a_standby_refuses_at_once_and_asks_no_directory() -> None:
+    world = World(ActorNotFound(actor="helmr-directory", method="route"), RECEIPT)
+    router = world.router()
+    world.standby = Standby("another runtime is at work")
+    for ask in (router.command("ses_1", COMMAND), router.dry_run("ses_1", DRY_RUN)):
+        with pytest.raises(Standby):
+            await ask
+    assert not world.asked
+    world.standby = None
+    assert await router.command("ses_1", COMMAND) == RECEIPT
+
+
+async def test_a_call_on_its_way_is_refused_when_its_runtime_stands_by() -> None:
+    world = World(ActorNotFound(actor="helmr-directory", method="route"))
+    answer = world._answer
+
+    async def answers(who: str, command: SessionCommand) -> Mapping[str, Any]:
+        world.standby = Standby("another runtime is at work")
+        return await answer(who, command)
+
+    world._answer = answers  # type: ignore[method-assign]
+    with pytest.raises(Standby):
+        await world.router().command("ses_1", COMMAND)
 
 
 async def test_what_the_session_answers_is_not_tried_again() -> None:

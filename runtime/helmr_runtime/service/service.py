@@ -120,7 +120,12 @@ class Service:
             ledger, on_entries=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
         )
         self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
-        self.router = Router(directory, host_named, commit_timeout_s=options.commit_timeout_s)
+        self.router = Router(
+            directory,
+            host_named,
+            at_work=self.staleness.at_work,
+            commit_timeout_s=options.commit_timeout_s,
+        )
         shared = Shared(
             ledger,
             self.router,

@@ -145,6 +145,8 @@ class Router:
     Args:
         directory: Who is asked where a session lives.
         host: The host with that name.
+        at_work: Raises if this runtime stands by: its directory serves no one, and would be asked until the time is
+            over.
         commit_timeout_s: Longest that a command may take.
     """
 
@@ -153,10 +155,12 @@ class Router:
         directory: Directory,
         host: Callable[[str], Host],
         *,
+        at_work: Callable[[], Awaitable[None]],
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
     ) -> None:
         self._directory = directory
         self._host = host
+        self._at_work = at_work
         self._commit_timeout_s = commit_timeout_s
         self._hosts: LruCache[str, str] = LruCache(
             HOSTS_KNOWN_MAX, age_max_s=HOST_KNOWN_S, monotonic=_monotonic
@@ -171,13 +175,14 @@ class Router:
             OutcomeUnknown: No answer in time, and the command may have run.
             Unavailable: No answer in time, and it has not run.
             Overloaded: Too many commands are under way; this one was not tried.
+            Standby: Another runtime is at work.
             HelmrError: What the session answered.
         """
-
         if tracing.is_on:
             command = replace(command, trace=tracing.current())
 
         async def ask() -> Mapping[str, Any]:
+            await self._at_work()
             if faults.on_point is not None:
                 faults.reach(Point.GATEWAY_BEFORE_CALL)
             host = self._hosts.get(session_id)
@@ -200,10 +205,12 @@ class Router:
         Raises:
             Unavailable: No host could, or it died over it. Nothing has happened.
             Overloaded: Too many dry runs are under way.
+            Standby: Another runtime is at work.
             HelmrError: What answering would raise.
         """
         try:
             async with asyncio.timeout(DRY_RUN_TIMEOUT_S):
+                await self._at_work()
                 name = await self._directory.any_host()
                 return await self._host(name).dry_run(session_id, command)
         except (TimeoutError, CallError) as error:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from helmr.errors import HelmrError
+from helmr.errors import HelmrError, Standby
 from helmr_runtime.core.entries import iso
 from helmr_runtime.ports.ledger import ReadFreshness
 
@@ -61,6 +61,20 @@ class Staleness:
             if self._fresh_at is None or read_s < self._fresh_until_s:
                 return None
             return iso(self._fresh_at)
+
+    async def at_work(self) -> None:
+        """Return, unless this runtime stands by; also if the ledger can't be asked.
+
+        Raises:
+            Standby: It does.
+        """
+        if time.monotonic() >= self._believed_until_s:
+            try:
+                await self.look()
+            except Standby:
+                raise
+            except HelmrError:
+                return
 
     async def look(self) -> ReadFreshness:
         """Ask the ledger now.
