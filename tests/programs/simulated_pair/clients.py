@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ PATIENCE_S = 4.0
 """A client that hears nothing for so long tries the other address; a real one five seconds."""
 
 AGAIN_S = 0.3
+BUSY = 3
+"""Of those that call without a pause."""
+
 NEWEST = 8
 """Among so many of the newest tokens a client chooses."""
 
@@ -40,6 +45,7 @@ class Clients:
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_busy = False
         self._at = 0
         """The address that answered last."""
         self._started: list[str] = []
@@ -66,6 +72,30 @@ class Clients:
         self._tasks = [one for one in self._tasks if not one.done()]
         return len(self._tasks)
 
+    @contextmanager
+    def without_pause(self, name: str) -> Iterator[None]:
+        """Meanwhile some call that runtime one time after the other, whatever it answers; no other."""
+        lane = self._pair.outside.lane
+        for number in range(BUSY):
+            self._tasks.append(lane.create_task(self._call_again(name, f"busy-{number}")))
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._is_busy = False
+
+    async def _call_again(self, name: str, said: str) -> None:
+        for number in count():
+            if not self._is_busy:
+                return
+            random = self._pair.random(f"{said}-{number}")
+            call = _create_token(random, f"{said}-{number}")
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._pair.network.call(name, "fact", (call,), {})
+            except (TimeoutError, HelmrError, CallError):
+                await asyncio.sleep(AGAIN_S)
+
     async def _act(
         self, act: Callable[[Random, str], Coroutine[Any, Any, None]], random: Random, name: str
     ) -> None:
@@ -75,17 +105,7 @@ class Clients:
             self._pair.counts.reached(f"call: {getattr(error, 'code', 'given up')}")
 
     async def _create(self, random: Random, name: str) -> None:
-        new = NewToken(
-            token_id=ids.new_id(ids.TOKEN),
-            public_token_id=ids.new_id(ids.PUBLIC_TOKEN),
-            key_id="test",
-            callback_hash=f"callback {name}",
-            public_token_hash=f"hash {name}",
-            timeout_s=random.choice((5.0, 3_600.0)),
-        )
-        await self._repeated(
-            random, "fact", CreateToken(principal=ALICE, operation=_operation(name), new=new)
-        )
+        await self._repeated(random, "fact", _create_token(random, name))
 
     async def _complete(self, random: Random, name: str) -> None:
         known = list(self._pair.truth.tokens)[-NEWEST:]
@@ -154,6 +174,18 @@ class Clients:
                 continue
             self._at = at
             return answer
+
+
+def _create_token(random: Random, name: str) -> CreateToken:
+    new = NewToken(
+        token_id=ids.new_id(ids.TOKEN),
+        public_token_id=ids.new_id(ids.PUBLIC_TOKEN),
+        key_id="test",
+        callback_hash=f"callback {name}",
+        public_token_hash=f"hash {name}",
+        timeout_s=random.choice((5.0, 3_600.0)),
+    )
+    return CreateToken(principal=ALICE, operation=_operation(name), new=new)
 
 
 def _operation(name: str) -> OperationKey:

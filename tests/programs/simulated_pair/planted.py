@@ -12,6 +12,7 @@ from unittest import mock
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.shared_log import Appended, LogRoot, StoreLease, root_bytes, root_of
 from helmr_runtime.ledger import ledger
+from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.index.ledger_index import KnownOperations
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import object_log
@@ -168,6 +169,17 @@ def _operations_not_followed() -> AbstractContextManager[object]:
     return mock.patch.object(StandbyMemory, "_fold", forgets)
 
 
+def _order_forgotten() -> AbstractContextManager[object]:
+    """An order to take over holds for one try, which may lose its number to the primary."""
+    opened_once = LedgerActor._open_once
+
+    async def forgets(self: LedgerActor) -> DuckLedger:
+        self._is_told = False
+        return await opened_once(self)
+
+    return mock.patch.object(LedgerActor, "_open_once", forgets)
+
+
 def _lease_written_over() -> AbstractContextManager[object]:
     """A primary renews its lease whoever's stands there."""
     write = ObjectLog.write_lease
@@ -194,6 +206,7 @@ BUGS: dict[str, Bug] = {
     "operations-not-followed": _operations_not_followed,
     "prunes-not-followed": _prunes_not_followed,
     "lease-written-over": _lease_written_over,
+    "order-forgotten": _order_forgotten,
 }
 
 

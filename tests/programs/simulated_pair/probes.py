@@ -29,6 +29,7 @@ RARE = (
     "store away",
     "superseded",
     "taken over",
+    "taken over under load",
     "trimmed behind what is read",
 )
 

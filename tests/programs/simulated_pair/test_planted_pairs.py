@@ -22,6 +22,7 @@ RULES = {
     "opened-below-the-floor": {"S-60", "S-97", "S-98"},
     "openings-swept": {"S-96"},
     "operations-not-followed": {"S-61", "S-96"},
+    "order-forgotten": {"S-98"},
     "own-is-anothers": {"S-63", "S-97"},
     "prunes-not-followed": {"KeyError", "bug", "S-96", "S-100"},
     "read-below-the-floor": {"S-60", "S-63", "S-96", "S-97", "S-98", "S-100"},

@@ -13,9 +13,9 @@ from typing import Any
 
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind
-from helmr_runtime.core.shared_log import EPOCHS_PER_GENERATION, LogRecord, record_of, root_of
+from helmr_runtime.core.shared_log import EPOCHS_PER_GENERATION, LogRecord, lease_of, record_of, root_of
 from helmr_runtime.ledger.log.commit_log import appends_of
-from helmr_runtime.ledger.log.object_log import LOG, ROOT
+from helmr_runtime.ledger.log.object_log import LEASE, LOG, ROOT
 from helmr_runtime.ports import Committed, Flush, Loaded
 from tests.programs.simulation.counts import Counts
 from tests.programs.simulation.invariants import Violation
@@ -87,6 +87,8 @@ class Truth:
         self._refused: set[tuple[str, int]] = set()
         """Those of which it has said that nothing is stored."""
         self._epochs: dict[tuple[str, int], str] = {}
+        self._claims: dict[int, int] = {}
+        """By process, the generation that its lease said last: also of one that was told to take over, before it has."""
         self._written_by: dict[int, int] = {}
         """By feed offset, the number of the record."""
 
@@ -113,6 +115,9 @@ class Truth:
             floor = root_of(data).floor
             self.require(floor >= self.floor, "S-96", f"the floor sinks: {self.floor}, {floor}")
             self.floor = max(self.floor, floor)
+        elif key == LEASE:
+            lease = lease_of(data)
+            self._claims[self.lives[lease.writer]] = lease.generation
         elif key.startswith(LOG):
             self._put_record(int(key.removeprefix(LOG)), data)
 
@@ -308,9 +313,12 @@ class Truth:
         self.require(set(sessions) <= self.pruned, "S-60", f"of {sessions} some are not removed")
 
     def superseded(self, life: int) -> None:
-        """A process says that another has opened the log since."""
-        last = self.openings[-1] if self.openings else None
-        is_so = last is not None and last.life != life
+        """A process says that another has opened the log since, or is about to."""
+        last, own = (self.openings[-1] if self.openings else None), self.opening_of(life)
+        is_claimed = own is not None and any(
+            generation > own.generation for of, generation in self._claims.items() if of != life
+        )
+        is_so = last is not None and (last.life != life or is_claimed)
         self.require(is_so, "S-97", f"process {life} is superseded by none: {last}")
 
     def read(self, offset: int, *, is_marked: bool, is_over: bool) -> None:
