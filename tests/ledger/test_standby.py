@@ -356,9 +356,10 @@ async def test_a_primary_that_commits_nothing_finds_out_that_it_is_superseded(
 
 
 async def test_an_order_to_take_over_outlives_every_race_that_is_lost_to_the_primary(
-    machine: Machine, clock: FakeClock, objects: FakeObjects
+    machine: Machine, clock: FakeClock, objects: FakeObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever number the record would have that opens the log, a commit of the primary has it before."""
+    monkeypatch.setattr(shared_log, "LOOK_CALLED_S", 0.01)  # it tries before the primary has read
     first, second = machine("a"), machine("b")
     await first.open()
     await level(second)
@@ -377,6 +378,26 @@ async def test_an_order_to_take_over_outlives_every_race_that_is_lost_to_the_pri
     await works(second)
     assert lost
     assert await first.superseded() is not None
+    await begin(second, clock)
+
+
+async def test_one_that_is_told_to_take_over_does_while_the_primary_commits_without_a_pause(
+    machine: Machine, clock: FakeClock
+) -> None:
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+
+    async def commit() -> None:
+        while True:
+            await begin(first, clock)
+
+    callers = [asyncio.create_task(commit()) for _ in range(3)]
+    await second.take_over()
+    await works(second)
+    for one in callers:
+        with pytest.raises((LedgerSuperseded, OutcomeUnknown)):
+            await one
     await begin(second, clock)
 
 

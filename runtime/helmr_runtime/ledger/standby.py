@@ -223,23 +223,27 @@ class LeaseWatch:
                 logger.warning("the log can't be followed: %s", error.message)
             await memory.fold(records)
             self._applied = memory.number
-            if may_try:
-                await self._claim(memory.generation + 1)
+            if may_try and await self._is_free(records, memory.generation + 1):
                 return
+            self.is_waiting = True
             await self._pause()
 
-    async def _claim(self, generation: int) -> None:
-        """Told to take over while another is at work: have that one end when it next renews its lease.
+    async def _is_free(self, records: Records, generation: int) -> bool:
+        """Whether the next record can be this one's: the primary has gone; or this one was told to take over, the
+        primary could read that in its lease, and has stored nothing since the look before.
 
-        A primary that commits without a pause stores its next record before the one that would open the log, however
-        often this tries. If the claim can't be written now, or the primary has just renewed, the next try writes it.
+        A primary that commits without a pause has the next record before anyone who has read the one before it. It ends
+        when it next renews its lease and finds this claim there.
         """
         seen = self._seen
         if seen is None or seen.lease is None or seen.may_try(asyncio.get_running_loop().time()):
-            return
+            return True
+        if seen.lease.writer == self._log.writer:
+            return not records
         with suppress(ObjectChanged, StoreUnavailable):
             claim = seen.lease.claimed(self._log.writer, generation)
             await self._run(self._log.write_lease, claim, self._tag)
+        return False
 
     def refusal(self) -> Standby:
         """What callers get meanwhile."""
@@ -262,7 +266,7 @@ class LeaseWatch:
         now_s = asyncio.get_running_loop().time()
         seen, pause_s = self._seen, RENEW_S
         if seen is not None:
-            pause_s = seen.next_look_s(now_s, is_called=self._is_called)
+            pause_s = seen.next_look_s(now_s, is_called=self._is_called or self._is_told)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._wake.wait()
