@@ -31,7 +31,6 @@ from helmr import ids, wait_details
 from helmr.errors import (
     BadDefinition,
     HelmrError,
-    LedgerSuperseded,
     RuntimeNotFound,
     SchemaMismatch,
     Unavailable,
@@ -365,7 +364,7 @@ def may_pass(error: HelmrError) -> bool:
 
 def is_elsewhere(error: HelmrError) -> bool:
     """True if another address of the runtime may take the call: this one is away, or not at work any more (S-99)."""
-    return isinstance(error, LedgerSuperseded) or (may_pass(error) and error.status != 429)
+    return may_pass(error) and error.status != 429
 
 
 EVENT_CHARS_MAX = 8 * 1024 * 1024

@@ -13,12 +13,13 @@ from helmr.errors import LedgerSuperseded, Overloaded, SessionNotFound, Standby,
 from tests.client.gateway import KEY, Fault, Gateway, running
 
 STANDBY = b'{"title":"x","status":503,"detail":"stands by","code":"standby"}'
-SUPERSEDED = b'{"title":"x","status":409,"detail":"superseded","code":"ledger_superseded"}'
+SUPERSEDED = b'{"title":"x","status":503,"detail":"superseded","code":"ledger_superseded"}'
 QUICK = Retry(tries_max=6, total_s=10.0, pause_s=0.01, pause_max_s=0.05)
 
 AWAY = [
     pytest.param(Fault("answer", 503, {"retry-after": "1"}, STANDBY), id="stands by"),
-    pytest.param(Fault("answer", 409, body=SUPERSEDED), id="is superseded"),
+    pytest.param(Fault("answer", 503, {"retry-after": "1"}, SUPERSEDED), id="is superseded"),
+    pytest.param(Fault("answer", 409, body=SUPERSEDED.replace(b"503", b"409")), id="as before 1.0"),
     pytest.param(Fault("drop"), id="reset before it was handled"),
     pytest.param(Fault("answer", 502, body=b"<html>Bad gateway"), id="a proxy's 502"),
 ]
@@ -69,12 +70,17 @@ def test_a_refusal_is_the_runtimes_own_and_goes_nowhere_else(
     assert not other.requests("GET", "/v1/sessions/ses_" + "0" * 26)
 
 
-def test_a_superseded_runtime_is_the_end_for_a_client_with_one_address(gateway: Gateway) -> None:
+def test_a_client_with_one_address_comes_again_when_that_was_superseded(gateway: Gateway) -> None:
+    """A load balancer may stand there, and send it to the other runtime."""
     session_id = gateway.session()
     path = f"/v1/sessions/{session_id}"
-    gateway.fault("GET", path, Fault("answer", 409, body=SUPERSEDED))
+    gateway.fault("GET", path, Fault("answer", 503, {"retry-after": "0"}, SUPERSEDED))
+    with Client(url=gateway.url, key=KEY, retry=QUICK) as client:
+        client.sessions.open(session_id).get()
+    assert len(gateway.requests("GET", path)) == 2
+    gateway.fault("GET", path, Fault("answer", 503, {"retry-after": "0"}, SUPERSEDED))
     with (
-        Client(url=gateway.url, key=KEY, retry=QUICK) as client,
+        Client(url=gateway.url, key=KEY, retry=Retry(tries_max=1)) as client,
         pytest.raises(LedgerSuperseded),
     ):
         client.sessions.open(session_id).get()

@@ -542,3 +542,35 @@ async def test_five_hundred_half_open_requests_slow_nobody_down_for_long(stack: 
         assert await limiter.is_well()
         await limiter.until_connected(0)
         assert time.monotonic() - began_s < BOUND_S
+
+
+# --- the end of the runtime -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "code"), [("POST", "outcome_unknown"), ("GET", "not_ready")], ids=str
+)
+async def test_what_the_end_of_the_runtime_cuts_off_is_told_what_became_of_it(
+    stack: Stack, caplog: pytest.LogCaptureFixture, method: str, code: str
+) -> None:
+    async with served(stack, ConnectionBounds()) as limiter:
+        asked = asyncio.Event()
+
+        async def hang(*given: Any) -> Any:
+            asked.set()
+            await asyncio.Event().wait()
+
+        sessions, server = limiter.gateway._service.sessions, limiter.gateway._server
+        sessions.start = sessions.list = hang  # type: ignore[method-assign]
+        headers = {"Authorization": f"Bearer {stack.key}"}
+        async with httpx.AsyncClient(base_url=limiter.url, headers=headers) as http:
+            body = {"task": "echo"} if method == "POST" else None
+            asking = asyncio.create_task(http.request(method, "/v1/sessions", json=body))
+            await asked.wait()
+            assert server is not None
+            for task in server.server_state.tasks:
+                task.cancel()
+            answer = await asking
+        assert (answer.status_code, code_of(answer)) == (503, code)
+        assert answer.headers["retry-after"]
+    assert "Traceback" not in caplog.text

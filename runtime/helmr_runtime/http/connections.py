@@ -23,11 +23,11 @@ from enum import IntEnum
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from helmr.errors import BadRequest
+from helmr.errors import BadRequest, NotReady, OutcomeUnknown, Unavailable
 from helmr_runtime.http.problems import problem_response
 from helmr_runtime.http.settings import PEER, ConnectionBounds
 from helmr_runtime.security.limits import source_key
@@ -430,3 +430,33 @@ def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
         await proxied(scope, receive, send)  # type: ignore[arg-type]
 
     return keeping_peer
+
+
+def answering_to_the_end(app: ASGIApp) -> ASGIApp:
+    """The app; a request that the end of the runtime cuts off is answered 503, if its answer has not begun.
+
+    Only for a server: no one else cancels a request, and nothing comes after it.
+    """
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, sending)
+        except asyncio.CancelledError:
+            # What has begun is not ended: a part of a file would pass for the whole.
+            if not has_begun:
+                await problem_response(_cut_off(scope["method"]))(scope, receive, send)
+
+    return answering
+
+
+def _cut_off(method: str) -> Unavailable:
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return NotReady("the runtime has ended before this was answered")
+    return OutcomeUnknown("the runtime has ended before this was answered: it may have been done")

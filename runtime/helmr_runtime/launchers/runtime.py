@@ -241,7 +241,7 @@ class Launch:
         while True:
             try:
                 return await ask()
-            except (DataError, RuntimeHeld):
+            except (DataError, RuntimeHeld, LedgerSuperseded):
                 raise
             except HelmrError as error:
                 if not error.retryable:

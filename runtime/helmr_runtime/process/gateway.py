@@ -21,7 +21,7 @@ from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.accepting import Accepting, OpenFiles
 from helmr_runtime.http.app import GatewayApp
-from helmr_runtime.http.connections import Connections, behind_proxies
+from helmr_runtime.http.connections import Connections, answering_to_the_end, behind_proxies
 from helmr_runtime.http.otlp import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.content import Sender
@@ -105,7 +105,7 @@ class GatewayActor:
             self._sender = MetricsSender(app.metrics, self._service, GATEWAY)
             await self._sender.start()
         config = uvicorn.Config(
-            behind_proxies(app, proxies),
+            answering_to_the_end(behind_proxies(app, proxies)),
             http=self.connections.protocol(),
             proxy_headers=False,  # it would believe any program on this machine
             access_log=False,  # paths hold secrets

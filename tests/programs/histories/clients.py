@@ -588,8 +588,7 @@ class HistoryClient:
         except TokenExhausted:
             outcome, reply = Outcome.REFUSED, {"spent": True}
         except HelmrError as error:
-            # One that is superseded says nothing of the call: the other runtime may have done it.
-            is_refusal = 400 <= error.status < 500 and not isinstance(error, LedgerSuperseded)
+            is_refusal = 400 <= error.status < 500
             outcome = Outcome.REFUSED if is_refusal else Outcome.UNKNOWN
             reply = {"code": error.code}
         except TimeoutError:
