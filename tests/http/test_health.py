@@ -48,6 +48,26 @@ async def test_a_probe_learns_that_the_disk_is_full_and_not_where(
     assert failure in (await stack.http.get("/readyz")).text
 
 
+async def test_a_runtime_is_not_ready_while_the_store_of_its_log_is_away(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = stack.reads.stats
+    said: dict[str, Any] = {"store_away_since": "2026-01-02T03:04:05.678901Z"}
+
+    async def away() -> dict[str, Any]:
+        return {**await stats(), **said}
+
+    monkeypatch.setattr(stack.reads, "stats", away)
+    answer = await stack.http.get("/readyz")
+    assert answer.status_code == 503
+    health = Health.model_validate(answer.json())
+    assert health.degraded == ["not_ready", "store_away"]
+    (reason,) = health.reasons
+    assert "not answered since 2026-01-02T03:04:05Z" in reason
+    said.clear()
+    assert (await stack.http.get("/readyz")).status_code == 200
+
+
 async def test_readyz_is_200_only_once_local_programs_can_find_the_runtime(
     stack: Stack, tmp_path: Path
 ) -> None:

@@ -525,14 +525,17 @@ async def test_a_primary_that_can_not_renew_its_lease_says_until_when_its_reads_
     async def is_stale() -> bool:
         return (await first.freshness()).stale_as_of is not None
 
+    assert "store_away_since" not in await first.stats()
     await until(is_stale)
     assert (await first.freshness()).stale_as_of == iso(at)
+    assert (await first.stats())["store_away_since"] == iso(at)
     objects.pause = lambda: None
 
     async def is_current() -> bool:
         return (await first.freshness()).stale_as_of is None
 
     await until(is_current)
+    assert "store_away_since" not in await first.stats()
 
 
 async def test_no_one_takes_over_because_the_store_was_away(objects: FakeObjects) -> None:

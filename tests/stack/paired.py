@@ -162,6 +162,12 @@ def is_level(live: LiveRuntime) -> bool:
     return health is not None and health.degraded == ["standby"] and health.ledger["behind"] == 0
 
 
+def is_away(live: LiveRuntime) -> bool:
+    """It says that it is not ready, as the store of its log does not answer."""
+    health = health_of(live)
+    return health is not None and not health.ready and "store_away" in health.degraded
+
+
 def is_ready(live: LiveRuntime) -> bool:
     """It is at work."""
     health = health_of(live)

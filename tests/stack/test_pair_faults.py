@@ -19,12 +19,14 @@ import pytest
 
 from helmr.client import Client, Retry
 from helmr.errors import HelmrError
+from helmr_runtime.core.shared_log import LEASE_S, RENEW_S
 from tests.stack.live import LiveRuntime, until
 from tests.stack.paired import (
     Machines,
     Store,
     ends_superseded,
     is_at_work,
+    is_away,
     is_level,
     open_store,
 )
@@ -171,7 +173,9 @@ def test_a_pause_of_the_primary(beside: Beside) -> None:
 def test_the_network_between_primary_and_store_is_cut(beside: Beside) -> None:
     pair = beside.pair
     beside.cut.cut()
+    until(lambda: is_away(pair.first), within_s=LEASE_S + RENEW_S, what="not ready")
     is_at_work(pair.second)
+    assert is_away(pair.first), "two of a pair are ready at once"
     pair.patient.more()
     beside.cut.mend()  # what was on its way arrives now
     ends_superseded(pair.first)
@@ -185,6 +189,7 @@ def test_the_store_is_killed_and_started(beside: Beside) -> None:
     pair = beside.pair
     beside.store.kill()
     has_passed(OUTAGE_S)
+    assert is_away(pair.first)
     beside.store.start()
     pair.patient.more()
     pair.stubborn.more()

@@ -399,10 +399,14 @@ class DuckLedger(ReadableLedger):
         return count
 
     async def stats(self) -> dict[str, Any]:
-        """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
+        """How the ledger does: offsets, size, commit latency, counts, and whether it is failing; if its store has been
+        away for longer than a standby waits, since when."""
         engine_bytes = await self._queries.engine_bytes()
         sizes = await asyncio.to_thread(room, self._database.path)
-        return {**_stats(self._group, engine_bytes, sizes), **self._log_facts}
+        since = (await self.freshness()).stale_as_of
+        is_away = since is not None and self._group.superseded is None
+        away = {"store_away_since": since} if is_away else {}
+        return {**_stats(self._group, engine_bytes, sizes), **self._log_facts, **away}
 
     async def close(self) -> None:
         """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""

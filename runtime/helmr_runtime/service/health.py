@@ -77,6 +77,7 @@ class DegradedState(StrEnum):
     CLOCK_STEPPED = "clock_stepped"
     NOTICES_FAILING = "notices_failing"
     STANDBY = "standby"
+    STORE_AWAY = "store_away"
 
 
 OF_POOL = {
@@ -268,7 +269,8 @@ class HealthView:
         self._watched.append(troubles)
 
     async def ready(self) -> Health:
-        """Ready when the file is open, the catalog written, a host lives, and the runtime can be found."""
+        """Ready when the file is open, the catalog written, a host lives, the runtime can be found, and no other can
+        have taken its log."""
         (ledger, ledger_trouble), (pool, pool_trouble), (_, catalog_trouble) = await asyncio.gather(
             _asked("ledger", self._ledger.stats()),
             _asked("directory", self._directory.status()),
@@ -286,6 +288,7 @@ class HealthView:
         found = await self._troubles(ledger, pool)
         states = {*of_pool(pool), *(trouble.state for trouble in found)}
         states |= {DegradedState.NOT_READY} if reasons else set()
+        states |= {DegradedState.STORE_AWAY} if ledger.get("store_away_since") else set()
         states |= (
             {DegradedState.LEDGER_FAILING} if ledger.get("failure") or ledger_trouble else set()
         )
@@ -355,6 +358,11 @@ def counted(counts: Mapping[str, int]) -> dict[str, int]:
 
 def _lacks(ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
     lacks = []
+    if ledger.get("store_away_since"):
+        lacks.append(
+            f"the store of the log has not answered since {ledger['store_away_since'][:19]}Z: nothing is accepted, "
+            "and another runtime may be at work"
+        )
     if ledger.get("failure"):
         lacks.append(f"ledger: {ledger['failure']}")
     if pool and not pool.get("ready", True):

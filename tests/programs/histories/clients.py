@@ -15,7 +15,7 @@ from typing import Any
 
 from helmr import auth, ids
 from helmr.client import AsyncClient
-from helmr.errors import HelmrError, LedgerSuperseded, TokenExhausted
+from helmr.errors import HelmrError, TokenExhausted
 from helmr.models import LIST_LIMIT_MAX, Activity, VoteReceipt
 from tests.programs.histories.history import Call, Kind, Outcome
 from tests.programs.histories.history_tasks import APPROVALS
