@@ -183,6 +183,8 @@ async def test_the_head_of_a_log_made_again_may_be_torn(made: Made, clock: FakeC
     ("error", "passes"),
     [
         (OSError(28, "No space left on device"), True),
+        (duckdb.TransactionException("Failed to commit: No space left on device"), True),
+        (duckdb.FatalException("Corrupt? Disk quota exceeded"), True),
         (duckdb.IOException("Cannot open file: Too many open files"), True),
         (duckdb.IOException('Cannot open file "/corrupt/ledger.duckdb": Is a directory'), True),
         (duckdb.OutOfMemoryException("failed to allocate"), True),

@@ -32,6 +32,10 @@ class Calls:
     [
         ([NotReady("it starts")], []),
         ([StoreUnavailable("x.duckdb can't be opened: no")] * 3, ["x.duckdb can't be opened: no"]),
+        (
+            [StoreUnavailable("no room", hint="Make room.")] * 3,
+            ["no room", "hint: Make room. The start waits for that."],
+        ),
     ],
 )
 async def test_the_person_hears_once_of_a_file_that_can_not_be_opened(

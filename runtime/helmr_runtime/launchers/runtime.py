@@ -154,6 +154,8 @@ class Launch:
         self._say = say
         self._on_standby: Callable[[], None] | None = on_standby
         self._not_ready = ""
+        self._hint: str | None = None
+        """What to do about that, if it says so."""
         self._limit: asyncio.Timeout | None = None
         self._carried = -1
         """The most entries that a ledger of an earlier edition was carried over by."""
@@ -184,7 +186,7 @@ class Launch:
         except TimeoutError as error:
             raise Unavailable(
                 f"the runtime was not ready within {START_WITHIN_S:.0f} s: {self._not_ready}",
-                hint=f"The logs are in {self._spec.logs_dir}.",
+                hint=self._hint or f"The logs are in {self._spec.logs_dir}.",
             ) from error
 
     async def _start_in_order(self) -> None:
@@ -269,7 +271,7 @@ class Launch:
     def _goes_on(self, done: int, progress: str) -> None:
         """Wait for the ledger as long as it gets further than it has been; the person and the manager hear of it."""
         now_s = asyncio.get_running_loop().time()
-        self._not_ready = progress
+        self._not_ready, self._hint = progress, None
         if done > self._carried and self._limit is not None and not self._limit.expired():
             self._carried = done
             self._limit.reschedule(now_s + START_WITHIN_S)
@@ -282,10 +284,12 @@ class Launch:
         """Log each reason once; the person hears of those that look wrong."""
         if error.message == self._not_ready:
             return
-        self._not_ready = error.message
+        self._not_ready, self._hint = error.message, error.hint
         logger.info("%s is not ready: %s", name, error)
         if error.facts.get("is_trouble") or isinstance(error, StoreUnavailable):
             self._say(error.message)
+            if error.hint is not None:
+                self._say(f"hint: {error.hint} The start waits for that.")
 
 
 async def park_and_close(calls: Calls, say: Callable[[str], None]) -> None:

@@ -78,9 +78,6 @@ ORDER BY feed_offset, rowid
 LOGGED_ROWID = 2**60
 """Of the first row that only a log has: it stands behind all that the file has."""
 
-_NO_ROOM = ("No space left on device", "Disk quota exceeded")
-"""What the engine says of a full disk; it has no class for that."""
-
 
 class StoredLedger:
     """A ledger's file, attached read-only as `stored` to a scratch database of the same schema."""
@@ -304,8 +301,8 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        if any(sign in str(error) for sign in _NO_ROOM):
-            raise StoreUnavailable(f"there is no room for {path}") from error
+        if (full := engine.no_room(path, error)) is not None:
+            raise full from error
         raise LedgerDamaged(
             f"{path} can't be read: {str(error).splitlines()[0]}",
             hint="Keep it as it is. `helmr repair` mends what a loss of power does to a block, if every entry proves "

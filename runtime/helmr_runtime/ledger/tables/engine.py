@@ -234,9 +234,25 @@ def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
     return stored
 
 
+_NO_ROOM = ("No space left on device", "Disk quota exceeded")
+"""What the engine says of a full disk, in errors of several classes; it has none for that."""
+
+
+def no_room(path: Path, error: Exception) -> StoreUnavailable | None:
+    """The error of a ledger whose disk is full; None if that is not what the engine, or the system, says."""
+    if not any(sign in str(error) for sign in _NO_ROOM):
+        return None
+    return StoreUnavailable(
+        f"there is no room for {path}",
+        hint="Make room on its disk. Nothing that was acknowledged is lost, and nothing is wrong with the file.",
+    )
+
+
 def unopened(path: Path, error: Exception) -> HelmrError:
     """The error of a ledger that the engine, or the system, does not open."""
     said = str(error).splitlines()[0]
+    if (full := no_room(path, error)) is not None:
+        return full
     of_file = said.replace(str(path), "")
     if isinstance(error, _PASSING) and not any(sign in of_file for sign in _LASTING):
         return StoreUnavailable(f"{path} can't be opened: {said}")
