@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -25,6 +22,7 @@ from helmr_runtime.service import health
 from helmr_runtime.session.host import HostActor
 from tests.http.scrape import scrape
 from tests.service.stack import REGISTRY, Stack, until
+from tests.small_disk import fill, small_disk
 
 RELEASE = threading.Event()
 
@@ -66,33 +64,23 @@ async def test_nothing_is_wrong_with_a_fresh_runtime(stack: Stack) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 40 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
-    mounted = subprocess.run(mounting, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting is not possible here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.mark.allows_blocking
 async def test_a_disk_that_fills_is_low_then_fails_the_ledger_and_both_are_over_with_room(
-    small_disk: Path,
+    disk: Path,
 ) -> None:
-    stack = Stack(small_disk, registry=Registry([keeps], modules=[__name__], code_hash="code-k"))
+    stack = Stack(disk, registry=Registry([keeps], modules=[__name__], code_hash="code-k"))
     stack.service = stack.make_service(commit_timeout_s=0.5)
     stack.gateway = GatewayActor(stack.service, stack.settings())
-    ballast = small_disk / "ballast"
     try:
         await stack.start()
         assert await told(stack) == []
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free - 1024**2)
+        ballast = fill(disk, but_bytes=1024**2)
         health = (await stack.http.get("/readyz")).json()
         assert health["ready"], "it still takes what comes"
         assert health["degraded"] == ["disk_low"]
@@ -113,7 +101,7 @@ async def test_a_disk_that_fills_is_low_then_fails_the_ledger_and_both_are_over_
         ballast.unlink()
         await until_told(stack)
     finally:
-        ballast.unlink(missing_ok=True)
+        (disk / "ballast").unlink(missing_ok=True)
         await stack.stop()
 
 

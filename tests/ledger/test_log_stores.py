@@ -444,6 +444,9 @@ def test_a_paused_writer_can_not_lower_the_floor() -> None:
         "ftp://host/x",
         "s3://",
         "s3://bucket?no_such_setting=1",
+        "s3://bucket?allow_http=true",
+        "az://bucket?TIMEOUT=1s",
+        "s3://bucket?aws_proxy_url=x",
         "postgresql://x?nothing=1",
     ],
 )

@@ -31,6 +31,16 @@ SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "gs")
 TIMEOUT_S = 5.0
 """Of a request. A snapshot's part of 8 MiB takes two seconds at 4 MB/s."""
 
+OF_THE_CLIENT = frozenset(
+    """
+    allow_http allow_invalid_certificates connect_timeout default_content_type default_headers http1_only http2_only
+    http2_keep_alive_interval http2_keep_alive_timeout http2_keep_alive_while_idle pool_idle_timeout
+    pool_max_idle_per_host proxy_ca_certificate proxy_excludes proxy_url randomize_addresses read_timeout
+    root_certificate timeout user_agent
+    """.split()
+)
+"""Settings of `obstore`'s HTTP client. It panics where one of them stands among those of a bucket (0.12)."""
+
 CONNECT_S = 2.0
 AT_ONCE = 16
 """Requests of one `get_many`."""
@@ -136,6 +146,13 @@ def open_bucket(url: str) -> Bucket:
     parts = urlsplit(url)
     name = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     config: Any = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for setting in config:
+        if setting.lower().removeprefix("aws_") in OF_THE_CLIENT:
+            raise UsageError(
+                f"{name}: {setting} is no setting of a bucket",
+                hint="Leave it out: times and connections are Helmr's, and an `endpoint` that begins with http:// is "
+                "taken as it is.",
+            )
     allows_http = config.get("endpoint", "").startswith("http://")
     options: Any = {
         "timeout": timedelta(seconds=TIMEOUT_S),
