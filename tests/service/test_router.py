@@ -68,7 +68,12 @@ class World:
             async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
                 return await world._answer(name, command)
 
+            dry_run = command
+
         return OneHost()
+
+    async def any_host(self) -> str:
+        return "helmr-host-1"
 
     def router(self, *, commit_timeout_s: float = 5.0) -> Router:
         directory: Directory = self  # type: ignore[assignment]  # routes, and nothing else is asked
@@ -121,6 +126,17 @@ async def test_a_standby_refuses_at_once_and_asks_no_directory() -> None:
     assert not world.asked
     world.standby = None
     assert await router.command("ses_1", COMMAND) == RECEIPT
+
+
+async def test_a_dry_run_whose_host_ends_goes_to_another_and_to_no_third() -> None:
+    gone = ActorNotFound(actor="helmr-host-1", method="dry_run")
+    world = World(died(), gone, gone, RECEIPT, died(), died())
+    assert await world.router().dry_run("ses_1", DRY_RUN) == RECEIPT
+    with pytest.raises(Unavailable, match="dry-run") as raised:
+        await world.router().dry_run("ses_1", DRY_RUN)
+    assert raised.value.retry_after_s
+    assert "in a few seconds" in (raised.value.hint or "")
+    assert not world.script
 
 
 async def test_a_call_on_its_way_is_refused_when_its_runtime_stands_by() -> None:

@@ -51,7 +51,7 @@ from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.faults import Point
 from helmr_runtime.ports import ClaimsKept, Directory, Host
 from helmr_runtime.ports.ledger import Json, LedgerClient
-from helmr_runtime.rpc.calls import ActorNotFound, ActorOverloaded, CallError
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorOverloaded, CallError
 from helmr_runtime.security.schemas import DataSchema
 from helmr_runtime.security.secrets import SessionKeys
 
@@ -118,8 +118,10 @@ T = TypeVar("T")
 COMMIT_TIMEOUT_S = 10.0
 """Longest that a caller waits for its commit."""
 
-DRY_RUN_TIMEOUT_S = 20.0
-"""Longest that a dry run takes with all that is around it; its code has ten seconds."""
+DRY_RUN_TIMEOUT_S = 25.0
+"""Longest that a dry run takes with all that is around it, and another host's start; its code has ten seconds."""
+
+DRY_RUN_AGAIN_S = 3.0
 
 CLAIM_TOLD_S = 2.0
 """Longest that anyone who claims waits for the holder to know; a host that is stopped hears of it when it goes on."""
@@ -211,12 +213,33 @@ class Router:
         try:
             async with asyncio.timeout(DRY_RUN_TIMEOUT_S):
                 await self._at_work()
-                name = await self._directory.any_host()
-                return await self._host(name).dry_run(session_id, command)
+                return await self._dry_run(session_id, command)
         except (TimeoutError, CallError) as error:
             raise Unavailable(
-                f"{session_id}: no host could dry-run the answer", hint="Try again."
+                f"{session_id}: no host could dry-run the answer",
+                hint="Nothing has happened. The host of an earlier one may be ending, whose code did not: try again in a "
+                "few seconds.",
+                retry_after_s=DRY_RUN_AGAIN_S,
             ) from error
+
+    async def _dry_run(
+        self, session_id: str, command: AnswerWait | TokenEnded
+    ) -> Mapping[str, Any]:
+        """In another host if the first one ends meanwhile: code of an earlier dry run that went on may be why. Not in a
+        third: it may be this one's that ends them.
+        """
+        deaths = 0
+        while True:
+            name = await self._directory.any_host()
+            try:
+                return await self._host(name).dry_run(session_id, command)
+            except ActorNotFound:
+                pass
+            except ActorDied:
+                deaths += 1
+                if deaths > 1:
+                    raise
+            await asyncio.sleep(PAUSE_S)
 
     async def tell_claims(self, session_id: str, kept: ClaimsKept) -> None:
         """Tell the holder of the session who has claimed its wait. If that one has died or given it up, the next holder
