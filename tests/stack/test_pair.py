@@ -18,7 +18,7 @@ import pytest
 
 from helmr.client import Client, Retry
 from helmr.errors import HelmrError, Unavailable
-from helmr_runtime.core.shared_log import RENEW_S
+from helmr_runtime.core.shared_log import LEASE_S, RENEW_S
 from helmr_runtime.launchers.runtime import SUPERSEDED
 from tests.ordinary.stand_in import own_postgres
 from tests.stack.live import LiveRuntime, kill, until
@@ -37,6 +37,12 @@ ONCE = Retry(total_s=0.0)
 YES = {"decision": "approve"}
 SETTLES_S = 5.0
 IDLE_S = 20.0
+EACH_S = 0.05
+GONE_S = 30.0
+GOODBYE_S = 2.0
+"""At most, from a goodbye to the next answer; and after a kill, from the end of the lease."""
+
+TAKES_OVER_S = 4.0
 STORES = [
     pytest.param("folder"),
     pytest.param("postgres", marks=pytest.mark.long),
@@ -160,6 +166,56 @@ def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Machines) 
     is_at_work(pair.first)
     assert "stands by" not in log_of(pair.first)
     answered(pair.first, session_id)
+
+
+# --- how long callers wait --------------------------------------------------------------------------
+
+
+def longest_gap_s(pair: Machines, client: Client, session_id: str, how: str) -> float:
+    """Of a caller that sends without end while the first runtime is told to end, or is killed."""
+    stream = client.sessions.open(session_id).input("messages")
+    began_s = time.monotonic()
+    stream.send("before")
+    answered_s, gaps = time.monotonic(), [time.monotonic() - began_s]
+    process = pair.first._process
+    assert process is not None
+    if how == "goodbye":
+        process.send_signal(signal.SIGTERM)
+    else:
+        pair.first.kill_all()
+    while urlsplit(client.endpoint.url).port != urlsplit(pair.second.credentials.url).port:
+        stream.send("meanwhile")
+        gaps.append(time.monotonic() - answered_s)
+        answered_s = time.monotonic()
+        time.sleep(EACH_S)
+    process.wait(GONE_S)
+    return max(gaps)
+
+
+@pytest.mark.parametrize("how", ["goodbye", pytest.param("kill", marks=pytest.mark.long)])
+@pytest.mark.parametrize("is_parked", [False, True], ids=["hot", "parked"])
+@pytest.mark.parametrize("is_standby_first", [False, True], ids=["primary first", "standby first"])
+def test_whichever_address_comes_first_a_caller_waits_for_the_takeover_and_no_longer(
+    tmp_path: Path, how: str, is_parked: bool, is_standby_first: bool
+) -> None:
+    with ExitStack() as stack:
+        url = f"file://{tmp_path}/store"
+        pair = Machines(tmp_path, (url, url), in_process=True, linger="0s" if is_parked else "30s")
+        stack.callback(pair.close)
+        pair.start()
+        session_id = pair.first.begin("echo")
+        pair.first.waiting(session_id)
+        pair.stand_by(pair.second)
+        addresses = [one.credentials.url for one in pair.both]
+        client = stack.enter_context(
+            Client(
+                url=addresses[::-1] if is_standby_first else addresses,
+                key=pair.first.credentials.key,
+                retry=Retry(total_s=60.0),
+            )
+        )
+        gap_s = longest_gap_s(pair, client, session_id, how)
+        assert gap_s <= (GOODBYE_S if how == "goodbye" else LEASE_S + TAKES_OVER_S)
 
 
 # --- each on a Ray of its own ---------------------------------------------------------------------
