@@ -466,7 +466,9 @@ class IdempotencyConflict(Conflict):
 class LedgerSuperseded(Conflict):
     """Another runtime works on this ledger, so this one acknowledges nothing any more (S-68, S-97)."""
 
-    status = 503  # what retries is to come again: behind a load balancer it comes to the other runtime
+    status = (
+        503  # what retries is to come again: behind a load balancer it comes to the other runtime
+    )
     title = "Superseded"
     retryable = True
     default_hint = "Use the address of the other runtime, and stop this one."

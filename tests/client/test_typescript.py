@@ -85,6 +85,9 @@ def test_ten_calls_and_a_stream(package: Path, tmp_path: Path) -> None:
         "result": "send",
         "status": "closed",
         "answeredBy": ["ada"],
+        "byTheOther": True,
+        "followed": 2,
+        "neither": "unavailable",
         "unreachable": "unavailable",
         "unknownKey": "unauthenticated",
     }

@@ -78,9 +78,7 @@ class World:
     def router(self, *, commit_timeout_s: float = 5.0) -> Router:
         directory: Directory = self  # type: ignore[assignment]  # routes, and nothing else is asked
         host: Callable[[str], Host] = self.host
-        return Router(
-            directory, host, at_work=self.at_work, commit_timeout_s=commit_timeout_s
-        )
+        return Router(directory, host, at_work=self.at_work, commit_timeout_s=commit_timeout_s)
 
     @property
     def asked(self) -> list[str]:

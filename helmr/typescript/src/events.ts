@@ -36,6 +36,7 @@ export async function* events(
     let silent: NodeJS.Timeout | undefined;
     const heard = (): void => {
       clearTimeout(silent);
+      if (connection.signal.aborted) return; // a comment that was read before the end: no timer is left behind
       silent = setTimeout(() => connection.abort(), SILENT_MS);
     };
     heard();
@@ -55,8 +56,8 @@ export async function* events(
       if (begin.signal?.aborted === true || error instanceof SyntaxError) throw error;
       // The connection broke: go on behind the last event.
     } finally {
-      clearTimeout(silent);
       connection.abort();
+      clearTimeout(silent);
     }
     url.searchParams.delete(last === undefined ? "" : "after");
   }

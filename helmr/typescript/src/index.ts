@@ -5,6 +5,7 @@
  */
 import createFetch, { type Client as FetchClient } from "openapi-fetch";
 
+import { Addresses } from "./addresses.js";
 import { events, type StreamEvent } from "./events.js";
 import { HelmrError, problemOf } from "./errors.js";
 import { newOperationId } from "./ids.js";
@@ -34,8 +35,8 @@ export type ChunkEvent =
 export type EntryEvent = StreamEvent<Models["EntryInfo"]>;
 
 export interface Options {
-  /** Where the runtime answers, `http://127.0.0.1:4356`. */
-  url: string;
+  /** Where the runtime answers, `http://127.0.0.1:4356`; of a pair the addresses of both. No other is spoken to. */
+  url: string | readonly string[];
   /** An API key, a person's key or a public token; without one only what is open to all can be called. */
   key?: string;
   /** The person a service acts for; the transcript records the name. */
@@ -77,12 +78,13 @@ const PAUSE_MAX_MS = 2_000;
  * const inbox = await done(helmr.GET("/v1/waits", { params: { query: { status: "pending" } } }));
  */
 export function createClient(options: Options): Client {
-  const url = options.url.replace(/\/+$/, "");
+  const addresses = new Addresses(typeof options.url === "string" ? [options.url] : options.url);
+  const url = addresses.first;
   const headers: Record<string, string> = {};
   if (options.key !== undefined) headers["authorization"] = `Bearer ${options.key}`;
   if (options.onBehalfOf !== undefined) headers["on-behalf-of"] = options.onBehalfOf;
   const send = options.fetch ?? ((request: Request) => fetch(request));
-  const trying = (request: Request) => tried(request, send, options.tryForMs ?? 60_000);
+  const trying = (request: Request) => tried(request, addresses, send, options.tryForMs ?? 60_000);
 
   const client = createFetch<paths>({ baseUrl: url, headers, fetch: trying });
   client.use({
@@ -108,9 +110,13 @@ export async function done<Data>(call: Promise<{ data?: Data }>): Promise<NonNul
   return data;
 }
 
-/** Send a request until it is answered, or the time is over. Overload says how long to wait (Retry-After). */
+/**
+ * Send a request until it is answered, or the time is over. Overload says how long to wait (Retry-After). What one
+ * address does not take, or may not have taken, goes to the next one under the same Operation-Id.
+ */
 async function tried(
   request: Request,
+  addresses: Addresses,
   send: (request: Request) => Promise<Response>,
   tryForMs: number,
 ): Promise<Response> {
@@ -118,20 +124,31 @@ async function tried(
     request.headers.set("operation-id", newOperationId());
   }
   const endsAt = Date.now() + tryForMs;
-  for (let pauseMs = PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
-    const jittered = pauseMs * (0.5 + Math.random() / 2);
-    let waitMs = jittered;
+  let pauseMs = PAUSE_MS;
+  for (let tries = 1; ; tries += 1) {
+    const at = addresses.at;
+    let waitMs = pauseMs * (0.5 + Math.random() / 2);
+    let refusal: Response | undefined;
+    let failure: unknown;
     try {
-      const response = await send(request.clone());
+      const response = await addresses.ask(request, send);
       const retryAfter = response.headers.get("retry-after");
       if (response.ok || retryAfter === null) return response;
-      waitMs = Math.max(jittered, 1_000 * Number(retryAfter));
-      if (Date.now() + waitMs > endsAt) return response;
-      await response.body?.cancel();
+      waitMs = Math.max(waitMs, 1_000 * Number(retryAfter));
+      refusal = response;
     } catch (error) {
       if (request.signal.aborted) throw error;
-      if (Date.now() + waitMs > endsAt) throw HelmrError.away(request.url, error);
+      failure = error;
     }
+    const isElsewhere = refusal?.status !== 429 && addresses.turn(at);
+    const isNew = isElsewhere && tries % addresses.count !== 0; // in this round
+    if (!isNew && Date.now() + waitMs > endsAt) {
+      if (refusal !== undefined) return refusal;
+      throw HelmrError.away(at, failure);
+    }
+    await refusal?.body?.cancel();
+    if (isNew) continue;
+    pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS);
     await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
 }

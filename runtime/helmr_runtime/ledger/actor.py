@@ -279,9 +279,7 @@ class LedgerActor:
         if log is None:
             return await self._open_ledger()
         thread = WriterThread("lease-watch")
-        watch = LeaseWatch(
-            log, writer_of(self._place.path), thread.run, is_told=self._is_told
-        )
+        watch = LeaseWatch(log, writer_of(self._place.path), thread.run, is_told=self._is_told)
         try:
             if self._has_led and not await watch.look():
                 self._superseded = superseded_in(log.objects.name)  # while its writer was broken

@@ -217,8 +217,8 @@ class Router:
         except (TimeoutError, CallError) as error:
             raise Unavailable(
                 f"{session_id}: no host could dry-run the answer",
-                hint="Nothing has happened. The host of an earlier one may be ending, whose code did not: try again in a "
-                "few seconds.",
+                hint="Nothing has happened. The host of an earlier one may be ending, whose code did not: try again "
+                "in a few seconds.",
                 retry_after_s=DRY_RUN_AGAIN_S,
             ) from error
 

@@ -42,6 +42,11 @@ const session = await done(helmr.POST("/v1/sessions/{session_id}/close", { param
 await following;
 const transcript = await done(helmr.GET("/v1/sessions/{session_id}/transcript", { params: { path } }));
 const unreachable = await code(createClient({ url: "http://127.0.0.1:9", tryForMs: 0 }).GET("/v1/waits"));
+const both = createClient({ url: ["http://127.0.0.1:9", `${url}/`], key });
+const byTheOther = await done(both.GET("/v1/sessions/{session_id}", { params: { path } }));
+const followed: unknown[] = [];
+for await (const { data } of both.outputs(path.session_id, "progress")) followed.push(data);
+const neither = await code(createClient({ url: ["http://127.0.0.1:9", "http://127.0.0.1:19"], tryForMs: 0 }).GET("/v1/waits"));
 const unknownKey = await code(createClient({ url, key: "nonsense" }).GET("/v1/waits"));
 
 const wrong = async (): Promise<void> => {
@@ -80,6 +85,9 @@ console.log(
     status: session.status,
     records,
     answeredBy: transcript.items.filter((one) => one.kind === "input.accepted").map((one) => one.principal.on_behalf_of),
+    byTheOther: byTheOther.id === path.session_id,
+    followed: followed.length,
+    neither,
     unreachable,
     unknownKey,
   }),

@@ -13,7 +13,13 @@ from typing import Any
 
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind
-from helmr_runtime.core.shared_log import EPOCHS_PER_GENERATION, LogRecord, lease_of, record_of, root_of
+from helmr_runtime.core.shared_log import (
+    EPOCHS_PER_GENERATION,
+    LogRecord,
+    lease_of,
+    record_of,
+    root_of,
+)
 from helmr_runtime.ledger.log.commit_log import appends_of
 from helmr_runtime.ledger.log.object_log import LEASE, LOG, ROOT
 from helmr_runtime.ports import Committed, Flush, Loaded
@@ -88,7 +94,7 @@ class Truth:
         """Those of which it has said that nothing is stored."""
         self._epochs: dict[tuple[str, int], str] = {}
         self._claims: dict[int, int] = {}
-        """By process, the generation that its lease said last: also of one that was told to take over, before it has."""
+        """By process, the generation that its lease said last; one that was told to take over says it before it has."""
         self._written_by: dict[int, int] = {}
         """By feed offset, the number of the record."""
 

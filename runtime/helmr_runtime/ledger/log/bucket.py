@@ -32,12 +32,28 @@ TIMEOUT_S = 5.0
 """Of a request. A snapshot's part of 8 MiB takes two seconds at 4 MB/s."""
 
 OF_THE_CLIENT = frozenset(
-    """
-    allow_http allow_invalid_certificates connect_timeout default_content_type default_headers http1_only http2_only
-    http2_keep_alive_interval http2_keep_alive_timeout http2_keep_alive_while_idle pool_idle_timeout
-    pool_max_idle_per_host proxy_ca_certificate proxy_excludes proxy_url randomize_addresses read_timeout
-    root_certificate timeout user_agent
-    """.split()
+    [
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "default_content_type",
+        "default_headers",
+        "http1_only",
+        "http2_only",
+        "http2_keep_alive_interval",
+        "http2_keep_alive_timeout",
+        "http2_keep_alive_while_idle",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "proxy_url",
+        "randomize_addresses",
+        "read_timeout",
+        "root_certificate",
+        "timeout",
+        "user_agent",
+    ]
 )
 """Settings of `obstore`'s HTTP client. It panics where one of them stands among those of a bucket (0.12)."""
 

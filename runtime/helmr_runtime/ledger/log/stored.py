@@ -16,7 +16,7 @@ from uuid import UUID
 
 import duckdb
 
-from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
+from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr_runtime.core.session_file import BackupHeader
 from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER
 from helmr_runtime.ledger.log.file_store import read_to_damage
