@@ -560,8 +560,9 @@ async def test_what_the_end_of_the_runtime_cuts_off_is_told_what_became_of_it(
             asked.set()
             await asyncio.Event().wait()
 
-        sessions, server = limiter.gateway._service.sessions, limiter.gateway._server
-        sessions.start = sessions.list = hang  # type: ignore[method-assign]
+        sessions: Any = limiter.gateway._service.sessions
+        server = limiter.gateway._server
+        sessions.start = sessions.list = hang
         headers = {"Authorization": f"Bearer {stack.key}"}
         async with httpx.AsyncClient(base_url=limiter.url, headers=headers) as http:
             body = {"task": "echo"} if method == "POST" else None
