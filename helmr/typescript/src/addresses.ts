@@ -3,7 +3,7 @@
 /** A runtime that is paused takes connections and says nothing: with another address a request waits this long. */
 const SILENT_MS = 5_000;
 
-/** Requests that may take longer are told by the body's field, or by the path. */
+/** Requests that may take longer say so by a field of their body, or by their path. */
 const SLOW_PATH = /\/(dry-run|query|export|backup)$/;
 const SLOW_MS = 30_000;
 

@@ -305,11 +305,11 @@ class StoreLease:
         return replace(self.renewed(newest), released=True)
 
     def claimed(self, writer: str, generation: int) -> StoreLease:
-        """What a runtime writes over it that was told to take over, before it opens the log as that generation."""
+        """What a runtime writes over it that has the order to take over, before it opens the log as that generation."""
         return StoreLease(writer, generation, newest=self.newest)
 
     def is_superseded_by(self, found: StoreLease | None) -> bool:
-        """Whether what stands in its place is that of a later opening, or of one that was told to be the next."""
+        """Whether what stands in its place is that of a later opening, or of one that has the order to be the next."""
         return found is not None and found.generation > self.generation
 
 

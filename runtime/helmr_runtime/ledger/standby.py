@@ -229,7 +229,7 @@ class LeaseWatch:
             await self._pause()
 
     async def _is_free(self, records: Records, generation: int) -> bool:
-        """Whether the next record can be this one's: the primary has gone; or this one was told to take over, the
+        """Whether the next record can be this one's: the primary has gone; or this one has the order to take over, the
         primary could read that in its lease, and has stored nothing since the look before.
 
         A primary that commits without a pause has the next record before anyone who has read the one before it. It ends

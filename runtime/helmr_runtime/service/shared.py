@@ -228,7 +228,7 @@ class Router:
         """In another host if the first one ends meanwhile: code of an earlier dry run that went on may be why. Not in a
         third: it may be this one's that ends them.
         """
-        deaths = 0
+        crashes = 0
         while True:
             name = await self._directory.any_host()
             try:
@@ -236,8 +236,8 @@ class Router:
             except ActorNotFound:
                 pass
             except ActorDied:
-                deaths += 1
-                if deaths > 1:
+                crashes += 1
+                if crashes > 1:
                     raise
             await asyncio.sleep(PAUSE_S)
 

@@ -1,7 +1,7 @@
 """The lease of a log that several machines reach, as its primary keeps it (`ledger.standby` watches it).
 
 It decides who tries, and never who may write. A primary that finds a later opening's in the place of its own, or that
-of one that was told to take over, is superseded, also if it has nothing to commit; one whose store is away goes on
+of one that has the order to take over, is superseded, also if it has nothing to commit; one whose store is away goes on
 trying, for nothing of it is acknowledged meanwhile.
 
 Invariants: S-97, S-98; at most one request in two seconds.
