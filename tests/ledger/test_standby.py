@@ -421,6 +421,32 @@ async def test_an_order_to_take_over_holds_for_what_is_tried_after_a_failure(
     assert not next(failures, False)
 
 
+async def test_a_ledger_that_is_closed_before_it_knows_that_it_stands_by_ends(
+    machine: Machine, objects: FakeObjects
+) -> None:
+    """Else it would wait for the other one's end, take the log over and end then."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    third, looks = machine("c"), threading.Event()
+
+    def look() -> None:
+        assert looks.wait(60)
+
+    objects.pause = look
+    opening = asyncio.create_task(third.open())
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(third.close())
+    await asyncio.sleep(0)
+    objects.pause = lambda: None
+    looks.set()
+    async with asyncio.timeout(60):
+        await closing
+    with suppress(Standby, asyncio.CancelledError):
+        await opening
+    assert await first.superseded() is None
+
+
 async def test_a_claim_of_a_runtime_that_ended_is_a_lease_that_lapses(
     machine: Machine, objects: FakeObjects
 ) -> None:
@@ -431,7 +457,7 @@ async def test_a_claim_of_a_runtime_that_ended_is_a_lease_that_lapses(
     log = ObjectLog(objects)
     found = log.lease()
     assert found is not None
-    log.write_lease(found[0].claimed("died", found[0].generation + 1), found[1])
+    log.write_lease(found[0].claimed("died"), found[1])
 
     async def is_superseded() -> bool:
         return await first.superseded() is not None

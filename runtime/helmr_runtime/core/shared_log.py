@@ -304,9 +304,9 @@ class StoreLease:
         """The last one: a standby takes over at once."""
         return replace(self.renewed(newest), released=True)
 
-    def claimed(self, writer: str, generation: int) -> StoreLease:
-        """What a runtime writes over it that has the order to take over, before it opens the log as that generation."""
-        return StoreLease(writer, generation, newest=self.newest)
+    def claimed(self, writer: str) -> StoreLease:
+        """What a runtime writes over it that has the order to take over, before it opens the log."""
+        return StoreLease(writer, self.generation + 1, newest=self.newest)
 
     def is_superseded_by(self, found: StoreLease | None) -> bool:
         """Whether what stands in its place is that of a later opening, or of one that has the order to be the next."""

@@ -204,10 +204,12 @@ class LedgerActor:
             await asyncio.wait([self._retaining])
         self._is_closed = True
         self._carrying.stop()
-        if self._opening is not None:
-            if self._watch is not None and self._watch.is_waiting:
+        while self._opening is not None and not self._opening.done():
+            # It may begin to wait for another runtime's end only now.
+            is_waiting = self._watch is not None and self._watch.is_waiting
+            if is_waiting:
                 self._opening.cancel()
-            await asyncio.wait([self._opening])
+            await asyncio.wait([self._opening], timeout=None if is_waiting else CARRY_LOOK_S)
         if self._ledger is not None:
             ledger, self._ledger = self._ledger, None
             await ledger.close()

@@ -54,11 +54,6 @@ class StandbyMemory:
         """Of the last record that was taken in."""
         return self._group.database.log_number
 
-    @property
-    def generation(self) -> int:
-        """Of the newest opening that was taken in."""
-        return self._group.index.generation
-
     async def read(self) -> Records:
         """What has been committed behind that one.
 
@@ -212,6 +207,7 @@ class LeaseWatch:
             records: Records = ()
             try:
                 may_try = await self.look()
+                await self._claim()
                 if may_try or self._newest > memory.number:
                     records = await memory.read()
             except StoreUnavailable as error:
@@ -223,27 +219,31 @@ class LeaseWatch:
                 logger.warning("the log can't be followed: %s", error.message)
             await memory.fold(records)
             self._applied = memory.number
-            if may_try and await self._is_free(records, memory.generation + 1):
+            if may_try and self._is_free(records):
                 return
             self.is_waiting = True
             await self._pause()
 
-    async def _is_free(self, records: Records, generation: int) -> bool:
-        """Whether the next record can be this one's: the primary has gone; or this one has the order to take over, the
-        primary could read that in its lease, and has stored nothing since the look before.
+    async def _claim(self) -> None:
+        """Have the primary end when it next renews its lease, if this one has the order to take over.
 
-        A primary that commits without a pause has the next record before anyone who has read the one before it. It ends
-        when it next renews its lease and finds this claim there.
+        One that commits without a pause has the next record before anyone who has read the one before it. If this can't
+        be written now, or the primary has just renewed, the next look does it.
+        """
+        seen = self._seen
+        if not self._is_told or seen is None or seen.lease is None or self._is_free(()):
+            return
+        with suppress(ObjectChanged, StoreUnavailable):
+            await self._run(self._log.write_lease, seen.lease.claimed(self._log.writer), self._tag)
+
+    def _is_free(self, records: Records) -> bool:
+        """Whether the next record can be this one's: the primary has gone; or it could read the claim in its lease,
+        and has stored none since the look before but these.
         """
         seen = self._seen
         if seen is None or seen.lease is None or seen.may_try(asyncio.get_running_loop().time()):
             return True
-        if seen.lease.writer == self._log.writer:
-            return not records
-        with suppress(ObjectChanged, StoreUnavailable):
-            claim = seen.lease.claimed(self._log.writer, generation)
-            await self._run(self._log.write_lease, claim, self._tag)
-        return False
+        return seen.lease.writer == self._log.writer and not records
 
     def refusal(self) -> Standby:
         """What callers get meanwhile."""
