@@ -246,10 +246,9 @@ def install(
         url = runtime.endpoint.url
         kept = hook_key or key_path(os.environ)
         key = _working_key(url, kept) or _make_key(runtime, kept, is_given=hook_key is not None)
-    where = url
-    if not is_over_http:
-        where = f"--url {shlex.quote(url)} --key-file {shlex.quote(str(kept.resolve()))}"
-    wanted = with_hooks(settings, hooks_block(mode, where, program=_program(), client=client.value))
+    key_file = str(kept.resolve())
+    block = hooks_block(mode, url, key_file, program=_program(), client=client.value)
+    wanted = with_hooks(settings, block)
     if is_over_http:
         wanted["env"] = {**(wanted.get("env") or {}), KEY_VARIABLE: key}
     change = FileChange(path, old, settings_text(wanted), is_over_http, key)

@@ -3,17 +3,18 @@
 It carries the event from stdin to the runtime and the decision to stdout. It runs very often, so it loads neither Typer
 nor the client: `helmr.cli.start` comes here before anything else is imported.
 
-- Exit code 2 denies the call, also where the client asks about nothing; what is on stderr is the reason that the model
-  sees. So every failure of an event that asks ends with 2 (S-106), and so does the time: a hook that the client kills
-  at its timeout lets the tool run (S-105).
+- A denial is one on stdout, whose text the model sees. Where no call is known, or nothing can be written, exit code 2
+  denies it too, also where the client asks about nothing. So every failure of an event that asks denies (S-106), and so
+  does the time: a hook that the client kills at its timeout lets the tool run (S-105).
 - While a runtime starts again the same call is asked again, in a request with the same operation id: a call that has no
   id itself gets the decision that it has taken, if the answer was lost (S-103, S-107).
 
 Codex takes the same events and denials. Before a call an `allow` is a mistake to it unless it changes the input, and a
 mistake lets the call run: it gets no output in its place. Its hooks are commands also where it has a prompt of its own
-(`--mode interactive`): there a failure is no denial, it ends with 1, and the prompt shows.
+(`--mode interactive`): there a failure is no denial, it ends with 1, and the prompt shows. Before a call an interactive
+client asks rules only: `helmr.cli.rules_hook`.
 
-Source: code.claude.com/docs/en/hooks; tried with Claude Code 2.1.197 and Codex 0.171.0.
+Source: code.claude.com/docs/en/hooks; tried with Claude Code 2.1.332 and Codex 0.171.0.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
 import sys
 import time
 
 TYPE_CHECKING = False  # `typing` takes long
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -38,7 +40,7 @@ CLIENTS = (CLAUDE_CODE, CODEX)
 DENIED, FAILED, LEFT = 2, 1, 0
 """Exit codes: the call is denied; the client's own prompt decides; the client goes on."""
 
-HEADLESS, INTERACTIVE = "headless", "interactive"
+HEADLESS, INTERACTIVE, RULES = "headless", "interactive", "rules"
 
 TIMEOUT_S = 600.0
 MARGIN_S = 5.0
@@ -48,10 +50,17 @@ PATIENCE_S = 10.0
 """How long a runtime may be away: it starts again within that."""
 
 PAUSE_S = 0.25
+PROMPT_S = 0.25
+"""An answer that takes no longer was there at once."""
+
 BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 """Of operation ids, which `helmr.ids` makes elsewhere: it loads too much for here."""
 
-ASKS = ("PreToolUse", "PermissionRequest")
+ASKS = ("PreToolUse", "PermissionRequest", "")
+"""Kinds of events that want a decision; the last one is not known."""
+
+UNASKED = "Helmr can't ask a person about this call"
+OVER = "the time is up, and no one has decided; call it again"
 KEY_VARIABLE = "HELMR_GATE_KEY"
 RUN_VARIABLE = "HELMR_GATE_RUN"
 """Set by `helmr.gate.runs`: the session in which the client runs."""
@@ -74,7 +83,7 @@ def main(client: str, options: Sequence[str]) -> NoReturn:
         found = _read_options(options)
         timeout_s = float(found.get("--timeout", TIMEOUT_S))
     except (Unasked, ValueError) as error:
-        _end(DENIED, str(error))
+        end(DENIED, str(error))
     mode = found.get("--mode", HEADLESS)
     run(found.get("--url"), found.get("--key-file"), timeout_s, client, mode)
 
@@ -95,29 +104,68 @@ def run(
         client: Whose hook it is.
         mode: Whether the client has a prompt of its own, which decides where no one else does.
     """
-    undecided = FAILED if mode == INTERACTIVE else DENIED
-    ends_at = time.monotonic() + max(timeout_s, MARGIN_S + 1)
-    on_time = _report_out_of_time if mode == INTERACTIVE else _out_of_time
-    signal.signal(signal.SIGALRM, on_time)
-    signal.setitimer(signal.ITIMER_REAL, ends_at - MARGIN_S - time.monotonic())
-    asks = True  # until it is known that it does not
+    if mode == RULES:
+        from helmr.cli import rules_hook
+
+        rules_hook.run(url, key_file, timeout_s, client)
+    ends_at = _set_alarm(timeout_s, mode)
+    raw = sys.stdin.buffer.read(EVENT_BYTES_MAX)
     try:
-        raw = sys.stdin.buffer.read(EVENT_BYTES_MAX)
-        asks = _asks(raw)
-        if not asks:
-            signal.signal(signal.SIGALRM, _report_out_of_time)
-        said = _patiently(url, _key(key_file), raw, ends_at, client, mode)
+        kind = _kind(raw)
+    except Unasked as error:
+        end(FAILED if mode == INTERACTIVE else DENIED, str(error))
+    _carry(url, key_file, raw, kind, ends_at, client, mode)
+
+
+def hold(
+    url: str | None, key_file: str | None, raw: bytes, timeout_s: float, client: str
+) -> NoReturn:
+    """Have a person decide the call of this event as a headless client does, and end the process with the decision."""
+    ends_at = _set_alarm(timeout_s, HEADLESS)
+    _carry(url, key_file, raw, ASKS[0], ends_at, client, HEADLESS)
+
+
+def _carry(
+    url: str | None,
+    key_file: str | None,
+    raw: bytes,
+    kind: str,
+    ends_at: float,
+    client: str,
+    mode: str,
+) -> NoReturn:
+    if kind not in ASKS:
+        signal.signal(signal.SIGALRM, _report_out_of_time)
+    elif kind == ASKS[0] and mode != INTERACTIVE:
+        signal.signal(signal.SIGALRM, _call_out_of_time)
+    try:
+        said = _patiently(url, key_of(key_file), raw, ends_at, client, mode)
         is_decided = "permissionDecision" in said.get("hookSpecificOutput", {})
-        if asks and mode != INTERACTIVE and not is_decided:
+        if kind in ASKS and mode != INTERACTIVE and not is_decided:
             raise Unasked("the runtime has decided nothing")
     except Unasked as error:
-        _end(undecided if asks else LEFT, str(error))
-    if client == CODEX:
-        said = _for_codex(said)
+        if kind not in ASKS:
+            end(LEFT, str(error))
+        if mode == INTERACTIVE:
+            end(FAILED, str(error))
+        deny(str(error), kind)
+    say(_for_codex(said) if client == CODEX else said)
+
+
+def _set_alarm(timeout_s: float, mode: str) -> float:
+    """Have the time run; when it is over."""
+    ends_at = time.monotonic() + max(timeout_s, MARGIN_S + 1)
+    signal.signal(signal.SIGALRM, _report_out_of_time if mode == INTERACTIVE else _out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, ends_at - MARGIN_S - time.monotonic())
+    return ends_at
+
+
+def say(said: dict[str, Any]) -> NoReturn:
+    """End with this decision on stdout; with none the client goes on."""
     if said:
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
-    _end(LEFT)
+    end(LEFT)
 
 
 def _for_codex(said: dict[str, Any]) -> dict[str, Any]:
@@ -142,16 +190,22 @@ def _read_options(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _asks(raw: bytes) -> bool:
-    """Whether the event wants a decision. What can't be read is taken for one that does."""
+def _kind(raw: bytes) -> str:
+    """The event's kind. One that can't be read is taken for one that wants a decision."""
     try:
         event = json.loads(raw)
     except ValueError as error:
         raise Unasked(f"the event on stdin is not JSON: {error}") from error
-    return not isinstance(event, dict) or event.get("hook_event_name") in (*ASKS, None)
+    kind = event.get("hook_event_name") if isinstance(event, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
-def _key(path: str | None) -> str:
+def key_of(path: str | None) -> str:
+    """The key that a file or the environment holds.
+
+    Raises:
+        Unasked: There is none.
+    """
     if not path:
         key = os.environ.get(KEY_VARIABLE, "")
         if not key:
@@ -200,8 +254,13 @@ def post(
     client: str = CLAUDE_CODE,
     mode: str = HEADLESS,
     operation_id: str = "",
+    *,
+    more: str = "",
+    meanwhile: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """What the runtime says to an event; repeated under its operation id it is the same request.
+
+    `more` goes behind the query; `meanwhile` is done if the answer is not there at once.
 
     Raises:
         Away: It can't be reached, or can't answer now.
@@ -217,6 +276,7 @@ def post(
     if operation_id:
         headers["Operation-Id"] = operation_id
     target = f"{slash}{path}/v1/gate/claude-code?mode={mode}&timeout_s={timeout_s:.3f}"
+    target += more
     if client != CLAUDE_CODE:
         target += f"&client={client}"
     run = os.environ.get(RUN_VARIABLE, "")
@@ -226,6 +286,8 @@ def post(
         connection = kind(place, timeout=timeout_s)
         try:
             connection.request("POST", target, raw, headers)
+            if meanwhile is not None and not select.select([connection.sock], [], [], PROMPT_S)[0]:
+                meanwhile()
             reply = connection.getresponse()
             body = reply.read()
         finally:
@@ -249,15 +311,35 @@ def _why(said: Any, status: int) -> str:
 
 
 def _out_of_time(number: int, frame: FrameType | None) -> NoReturn:
-    _end(DENIED, "the time is up, and no one has decided; call it again")
+    deny(OVER, "")
+
+
+def _call_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
+    deny(OVER, ASKS[0])
 
 
 def _report_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
-    _end(LEFT, "the time is up")
+    end(LEFT, "the time is up")
 
 
-def _end(code: int, why: str = "") -> NoReturn:
+def deny(why: str, kind: str) -> NoReturn:
+    """Deny the call, with the reason for the model.
+
+    Before a call it is said on stdout: before what is on stderr the client puts the whole command of the hook.
+    """
+    if kind == ASKS[0]:
+        said = {"permissionDecision": "deny", "permissionDecisionReason": f"{UNASKED}: {why}"}
+        raw = json.dumps({"hookSpecificOutput": {"hookEventName": kind, **said}}) + "\n"
+        try:
+            os.write(1, raw.encode())
+        except OSError:
+            end(DENIED, why)
+        end(LEFT)
+    end(DENIED, why)
+
+
+def end(code: int, why: str = "") -> NoReturn:
     """End the process at once: what the interpreter puts away at exit takes as long as all of the above."""
     if why:
-        os.write(2, f"Helmr can't ask a person about this call: {why}\n".encode(errors="replace"))
+        os.write(2, f"{UNASKED}: {why}\n".encode(errors="replace"))
     os._exit(code)

@@ -45,6 +45,9 @@ FLOOD = "flood"
 RESTRICTION = "restriction"
 """Key of a call's payload that says who answers it, as the rule which asks does."""
 
+UNTIL = "until"
+"""Key of a call's payload that says when it is left to its client, which waits no longer; deferred calls have none."""
+
 NAME_MAX = 128
 
 

@@ -2,16 +2,18 @@
 
 Codex has the same events, but hooks are commands only; `CODEX_HOOKS` has those that it runs.
 
-The interactive client asks by `PermissionRequest`, which names no call: it is known by session, tool and input. The
-headless one (`claude -p`) asks by `PreToolUse`, which does; there "no decision" would let the client decide alone, so
-there always is one.
+The interactive client asks people by `PermissionRequest`, which names no call: it is known by session, tool and input.
+In most of its modes, also in the one in which it starts, it decides calls itself and does not post that. So it asks the
+rules by `PreToolUse` first, and a rule that names the call makes it ask. The headless one (`claude -p`) asks people by
+`PreToolUse`; there "no decision" would let the client decide alone, so there always is one.
 
-Source: code.claude.com/docs/en/hooks; tried with 2.1.197.   Invariants: S-104, S-105, S-106.
+Source: code.claude.com/docs/en/hooks; tried with `TRIED`.   Invariants: S-104, S-105, S-106, S-137.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +23,9 @@ from helmr.errors import BadRequest
 from helmr.gate import CODEX, GatedCall
 
 CLIENT = "claude-code"
+TRIED = {CLIENT: "2.1.332", CODEX: "0.171.0"}
+"""The versions of the clients that the long tests run."""
+
 PLAN = "ExitPlanMode"
 APPROVE, DECLINE = "approve", "decline"
 """Decisions of an answer, as of any call of a tool that a person approves."""
@@ -34,12 +39,23 @@ TIMEOUT_S = 600
 REPORT_TIMEOUT_S = 10
 """Of the hooks that only tell."""
 
+RULES_TIMEOUT_S = 60
+"""Of the hook that asks the rules. It answers within 2 s; killed at this time it would let the tool run."""
+
 
 class Mode(StrEnum):
     """How the client runs."""
 
     INTERACTIVE = "interactive"
     HEADLESS = "headless"
+
+
+class HookMode(StrEnum):
+    """What a command hook asks for: a client of such a mode, or the rules alone."""
+
+    INTERACTIVE = Mode.INTERACTIVE.value
+    HEADLESS = Mode.HEADLESS.value
+    RULES = "rules"
 
 
 class HookEvent(StrEnum):
@@ -63,6 +79,8 @@ class GateVerdict(StrEnum):
 
     ALLOW = "allow"
     DENY = "deny"
+    ASK = "ask"
+    """The client asks, in whatever mode it is; only to `PreToolUse` of an interactive one."""
     DEFER = "defer"
     """The client ends and asks again when it is resumed; only for a headless one."""
     NONE = "none"
@@ -236,10 +254,18 @@ COMMAND = "gate hook"
 AT_PROMPT = f"--mode {Mode.INTERACTIVE.value}"
 """Option of a command hook that asks for a client with a prompt of its own."""
 
+OF_RULES = f"--mode {HookMode.RULES.value}"
+"""Option of the command hook of such a client that asks the rules alone."""
+
 OR_DENIED = " || exit 2"
-"""Behind the command that asks: a program that is missing or was killed denies too."""
+"""Behind the command that asks people: a program that is missing or was killed denies too."""
+
+_ASKED = GateDecision(GateVerdict.ASK, "The rules of Helmr could not be asked about this call.")
+OR_ASKED = f" || echo {shlex.quote(json.dumps(reply(HookEvent.PRE_TOOL_USE, _ASKED)))}"
+"""Behind the one that asks the rules: without it the client asks."""
 
 _INTERACTIVE = {
+    HookEvent.PRE_TOOL_USE: RULES_TIMEOUT_S,
     HookEvent.PERMISSION_REQUEST: TIMEOUT_S,
     HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
     HookEvent.POST_TOOL_USE_FAILURE: REPORT_TIMEOUT_S,
@@ -258,6 +284,7 @@ CODEX_END_S = 3
 
 CODEX_HOOKS = {
     Mode.INTERACTIVE: {
+        HookEvent.PRE_TOOL_USE: TIMEOUT_S,
         HookEvent.PERMISSION_REQUEST: TIMEOUT_S,
         HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
         HookEvent.STOP: REPORT_TIMEOUT_S,
@@ -269,46 +296,56 @@ CODEX_HOOKS = {
         HookEvent.SESSION_END: CODEX_END_S,
     },
 }
-"""Of an interactive one none denies by its exit code: where it fails, the client's own prompt shows."""
+"""Codex can't be made to ask: its hook of the rules holds a call until a person has decided, and denies where it fails.
+At its prompt none denies by its exit code: where that fails, the client's own prompt shows, or its reviewer decides."""
 
 _WITH_MATCHER = frozenset(HookEvent) - {HookEvent.STOP, HookEvent.SESSION_END}
 
 
 def hooks_block(
-    mode: Mode, where: str, *, program: str = "helmr", client: str = CLIENT
+    mode: Mode, url: str, key_file: str, *, program: str = "helmr", client: str = CLIENT
 ) -> dict[str, Any]:
     """The hooks that ask the gate.
 
     Args:
         mode: How the client runs.
-        where: Of hooks over HTTP the runtime's URL, of commands the options by which they find it.
+        url: The runtime's.
+        key_file: Holds the key of hooks that are commands.
         program: How the client calls `helmr`.
         client: Whose hooks they are; those of Codex are commands.
     """
-    is_codex = client == CODEX
     is_headless = mode is Mode.HEADLESS
-    events = CODEX_HOOKS[mode] if is_codex else _HEADLESS if is_headless else _INTERACTIVE
+    events = hook_times(mode, client)
+    where = f"--url {shlex.quote(url)} --key-file {shlex.quote(key_file)}"
     block = {}
     for event, timeout_s in events.items():
         hook: dict[str, Any]
-        if is_headless or is_codex:
-            options = "" if is_headless else f" {AT_PROMPT}"
-            options += f" {where}" if where else ""
-            command = f"{program} {COMMAND} {client} --timeout {timeout_s}{options}"
-            if is_headless and event in ASKS:
-                command += OR_DENIED
-            hook = {"type": "command", "command": command, "timeout": timeout_s}
+        command = f"{program} {COMMAND} {client} --timeout {timeout_s}"
+        if is_headless:
+            behind = OR_DENIED if event in ASKS else ""
+            hook = {"type": "command", "command": f"{command} {where}{behind}"}
+        elif event is HookEvent.PRE_TOOL_USE:
+            behind = OR_DENIED if client == CODEX else OR_ASKED
+            hook = {"type": "command", "command": f"{command} {OF_RULES} {where}{behind}"}
+        elif client == CODEX:
+            hook = {"type": "command", "command": f"{command} {AT_PROMPT} {where}"}
         else:
             hook = {
                 "type": "http",
-                "url": f"{where.rstrip('/')}{PATH}?timeout_s={timeout_s}",
-                "timeout": timeout_s,
+                "url": f"{url.rstrip('/')}{PATH}?timeout_s={timeout_s}",
                 "headers": {"Authorization": f"Bearer ${KEY_VARIABLE}"},
                 "allowedEnvVars": [KEY_VARIABLE],
             }
         matcher = {"matcher": "*"} if event in _WITH_MATCHER else {}
-        block[event.value] = [{**matcher, "hooks": [hook]}]
+        block[event.value] = [{**matcher, "hooks": [{**hook, "timeout": timeout_s}]}]
     return block
+
+
+def hook_times(mode: Mode, client: str = CLIENT) -> Mapping[HookEvent, int]:
+    """The events that hooks of a client in this mode are for, and the timeout of each."""
+    if client == CODEX:
+        return CODEX_HOOKS[mode]
+    return _HEADLESS if mode is Mode.HEADLESS else _INTERACTIVE
 
 
 def is_ours(hook: Any) -> bool:
@@ -322,7 +359,8 @@ def is_ours(hook: Any) -> bool:
 
 def mode_of(hook: Mapping[str, Any]) -> Mode:
     """For which clients one of our hooks asks."""
-    at_prompt = hook.get("type") == "http" or AT_PROMPT in str(hook.get("command"))
+    command = str(hook.get("command"))
+    at_prompt = hook.get("type") == "http" or AT_PROMPT in command or OF_RULES in command
     return Mode.INTERACTIVE if at_prompt else Mode.HEADLESS
 
 

@@ -168,9 +168,8 @@ def _locked(name: str, resumed: int) -> ClientLock:
 
 
 def _hooks(run: GateRun) -> dict[str, Any]:
-    where = f"--url {shlex.quote(run.url)} --key-file {shlex.quote(run.key_file)}"
     program = f"{shlex.quote(sys.executable)} -m helmr.cli"
-    return hooks_block(Mode.HEADLESS, where, program=program)
+    return hooks_block(Mode.HEADLESS, run.url, run.key_file, program=program)
 
 
 def _said(out: bytes, err: bytes, code: int | None) -> dict[str, Any]:

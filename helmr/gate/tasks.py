@@ -12,10 +12,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, cast
 
 from helmr import streams
 from helmr.approvals import approval_schema
+from helmr.context import TaskContext
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.gate import (
     AGENT_TASK,
@@ -23,6 +25,7 @@ from helmr.gate import (
     FLOOD,
     RESTRICTION,
     RULED,
+    UNTIL,
     GatedCall,
     call_of,
 )
@@ -52,6 +55,9 @@ ruled = streams.input(RULED, schema=dict[str, Any])
 TAG = "gate"
 """Of each wait of the gate."""
 
+SHORTEST_S = 0.001
+"""Of a question: one that is asked too late is left to the client at once."""
+
 SHOWN_CHARS_MAX = 100_000
 """Of a file in a diff; the form has all of it."""
 
@@ -76,11 +82,12 @@ class GateQuestion:
 
 
 @task(id=CALL_TASK, mcp=False)
-async def gate_call(call: dict[str, Any]) -> Any:
-    """Ask a person about one call of an agent; the result is the answer, or null if it was ended."""
+async def gate_call(call: dict[str, Any], ctx: TaskContext) -> Any:
+    """Ask a person about one call of an agent; the result is the answer, or null if it was left to the client."""
     is_call = FLOOD not in call
     given = asked(call_of(call)) if is_call else asked_of_flood(call)
     result = await decisions.wait(
+        timeout=_left(call, ctx),
         schema=given.schema,
         correlation_id=call.get("call_id") or None,
         subject=given.subject,
@@ -91,6 +98,14 @@ async def gate_call(call: dict[str, Any]) -> Any:
         **_restriction(call),
     )
     return result.value if result.ok else None
+
+
+def _left(call: Mapping[str, Any], ctx: TaskContext) -> float | None:
+    """Seconds until the call is left to its client; None if that asks again."""
+    if UNTIL not in call:
+        return None
+    left = datetime.fromisoformat(call[UNTIL]) - ctx.now()
+    return max(left.total_seconds(), SHORTEST_S)
 
 
 def tags_of(call: GatedCall) -> list[str]:

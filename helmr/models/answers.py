@@ -311,7 +311,8 @@ class RunInfo(Wire):
 class GatedCallInfo(Wire):
     """A call of an agent that a person was asked about; `asked` is what it was to be called with.
 
-    `status` is `asked`, `decided` or `withdrawn`. Once it is decided, `verdict` is `allow` or `deny`, and `input` what
+    `status` is `asked`, `decided`, `left` (no one had answered when the client's time was up: it decided by itself) or
+    `withdrawn`. Once it is decided, `verdict` is `allow` or `deny`, and `input` what
     the tool is called with if a person has changed it; `outcome` is what became of it, `succeeded` or `failed`, or
     `not_made` if a person says so.
     """

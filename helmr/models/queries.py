@@ -234,11 +234,14 @@ class TokensQuery(ListQuery):
 class GateQuery(Query):
     """How an agent's client asks."""
 
-    mode: str = Field(default="interactive", pattern="^(interactive|headless)$")
+    mode: str = Field(default="interactive", pattern="^(interactive|headless|rules)$")
     timeout_s: float = Field(
         default=60.0, ge=0, le=GATE_TIMEOUT_MAX_S, description="Of its hook; answered 10 s before."
     )
     client: str = Field(default="claude-code", pattern="^(claude-code|codex)$")
     run: str | None = Field(
         default=None, min_length=1, max_length=64, description="The session in which it runs."
+    )
+    rules: str | None = Field(
+        default=None, max_length=64, description="Mode `rules`: the hash of those that it has."
     )

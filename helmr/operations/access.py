@@ -167,7 +167,9 @@ GATE_CLAUDE_CODE = Operation(
     "", "POST /v1/gate/claude-code", Need.ASK,
     "Take an event of a Claude Code hook; if the hook asks, answer with the decision in its form.",
     description="The call waits until a person or a rule has decided, at most until 10 s before `timeout_s`. `mode` "
-    "headless always gets a decision; interactive gets `{}` if there is none, and the client shows its own prompt.",
+    "headless always gets a decision; interactive gets `{}` if there is none, and the client shows its own prompt. "
+    "`rules` asks no person: the answer, at once, is `deny`, `ask` or nothing, with a copy of the rules in `rules` if "
+    "the hook has another.",
     tag="gate", query=GateQuery, reply=dict[str, Any], problems=(400, 409, 413), repeat=Repeat.AGAIN)
 ASK_GATED_CALL = Operation(
     "", "POST /v1/gate/calls", Need.ASK, "Ask whether an agent may make a call that has no id.",

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from helmr.gate import (
     GateAction,
     call_metadata,
     call_of,
+    rules_copy,
     tasks,
 )
 from helmr.gate.claude_code import call_of_event
@@ -260,8 +261,112 @@ async def test_without_an_answer_a_headless_client_defers_and_an_interactive_one
 ) -> None:
     async with asker(stack) as http:
         assert said(await ask(http, event(), **NOW))[0] == "defer"
+        # One that waits no longer is not asked about.
         assert await ask(http, event("PermissionRequest"), timeout_s=0) is None
-        await waiting(stack, 2)
+        await waiting(stack, 1)
+
+
+async def test_a_call_whose_client_holds_the_line_has_its_deadline(stack: Stack) -> None:
+    """S-138: left to the client after it, and the same call asked again is a new question."""
+    asked = event("PermissionRequest")
+    async with asker(stack) as http:
+        before = stack.service.now()
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=14))
+        (wait,) = await waiting(stack)
+        due = datetime.fromisoformat(wait["deadline_at"]) - before
+        assert timedelta(seconds=3) < due < timedelta(seconds=8)
+        assert await asking is None
+        await waiting(stack, 0)
+        (left,) = (await stack.http.get("/v1/waits?status=timed_out")).json()["items"]
+        assert left["id"] == wait["id"]
+        info = (await http.get(f"/v1/gate/calls/{wait['session_id']}")).json()
+        assert (info["status"], info["verdict"]) == ("left", None)
+        late = await stack.http.post(f"/v1/waits/{wait['id']}/answer", json={"data": APPROVED})
+        assert late.status_code == 410
+        # No approval of it is left over, and no one is asked what became of it.
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=60))
+        new = await answer(stack, decision="decline")
+        assert said(await asking)[0] == "deny"
+        assert new["session_id"] != wait["session_id"]
+        await ask(http, event("SessionEnd"), **HEADLESS)
+        assert (await stack.http.get("/v1/gate/unknown")).json()["items"] == []
+        # What a client asks about again has no such end.
+        await ask(http, event(), **NOW)
+        assert (await waiting(stack))[0]["deadline_at"] is None
+
+
+async def test_a_question_of_a_client_that_has_gone_is_no_answer_to_the_next(stack: Stack) -> None:
+    asked = event("PermissionRequest")
+    async with asker(stack) as http:
+        gone = asyncio.ensure_future(ask(http, asked, timeout_s=12))
+        (wait,) = await waiting(stack)
+        gone.cancel()
+        # It asks again, and waits on when the time of the first question is over.
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=60))
+        await stack.run_until(wait["run_id"], "succeeded")
+        new = await answer(stack, decision="approve")
+        assert said(await asking)[0] == "allow"
+        assert new["session_id"] != wait["session_id"]
+
+
+APPROVED = {"decision": "approve"}
+RULES_ONLY: dict[str, Any] = {"mode": "rules"}
+
+
+@long_but(
+    2,
+    ("command", "verdict"),
+    [("ls -l", None), ("touch one", None), ("git push x", "ask"), ("rm x", "deny")],
+)
+async def test_rules_are_asked_without_a_person(
+    stack: Stack, command: str, verdict: str | None
+) -> None:
+    """S-137: a denial is recorded before it is said, `ask` by its wait, no opinion not at all."""
+    posted = event(tool_input={"command": command})
+    async with asker(stack) as http:
+        output = await ask(http, posted, **RULES_ONLY)
+        assert (said(output)[0] if output else None) == verdict
+        agents = (await stack.http.get("/v1/sessions")).json()["items"]
+        assert len(agents) == (verdict == "deny")
+        for agent in agents:
+            path = f"/v1/sessions/{agent['id']}/inputs/ruled"
+            (record,) = (await stack.http.get(path)).json()["items"]
+            assert (record["data"]["rule"], record["data"]["action"]) == ("never", "deny")
+        assert await waiting(stack, 0) == []
+
+
+async def test_a_copy_of_the_rules_comes_with_the_answer_to_a_hook_that_has_others(
+    stack: Stack,
+) -> None:
+    async def copy(http: httpx.AsyncClient, **query: Any) -> Any:
+        found = await http.post("/v1/gate/claude-code", json=event(), params=RULES_ONLY | query)
+        return found.json().get("rules")
+
+    async with asker(stack) as http:
+        brought = await copy(http)
+        assert rules_copy.decode_rules(brought).rules == RULES.rules
+        assert brought["hash"] == RULES.hash
+        assert await copy(http, rules="other") == brought
+        assert await copy(http, rules=RULES.hash) is None
+
+
+async def test_what_codex_held_before_the_call_is_not_asked_about_at_its_prompt(
+    stack: Stack,
+) -> None:
+    given = {"command": "touch one"}
+    at_prompt = event("PermissionRequest", tool_input={**given, "description": "May I?"})
+    codex = {"client": "codex"}
+    async with asker(stack) as http:
+        before = ask(http, event(tool_input=given), **codex, **HEADLESS)
+        asking = asyncio.ensure_future(before)
+        await answer(stack, decision="approve")
+        assert said(await asking) == ("allow", None)
+        assert said(await ask(http, at_prompt, **codex, timeout_s=60))[0] == "allow"
+        await ask(http, event("PostToolUse", tool_input=given), **codex)
+        # Made once; the next is another call.
+        asking = asyncio.ensure_future(ask(http, at_prompt, **codex, timeout_s=60))
+        await answer(stack, decision="decline")
+        assert said(await asking)[0] == "deny"
 
 
 @pytest.mark.long
@@ -277,13 +382,14 @@ async def test_codex_defers_nothing_and_has_calls_of_its_own(stack: Stack) -> No
         verdict, reason = said(await ask(http, event(), **codex))
         assert verdict == "deny"
         assert "Call it again" in (reason or "")
+        assert await calls(stack) == []
         asking = asyncio.ensure_future(ask(http, event(call_id="toolu_2"), **{**codex, **HEADLESS}))
         await answer(stack, decision="approve")
         assert said(await asking) == ("allow", None)
         await ask(http, event("PostToolUse", "toolu_2"), **codex)
         found = await calls(stack)
     assert {one["tags"][0] for one in found} == {"codex:agent-1"}
-    assert {one["status"] for one in found} == {"closed", "cancelled"}
+    assert {one["status"] for one in found} == {"closed"}
 
 
 async def test_a_deferred_call_is_asked_about_again_when_the_client_is_resumed(
@@ -316,28 +422,34 @@ async def test_a_call_without_an_id_takes_a_decision_once(stack: Stack) -> None:
         await answer(stack, decision="approve")
         assert said(await asking)[0] == "allow"
         # The same request again is another call.
-        assert await ask(http, asked, timeout_s=0) is None
-        assert len(await calls(stack)) == 2
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=60))
         await answer(stack, decision="decline")
-        assert said(await ask(http, asked, timeout_s=60))[0] == "deny"
-        assert await ask(http, asked, timeout_s=0) is None
+        assert said(await asking)[0] == "deny"
+        assert len(await calls(stack)) == 2
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=60))
+        await waiting(stack)
         assert len(await calls(stack)) == 3
+        asking.cancel()
 
 
 async def test_a_late_decision_is_taken_within_an_hour(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = event("PermissionRequest")
     async with asker(stack) as http:
-        assert await ask(http, asked, timeout_s=0) is None
+
+        async def verdict(hold_s: float) -> str:
+            asked = await http.post("/v1/gate/calls", json=nameless(hold_s=hold_s))
+            return str(asked.json()["verdict"])
+
+        assert await verdict(0) == "pending"
         wait = await answer(stack, decision="approve")
         await stack.run_until(wait["run_id"], "succeeded")
         monkeypatch.setattr(gated_calls, "VALID_FOR", timedelta())
-        assert await ask(http, asked, timeout_s=0) is None
+        assert await verdict(0) == "pending"
         assert len(await calls(stack)) == 2
         monkeypatch.undo()
         await answer(stack, decision="approve")
-        assert said(await ask(http, asked, timeout_s=60))[0] == "allow"
+        assert await verdict(30) == "allow"
 
 
 @long_but(
@@ -350,9 +462,10 @@ async def test_what_was_decided_at_the_client_is_not_asked_any_more(
     stack: Stack, report: dict[str, Any]
 ) -> None:
     async with asker(stack) as http:
-        assert await ask(http, event("PermissionRequest"), timeout_s=0) is None
+        asking = asyncio.ensure_future(ask(http, event("PermissionRequest"), timeout_s=60))
         await waiting(stack)
         assert await ask(http, report, timeout_s=10) is None
+        assert await asking is None
         await waiting(stack, 0)
     session = (await calls(stack))[0]
     assert session["status"] == "cancelled"
@@ -495,8 +608,7 @@ async def test_an_event_repeated_for_a_lost_answer_gets_the_same_decision(stack:
         await answer(stack, decision="approve")
         assert said((await asking)["hookSpecificOutput"])[0] == "allow"
         assert await decide(**repeated) == await asking
-        assert await decide() == {}
-        assert len(await calls(stack)) == 2
+        assert await decide() == {}  # any other request is another call
 
 
 async def test_what_became_of_an_allowed_call_is_reported_once(stack: Stack) -> None:
@@ -544,18 +656,19 @@ async def test_an_agent_that_asks_too_much_is_denied_and_people_see_one_line(
 ) -> None:
     monkeypatch.setattr(service_gate, "PER_MINUTE", 2)
     async with asker(stack) as http:
-        first = await ask(http, event("PermissionRequest"), timeout_s=0)
+        first = asyncio.ensure_future(ask(http, event("PermissionRequest"), timeout_s=60))
+        await waiting(stack)
         verdicts = [
             said(await ask(http, event(call_id=f"toolu_{n}", session_id=f"a{n}"), **NOW))[0]
             for n in range(4)
         ]
-        assert first is None
         assert verdicts == ["defer", "deny", "deny", "deny"]
         found = await waiting(stack, 3)
         lines = [one["subject"] for one in found if one["subject"].startswith("The key")]
         assert lines == ["The key laptop asks too much"]
         # What rules decide is not counted.
         assert said(await ask(http, event(tool_input={"command": "ls"}), **NOW))[0] == "allow"
+        first.cancel()
 
 
 async def test_what_can_not_be_asked_is_denied_or_left_to_the_clients_own_prompt(

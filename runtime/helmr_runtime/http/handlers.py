@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from helmr import errors, jsonio
 from helmr.errors import BadRequest, NotAllowed, Standby
-from helmr.gate.claude_code import Mode
+from helmr.gate.claude_code import HookMode, Mode
 from helmr.models import (
     SEQ_MAX,
     STALE_HEADER,
@@ -93,14 +93,13 @@ async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
     event = jsonio.loads(await exchange.raw())
     if not isinstance(event, dict):
         raise BadRequest("the event is not an object", hint="Post what the client gives its hook.")
-    gate, mode = exchange.service.gate, Mode(query.mode)
-    decision = await _while_connected(
-        exchange,
-        gate.hook(
-            exchange.caller(), event, mode, query.timeout_s, run=query.run, client=query.client
-        ),
-    )
-    return JSONResponse(decision)
+    gate, caller = exchange.service.gate, exchange.caller()
+    if query.mode == HookMode.RULES:
+        said = await gate.rules_hook(caller, event, has=query.rules, client=query.client)
+        return JSONResponse(said)
+    mode = Mode(query.mode)
+    asking = gate.hook(caller, event, mode, query.timeout_s, run=query.run, client=query.client)
+    return JSONResponse(await _while_connected(exchange, asking))
 
 
 async def ask_gated_call(exchange: Exchange, body: GatedCallRequest) -> Response:

@@ -23,10 +23,13 @@ from typing import Any
 from helmr.errors import Conflict, HelmrError, NotAllowed, TaskNotFound
 from helmr.gate import (
     CALL_TASK,
+    RESTRICTION,
+    UNTIL,
     FLOOD,
     GateAction,
     GatedCall,
     agent_tag,
+    rules_copy,
 )
 from helmr.gate.claude_code import (
     ASKS,
@@ -61,6 +64,7 @@ from helmr_runtime.service.gated_calls import (
     OUTCOME,
     TAKEN,
     GatedCalls,
+    was_left,
 )
 from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Caller, LruCache, Shared
@@ -81,6 +85,9 @@ AGENTS_MAX = 10_000
 
 TURN_S = 60.0
 """Longest that an agent takes from one call of a turn to the next, once the first was deferred."""
+
+GRACE_S = 3.0
+"""Longest that a question takes to end once its time is up: an answer that came just before counts."""
 
 PENDING = "This call waits for a person. Call it again with the same arguments to get the decision."
 """What a client that asks again sees until then."""
@@ -167,6 +174,35 @@ class Gate:
             decision = unasked(mode, error.message)
         return reply(str(kind), decision)
 
+    async def rules_hook(
+        self, caller: Caller, event: Mapping[str, Any], *, has: str | None, client: str = CLIENT
+    ) -> dict[str, Any]:
+        """Return what rules say of a call before the client decides it: `deny`, `ask`, or nothing (S-137).
+
+        A denial is recorded first. What can't be recorded is raised: the hook then asks by its copy.
+
+        Args:
+            caller: Whose key it is.
+            event: What the client gave its hook.
+            has: The hash of the rules that the hook has a copy of; others come with the answer.
+            client: Which client it is.
+
+        Raises:
+            BadRequest: It is not an event of a hook.
+            HelmrError: The denial could not be recorded.
+        """
+        said: dict[str, Any] = {}
+        if event.get("hook_event_name") == HookEvent.PRE_TOOL_USE:
+            call = call_of_event(event, client)
+            rule = rules_copy.names(self._rules, call)
+            if rule is not None and rule.action is GateAction.ASK:
+                said = reply(HookEvent.PRE_TOOL_USE, rules_copy.asks(rule))
+            elif rule is not None:
+                said = reply(HookEvent.PRE_TOOL_USE, await self._by_rule(caller, call, rule))
+        if has == self._rules.hash:
+            return said
+        return said | {rules_copy.COPY: rules_copy.encode_rules(self._rules)}
+
     async def ask(self, caller: Caller, request: GatedCallRequest) -> GateReceipt:
         """Whether a call may be made, of a client that names no calls and asks again by itself.
 
@@ -197,6 +233,8 @@ class Gate:
         if rule is not None and rule.action is not GateAction.ASK:
             return await self._by_rule(caller, call, rule)
         run = run if mode is Mode.HEADLESS else None
+        if call.is_fixed and await self._calls.is_allowed_by_id(caller, call):
+            return GateDecision(GateVerdict.ALLOW)
         asked = await self._asked_before(caller, call, run)
         restriction = rule.restriction if rule is not None else {}
         if asked.session is None and not restriction:
@@ -231,7 +269,7 @@ class Gate:
             return AskedCall(await self._calls.find_in_run(run, call))
         for number in range(turn, TURNS_MAX):
             session = await self._calls.find(caller, call, number)
-            if session is None or call.call_id or not await self._calls.is_over(caller, session):
+            if session is None or not await self._calls.is_over(caller, call, session):
                 return AskedCall(session, number)
         raise Conflict(f"{call.tag}: this call was asked about {TURNS_MAX} times")
 
@@ -298,10 +336,16 @@ class Gate:
         ends_at: float,
     ) -> GateDecision:
         """What a person says, or what is answered without one."""
+        until = self._left_at(call, mode, ends_at)
+        if until is not None and until <= self._now():
+            return without_answer(mode, can_defer=False)
         while True:
-            session = asked.session or await self._start(caller, call, rule, asked.turn)
-            run = await self._ended(session, ends_at)
-            if run is None:
+            session = asked.session or await self._start(caller, call, rule, asked.turn, until)
+            run = await self._ended(session, ends_at + (GRACE_S if until is not None else 0.0))
+            if run is not None and was_left(run) and asked.session is not None:
+                asked = await self._asked_before(caller, call, None, asked.turn + 1)
+                continue
+            if run is None or was_left(run):
                 return await self._unanswered(caller, call, session, mode)
             decision = await self._answered(caller, call, session, run)
             if call.call_id or await self._calls.take(caller, session):
@@ -315,12 +359,27 @@ class Gate:
                 if granted is not None:
                     return granted
 
+    def _left_at(self, call: GatedCall, mode: Mode | None, ends_at: float) -> datetime | None:
+        """When the call is left to a client that holds the line (S-138); None for one that asks about it again."""
+        if mode is None or (mode is Mode.HEADLESS and _can_defer(call)):
+            return None
+        return self._now() + timedelta(seconds=ends_at - asyncio.get_running_loop().time())
+
     async def _start(
-        self, caller: Caller, call: GatedCall, rule: DeclaredRule | None, turn: int
+        self,
+        caller: Caller,
+        call: GatedCall,
+        rule: DeclaredRule | None,
+        turn: int,
+        until: datetime | None,
     ) -> SessionInfo:
         named = {"rule": rule.name, "rules_hash": self._rules.hash} if rule is not None else {}
-        restriction = rule.restriction if rule is not None else {}
-        session = await self._calls.start(caller, call, turn, named, restriction)
+        more: dict[str, Any] = {}
+        if rule is not None and rule.restriction:
+            more[RESTRICTION] = dict(rule.restriction)
+        if until is not None:
+            more[UNTIL] = until.isoformat()
+        session = await self._calls.start(caller, call, turn, named, more)
         await self._agents.asked(caller, call, session.id)
         return session
 
@@ -348,10 +407,10 @@ class Gate:
     ) -> GateDecision:
         if mode is None:
             return GateDecision(GateVerdict.DEFER, PENDING, session_id=session.id)
-        if mode is Mode.INTERACTIVE:
-            return without_answer(mode)
+        if mode is Mode.INTERACTIVE or not _can_defer(call):
+            return without_answer(mode, can_defer=False)
         deferred = self._deferred.get(call.tag) or frozenset()
-        can_defer = call.client == CLIENT and bool(call.call_id) and not deferred - {call.call_id}
+        can_defer = not deferred - {call.call_id}
         if can_defer:
             self._deferred.put(call.tag, frozenset({call.call_id}))
         else:
@@ -425,7 +484,9 @@ class Gate:
                     await self._calls.end(
                         caller, session.id, AGENT_ENDED if has_ended else ELSEWHERE
                     )
-            elif session.metadata.get("call_id") or await self._calls.has(session.id, TAKEN):
+            elif not was_left(run) and (
+                session.metadata.get("call_id") or await self._calls.has(session.id, TAKEN)
+            ):
                 is_deferred = session.metadata.get("call_id") in (self._deferred.get(tag) or ())
                 if has_ended and not is_deferred and not await self._calls.has(session.id, OUTCOME):
                     await self._calls.note_unknown(caller, session.id)
@@ -461,6 +522,11 @@ class Gate:
         await self._sessions.start(caller.fresh(), request)
         reason = f"More than {PER_MINUTE} calls in a minute were asked about; call it again later."
         return GateDecision(GateVerdict.DENY, reason)
+
+
+def _can_defer(call: GatedCall) -> bool:
+    """Whether its client, if it is headless, can end with the call open, and ask about it again when it is resumed."""
+    return call.client == CLIENT and bool(call.call_id)
 
 
 def _monotonic() -> float:

@@ -61,6 +61,9 @@ OUTCOMES = "outcomes"
 ELSEWHERE, WITHDRAWN, AGENT_ENDED = "decided_elsewhere", "withdrawn", "agent_ended"
 """Why a call is not asked about any more."""
 
+LEFT = "left"
+"""Status of a call that was left to its client."""
+
 TAKEN, OUTCOME, UNKNOWN = "taken", "outcome", "unknown"
 """Idempotency keys of records in `outcomes`: one of each for a call."""
 
@@ -139,7 +142,7 @@ class GatedCalls:
         run = await self.run_of(session_id)
         call = await self.payload(session_id)
         decided: GateDecision | None = None
-        if run.status is RunStatus.SUCCEEDED and call is not None:
+        if run.status is RunStatus.SUCCEEDED and call is not None and not was_left(run):
             decided = decision_of(call, run.result)
         records = (await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))).items
         said = [one.data[OUTCOME] for one in records if OUTCOME in one.data]
@@ -149,7 +152,7 @@ class GatedCalls:
             agent=session.metadata.get("agent", ""),
             call_id=session.metadata.get("call_id", ""),
             tool=session.metadata.get("tool", ""),
-            status=_status(session),
+            status=_status(session, run),
             asked=dict(call.input) if call is not None else None,
             verdict=decided.verdict.value if decided is not None else None,
             reason=decided.reason if decided is not None else None,
@@ -204,17 +207,16 @@ class GatedCalls:
         caller: Caller,
         call: GatedCall,
         turn: int,
-        more: dict[str, str],
-        restriction: Mapping[str, Any],
+        named: dict[str, str],
+        more: Mapping[str, Any],
     ) -> SessionInfo:
-        """Ask about it; `more` stands in the session's metadata, and `restriction` says who answers."""
-        restricted = {RESTRICTION: dict(restriction)} if restriction else {}
+        """Ask about it; `named` stands in the session's metadata, `more` in its payload: who answers, and until when."""
         request = StartRequest(
             task=CALL_TASK,
-            payload=call.to_json() | restricted,
+            payload=call.to_json() | dict(more),
             external_id=call.external_id(turn),
             tags=[call.tag],
-            metadata=call_metadata(call) | more,
+            metadata=call_metadata(call) | named,
         )
         return (await self._sessions.start(caller.fresh(), request)).session
 
@@ -253,6 +255,20 @@ class GatedCalls:
         known = session.metadata
         if known.get("call_id"):
             return bool(known["call_id"] == call.call_id)
+        return await self._has_input(session, call)
+
+    async def is_allowed_by_id(self, caller: Caller, call: GatedCall) -> bool:
+        """Whether a person has allowed this very call before its client asks at its prompt, which names no call."""
+        for session in await self.open_ones(caller, call.tag):
+            if session.metadata.get("call_id") and await self._has_input(session, call):
+                run, payload = await self.run_of(session.id), await self.payload(session.id)
+                is_decided = run.status is RunStatus.SUCCEEDED and payload is not None
+                if is_decided and decision_of(payload, run.result).is_allowed:
+                    return True
+        return False
+
+    async def _has_input(self, session: SessionInfo, call: GatedCall) -> bool:
+        known = session.metadata
         if known.get("tool") != call.tool:
             return False
         if known.get("input_hash") == call.input_hash:
@@ -266,8 +282,13 @@ class GatedCalls:
 
     # --- decisions that are taken once ------------------------------------------------------------
 
-    async def is_over(self, caller: Caller, session: SessionInfo) -> bool:
-        """Whether a call without an id that is asked again can't have this decision."""
+    async def is_over(self, caller: Caller, call: GatedCall, session: SessionInfo) -> bool:
+        """Whether a call that is asked again can't have this decision: one that was left to its client has none."""
+        if was_left(await self.run_of(session.id)):
+            await self.shut(caller, session.id)
+            return True
+        if call.call_id:
+            return False
         taken_by = await self._taken_by(session.id)
         if taken_by is not None or session.status is not SessionStatus.OPEN:
             return taken_by != caller.operation_id
@@ -342,8 +363,15 @@ async def _quietly(doing: Awaitable[Any]) -> None:
         logger.info("a gated call was closed already: %s", error)
 
 
-def _status(session: SessionInfo) -> str:
+def was_left(run: RunInfo) -> bool:
+    """Whether nobody had answered when the client's time was up: it decided by itself (S-138)."""
+    return run.status is RunStatus.SUCCEEDED and run.result is None
+
+
+def _status(session: SessionInfo, run: RunInfo) -> str:
     """`asked` until it is decided; `withdrawn` if no one is to decide it any more."""
+    if was_left(run):
+        return LEFT
     if session.run_status is RunStatus.SUCCEEDED:
         return "decided"
     return "asked" if session.status is SessionStatus.OPEN else "withdrawn"
