@@ -237,6 +237,7 @@ def look(cli: Cli) -> Iterator[Finding]:
     if not missing:
         yield _keys(data_dir)
         yield _disk(data_dir)
+    yield from _gate()
     yield judge_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     runtime, apart_s = _runtime(cli)
     if apart_s is None and not missing:
@@ -383,6 +384,24 @@ def _keys(data_dir: Path) -> Finding:
         todo = "Put the ring back with which the ledger was written: a new one can't replace it."
         return Finding("keys", CheckResult.FAIL, text, todo)
     return Finding("keys", CheckResult.OK, "made at the first start")
+
+
+def _gate() -> Iterator[Finding]:
+    """Whether the hooks in the settings of this user's agents are those that this version installs."""
+    from helmr.cli.gate_status import installations
+
+    try:
+        for one in installations(os.environ):
+            says = f"{one.client.value} asks {one.url} ({one.path})"
+            if one.is_out_of_date:
+                says = (
+                    f"{one.path} has hooks of an earlier version: what a rule names can run unasked"
+                )
+                yield Finding("gate", CheckResult.WARN, says, one.install)
+            else:
+                yield Finding("gate", CheckResult.OK, says)
+    except HelmrError as error:
+        yield from_error("gate", error)
 
 
 def _disk(data_dir: Path) -> Finding:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json as json_module
 import os
 import shlex
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,11 +26,18 @@ from helmr.cli.app import Cli, Json, command, group
 from helmr.cli.config import CONFIG_BYTES_MAX, CONFIG_NAME, TABLES
 from helmr.cli.gate_grants import grant_app, outcome_app
 from helmr.cli.gate_mcp import register_proxy
+from helmr.cli.gate_status import (
+    PROBE,
+    PROBE_TIMEOUT_S,
+    GateClient,
+    read_settings,
+    register_status,
+    settings_path,
+)
 from helmr.errors import NotAllowed, UsageError
 from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
-    CODEX,
     RULED,
     RUN_TASK,
     GateAction,
@@ -43,11 +48,10 @@ from helmr.gate.claude_code import (
     CLIENT,
     KEY_VARIABLE,
     TIMEOUT_S,
+    HookMode,
     Mode,
     decision_of,
     hooks_block,
-    installed,
-    mode_of,
     settings_text,
     with_hooks,
     without_hooks,
@@ -69,24 +73,13 @@ if TYPE_CHECKING:
     from helmr.client import Client
     from helmr.models import SessionInfo
 
-SETTINGS_BYTES_MAX = 4 * 1024 * 1024
-PROBE_TIMEOUT_S = 5.0
-PROBE = b'{"hook_event_name": "Probe"}'
-"""An event that tells the gate nothing: the answer says whether the key is taken."""
-
 gate_app = group("Answer the permission prompts of agents where all other waits are answered.")
 rules_app = group("Try the rules that decide agents' calls without a person.")
 gate_app.add_typer(rules_app, name="rules")
 gate_app.add_typer(grant_app, name="grant")
 gate_app.add_typer(outcome_app, name="outcome")
 register_proxy(gate_app)
-
-
-class GateClient(StrEnum):
-    """Programs that the gate knows."""
-
-    CLAUDE_CODE = CLIENT
-    CODEX = CODEX
+register_status(gate_app)
 
 
 ClientName = Annotated[
@@ -212,7 +205,7 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     return raw.decode("utf-8", "replace"), parse_toml(raw, str(path))
 
 
-# --- install, uninstall, status -----------------------------------------------------------------------
+# --- install, uninstall -----------------------------------------------------------------------
 
 
 @command(
@@ -293,70 +286,6 @@ def uninstall(
         printing.write_done(f"{path} has no hooks of the gate.")
 
 
-STATUS_COLUMNS = ("FILE", "MODE", "TIMEOUT", "ASKS", "STATE")
-
-
-@command(gate_app, "status", finds_runtime=False)
-def status(cli: Cli, json: Json = False) -> None:
-    """Say which settings have the gate's hooks, whom they ask, and whether it answers them."""
-    found = list(_installations(os.environ))
-    if json:
-        printing.write_json({"items": found, "next_cursor": None})
-    elif found:
-        printing.table(STATUS_COLUMNS, [tuple(one.values()) for one in found])
-    else:
-        printing.note("no settings have hooks of the gate: helmr gate install claude-code")
-
-
-def _installations(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    for client, is_project in itertools.product(GateClient, (False, True)):
-        path = settings_path(environ, project=is_project, client=client)
-        _, settings = read_settings(path)
-        hooks = installed(settings)
-        asking = [
-            one for event in ("PermissionRequest", "PreToolUse") for one in hooks.get(event, [])
-        ]
-        for one in asking:
-            url, key = _asks(one, settings, environ)
-            yield {
-                "file": str(path),
-                "mode": mode_of(one).value,
-                "timeout_s": one.get("timeout"),
-                "url": url,
-                "state": _state(url, key),
-            }
-
-
-def _asks(
-    one: Mapping[str, Any], settings: Mapping[str, Any], environ: Mapping[str, str]
-) -> tuple[str, str]:
-    """The runtime that a hook asks, and its key."""
-    if one.get("type") == "http":
-        key = (settings.get("env") or {}).get(KEY_VARIABLE) or environ.get(KEY_VARIABLE, "")
-        return str(one.get("url")).partition("/v1/gate/")[0], str(key)
-    words = shlex.split(str(one.get("command")))
-    options = dict(itertools.pairwise(words))
-    try:
-        key = Path(options.get("--key-file", "")).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        key = ""
-    return options.get("--url", ""), key
-
-
-def _state(url: str, key: str) -> str:
-    from helmr.cli import hook
-
-    if not key:
-        return "has no key"
-    try:
-        hook.post(url, key, PROBE, PROBE_TIMEOUT_S)
-    except hook.Away:
-        return "does not answer"
-    except hook.Unasked:
-        return "refuses the key"
-    return "answers"
-
-
 def _check_task(runtime: Client, task_id: str, turns_on: str) -> None:
     if not any(task.id == task_id for task in runtime.tasks.list()):
         raise UsageError(
@@ -390,41 +319,6 @@ def _make_key(runtime: Client, path: Path, *, is_given: bool) -> str:
     return made.secret
 
 
-def settings_path(
-    environ: Mapping[str, str], *, project: bool, client: GateClient = GateClient.CLAUDE_CODE
-) -> Path:
-    """A client's hooks: of this folder, in Claude Code's settings that are not checked in, or of the user."""
-    if client is GateClient.CODEX:
-        folder = environ.get("CODEX_HOME")
-        home = Path(folder) if folder else Path.home() / ".codex"
-        return (Path.cwd() / ".codex" if project else home) / "hooks.json"
-    if project:
-        return Path.cwd() / ".claude" / "settings.local.json"
-    folder = environ.get("CLAUDE_CONFIG_DIR")
-    return (Path(folder) if folder else Path.home() / ".claude") / "settings.json"
-
-
-def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of the settings, and what it says.
-
-    Raises:
-        UsageError: It can't be read; the client would not read it either.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return "", {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    try:
-        found = json_module.loads(text) if text.strip() else {}
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}", hint="Mend it first.") from error
-    if not isinstance(found, dict) or not isinstance(found.get("hooks", {}), dict):
-        raise UsageError(f"{path} holds no settings", hint="Mend it first.")
-    return text, found
-
-
 def key_path(environ: Mapping[str, str]) -> Path:
     """Where the key of this user's hooks is kept."""
     return config_folder(environ) / f"gate-{CLIENT}.key"
@@ -450,8 +344,12 @@ def hook_(
         float, typer.Option("--timeout", metavar="SECONDS", help="Of the hook, in the settings.")
     ] = TIMEOUT_S,
     mode: Annotated[
-        Mode, typer.Option("--mode", help="Interactive where the client's own prompt may decide.")
-    ] = Mode.HEADLESS,
+        HookMode,
+        typer.Option(
+            "--mode",
+            help="Interactive where the client's own prompt may decide; rules asks no person.",
+        ),
+    ] = HookMode.HEADLESS,
 ) -> None:
     """What a client runs as its hook: an event on stdin, the decision on stdout; exit code 2 denies."""
     from helmr.cli import hook

@@ -56,7 +56,8 @@ def run(url: str | None, key_file: str | None, timeout_s: float, client: str) ->
     if event.get("hook_event_name", BEFORE) != BEFORE or _is_held_by_another(client):
         hook.end(hook.LEFT)
     copy = _kept(key_file, url)
-    more = f"&rules={copy['hash']}" if str(copy.get("hash")).isalnum() else ""
+    known = str(copy.get("hash", ""))
+    more = f"&rules={known}" if known.isalnum() else ""
     try:
         key = hook.key_of(key_file)
         said = hook.post(

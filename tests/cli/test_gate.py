@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.gate import FileChange, counted, past_calls, settings_path
+from helmr.cli.gate import FileChange, counted, past_calls
+from helmr.cli.gate_status import settings_path
 from helmr.gate import GateAction, GatedCall
 from helmr.gate.claude_code import KEY_VARIABLE, Mode, hooks_block, settings_text, with_hooks
+from helmr.gate.starts import unseen
 from helmr.gate.tasks import gate_call
 from helmr.matching import STARTER_RULES, DeclaredRule, DeclaredRules, read_rules
 from helmr.testing import Harness
@@ -38,8 +41,7 @@ def settings(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def with_gate(mode: Mode) -> dict[str, Any]:
-    where = URL if mode is Mode.INTERACTIVE else f"--url {URL} --key-file /nowhere"
-    found = with_hooks(MINE, hooks_block(mode, where))
+    found = with_hooks(MINE, hooks_block(mode, URL, "/nowhere"))
     if mode is Mode.INTERACTIVE:
         found["env"] = {**found["env"], KEY_VARIABLE: "hlmr_key_secret"}
     return found
@@ -103,7 +105,52 @@ def test_the_status_says_who_is_asked_and_that_no_one_answers(
         "timeout_s": 600,
         "url": URL,
         "state": "does not answer" if mode is Mode.INTERACTIVE else "has no key",
+        "install": None,
+        "client": "claude-code",
+        "version": None,
+        "is_tried": False,
+        "starts_in": "auto" if mode is Mode.INTERACTIVE else None,
+        "unseen": unseen(mode, "auto"),
     }
+
+
+CLAUDE = """#!/bin/sh
+echo '2.1.200 (Claude Code)'
+"""
+
+
+def test_the_status_says_how_the_client_starts_and_what_is_not_seen_there(
+    helmr, settings: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = nowhere / "bin" / "claude"
+    program.parent.mkdir()
+    program.write_text(CLAUDE)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    settings.write_text(settings_text(with_gate(Mode.INTERACTIVE)))
+    said = helmr("gate", "status").out
+    assert "claude-code 2.1.200 (tried with 2.1.332); starts in default." in said
+    local = nowhere / ".claude" / "settings.local.json"
+    local.parent.mkdir()
+    local.write_text('{"permissions": {"defaultMode": "bypassPermissions"}}')
+    said = helmr("gate", "status").out
+    assert "starts in bypassPermissions" in said
+    assert "runs the rest unasked" in said
+
+
+def test_an_earlier_installation_is_named_with_the_command_that_mends_it(
+    helmr, settings: Path
+) -> None:
+    old = with_gate(Mode.INTERACTIVE)
+    del old["hooks"]["PreToolUse"]
+    settings.write_text(settings_text(old))
+    (found,) = json.loads(helmr("gate", "status", "--json").out)["items"]
+    assert (found["state"], found["install"]) == ("out of date", "helmr gate install claude-code")
+    assert "Mend them: helmr gate install claude-code" in helmr("gate", "status").out
+    (check,) = [
+        one for one in json.loads(helmr("doctor", "--json").out)["checks"] if one["check"] == "gate"
+    ]
+    assert (check["result"], check["todo"]) == ("warn", "helmr gate install claude-code")
 
 
 def test_a_file_is_replaced_where_a_link_points_and_its_key_is_not_shown(tmp_path: Path) -> None:

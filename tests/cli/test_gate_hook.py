@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from helmr import ids
+from helmr.cli import rules_hook
+from helmr.gate.claude_code import Mode, hooks_block, settings_text, with_hooks
 from tests.longer import long_but
 
 ALLOWED = {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}}
@@ -24,9 +26,11 @@ ASKS = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Bash",
 TIMED = (sys.executable, "-X", "importtime", "-m", "helmr.cli", "gate", "hook", "claude-code")
 REPORTS = {**ASKS, "hook_event_name": "PostToolUse"}
 HOOK = """
+import os
 import sys
-from helmr.cli import hook
+from helmr.cli import hook, rules_hook
 hook.PATIENCE_S, hook.PAUSE_S, hook.MARGIN_S = 1.0, 0.01, 1.0
+rules_hook.ANSWER_S = float(os.environ.get("ANSWER_S", 20))
 hook.main(sys.argv[1], sys.argv[2:])
 """
 
@@ -85,7 +89,12 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-def run(event: Any, *options: str, client: str = "claude-code") -> subprocess.CompletedProcess[str]:
+def run(
+    event: Any,
+    *options: str,
+    client: str = "claude-code",
+    environ: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     given = event if isinstance(event, str) else json.dumps(event)
     return subprocess.run(
         [sys.executable, "-c", HOOK, client, *options],
@@ -94,7 +103,7 @@ def run(event: Any, *options: str, client: str = "claude-code") -> subprocess.Co
         text=True,
         timeout=30,
         check=False,
-        env={},
+        env=dict(environ or {}),
     )
 
 
@@ -209,9 +218,17 @@ def test_what_is_no_decision_denies(
 ) -> None:
     with gate(reply) as stand_in:
         done = run(ASKS, *named(stand_in.url, key_file, "2.5"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Helmr can't ask a person about this call: ")
-    assert why in done.stderr
+    assert why in denied(done)
+
+
+def denied(done: subprocess.CompletedProcess[str]) -> str:
+    """The reason, which begins with what went wrong: before what is on stderr the client puts the whole command."""
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)["hookSpecificOutput"]
+    assert (said["hookEventName"], said["permissionDecision"]) == ("PreToolUse", "deny")
+    reason = str(said["permissionDecisionReason"])
+    assert reason.startswith("Helmr can't ask a person about this call: ")
+    return reason
 
 
 @long_but(1, "event", [ASKS, "{", "[]"], ids=["event", "cut", "no object"])
@@ -220,7 +237,10 @@ def test_without_a_runtime_every_call_is_denied(key_file: Path, event: Any) -> N
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         done = run(event, *named(url, key_file))
-    assert (done.returncode, done.stdout) == (2, "")
+    if event is ASKS:
+        assert "is `helmr up` running?" in denied(done)
+    else:
+        assert (done.returncode, done.stdout) == (2, "")
 
 
 @long_but(
@@ -237,7 +257,8 @@ def test_without_a_runtime_every_call_is_denied(key_file: Path, event: Any) -> N
     ids=" ".join,
 )
 def test_what_is_called_wrongly_denies(options: tuple[str, ...]) -> None:
-    assert run(ASKS, *options).returncode == 2
+    done = run(ASKS, *options)
+    assert done.returncode == 2 or denied(done)
 
 
 def test_a_report_that_can_not_be_made_stops_no_one(key_file: Path) -> None:
@@ -248,11 +269,124 @@ def test_a_report_that_can_not_be_made_stops_no_one(key_file: Path) -> None:
         assert run(REPORTS, *named(stand_in.url, key_file, "2.5")).returncode == 0
 
 
-def test_it_loads_little(key_file: Path) -> None:
+# --- rules only ---------------------------------------------------------------------------------------
+
+RULES = {
+    "hash": "abc",
+    "rule": [
+        {"name": "looks", "tool": ["Bash"], "matches": {"command": ["ls*"]}, "action": "allow"},
+        {"name": "never", "tool": ["Bash"], "matches": {"command": ["rm *"]}, "action": "deny"},
+        {"name": "pushes", "tool": ["Bash"], "matches": {"command": ["git*"]}, "action": "ask"},
+    ],
+}
+
+
+def calling(command: str) -> dict[str, Any]:
+    return {**ASKS, "tool_input": {"command": command}}
+
+
+def opinion(done: subprocess.CompletedProcess[str]) -> str | None:
+    """What the client is told; None if it decides by itself."""
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)["hookSpecificOutput"] if done.stdout else {}
+    return said.get("permissionDecision")
+
+
+def ask_rules(url: str, key_file: Path, command: str, **more: Any) -> Any:
+    return run(calling(command), *named(url, key_file, "60"), "--mode=rules", **more)
+
+
+def test_rules_are_asked_and_their_copy_is_kept_until_there_are_others(key_file: Path) -> None:
+    said = {**ALLOWED["hookSpecificOutput"], "permissionDecision": "deny"}
+    first = {"hookSpecificOutput": said, "rules": RULES}
+    with gate((200, first), (200, {})) as stand_in:
+        done = ask_rules(stand_in.url, key_file, "rm x")
+        assert json.loads(done.stdout) == {"hookSpecificOutput": said}
+        copy = key_file.with_name(f"{key_file.name}.rules")
+        assert json.loads(copy.read_text()) == {"url": stand_in.url, "rules": RULES}
+        assert copy.stat().st_mode & 0o777 == 0o600
+        assert opinion(ask_rules(stand_in.url, key_file, "touch x")) is None
+    paths = [path.partition("?")[2] for path, _, _ in stand_in.asked]
+    assert paths[0].startswith("mode=rules&timeout_s=1.000")
+    assert "rules=" not in paths[0].partition("&")[2]
+    assert paths[1].endswith("&rules=abc")
+
+
+@long_but(
+    2,
+    "what",
+    ["away", "hung", "broken", "revoked"],
+)
+def test_what_the_copy_names_is_asked_where_the_runtime_can_not_be(
+    key_file: Path, what: str
+) -> None:
+    """The rest gets no opinion."""
+    replies: dict[str, tuple[int, Any] | None] = {
+        "away": (503, {}),
+        "hung": None,
+        "broken": (200, []),
+        "revoked": (403, {}),
+    }
+    copy = key_file.with_name(f"{key_file.name}.rules")
+    with gate(replies[what]) as stand_in:
+        copy.write_text(json.dumps({"url": stand_in.url, "rules": RULES}))
+        expected = {"git push": "ask", "rm x": "ask", "ls": None, "touch x": None}
+        for command, verdict in expected.items():
+            assert opinion(ask_rules(stand_in.url, key_file, command)) == verdict, command
+        other = json.dumps({"url": "http://elsewhere:1", "rules": RULES})
+        for text in (other, "{", json.dumps({"url": stand_in.url, "rules": {"rule": 1}}), None):
+            copy.unlink(missing_ok=True)
+            if text is not None:
+                copy.write_text(text)
+            assert opinion(ask_rules(stand_in.url, key_file, "touch x")) == "ask", text
+
+
+def test_the_answer_is_there_within_two_seconds(key_file: Path) -> None:
+    """Whatever takes long: it asks then."""
+    with gate(None) as stand_in:
+        done = ask_rules(stand_in.url, key_file, "touch x", environ={"ANSWER_S": "0.2"})
+    assert opinion(done) == "ask"
+    assert "in time" in done.stdout
+    assert rules_hook.RUNTIME_S < rules_hook.ANSWER_S < 2.0
+
+
+def test_codex_can_not_be_made_to_ask_so_a_person_decides_first(key_file: Path) -> None:
+    asks = {"hookEventName": "PreToolUse", "permissionDecision": "ask"}
+    no = {**asks, "permissionDecision": "deny", "permissionDecisionReason": "no"}
+    first = {"hookSpecificOutput": asks, "rules": RULES}
+    with gate((200, first), (200, {"hookSpecificOutput": no})) as stand_in:
+        done = ask_rules(stand_in.url, key_file, "git push", client="codex")
+        assert json.loads(done.stdout)["hookSpecificOutput"] == no
+    modes = [path.partition("mode=")[2].partition("&")[0] for path, _, _ in stand_in.asked]
+    assert modes == ["rules", "headless"]
+    with gate((503, {})) as stand_in:
+        copy = key_file.with_name(f"{key_file.name}.rules")
+        copy.write_text(json.dumps({"url": stand_in.url, "rules": RULES}))
+        done = ask_rules(stand_in.url, key_file, "git push", client="codex")
+        assert "'pushes'" in denied(done)
+        assert opinion(ask_rules(stand_in.url, key_file, "touch x", client="codex")) is None
+
+
+def test_where_each_call_is_held_the_rules_say_nothing(key_file: Path, tmp_path: Path) -> None:
+    settings = tmp_path / ".claude" / "settings.local.json"
+    settings.parent.mkdir()
+    block = hooks_block(Mode.HEADLESS, "http://h:1", "/k")
+    environ = {"CLAUDE_PROJECT_DIR": str(tmp_path)}
+    with gate((503, {})) as stand_in:
+        assert opinion(ask_rules(stand_in.url, key_file, "x", environ=environ)) == "ask"
+        settings.write_text(settings_text(with_hooks({}, block)))
+        assert opinion(ask_rules(stand_in.url, key_file, "x", environ=environ)) is None
+        assert (
+            opinion(ask_rules(stand_in.url, key_file, "x", environ={"HELMR_GATE_RUN": "s"})) is None
+        )
+
+
+@pytest.mark.parametrize("mode", ["headless", "rules"])
+def test_it_loads_little(key_file: Path, mode: str) -> None:
     """It runs for each call of a tool: measured, 56 ms of CPU; with Typer and pydantic it would be 500."""
     with gate((200, ALLOWED)) as stand_in:
         done = subprocess.run(
-            [*TIMED, *named(stand_in.url, key_file)],
+            [*TIMED, *named(stand_in.url, key_file), "--mode", mode],
             input=json.dumps(ASKS),
             capture_output=True,
             text=True,
@@ -262,5 +396,6 @@ def test_it_loads_little(key_file: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     ours = {name for name in loaded if name.partition(".")[0] in ("helmr", "helmr_runtime")}
-    assert ours <= {"helmr", "helmr.cli", "helmr.cli.start", "helmr.cli.hook"}
+    hooks = {"helmr.cli.hook"} | ({"helmr.cli.rules_hook"} if mode == "rules" else set())
+    assert ours <= {"helmr", "helmr.cli", "helmr.cli.start"} | hooks
     assert not loaded & {"asyncio", "dataclasses", "httpx", "pydantic", "rich", "typer", "typing"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from helmr.gate.claude_code import (
     without_answer,
     without_hooks,
 )
+from helmr.gate.starts import is_out_of_date
 from helmr.gate.tasks import asked
 from tests.programs.gate import recorded
 
@@ -156,14 +159,14 @@ def test_questions_are_answered_by_their_text() -> None:
     )
 
 
+WHERE = "--url http://h:1 --key-file /k"
 MINE = {"matcher": "Edit", "hooks": [{"type": "command", "command": "./lint.sh"}]}
 SETTINGS = {"permissions": {"deny": ["Read(.env)"]}, "hooks": {"PreToolUse": [MINE], "Stop": []}}
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_installing_keeps_what_is_there_and_uninstalling_leaves_it(mode: Mode) -> None:
-    where = "http://127.0.0.1:4356/" if mode is Mode.INTERACTIVE else "--data-dir /x/.helmr"
-    block = hooks_block(mode, where)
+    block = hooks_block(mode, "http://127.0.0.1:4356/", "/x/asker.key")
     put = with_hooks(SETTINGS, block)
     assert put["permissions"] == SETTINGS["permissions"]
     assert put["hooks"]["PreToolUse"][0] == MINE
@@ -175,7 +178,7 @@ def test_installing_keeps_what_is_there_and_uninstalling_leaves_it(mode: Mode) -
 
 
 def test_our_hook_is_taken_out_of_a_group_that_holds_another() -> None:
-    ours = hooks_block(Mode.HEADLESS, "")["PreToolUse"][0]["hooks"][0]
+    ours = hooks_block(Mode.HEADLESS, "http://h:1", "/k")["PreToolUse"][0]["hooks"][0]
     shared = {"hooks": {"PreToolUse": [{"matcher": "*", "hooks": [*MINE["hooks"], ours]}]}}
     left = without_hooks(shared)["hooks"]["PreToolUse"]
     assert left == [{"matcher": "*", "hooks": MINE["hooks"]}]
@@ -188,20 +191,26 @@ def test_our_hook_is_taken_out_of_a_group_that_holds_another() -> None:
             Mode.HEADLESS,
             "PreToolUse",
             {"PostToolUse", "SessionEnd"},
-            f"--timeout {TIMEOUT_S} --url http://h:1 || exit 2",
+            f"--timeout {TIMEOUT_S} {WHERE} || exit 2",
         ),
         (
             Mode.INTERACTIVE,
             "PermissionRequest",
-            {"PostToolUse", "Stop", "SessionEnd"},
-            f"--timeout {TIMEOUT_S} --mode interactive --url http://h:1",
+            {"PreToolUse", "PostToolUse", "Stop", "SessionEnd"},
+            f"--timeout {TIMEOUT_S} --mode interactive {WHERE}",
+        ),
+        (
+            Mode.INTERACTIVE,
+            "PreToolUse",
+            {"PermissionRequest", "PostToolUse", "Stop", "SessionEnd"},
+            f"--timeout {TIMEOUT_S} --mode rules {WHERE} || exit 2",
         ),
     ],
 )
 def test_the_hooks_of_codex_are_commands(
     mode: Mode, asks: str, also: set[str], command: str
 ) -> None:
-    block = hooks_block(mode, "--url http://h:1", client="codex")
+    block = hooks_block(mode, "http://h:1", "/k", client="codex")
     assert block.keys() == {asks} | also
     (hook,) = block[asks][0]["hooks"]
     assert hook["command"] == f"helmr gate hook codex {command}"
@@ -223,12 +232,35 @@ def test_a_call_at_the_prompt_of_codex_is_taken_as_it_is() -> None:
 
 
 def test_the_hooks_timeout_stands_where_the_gateway_reads_it() -> None:
-    asks = hooks_block(Mode.INTERACTIVE, "http://h:1")["PermissionRequest"][0]["hooks"][0]
+    asks = hooks_block(Mode.INTERACTIVE, "http://h:1", "/k")["PermissionRequest"][0]["hooks"][0]
     assert asks["url"] == f"http://h:1/v1/gate/claude-code?timeout_s={TIMEOUT_S}"
     assert asks["timeout"] == TIMEOUT_S
     assert asks["allowedEnvVars"] == ["HELMR_GATE_KEY"]
-    headless = hooks_block(Mode.HEADLESS, "--url http://h:1")["PreToolUse"][0]["hooks"][0]
+    headless = hooks_block(Mode.HEADLESS, "http://h:1", "/k")["PreToolUse"][0]["hooks"][0]
     assert headless["type"] == "command"
-    command = f"helmr gate hook claude-code --timeout {TIMEOUT_S} --url http://h:1 || exit 2"
+    command = f"helmr gate hook claude-code --timeout {TIMEOUT_S} {WHERE} || exit 2"
     assert headless["command"] == command
     json.dumps(headless)
+
+
+def test_the_hook_of_an_interactive_client_asks_the_rules_or_has_it_ask() -> None:
+    """S-137: a program that is missing, crashes or is killed makes the client ask."""
+    (hook,) = hooks_block(Mode.INTERACTIVE, "http://h:1", "/k", program="/gone/helmr")[
+        "PreToolUse"
+    ][0]["hooks"]
+    assert hook["timeout"] >= 10
+    assert mode_of(hook) is Mode.INTERACTIVE
+    done = subprocess.run(
+        ["sh", "-c", hook["command"]], capture_output=True, text=True, check=True, timeout=30
+    )
+    said = json.loads(done.stdout)["hookSpecificOutput"]
+    assert (said["hookEventName"], said["permissionDecision"]) == ("PreToolUse", "ask")
+
+
+def test_hooks_of_an_earlier_version_are_out_of_date() -> None:
+    for client, mode in itertools.product(("claude-code", "codex"), Mode):
+        block = hooks_block(mode, "http://h:1", "/k", client=client)
+        hooks = installed(with_hooks(SETTINGS, block))
+        assert not is_out_of_date(client, mode, hooks)
+        del hooks["PreToolUse"]
+        assert is_out_of_date(client, mode, hooks)

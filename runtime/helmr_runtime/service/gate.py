@@ -23,9 +23,9 @@ from typing import Any
 from helmr.errors import Conflict, HelmrError, NotAllowed, TaskNotFound
 from helmr.gate import (
     CALL_TASK,
+    FLOOD,
     RESTRICTION,
     UNTIL,
-    FLOOD,
     GateAction,
     GatedCall,
     agent_tag,

@@ -210,7 +210,7 @@ class GatedCalls:
         named: dict[str, str],
         more: Mapping[str, Any],
     ) -> SessionInfo:
-        """Ask about it; `named` stands in the session's metadata, `more` in its payload: who answers, and until when."""
+        """Ask about it; `named` stands in the session's metadata, `more` in its payload (who answers, until when)."""
         request = StartRequest(
             task=CALL_TASK,
             payload=call.to_json() | dict(more),

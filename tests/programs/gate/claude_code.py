@@ -50,6 +50,7 @@ class ClaudeHome:
             "hasCompletedOnboarding": True,
             "lastOnboardingVersion": VERSION,
             "theme": "dark",
+            "bypassPermissionsModeAccepted": True,
             "customApiKeyResponses": {"approved": [API_KEY[-20:]], "rejected": []},
             "projects": {
                 str(self.project): {
@@ -81,6 +82,7 @@ class ClaudeHome:
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
             "IS_SANDBOX": "1",
+            "CLAUDE_CODE_AUTO_MODE_SERVER": "0",  # its check runs here, against the stand-in
         }
 
     @property
