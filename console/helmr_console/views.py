@@ -87,11 +87,7 @@ def wait_row(
     at_it = presence(wait.claim, now)
     subject = f"{labelled(wait)}  ○ {at_it}" if at_it else labelled(wait)
     if wait.status is not WaitStatus.PENDING or gone:
-        word = {
-            WaitStatus.FULFILLED: "answered",
-            WaitStatus.TIMED_OUT: "timed out",
-            WaitStatus.CANCELLED: "cancelled",
-        }.get(wait.status, "over")
+        word = words.ended(wait)
         sign, due, role = "x", Cell(word, "muted"), "muted"
         if stuck_since is not None:
             due, role = Cell("queued", "warning"), "warning"

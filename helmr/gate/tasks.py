@@ -55,6 +55,8 @@ ruled = streams.input(RULED, schema=dict[str, Any])
 TAG = "gate"
 """Of each wait of the gate."""
 
+LEFT_TO_IT = "The agent's program waits until the deadline; after it the call is left to that program."
+
 SHORTEST_S = 0.001
 """Of a question: one that is asked too late is left to the client at once."""
 
@@ -91,7 +93,7 @@ async def gate_call(call: dict[str, Any], ctx: TaskContext) -> Any:
         schema=given.schema,
         correlation_id=call.get("call_id") or None,
         subject=given.subject,
-        body=given.body,
+        body=f"{given.body}\n\n{LEFT_TO_IT}" if UNTIL in call else given.body,
         initial=dict(given.initial),
         on_decline=dict(given.on_decline),
         tags=tags_of(call_of(call)) if is_call else [TAG],

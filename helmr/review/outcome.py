@@ -216,8 +216,9 @@ def _resolved(error: HelmrError, wait: WaitInfo | None) -> AnswerOutcome:
         at = wait.resolved_at
     status = wait.status if wait is not None else WaitStatus.FULFILLED
     if status is WaitStatus.TIMED_OUT:
+        said = words.ended(wait) if wait is not None else "timed out"
         return AnswerOutcome(
-            Result.TIMED_OUT, (f"timed out{_at(at)}", "nothing of the answer was stored")
+            Result.TIMED_OUT, (f"{said}{_at(at)}", "nothing of the answer was stored")
         )
     if status is WaitStatus.CANCELLED:
         return AnswerOutcome(

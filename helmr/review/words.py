@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from helmr import durations
+from helmr.gate import CALL_TASK
 from helmr.models import (
     AnswerMode,
     ClaimInfo,
@@ -28,6 +29,12 @@ from helmr.models import (
 from helmr.safe_text import one_line
 
 BRIEF_CELLS = 24
+ENDED = {
+    WaitStatus.FULFILLED: "answered",
+    WaitStatus.TIMED_OUT: "timed out",
+    WaitStatus.CANCELLED: "cancelled",
+}
+"""How waits end."""
 
 
 def escalation_text(step: Mapping[str, Any]) -> str:
@@ -281,6 +288,13 @@ def is_by(wait: WaitInfo | None, name: str) -> bool:
     return by is not None and by.person == name
 
 
+def ended(wait: WaitInfo) -> str:
+    """How a wait has ended, in a word or a few; an agent's call whose time is up is decided where the agent runs."""
+    if wait.status is WaitStatus.TIMED_OUT and wait.task == CALL_TASK:
+        return "left to the client"
+    return ENDED.get(wait.status, "over")
+
+
 def wait_over(wait: WaitInfo, now: datetime) -> str:
     """Why a wait can't be answered, or not any more; empty if it can."""
     if wait.kind is WaitKind.TIMER:
@@ -289,7 +303,8 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
         return "its child sessions answer it"
     if wait.status is not WaitStatus.PENDING:
         by = f" by {name}" if (name := resolver(wait)) else ""
-        return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
+        is_late = wait.status is WaitStatus.TIMED_OUT
+        return f"the wait is {ended(wait) if is_late else wait.status.value}{by}"
     if wait.resolving is not None:
         by = f" by {name}" if (name := resolver(wait)) else ""
         return f"its token is {wait.resolving.value}{by}"

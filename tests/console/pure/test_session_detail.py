@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from helmr.models import RunInfo, WaitInfo, WaitKind
-from helmr.review.words import wait_over
+from helmr.gate import CALL_TASK
+from helmr.models import RunInfo, WaitInfo, WaitKind, WaitStatus
+from helmr.review.words import ended, wait_over
 from helmr_console.session_detail import SessionDetail
 from tests.console.pure.test_effects import NOW, WAIT, session
 
@@ -51,5 +52,9 @@ def test_why_a_wait_can_not_be_answered() -> None:
     wait = WaitInfo.model_validate({**WAIT, "deadline_at": NOW + timedelta(minutes=1)})
     assert wait_over(wait, NOW) == ""
     assert wait_over(wait, NOW + timedelta(minutes=1)).startswith("the deadline has passed")
+    late = wait.model_copy(update={"status": WaitStatus.TIMED_OUT})
+    assert (ended(late), wait_over(late, NOW)) == ("timed out", "the wait is timed out")
+    call = late.model_copy(update={"task": CALL_TASK})
+    assert wait_over(call, NOW) == "the wait is left to the client"
     timer = wait.model_copy(update={"kind": WaitKind.TIMER})
     assert wait_over(timer, NOW) == "a timer is answered by the clock"
