@@ -66,7 +66,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest test-python model histories pairs fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings release typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm gate-newest test-examples test-over-ray extras packages test-lowest test-newest test-python model histories pairs fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings release typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -160,6 +160,13 @@ npm:
 	    npm install --prefix .bench --no-audit --no-fund --loglevel=error && \
 	    cp tests/programs/gate/package.json .bench/.installed; } || \
 	  echo "note: npm could not install; tests with real agents are skipped" >&2; }
+
+# The newest Claude Code and Codex in each of their modes. Fails where they have come to differ from what was tried; the
+# versions that the long tests run are those of tests/programs/gate/package.json.
+gate-newest: $(VENV)/.stamp-dev
+	npm install --prefix .bench/newest --no-audit --no-fund --loglevel=error \
+	  @anthropic-ai/claude-code@latest @openai/codex@latest
+	HELMR_GATE_CLIENTS=$(CURDIR)/.bench/newest $(PYTEST) -m long tests/gate $(PYTEST_ARGS)
 
 # The tests of properties again, with all their examples.
 test-examples: $(VENV)/.stamp-dev

@@ -361,8 +361,9 @@ def terminal(tmp_path: Path) -> Iterator[TmuxTerminal]:
 
 
 def begin(terminal: TmuxTerminal, client: ClaudeHome) -> None:
-    """Start the interactive client with a prompt."""
-    terminal.start(f"{client.in_terminal} go", client.environ, client.project)
+    """Start the interactive client with a prompt, in the mode in which it asks about each call."""
+    words = f"{client.in_terminal} --permission-mode manual go"
+    terminal.start(words, client.environ, client.project)
 
 
 def test_a_prompt_is_answered_in_the_inbox_and_the_client_goes_on(

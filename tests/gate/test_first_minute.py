@@ -63,9 +63,10 @@ def test_the_first_prompt_is_answered_after_five_commands(
     first, second, third = terminals
     init, up, install, claude, console = typed = commands()
     assert len(typed) <= COMMANDS_MAX
-    with model_api([bash("toolu_1", "touch one")]) as api, up_arguments() as arguments:
+    with model_api([bash("toolu_1", "rm -rf build")]) as api, up_arguments() as arguments:
         client = ClaudeHome(tmp_path / "home", api)
         client.prepare()
+        (client.project / "build").mkdir()
         programs = [str(Path(sys.executable).parent), str(PROGRAM.parent), os.environ["PATH"]]
         shell = f"env PATH={os.pathsep.join(programs)} bash --norc"  # tmux gives it another
         for terminal in terminals:
@@ -90,15 +91,15 @@ def test_the_first_prompt_is_answered_after_five_commands(
         second.enters("y")
         second.shows("from its next start")
         second.enters(claude)
-        second.shows("? for shortcuts", within_s=WITHIN_S)
+        second.shows("auto mode on", within_s=WITHIN_S)
         second.enters("go")
         third.enters(console)
-        third.shows("live", "Run touch one", within_s=WITHIN_S)
+        third.shows("live", "Run rm -rf build", within_s=WITHIN_S)
         third.types("a")
         third.shows("( ) approve")
         third.types("1", "C-s")
         third.shows("^s sends it.")
         third.types("C-s")
-        until((client.project / "one").exists, within_s=60, what="the file")
+        until(lambda: not (client.project / "build").exists(), within_s=60, what="the call")
         took_s = round(time.monotonic() - began_at, 1)
         record_testsuite_property("seconds of a newcomer's first minute", took_s)

@@ -1,17 +1,31 @@
-"""Clients and servers from npm that long tests run for real: `make test-long` installs them where npm is."""
+"""Clients and servers from npm that long tests run for real: `make test-long` installs them where npm is.
+
+`make gate-newest` installs the newest of the clients in another folder, which HELMR_GATE_CLIENTS names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
-INSTALLED = ROOT / ".bench" / "node_modules"
-VERSIONS: dict[str, str] = json.loads(Path(__file__).with_name("package.json").read_text())[
-    "dependencies"
-]
+NEWEST = os.environ.get("HELMR_GATE_CLIENTS", "")
+INSTALLED = Path(NEWEST or ROOT / ".bench") / "node_modules"
+_DECLARED = INSTALLED.parent if NEWEST else Path(__file__).parent
+
+
+def _versions() -> dict[str, str]:
+    names: dict[str, str] = json.loads((_DECLARED / "package.json").read_text())["dependencies"]
+    if not NEWEST:
+        return names
+    found = {one: INSTALLED / one / "package.json" for one in names}
+    return {one: str(json.loads(path.read_text())["version"]) for one, path in found.items()}
+
+
+VERSIONS = _versions()
 
 
 def program(name: str) -> Path:
