@@ -352,9 +352,11 @@ def hook_(
     ] = HookMode.HEADLESS,
 ) -> None:
     """What a client runs as its hook: an event on stdin, the decision on stdout; exit code 2 denies."""
-    from helmr.cli import hook
+    from helmr.cli import hook, rules_hook
 
     key_file = str(cli.key_file) if cli.key_file is not None else None
+    if mode is HookMode.RULES:
+        rules_hook.run(cli.url, key_file, timeout, client.value)
     hook.run(cli.url, key_file, timeout, client.value, mode.value)
 
 

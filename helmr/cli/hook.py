@@ -80,11 +80,10 @@ class Away(Unasked):
 def main(client: str, options: Sequence[str]) -> NoReturn:
     """Run the hook of this process for a client with these options, `--name value` or `--name=value`."""
     try:
-        found = _read_options(options)
-        timeout_s = float(found.get("--timeout", TIMEOUT_S))
-    except (Unasked, ValueError) as error:
+        found = read_options(options)
+    except Unasked as error:
         end(DENIED, str(error))
-    mode = found.get("--mode", HEADLESS)
+    timeout_s, mode = float(found["--timeout"]), found.get("--mode", HEADLESS)
     run(found.get("--url"), found.get("--key-file"), timeout_s, client, mode)
 
 
@@ -104,10 +103,6 @@ def run(
         client: Whose hook it is.
         mode: Whether the client has a prompt of its own, which decides where no one else does.
     """
-    if mode == RULES:
-        from helmr.cli import rules_hook
-
-        rules_hook.run(url, key_file, timeout_s, client)
     ends_at = _set_alarm(timeout_s, mode)
     raw = sys.stdin.buffer.read(EVENT_BYTES_MAX)
     try:
@@ -179,14 +174,23 @@ def _for_codex(said: dict[str, Any]) -> dict[str, Any]:
     return {"hookSpecificOutput": kept}
 
 
-def _read_options(given: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def read_options(given: Sequence[str]) -> dict[str, str]:
+    """The options by name; that of the timeout is there, and a number.
+
+    Raises:
+        Unasked: One is not known, or is no number.
+    """
+    found = {"--timeout": str(TIMEOUT_S)}
     rest = list(given)
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         if name not in ("--url", "--key-file", "--timeout", "--mode") or not (equals or rest):
             raise Unasked(f"the hook does not take {name!r}")
         found[name] = value if equals else rest.pop(0)
+    try:
+        float(found["--timeout"])
+    except ValueError as error:
+        raise Unasked(f"--timeout {found['--timeout']} is no number") from error
     return found
 
 

@@ -22,7 +22,7 @@ from helmr.cli import hook
 
 TYPE_CHECKING = False  # `typing` takes long
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -38,6 +38,15 @@ COPY = ".rules"
 
 COPY_BYTES_MAX = 4 * 1024 * 1024
 UNKNOWN = "The rules of Helmr could not be asked about this call in time."
+
+
+def main(client: str, options: Sequence[str]) -> NoReturn:
+    """Run the hook of this process for a client with these options, as `hook.main`."""
+    try:
+        found = hook.read_options(options)
+    except hook.Unasked as error:
+        hook.end(hook.DENIED, str(error))
+    run(found.get("--url"), found.get("--key-file"), float(found["--timeout"]), client)
 
 
 def run(url: str | None, key_file: str | None, timeout_s: float, client: str) -> NoReturn:

@@ -33,7 +33,11 @@ def main() -> NoReturn:
         from helmr.cli import hook
 
         if sys.argv[3:4] and sys.argv[3] in hook.CLIENTS:
-            hook.main(sys.argv[3], sys.argv[4:])
+            if not {hook.RULES, f"--mode={hook.RULES}"} & {*sys.argv[4:]}:
+                hook.main(sys.argv[3], sys.argv[4:])
+            from helmr.cli import rules_hook
+
+            rules_hook.main(sys.argv[3], sys.argv[4:])
     _start_with_seed(sys.argv[1:])
     from helmr.cli.main import main as run
 

@@ -55,7 +55,9 @@ ruled = streams.input(RULED, schema=dict[str, Any])
 TAG = "gate"
 """Of each wait of the gate."""
 
-LEFT_TO_IT = "The agent's program waits until the deadline; after it the call is left to that program."
+LEFT_TO_IT = (
+    "The agent's program waits until the deadline; after it the call is left to that program."
+)
 
 SHORTEST_S = 0.001
 """Of a question: one that is asked too late is left to the client at once."""

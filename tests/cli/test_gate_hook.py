@@ -31,7 +31,7 @@ import sys
 from helmr.cli import hook, rules_hook
 hook.PATIENCE_S, hook.PAUSE_S, hook.MARGIN_S = 1.0, 0.01, 1.0
 rules_hook.ANSWER_S = float(os.environ.get("ANSWER_S", 20))
-hook.main(sys.argv[1], sys.argv[2:])
+(rules_hook if "--mode=rules" in sys.argv else hook).main(sys.argv[1], sys.argv[2:])
 """
 
 

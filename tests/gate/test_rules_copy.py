@@ -44,9 +44,7 @@ def event(command: str) -> dict[str, Any]:
     ("command", "verdict"),
     [("rm -rf build", "ask"), ("ls", "none"), ("make", "none"), ("ls && git push", "ask")],
 )
-def test_what_it_names_is_asked_and_of_the_rest_it_says_nothing(
-    command: str, verdict: str
-) -> None:
+def test_what_it_names_is_asked_and_of_the_rest_it_says_nothing(command: str, verdict: str) -> None:
     copy = encode_rules(DeclaredRules(STARTER_RULES, "abc"))
     assert by_copy(copy, event(command), "claude-code", "away").verdict == verdict
 

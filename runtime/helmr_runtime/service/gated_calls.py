@@ -364,7 +364,7 @@ async def _quietly(doing: Awaitable[Any]) -> None:
 
 
 def was_left(run: RunInfo) -> bool:
-    """Whether nobody had answered when the client's time was up: it decided by itself (S-138)."""
+    """Whether no one had answered when the client's time was up: it decided by itself (S-138)."""
     return run.status is RunStatus.SUCCEEDED and run.result is None
 
 
