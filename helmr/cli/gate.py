@@ -246,6 +246,8 @@ def install(
         wanted["env"] = {**(wanted.get("env") or {}), KEY_VARIABLE: key}
     change = FileChange(path, old, settings_text(wanted), is_over_http, key)
     is_written = _apply([change], yes=yes, json=json)
+    if is_written and mode is Mode.INTERACTIVE:
+        _fetch_copy(url, key_file, key)
     if json:
         printing.write_json({"file": str(path), "mode": mode.value, "written": is_written})
     elif is_written:
@@ -256,6 +258,16 @@ def install(
             )
     elif change.new == change.old:
         printing.write_done(f"{client.value} asks {url} already ({path}).")
+
+
+def _fetch_copy(url: str, key_file: str, key: str) -> None:
+    """Have the rules here from the start; without them all is asked about until the runtime has answered once."""
+    from helmr.cli import hook, rules_hook
+
+    try:
+        rules_hook.renew_copy(url, key_file, key, PROBE, PROBE_TIMEOUT_S)
+    except hook.Unasked as error:
+        printing.note(f"the rules were not fetched: {error}")
 
 
 @command(gate_app, "uninstall", finds_runtime=False, examples="helmr gate uninstall claude-code")

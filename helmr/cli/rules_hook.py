@@ -86,6 +86,16 @@ def run(url: str | None, key_file: str | None, timeout_s: float, client: str) ->
     hook.say(said)
 
 
+def renew_copy(url: str, key_file: str, key: str, probe: bytes, timeout_s: float) -> None:
+    """Fetch the copy of the rules by an event that is about no call.
+
+    Raises:
+        Unasked: The runtime can't be asked.
+    """
+    said = hook.post(url, key, probe, timeout_s, mode=hook.RULES)
+    _keep(key_file, url, said.get("rules"))
+
+
 def _event(raw: bytes) -> dict[str, Any]:
     """The event; one that can't be read is one before a call, of which nothing is known."""
     try:

@@ -38,13 +38,14 @@ def _table(rule: DeclaredRule) -> dict[str, Any]:
     return found | {name: value for name, value in said.items() if value}
 
 
-def decode_rules(copy: Mapping[str, Any]) -> DeclaredRules:
+def decode_rules(copy: Any) -> DeclaredRules:
     """The rules of a copy.
 
     Raises:
         HelmrError: It is none.
     """
-    return rules_of({"rule": copy.get("rule")}, "the copy of the rules", keys=OF_GATE)
+    table = copy.get("rule") if isinstance(copy, dict) else None
+    return rules_of({"rule": table}, "the copy of the rules", keys=OF_GATE)
 
 
 def names(rules: DeclaredRules, call: GatedCall) -> DeclaredRule | None:
@@ -68,11 +69,8 @@ def by_copy(copy: Any, event: Mapping[str, Any], client: str, why: str) -> GateD
         why: The runtime can't be asked.
     """
     try:
-        rules = decode_rules(copy) if isinstance(copy, dict) else None
-        call = call_of_event(event, client)
+        rules, call = decode_rules(copy), call_of_event(event, client)
     except HelmrError:
-        rules = None
-    if rules is None:
         return GateDecision(GateVerdict.ASK, f"No rules are known here, and {why}")
     rule = names(rules, call)
     if rule is None:

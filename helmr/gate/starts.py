@@ -67,8 +67,8 @@ def start_mode(client: str, version: str, settings: Iterable[Mapping[str, Any]])
         permissions = one.get("permissions")
         said = permissions if isinstance(permissions, Mapping) else {}
         is_auto_off |= "disable" in (one.get("disableAutoMode"), said.get("disableAutoMode"))
-        if isinstance(said.get("defaultMode"), str):
-            return _SPELT.get(said["defaultMode"], said["defaultMode"])
+        if isinstance(named := said.get("defaultMode"), str):
+            return _SPELT.get(named, named)
     return StartMode.AUTO if known >= AUTO_SINCE and not is_auto_off else StartMode.DEFAULT
 
 

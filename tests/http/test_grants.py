@@ -79,6 +79,12 @@ async def verdict(http: httpx.AsyncClient, call_id: str, **posted: Any) -> str:
     return said(output)[0] if output is not None else "asked"
 
 
+async def defer(http: httpx.AsyncClient, call_id: str, **posted: Any) -> None:
+    """Have the call wait for a person, with a client that asks about it again."""
+    output = await ask(http, event(call_id=call_id, **posted), **NOW)
+    assert said(output)[0] == "defer"
+
+
 async def test_what_is_granted_is_allowed_and_recorded_until_it_is_revoked(stack: Stack) -> None:
     async with asker(stack) as http:
         session_id = await approved(stack, http, tool_input=PUSH)
@@ -134,10 +140,10 @@ async def test_a_call_that_was_denied_stays_denied_and_grants_nothing(stack: Sta
 
 async def test_a_call_that_waits_already_waits_on_and_can_be_granted(stack: Stack) -> None:
     async with asker(stack) as http:
-        assert await verdict(http, "toolu_1") == "asked"
+        await defer(http, "toolu_1")
         (wait,) = await waiting(stack)
         await give(stack.http, wait["session_id"])
-        assert await verdict(http, "toolu_1") == "asked"
+        await defer(http, "toolu_1")
         await answer(stack, decision="approve")
 
 
@@ -223,7 +229,7 @@ async def test_calls_without_an_id_are_granted_too(stack: Stack) -> None:
 )
 async def test_what_can_not_be_granted(stack: Stack, parts: dict[str, Any], code: str) -> None:
     async with asker(stack) as http:
-        await verdict(http, "toolu_1")
+        await defer(http, "toolu_1")
     (wait,) = await waiting(stack)
     body = {"session_id": wait["session_id"], **parts}
     assert code_of(await stack.http.post("/v1/gate/grants", json=body)) == code
@@ -239,7 +245,7 @@ async def test_no_one_allows_a_question_or_a_plan_for_later(
     stack: Stack, tool: str, given: Any
 ) -> None:
     async with asker(stack) as http:
-        await verdict(http, "toolu_1", tool_name=tool, tool_input=given)
+        await defer(http, "toolu_1", tool_name=tool, tool_input=given)
     (wait,) = await waiting(stack)
     response = await stack.http.post("/v1/gate/grants", json={"session_id": wait["session_id"]})
     assert code_of(response) == "conflict"
@@ -248,7 +254,7 @@ async def test_no_one_allows_a_question_or_a_plan_for_later(
 @long_but(1, "role", ["asker", "viewer", "sender"])
 async def test_who_may_not_answer_grants_and_revokes_nothing(stack: Stack, role: str) -> None:
     async with asker(stack) as http:
-        await verdict(http, "toolu_1")
+        await defer(http, "toolu_1")
     (wait,) = await waiting(stack)
     grant = await give(stack.http, wait["session_id"])
     async with bearing(stack, await key(stack, role, "k")) as http:

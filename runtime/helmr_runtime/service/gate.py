@@ -337,9 +337,10 @@ class Gate:
     ) -> GateDecision:
         """What a person says, or what is answered without one."""
         until = self._left_at(call, mode, ends_at)
-        if until is not None and until <= self._now():
-            return without_answer(mode, can_defer=False)
         while True:
+            if asked.session is None and until is not None and until <= self._now():
+                assert mode is not None, "only such a client holds the line"
+                return without_answer(mode, can_defer=False)
             session = asked.session or await self._start(caller, call, rule, asked.turn, until)
             run = await self._ended(session, ends_at + (GRACE_S if until is not None else 0.0))
             if run is not None and was_left(run) and asked.session is not None:

@@ -30,7 +30,7 @@ from helmr.gate import (
     call_of,
     input_hash,
 )
-from helmr.gate.claude_code import GateDecision, decision_of
+from helmr.gate.claude_code import GateDecision, GateVerdict, decision_of
 from helmr.models import (
     AfterQuery,
     CloseRequest,
@@ -261,9 +261,9 @@ class GatedCalls:
         """Whether a person has allowed this very call before its client asks at its prompt, which names no call."""
         for session in await self.open_ones(caller, call.tag):
             if session.metadata.get("call_id") and await self._has_input(session, call):
-                run, payload = await self.run_of(session.id), await self.payload(session.id)
-                is_decided = run.status is RunStatus.SUCCEEDED and payload is not None
-                if is_decided and decision_of(payload, run.result).is_allowed:
+                found = await self.get(session.id)
+                age = self._now() - found.decided_at if found.decided_at is not None else VALID_FOR
+                if found.verdict == GateVerdict.ALLOW and age < VALID_FOR:
                     return True
         return False
 
