@@ -23,7 +23,7 @@ import pytest
 from helmr.gate import AGENT_TASK, CALL_TASK, RULED
 from tests.programs.benchmarks.processes import free_port
 from tests.programs.gate import npm, recorded
-from tests.programs.gate.claude_code import PROGRAM, VERSION, ClaudeHome, bash, made
+from tests.programs.gate.claude_code import PROGRAM, VERSION, ClaudeHome, bash, made, plan_file
 from tests.programs.gate.model_api import ModelApi, model_api
 from tests.programs.gate.runtime import (
     HELMR,
@@ -433,7 +433,7 @@ QUESTIONS = {
         }
     ]
 }
-PLAN = {"plan": "# Ship it\n\n1. Build\n2. Publish"}
+PLAN = "# Ship it\n\n1. Build\n2. Publish"
 
 
 @pytest.fixture
@@ -477,11 +477,15 @@ def test_what_the_agent_asks_itself_is_answered_in_the_console(
 def test_a_plan_is_decided_in_the_console(
     runtime: LiveRuntime, terminal: TmuxTerminal, console: TmuxTerminal, approves: bool
 ) -> None:
-    with model_api([("toolu_1", "ExitPlanMode", PLAN)]) as api:
+    with model_api(["Looked"]) as api:
         client = home(runtime, api)
         terminal.start(
             f"{client.in_terminal} --permission-mode plan go", client.environ, client.project
         )
+        terminal.shows("Looked")
+        written = {"file_path": plan_file(api), "content": PLAN}
+        api.turns[:] = [[("toolu_0", "Write", written)], [("toolu_1", "ExitPlanMode", {})]]
+        terminal.enters("on")
         open_console(console, runtime, "Go on with this plan?")
         console.shows("Ship it", "( ) approve")
         console.types("1" if approves else "2")

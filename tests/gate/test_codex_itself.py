@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from helmr.review import words
 from tests.programs.gate import npm, recorded
 from tests.programs.gate.claude_code import made
 from tests.programs.gate.codex import TRUST, VERSION, CodexHome, shell
@@ -172,11 +173,12 @@ def test_unanswered_its_own_prompt_decides_and_the_question_ends(
         begin(terminal, client)
         asked(runtime)
         terminal.shows(OWN_PROMPT)
-        asked(runtime)
+        asked(runtime, 0)
+        (wait,) = runtime.client.waits.list(status="timed_out")
+        assert words.ended(wait) == "left to the client"
         terminal.types("y")
         until(lambda: made(client.project) == ["one"], within_s=WITHIN_S, what="the file")
-        assert statuses(runtime) == ["cancelled"]
-        asked(runtime, 0)
+        assert statuses(runtime) == ["closed"]
 
 
 def test_without_a_runtime_its_own_prompt_decides(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,13 @@ class ClaudeHome:
 def bash(call_id: str, command: str) -> tuple[str, str, dict[str, Any]]:
     """A call of the shell, as the model makes it."""
     return (call_id, "Bash", {"command": command, "description": "Do it"})
+
+
+def plan_file(api: ModelApi) -> str:
+    """Where the client, in plan mode, has told its model to write the plan: the call that shows it has no text."""
+    found = re.search(r"/[^\s\"\\]*/plans/[^\s\"\\]*\.md", json.dumps(api.asked))
+    assert found is not None, "the client names no file for its plan"
+    return found[0]
 
 
 def made(project: Path) -> Sequence[str]:
