@@ -151,6 +151,8 @@ def decision_of(call: GatedCall, answer: Any) -> GateDecision:
         return GateDecision(GateVerdict.DENY, why or DECLINED)
     edited = said.get("arguments")
     changed = edited if isinstance(edited, dict) and edited != dict(call.input) else None
+    if call.tool == PLAN:  # without an input the client goes on showing its own prompt
+        changed = dict(call.input)
     return GateDecision(GateVerdict.ALLOW, why, changed)
 
 

@@ -194,7 +194,7 @@ QUESTION = {"question": "Which color?", "header": "Color", "options": [{"label":
             {"q1": "Blue"},
             {"questions": [QUESTION], "answers": {"Which color?": "Blue"}},
         ),
-        ("ExitPlanMode", {"plan": "# Plan"}, {"decision": "approve"}, None),
+        ("ExitPlanMode", {"plan": "# Plan"}, {"decision": "approve"}, {"plan": "# Plan"}),
     ],
 )
 async def test_what_the_agent_asks_itself_has_a_form(
