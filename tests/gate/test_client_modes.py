@@ -325,8 +325,15 @@ def test_codex_is_denied_what_the_copy_names(
             api.turns[:] = [
                 [shell(f"call_{n}", f"touch {n}")] for n in ("free1", "asked0", "never0")
             ]
-            terminal.enters("more")
-            until(lambda: "call_never0" in api.tool_results(), within_s=TURNS_S, what="the last")
+            terminal.types("m")
+            terminal.shows("› m")  # what comes at once it takes for pasted, with its Enter
+            terminal.types("Enter")
+            until(
+                lambda: "call_never0" in api.tool_results(),
+                within_s=TURNS_S,
+                what="the last",
+                seen=terminal.screen,
+            )
             assert made(client.project) == ["free0", "free1"]
             assert "names it" in api.tool_results()["call_asked0"][0]
         finally:
