@@ -326,7 +326,9 @@ def test_codex_is_denied_what_the_copy_names(
                 [shell(f"call_{n}", f"touch {n}")] for n in ("free1", "asked0", "never0")
             ]
             terminal.types("m")
-            terminal.shows("› m")  # what comes at once it takes for pasted, with its Enter
+            terminal.shows(
+                "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} m"
+            )  # what comes at once it takes for pasted, with its Enter
             terminal.types("Enter")
             until(
                 lambda: "call_never0" in api.tool_results(),
