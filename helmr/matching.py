@@ -5,7 +5,8 @@ All that a rule names must hold of a call of an agent, or of a wait. What it say
 - an `action`: the gate decides a call by it before a person is asked, if it stands in `helmr.toml`;
 - or an `answer`, which is only ever compared with what people have answered (`helmr.rules`).
 
-The first that matches says it. Files have one rule, several in tables `[[rule]]`, or those of the gate:
+The first that matches says it; none allows what touches the runtime's own directory. Files have one rule, several in
+tables `[[rule]]`, or those of the gate:
 
 ```toml
 [[gate.rule]]
@@ -15,7 +16,7 @@ matches = {command = "git push*"}
 action = "ask"
 ```
 
-Invariants: S-109 (first match; a rule that can't be read refuses the start).
+Invariants: S-109 (first match; a rule that can't be read refuses the start; what allows matches no more than it says).
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ from helmr import filters
 from helmr.errors import UsageError
 from helmr.filters import Filter
 from helmr.gate import GateAction, GatedCall, json_hash
+from helmr.gate.reach import SHELL_ARGUMENT, OwnFolder, is_below, real_path
+from helmr.gate.shell_words import is_single, loose_parts
 from helmr.models import PERSON_MAX, WaitInfo
 from helmr.people import APPROVALS_MAX, PEOPLE_MAX
 
 RULES_MAX = 500
 GLOB_MAX = 1_000
 
-SHELL_ARGUMENT = "command"
-"""The argument that a shell reads. What joins commands there is looked at: see `DeclaredRule.matches_call`."""
-
 ANNOTATION = "@"
 """What the name of an annotation begins with among the arguments that a rule matches: `"@readOnlyHint" = "true"`."""
 
 FOLDER = "{folder}"
-"""In a glob of an argument: the agent's folder. A path with `..` in it is in no folder."""
+"""In a glob of an argument: the folder in which the agent's session began, and the argument is a path.
+
+Real paths are compared, symbolic links resolved. A path with `..` in it is in no folder, and nothing is in `/`."""
 
 RESTRICTING = ("answerers", "not_by", "approvals", "signed")
 """Keys of a rule that say who answers, as a wait's options do."""
@@ -61,9 +63,6 @@ KEYS = ("name", *MATCHING, "action", *OF_ACTION, "answer", *OF_ANSWER)
 
 OF_GATE = tuple(key for key in KEYS if key not in ("filter", "answer", *OF_ANSWER))
 """Those of a rule that decides: no wait is there yet, and no one has answered."""
-
-_JOINS = re.compile(r"&&|\|\||[;&|\n\r]")
-_OPERATORS = re.compile(r"[;&|\n\r<>`]|\$\(|<\(|>\(")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +99,16 @@ class DeclaredRule:
     def matches_call(self, call: GatedCall) -> bool:
         """Whether it says something of this call, whatever its filter.
 
-        Of a shell's command `allow` and an answer match a single one only: `git status; rm -r .` begins as
-        `git status*` does, and is more than that. `ask` and `deny` match if one of several joined commands does.
+        Of a shell's command `allow` and an answer match a single one only, of plain words: `git status; rm -r .` begins
+        as `git status*` does, and is more than that. `ask` and `deny` match if one of several joined commands does.
         """
         if not any(fnmatchcase(call.tool, glob) for glob in self.tool):
             return False
-        if not fnmatchcase(call.client, self.client) or not self._is_in_folder(call.folder):
+        if not fnmatchcase(call.client, self.client) or not self._is_in_folder(call):
             return False
         return all(
             any(self._matches(call, name, glob) for glob in globs)
+            and (call.input.get(name) or not self._lets_pass or _is_at_home(call, globs))
             for name, globs in self.matches.items()
         )
 
@@ -125,12 +125,23 @@ class DeclaredRule:
                 return False
         return self.matches_call(call)
 
-    def _is_in_folder(self, folder: str) -> bool:
+    @property
+    def _lets_pass(self) -> bool:
+        """It lets a call be made that people are not asked about: then it matches no more than it says."""
+        return self.action is GateAction.ALLOW or self.answer is not None
+
+    def _is_in_folder(self, call: GatedCall) -> bool:
+        """The agent began there; where people are asked or the call is denied, also if it is there now."""
         if not self.folder:
             return True
         wanted = self.folder.rstrip("/") or "/"
-        is_below = folder == wanted or folder.startswith(wanted.rstrip("/") + "/")
-        return is_below or fnmatchcase(folder, self.folder)
+        folders = (call.home,) if self._lets_pass else (call.home, call.folder)
+        return any(
+            one == wanted
+            or one.startswith(wanted.rstrip("/") + "/")
+            or fnmatchcase(one, self.folder)
+            for one in folders
+        )
 
     def _matches(self, call: GatedCall, name: str, glob: str) -> bool:
         given = call.input
@@ -141,25 +152,45 @@ class DeclaredRule:
         if not glob or name not in given:
             return not glob and not text
         if FOLDER in glob:
-            if not call.folder or ".." in text.split("/"):
-                return False
-            glob = glob.replace(FOLDER, escape(call.folder.rstrip("/")))
+            return self._matches_path(call, text, glob)
         if name != SHELL_ARGUMENT:
             return fnmatchcase(text, glob)
-        if self.action is GateAction.ALLOW or self.answer is not None:
-            spelt = set(_OPERATORS.findall(glob))
-            has_more = any(one not in spelt for one in _OPERATORS.findall(text.strip()))
-            return not has_more and fnmatchcase(text.strip(), glob)
-        parts = (text, *(part.strip() for part in _JOINS.split(text)))
-        return any(fnmatchcase(part, glob) for part in parts)
+        if self._lets_pass:
+            return is_single(text, glob)
+        return any(fnmatchcase(part, glob) for part in loose_parts(text))
+
+    def _matches_path(self, call: GatedCall, text: str, glob: str) -> bool:
+        """Whether a path of the agent's is as the glob says, both as they really are."""
+        home = real_path(call.home, "")
+        if home is None or home == "/":
+            return False
+        wanted = glob.replace(FOLDER, escape(home))
+        if not self._lets_pass and fnmatchcase(text, glob.replace(FOLDER, escape(call.home))):
+            return True
+        path = real_path(text, call.folder)
+        return path is not None and ".." not in text.split("/") and fnmatchcase(path, wanted)
+
+
+def _is_at_home(call: GatedCall, globs: Iterable[str]) -> bool:
+    """Whether a path that the call leaves out, so that it is where the agent is, is one that `{folder}` means."""
+    if not any(FOLDER in glob for glob in globs):
+        return True
+    home, now = real_path(call.home, ""), real_path(call.folder, "")
+    return home not in (None, "/") and now is not None and is_below(now, home)
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredRules:
-    """Rules in order, and the hash of what they were read from."""
+    """Rules in order.
+
+    Attributes:
+        hash: Of what they were read from.
+        own: The runtime's data directory, which no rule and no grant lets an agent touch; None where it is not known.
+    """
 
     rules: tuple[DeclaredRule, ...] = ()
     hash: str = ""
+    own: OwnFolder | None = None
 
     @property
     def match_values(self) -> bool:
@@ -167,8 +198,20 @@ class DeclaredRules:
         return any(rule.matches or rule.tool != ("*",) for rule in self.rules)
 
     def first(self, call: GatedCall) -> DeclaredRule | None:
-        """The rule that decides this call, if one does."""
-        return next((rule for rule in self.rules if rule.matches_call(call)), None)
+        """The rule that decides this call, if one does; one of ours in place of one that would allow too much."""
+        found = next((rule for rule in self.rules if rule.matches_call(call)), None)
+        if found is None or found.action is not GateAction.ALLOW:
+            return found
+        return self.kept_from(call) or found
+
+    def kept_from(self, call: GatedCall) -> DeclaredRule | None:
+        """What is said of a call that rules or grants may not allow: a person is asked, or the agent told better."""
+        if self.own is None:
+            return None
+        own = self.own.resolved()
+        if own.is_named(call):
+            return OWN_NAMED
+        return OWN_SEARCHED if own.is_searched(call) else None
 
     def first_of_wait(self, wait: WaitInfo, call: GatedCall) -> DeclaredRule | None:
         """The rule that says something of this wait, if one does."""
@@ -176,6 +219,17 @@ class DeclaredRules:
 
 
 NO_RULES = DeclaredRules()
+
+OWN_NAMED = DeclaredRule("the runtime's own directory", GateAction.ASK)
+"""No rule allows a call that names it."""
+
+OWN_SEARCHED = DeclaredRule(
+    "a search over the runtime's own directory",
+    GateAction.DENY,
+    reason="The runtime's own directory, with its keys, is below that folder. Name the folders and files that you "
+    "mean in place of one that holds it.",
+)
+"""No rule allows it, and the agent can say better what it means."""
 
 
 # --- read -----------------------------------------------------------------------------------------
@@ -433,18 +487,43 @@ git push* | gh * | curl * | wget * | ssh * | scp * | rsync * | npm publish* | tw
 terraform * | aws * | gcloud * | az *
 """
 _NOT_UNDONE = "rm * | sudo * | git reset --hard* | git clean* | dd * | mkfs* | shred *"
+_LISTS_OF_FILES = "wc *--f*"
+"""`wc --files0-from=FILE`, by any beginning of it, prints what is in FILE as names of files that there are not."""
 _ONLY_LOOKS = (
     "ls | ls * | pwd | git status | git status -s | git diff | git log | git log --oneline | wc *"
 )
-_INSIDE = f"{FOLDER}/*"
+_INSIDE = (FOLDER, f"{FOLDER}/*")
+_OPENS = ("Read", "Edit", "MultiEdit", "Write", "NotebookEdit")
+_WRITES = _OPENS[1:]
 
 STARTER_RULES: tuple[DeclaredRule, ...] = (
+    DeclaredRule(
+        "the runtime's directory",
+        GateAction.DENY,
+        _OPENS,
+        matches={"file_path": (".helmr/*", "*/.helmr/*")},
+        reason="It holds the runtime's keys.",
+    ),
+    DeclaredRule(
+        "these rules",
+        GateAction.DENY,
+        _WRITES,
+        matches={"file_path": ("helmr.toml", "*/helmr.toml")},
+        reason="A person changes what agents may do.",
+    ),
     _shell("leaves the machine", _LEAVES_MACHINE, GateAction.ASK),
     _shell("can't be undone", _NOT_UNDONE, GateAction.ASK),
+    _shell("prints a list of files", _LISTS_OF_FILES, GateAction.ASK),
     _shell("only looks", _ONLY_LOOKS, GateAction.ALLOW),
-    DeclaredRule("reads", GateAction.ALLOW, ("Read",), matches={"file_path": (_INSIDE,)}),
-    DeclaredRule("searches", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": ("", _INSIDE)}),
+    DeclaredRule("reads", GateAction.ALLOW, ("Read",), matches={"file_path": _INSIDE}),
+    DeclaredRule("searches", GateAction.ALLOW, ("Grep",), matches={"path": ("", *_INSIDE)}),
+    DeclaredRule(
+        "lists",
+        GateAction.ALLOW,
+        ("Glob",),
+        matches={"path": ("", *_INSIDE), "pattern": _INSIDE},
+    ),
     DeclaredRule("keeps its list", GateAction.ALLOW, ("TodoWrite",)),
 )
-"""What `helmr gate install` writes: what only looks is allowed; people are asked for what leaves the machine or can't
-be undone, and for all that no rule knows."""
+"""What `helmr gate init` writes: what only looks is allowed; people are asked for what leaves the machine or can't
+be undone, and for all that no rule knows. The runtime's directory and the rules themselves are no agent's."""

@@ -13,8 +13,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +56,7 @@ from helmr.gate.claude_code import (
     with_hooks,
     without_hooks,
 )
+from helmr.gate.reach import OwnFolder
 from helmr.hash_seed import DATA_DIR
 from helmr.matching import (
     NO_RULES,
@@ -486,6 +487,7 @@ def try_rules(
     if not isinstance(data, dict):
         raise UsageError("a tool is called with a JSON object")
     place = folder if folder is not None else str(Path.cwd())
+    rules = replace(rules, own=OwnFolder(str(cli.data_dir or path.parent / DATA_DIR)))
     _show_call(rules, GatedCall(client, "", tool, data, folder=place), json=json)
 
 
@@ -509,7 +511,10 @@ def _show_call(rules: DeclaredRules, call: GatedCall, *, json: bool) -> None:
         }
         printing.write_json(found)
         return
-    printing.table(RULE_COLUMNS, [*rows, *([(NO_RULE, "ask", "decides")] if first is None else [])])
+    if first not in rules.rules:
+        name = first.name if first is not None else NO_RULE
+        rows.append((name, action.value, "decides"))
+    printing.table(RULE_COLUMNS, rows)
 
 
 def counted(rules: DeclaredRules, calls: Sequence[PastCall]) -> list[tuple[str, str, int, int]]:

@@ -50,6 +50,9 @@ UNTIL = "until"
 
 NAME_MAX = 128
 
+VALUES_MAX = 5_000
+"""JSON values of a call's input: each has a place in a form, and makes others wait for as long as it takes."""
+
 
 class GateAction(StrEnum):
     """What a rule does with a call."""
@@ -69,10 +72,11 @@ class GatedCall:
         tool: The tool's name.
         input: What it is to be called with.
         call_id: The client's id of the call; empty where it has none.
-        folder: Where the agent works.
+        folder: Where the agent works now.
         model: Which model it uses, if the client says so.
         annotations: What the tool's server says of it (`destructiveHint`, `readOnlyHint`): a claim, and no part of what
             names the call.
+        start: The folder in which the agent's session began; empty where that is `folder`, or not known.
     """
 
     client: str
@@ -83,6 +87,12 @@ class GatedCall:
     folder: str = ""
     model: str = ""
     annotations: Mapping[str, Any] = field(default_factory=dict)
+    start: str = ""
+
+    @property
+    def home(self) -> str:
+        """The agent's folder: where its session began."""
+        return self.start or self.folder
 
     @property
     def tag(self) -> str:
@@ -113,7 +123,8 @@ class GatedCall:
     def to_json(self) -> dict[str, Any]:
         """The payload of the call's session."""
         found = {**asdict(self), "input": dict(self.input)}
-        return found if self.annotations else {k: v for k, v in found.items() if k != "annotations"}
+        unsaid = [name for name in ("annotations", "start") if not found[name]]
+        return {name: value for name, value in found.items() if name not in unsaid}
 
 
 def call_metadata(call: GatedCall) -> dict[str, Any]:
@@ -146,6 +157,22 @@ def agent_tag(client: str, agent: str) -> str:
     if len(tag) <= NAME_MAX and tag.isprintable():
         return tag
     return f"{client[:40]}:{hashlib.sha256(agent.encode()).hexdigest()}"
+
+
+def has_many_values(given: Any) -> bool:
+    """Whether there are more than `VALUES_MAX` in it; looks at no more than that."""
+    left, seen = [given], 0
+    while left:
+        one = left.pop()
+        inside = one.values() if isinstance(one, Mapping) else one
+        seen += 1
+        if seen + len(left) > VALUES_MAX:
+            return True
+        if isinstance(one, Mapping | list | tuple):
+            if len(one) > VALUES_MAX:
+                return True
+            left += inside
+    return False
 
 
 def input_hash(tool: str, given: Mapping[str, Any]) -> str:

@@ -66,6 +66,33 @@ def test_others_are_refused_and_told_who_may(
     assert refused.value.facts["answerers"] == list(rule.answerers)
 
 
+@pytest.mark.parametrize(
+    ("rule", "identity", "principal", "may"),
+    [
+        (Answerers(not_by=("ada",)), ADA, Principal("person", "ada"), False),
+        (Answerers(not_by=("ada@example.com",)), ADA, Principal("person", "ada"), False),
+        (Answerers(not_by=("group:finance",)), ADA, Principal("person", "ada"), False),
+        (Answerers(not_by=("ada",)), None, Principal("api_key", "k", None, "Ada"), False),
+        (Answerers(not_by=("ada",)), BO, Principal("person", "bo"), True),
+        (Answerers(answerers=("ada",)), BO, Principal("person", "bo"), True),
+        (Answerers(answerers=("ada",)), None, KEY, True),
+    ],
+)
+def test_no_reason_of_an_admin_overrides_who_may_not(
+    rule: Answerers, identity: Identity | None, principal: Principal, may: bool
+) -> None:
+    def admit() -> object:
+        return rule.admit(
+            WAIT, identity, principal, NOW, override_reason="both are on leave", may_override=True
+        )
+
+    if may:
+        assert admit() == {"override_reason": "both are on leave"}
+    else:
+        with pytest.raises(NotAnAnswerer):
+            admit()
+
+
 def test_the_message_names_people_groups_and_how_many() -> None:
     rule = Answerers(answerers=("ada@example.com", "group:finance"), not_by=("bo",), approvals=2)
     with pytest.raises(NotAnAnswerer) as refused:

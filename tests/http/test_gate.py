@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from helmr.gate import (
     tasks,
 )
 from helmr.gate.claude_code import call_of_event
+from helmr.gate.reach import OwnFolder
 from helmr.matching import DeclaredRule, DeclaredRules
 from helmr.models import GATE_TIMEOUT_MAX_S
 from helmr.tasks import task
@@ -69,6 +71,12 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     stack = Stack(tmp_path, registry=REGISTRY)
     stack.service = stack.make_service(gate_rules=RULES)
     stack.gateway = GatewayActor(stack.service, stack.settings())
+    async with running(stack):
+        yield stack
+
+
+@asynccontextmanager
+async def running(stack: Stack) -> AsyncIterator[Stack]:
     try:
         await stack.start(sessions_per_host=20)
         yield stack
@@ -766,3 +774,78 @@ async def test_what_is_unknown_is_listed_until_a_person_says_it(stack: Stack) ->
         denied = next(one for one in await calls(stack) if one["metadata"]["call_id"] == "toolu_3")
         refused = await stack.http.post(f"/v1/gate/calls/{denied['id']}/said-outcome", json=said)
         assert refused.status_code == 409
+
+
+async def test_no_rule_and_no_grant_lets_an_agent_at_the_runtimes_own_directory(
+    stack: Stack, tmp_path: Path
+) -> None:
+    own = tmp_path / "shop" / ".helmr"
+    own.mkdir(parents=True)
+    (own.parent / "link").symlink_to(".helmr")
+    rules = DeclaredRules((DeclaredRule("all", GateAction.ALLOW),), own=OwnFolder(str(own)))
+    stack.service.gate._rules = rules
+    cwd = str(own.parent)
+
+    async def verdict(tool: str, number: int, **given: str) -> str:
+        posted = event(call_id=f"t{number}", tool_name=tool, tool_input=given, cwd=cwd)
+        return said(await ask(stack.http, posted, **NOW))[0]
+
+    assert await verdict("Read", 1, file_path=f"{cwd}/a.py") == "allow"
+    assert await verdict("Read", 2, file_path=f"{cwd}/link/admin.key") == "defer"
+    first = (await waiting(stack))[0]
+    granted = await stack.http.post(
+        "/v1/gate/grants", json={"session_id": first["session_id"], "matches": {}}
+    )
+    assert granted.status_code == 201, granted.text
+    stack.service.gate._rules = replace(rules, rules=())
+    assert await verdict("Read", 3, file_path=f"{cwd}/b.py") == "allow", "by the grant"
+    other = event(call_id="t4", tool_name="Read", tool_input={"file_path": ".helmr/x"}, cwd=cwd)
+    verdict_of_other, _ = said(await ask(stack.http, other, **NOW))
+    assert verdict_of_other != "allow"
+
+
+async def test_the_folder_is_that_of_an_agents_first_call_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    inside = DeclaredRule(
+        "reads", GateAction.ALLOW, ("Read",), matches={"file_path": ("{folder}/*",)}
+    )
+    home, away = tmp_path / "shop", tmp_path / "etc"
+    home.mkdir()
+    away.mkdir()
+
+    def made() -> Stack:
+        stack = Stack(tmp_path / "data", registry=REGISTRY)
+        stack.service = stack.make_service(gate_rules=DeclaredRules((inside,)))
+        stack.gateway = GatewayActor(stack.service, stack.settings())
+        return stack
+
+    async def verdict(stack: Stack, call_id: str, path: Path, agent: str = "a1") -> str:
+        given = {"file_path": str(path)}
+        posted = event(
+            call_id=call_id,
+            session_id=agent,
+            tool_name="Read",
+            tool_input=given,
+            cwd=str(path.parent),
+        )
+        return said(await ask(stack.http, posted, **NOW))[0]
+
+    (tmp_path / "data").mkdir()
+    async with running(made()) as stack:
+        assert await verdict(stack, "1", home / "a") == "allow"
+        assert await verdict(stack, "2", away / "shadow") != "allow"
+        assert await verdict(stack, "3", away / "shadow", "a2") == "allow", "it began there"
+    async with running(made()) as stack:
+        assert await verdict(stack, "4", away / "passwd") != "allow"
+        assert await verdict(stack, "5", away / "x", "a2") == "allow"
+
+
+@pytest.mark.parametrize("given", [{str(n): n for n in range(60_000)}, {"a": [[0] * 10] * 6_000}])
+async def test_a_call_with_more_values_than_anyone_reads_is_denied_and_asks_no_one(
+    stack: Stack, given: dict[str, Any]
+) -> None:
+    verdict, reason = said(await ask(stack.http, event(tool_input=given)))
+    assert verdict == "deny"
+    assert "more than 5,000 values" in str(reason)
+    assert await calls(stack) == []

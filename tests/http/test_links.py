@@ -45,6 +45,17 @@ async def test_a_link_that_is_to_live_longer_than_it_may_is_refused(stack: Stack
     await linked(stack, wait_id, expires_in="7d")
 
 
+@pytest.mark.parametrize(
+    "person", ["group:finance", "starter", "person:starter", "ada\u202e", "a\x00da", " ", "person:"]
+)
+async def test_a_link_is_for_one_person_whose_name_shows(stack: Stack, person: str) -> None:
+    wait_id = (await stack.started())["session"]["wait"]["id"]
+    path = f"/v1/waits/{wait_id}/links"
+    refused = await stack.http.post(path, json={"person": person})
+    assert refused.status_code in (400, 422), refused.text
+    assert (await stack.http.get(path)).json()["items"] == []
+
+
 async def test_a_person_answers_on_the_page_and_sees_what_was_recorded(stack: Stack) -> None:
     started = await stack.started()
     wait_id = started["session"]["wait"]["id"]

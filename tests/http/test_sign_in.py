@@ -41,6 +41,7 @@ def made_stack(tmp_path: Path, issuer: Issuer, **parts: Any) -> Stack:
         "proxy_header": "X-Forwarded-Email",
         "proxies": ["127.0.0.1/32"],
         "ada": {"email": "ada@example.com", "groups": ["on-call"]},
+        "mike": {"email": "mike@example.com"},
     }
     stack = Stack(tmp_path, **parts)
     stack.service = stack.make_service(people=read_people(people, "helmr.toml"))
@@ -215,6 +216,13 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "with an e-mail whose check is only a text": {"email_verified": "true"},
     "without an e-mail": {"email": None},
     "with an e-mail of another domain": {"email": "ada@example.org"},
+    "with a person's id for an e-mail": {"email": "ada"},
+    "with that and what it is": {"email": "person:ada"},
+    "with an id between spaces": {"email": " ada "},
+    "with an e-mail that only folds to theirs": {"email": "ada@example\u2024com"},
+    "with KELVIN SIGN for a k": {"email": "mi\u212ae@example.com"},
+    "with full-width letters": {"email": "\uff41da@example.com"},
+    "with Cyrillic ones": {"email": "\u0430da@example.com"},
 }
 RELATIVE = ("exp", "iat", "nbf")
 
@@ -245,6 +253,7 @@ async def test_a_token_with_no_one_elses_or_no_signature_is_refused(
         "the public key as a secret": signed_with(public, good),
         "no signature": good.rpartition(".")[0] + ".",
         "a changed byte": good[:-6] + ("A" if good[-6] != "A" else "B") + good[-5:],
+        "a claim twice": issuer.signed(good, '"aud":', '"aud":"other","aud":'),
         "too long": good + "A" * 20_000,
     }
     for name, token in forged.items():
@@ -298,14 +307,34 @@ async def test_another_subject_with_the_same_e_mail_is_refused_until_an_admin_un
 async def test_a_disabled_person_is_out_whatever_their_token_says(
     stack: Stack, issuer: Issuer
 ) -> None:
-    token = issuer.token(now_s(stack))
+    token = issuer.token(now_s(stack) - 5)
     assert (await whoami(stack, token)).status_code == 200
     assert (await stack.http.post("/v1/people/ada/disable", json={})).status_code == 200
     assert (await whoami(stack, token)).status_code == 401
-    moved = issuer.token(now_s(stack), sub="u-9", email="ada@example.com")
+    moved = issuer.token(now_s(stack) - 5, sub="u-9", email="ada@example.com")
     assert (await whoami(stack, moved)).status_code == 401
     assert (await stack.http.post("/v1/people/ada/enable")).status_code == 200
-    assert (await whoami(stack, token)).status_code == 200
+    assert (await whoami(stack, token)).status_code == 401, "it is from before"
+    assert (await whoami(stack, issuer.token(now_s(stack)))).status_code == 200
+
+
+async def test_a_token_from_before_disabling_counts_no_more_after_a_restart_either(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with AsyncExitStack() as ends:
+        stack = made_stack(tmp_path, issuer)
+        ends.push_async_callback(stack.stop)
+        await stack.start()
+        token = issuer.token(now_s(stack) - 5)
+        assert (await whoami(stack, token)).status_code == 200
+        for verb in ("disable", "enable"):
+            assert (await stack.http.post(f"/v1/people/ada/{verb}", json={})).status_code == 200
+        await stack.stop()
+        stack = made_stack(tmp_path, issuer)
+        ends.push_async_callback(stack.stop)
+        await stack.start()
+        assert (await whoami(stack, token)).status_code == 401
+        assert (await whoami(stack, issuer.token(now_s(stack)))).status_code == 200
 
 
 async def test_a_proxys_header_counts_from_the_proxy_and_from_no_page_of_another_site(

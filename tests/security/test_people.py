@@ -42,6 +42,18 @@ def test_an_e_mail_of_an_allowed_domain_is_a_person_and_no_other_is() -> None:
         assert people().canonical(name) == name
 
 
+@pytest.mark.parametrize("said", ["ada", "person:ada", " ada ", "bob", "mi\u212ae@example.com", ""])
+def test_a_proof_of_an_e_mail_names_no_one_by_their_id(said: str) -> None:
+    assert people().with_email(said) is None
+    assert people('[people]\ndomains=["example.com"]').with_email(said) is None
+
+
+def test_letters_that_only_fold_to_those_of_a_person_name_someone_else() -> None:
+    found = people('[people.mike]\nemail = "mike@example.com"')
+    assert found.get("MIKE@example.com").id == "mike"
+    assert found.find("mi\u212ae@example.com") is None
+
+
 def test_a_role_is_the_persons_own_or_that_of_all() -> None:
     found = people()
     assert found.role_of(found.get("ada")) is Role.ADMIN
@@ -66,6 +78,7 @@ def test_a_runtime_without_the_table_knows_no_one() -> None:
         ('[people]\ndomains = ["x"]', "'x' is not a domain"),
         ('[people."a@b.c"]', "can't be a person's name"),
         ('[people.ada]\nemail = "ada"', "'ada' is not an e-mail address"),
+        ('[people.ada]\nemail = "mi\u212ae@example.com"', "of ASCII characters"),
         ('[people.ada]\ngroups = ["a:b"]', "name of a group"),
         ('[people.ada]\ngroup = ["a"]', "group"),
         ('[people.ada]\nemail = "a@b.c"\n[people.eve]\nemail = "A@B.c"', "two people"),

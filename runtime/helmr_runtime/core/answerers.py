@@ -148,20 +148,33 @@ class Answerers:
             NotAnAnswerer: They may not; says who may.
             GroupsUnknown: It depends on groups that are not known, or were known too long ago.
         """
+        self._require_not_excluded(wait_id, identity, principal, now)
+        if identity is None:
+            raise self._refusal(wait_id, None)
+        if not self.answerers or _keys(identity, now) & frozenset(self.answerers):
+            return
+        if any(map(is_group, self.answerers)):
+            _require_groups(wait_id, identity, now)
+        raise self._refusal(wait_id, identity.id)
+
+    def _require_not_excluded(
+        self, wait_id: str, identity: Identity | None, principal: Principal, now: datetime
+    ) -> None:
+        """Return if `not_by` does not name this caller, which no role and no reason overrides.
+
+        Raises:
+            NotAnAnswerer: It does.
+            GroupsUnknown: It names groups, and those of the person are not known.
+        """
         said = next((name for name in names_of(principal) if name in self.not_by), None)
         if said is not None:
             raise self._refusal(wait_id, said)
         if identity is None:
-            raise self._refusal(wait_id, None)
-        keys = identity.own_keys.union(map(group_key, identity.groups_now(now)))
-        if keys & frozenset(self.not_by):
+            return
+        if _keys(identity, now) & frozenset(self.not_by):
             raise self._refusal(wait_id, identity.id)
-        is_named = not self.answerers or bool(keys & frozenset(self.answerers))
-        asks_groups = any(map(is_group, self.not_by))
-        if asks_groups or (not is_named and any(map(is_group, self.answerers))):
+        if any(map(is_group, self.not_by)):
             _require_groups(wait_id, identity, now)
-        if not is_named:
-            raise self._refusal(wait_id, identity.id)
 
     def admit(
         self,
@@ -186,6 +199,7 @@ class Answerers:
             )
         if override_reason is not None:
             if may_override:
+                self._require_not_excluded(wait_id, identity, principal, now)
                 return {"override_reason": override_reason}
             raise self._refusal(wait_id, "a caller that is no admin, whatever its reason")
         if not self.is_restricted:
@@ -256,6 +270,10 @@ class Answerers:
             not_by=list(self.not_by),
             approvals=self.approvals,
         )
+
+
+def _keys(identity: Identity, now: datetime) -> frozenset[str]:
+    return identity.own_keys.union(map(group_key, identity.groups_now(now)))
 
 
 ANYONE = Answerers()

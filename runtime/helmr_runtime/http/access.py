@@ -138,7 +138,7 @@ class Access:
         if len(email) != 1 or not settings.is_proxy(exchange.peer):
             raise unauthenticated()
         check_own_page(exchange)
-        named = self._people.named.find(email[0])
+        named = self._people.named.with_email(email[0].strip())
         person = await self._people.acting(named.id) if named is not None else None
         if person is None:
             raise unauthenticated()

@@ -386,8 +386,8 @@ class ReadableLedger(ABC):
 
     async def people(self) -> Sequence[Json]:
         """What the ledger knows of each person, by id."""
-        found = self.index.people.by_id
-        return [person_json(found[one]) for one in sorted(found)]
+        found, enabled = self.index.people.by_id, self.index.people.enabled_at
+        return [person_json(found[one], enabled.get(one)) for one in sorted(found)]
 
     async def disabled(self) -> DisabledPeople:
         """As `helmr_runtime.ports.ledger.Ledger`."""

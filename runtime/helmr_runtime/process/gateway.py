@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import uvicorn
 from pydantic import BaseModel
 
 from helmr.errors import Conflict, UsageError
+from helmr.gate.reach import OwnFolder
 from helmr.matching import NO_RULES, DeclaredRules, read_rules
 from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
@@ -293,7 +295,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
         notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),
-        gate_rules=read_rules(spec.gate or {}, "helmr.toml"),
+        gate_rules=replace(read_rules(spec.gate or {}, "helmr.toml"), own=OwnFolder(spec.data_dir)),
         people=people,
         sends_metrics=spec.metrics,
     )

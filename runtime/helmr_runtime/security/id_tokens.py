@@ -23,6 +23,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from helmr_runtime.core.public_tokens import unauthenticated
+from helmr_runtime.security.people import proven_email
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
 """Public keys only: with `HS256` an issuer's public key would be a secret, and `none` is no signature."""
@@ -42,7 +43,8 @@ class SignIn:
 
     Attributes:
         issuer, subject: Who it is to the issuer.
-        email: Theirs, in lower case, if the issuer has verified it.
+        email: Theirs, in lower case, if the issuer has verified it, and it is an address of ASCII characters.
+        issued_at: When the issuer has made the token.
         groups: What the claim of groups says; None if it does not say all of them.
         groups_at: When that was so.
         groups_why: Why the issuer's userinfo did not say them, and what to do; None if it did or was not asked.
@@ -53,6 +55,7 @@ class SignIn:
     issuer: str
     subject: str
     email: str | None
+    issued_at: datetime
     groups: tuple[str, ...] | None
     groups_at: datetime
     groups_why: str | None = None
@@ -68,8 +71,7 @@ def is_like(text: str) -> bool:
 def key_id(token: str) -> str | None:
     """The key that a token names, before anything of it is believed."""
     try:
-        head = token.partition(".")[0]
-        found = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+        found = json.loads(_decoded(token.partition(".")[0]))
         named = found.get("kid")
     except (ValueError, AttributeError, RecursionError, binascii.Error):
         return None
@@ -100,6 +102,7 @@ def check_id_token(
         Unauthenticated: In the same words for all that can be wrong.
     """
     try:
+        _check_keys(token)
         claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
     except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise unauthenticated() from error
@@ -121,6 +124,7 @@ def check_id_token(
         issuer=issuer,
         subject=subject,
         email=_email(claims),
+        issued_at=issued_at,
         groups=_groups(claims, groups_claim, None if may_lack_groups else []),
         groups_at=issued_at,
         expires_at=expires_at,
@@ -144,6 +148,27 @@ def userinfo_groups(found: Mapping[str, Any], subject: str, claim: str) -> tuple
     return groups
 
 
+def _check_keys(token: str) -> None:
+    """Return if no object in head and claims has a key twice: readers differ about which of them counts.
+
+    Raises:
+        ValueError: One has, or is no JSON.
+    """
+    for part in token.split(".")[:2]:
+        json.loads(_decoded(part), object_pairs_hook=_each_once)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
 def _is_for(claims: Mapping[str, Any], client_id: str) -> bool:
     said = claims.get("aud")
     audiences: Collection[Any] = said if isinstance(said, list) else (said,)
@@ -154,9 +179,8 @@ def _is_for(claims: Mapping[str, Any], client_id: str) -> bool:
 
 
 def _email(claims: Mapping[str, Any]) -> str | None:
-    email = claims.get("email")
     is_verified = claims.get("email_verified") is True
-    return email.lower() if is_verified and isinstance(email, str) and email.isprintable() else None
+    return proven_email(claims.get("email")) if is_verified else None
 
 
 def _groups(claims: Mapping[str, Any], claim: str | None, lacking: Any) -> tuple[str, ...] | None:

@@ -53,9 +53,20 @@ _GROUP = re.compile(r"[^\s:,]([^:,]{0,126}[^\s:,])?")
 
 
 def _email(text: str) -> str:
-    if not _EMAIL.fullmatch(text) or not text.isprintable() or len(text) > ASSIGNEE_MAX:
-        raise ValueError(f"{text[:80]!r} is not an e-mail address")
-    return text.lower()
+    found = proven_email(text)
+    if found is None:
+        raise ValueError(f"{text[:80]!r} is not an e-mail address of ASCII characters")
+    return found
+
+
+def proven_email(said: Any) -> str | None:
+    """An e-mail that an issuer or a proxy says, in lower case; None for what is none.
+
+    ASCII only: letters that fold into one another, as KELVIN SIGN into k, would make two mailboxes one person.
+    """
+    if not isinstance(said, str) or not said.isascii() or not said.isprintable():
+        return None
+    return said.lower() if _EMAIL.fullmatch(said) and len(said) <= ASSIGNEE_MAX else None
 
 
 def _group(text: str) -> str:
@@ -176,12 +187,18 @@ class PeopleConfig:
     def find(self, name: str) -> NamedPerson | None:
         """The person that a name means: an id, an e-mail, with `person:` before it or without."""
         name = name.strip().removeprefix(PERSON)
-        found = self.named.get(name) or self._by_email.get(name.lower())
-        if found is not None or not self.is_on or not _EMAIL.fullmatch(name):
+        return self.named.get(name) or self.with_email(name)
+
+    def with_email(self, said: str) -> NamedPerson | None:
+        """The person with this e-mail, and never one with this id: what a proof of an e-mail is worth (S-111)."""
+        email = proven_email(said)
+        if email is None:
+            return None
+        found = self._by_email.get(email)
+        is_allowed = self.is_on and email.rpartition("@")[2] in self.settings.domains
+        if found is not None or not is_allowed:
             return found
-        email = name.lower()
-        is_allowed = email.isprintable() and email.rpartition("@")[2] in self.settings.domains
-        return NamedPerson(id=email, email=email) if is_allowed else None
+        return NamedPerson(id=email, email=email)
 
     def get(self, name: str) -> NamedPerson:
         """As `find`.

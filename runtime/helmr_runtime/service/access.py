@@ -28,6 +28,7 @@ from helmr.models import (
     PublicTokenRequest,
     WaitStatus,
 )
+from helmr.people import GROUP, PERSON, STARTER
 from helmr.roles import Role, ScopeType
 from helmr_runtime.core.commands import CreatePublicToken, OperationKey, RevokePublicToken
 from helmr_runtime.core.entries import LINK, Principal, from_iso
@@ -337,6 +338,25 @@ class LiveLink:
         return Principal(LINK, self.id, None, self.person)
 
 
+def _checked_person(name: str) -> str:
+    """The name of the person whom a link is for.
+
+    Raises:
+        BadRequest: It is none, or means no one person.
+    """
+    text = name.strip()
+    if not text or text != person_name(text):
+        raise BadRequest(
+            "a link needs the name of a person, of characters that show",
+            hint="Write ada@example.com or ada.",
+        )
+    if text.startswith(GROUP) or text.removeprefix(PERSON) in ("", STARTER):
+        raise BadRequest(
+            f"{text[:80]!r} is no one person", hint="Make a link for each: ada@example.com or ada."
+        )
+    return text
+
+
 class AnswerLinks:
     """Answer links: make, list, revoke, find by secret."""
 
@@ -360,9 +380,7 @@ class AnswerLinks:
             BadRequest: No one answers it, or the person or the time can't be used.
         """
         ids.check_id(wait_id, ids.WAIT)
-        person = self._people.canonical(person_name(request.person))
-        if not person:
-            raise BadRequest("a link needs the name of a person")
+        person = self._people.canonical(_checked_person(request.person))
         wait = await self._ledger.get_wait(wait_id)
         session_id, now = str(wait["session_id"]), self._clock.now()
         secrets = TaskSecrets(await self._keys(session_id), self._base_url)

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from helmr.errors import HelmrError, Overloaded, SessionTerminal
 from helmr.gate import AGENT_TASK, RULED, GateAction, GatedCall
 from helmr.gate.claude_code import GateDecision
-from helmr.models import CloseRequest, SendRequest, SessionsQuery, SessionStatus, StartRequest
+from helmr.models import (
+    AfterQuery,
+    CloseRequest,
+    SendRequest,
+    SessionsQuery,
+    SessionStatus,
+    StartRequest,
+)
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.sessions import SessionOperations
-from helmr_runtime.service.shared import Caller
+from helmr_runtime.service.shared import Caller, LruCache
+
+AGENTS_MAX = 10_000
+"""Agents whose first folder is remembered; of others their sessions say it."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +43,30 @@ class AgentSessions:
     def __init__(self, sessions: SessionOperations, calls: GatedCalls) -> None:
         self._sessions = sessions
         self._calls = calls
+        self._began: LruCache[tuple[str, str], str] = LruCache(AGENTS_MAX)
+
+    async def at_home(self, caller: Caller, call: GatedCall) -> GatedCall:
+        """The call with the folder in which its agent's session began: that of the first call of it (S-109).
+
+        A client says where the agent is at the moment, and an agent goes where it likes.
+        """
+        if not call.folder:
+            return call
+        key = (key_of(caller.principal), call.tag)
+        began = self._began.get(key)
+        if began is None:
+            said = await self._first_folder(caller, call.tag)
+            began = self._began.get(key) or said or call.folder  # another call may have been first
+            self._began.put(key, began)
+        return replace(call, start=began) if began != call.folder else call
+
+    async def _first_folder(self, caller: Caller, tag: str) -> str | None:
+        """What this key's session of the agent, if it has one, was first told."""
+        for agent in await self._own(caller, tag):
+            first = await self._sessions.inputs(agent, RULED, AfterQuery(limit=1))
+            for one in first.items:
+                return str(one.data.get("start") or one.data.get("folder") or "")
+        return None
 
     async def record(
         self, caller: Caller, call: GatedCall, said: Mapping[str, str], about: str = ""
@@ -53,10 +88,14 @@ class AgentSessions:
 
     async def end(self, caller: Caller, tag: str) -> None:
         """Close what this key has had recorded: the agent has ended."""
+        self._began.drop((key_of(caller.principal), tag))
+        for agent in await self._own(caller, tag):
+            await self._calls.shut(caller, agent)
+
+    async def _own(self, caller: Caller, tag: str) -> list[str]:
         wanted = SessionsQuery(task=AGENT_TASK, status=SessionStatus.OPEN, tag=tag, limit=10)
-        for agent in (await self._sessions.list(wanted)).items:
-            if await self._calls.is_own(caller, agent.id):
-                await self._calls.shut(caller, agent.id)
+        found = (await self._sessions.list(wanted)).items
+        return [one.id for one in found if await self._calls.is_own(caller, one.id)]
 
     async def _note(
         self, caller: Caller, call: GatedCall, said: Mapping[str, str], key: str
@@ -75,6 +114,7 @@ class AgentSessions:
             "tool": call.tool,
             "input": dict(call.input),
             "folder": call.folder,
+            **({"start": call.start} if call.start else {}),
             **said,
         }
         record = SendRequest(data=data, idempotency_key=key)

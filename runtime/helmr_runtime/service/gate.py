@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,9 +26,11 @@ from helmr.gate import (
     FLOOD,
     RESTRICTION,
     UNTIL,
+    VALUES_MAX,
     GateAction,
     GatedCall,
     agent_tag,
+    has_many_values,
     rules_copy,
 )
 from helmr.gate.claude_code import (
@@ -57,6 +59,7 @@ from helmr.models import (
     SessionStatus,
     StartRequest,
 )
+from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.agent_sessions import AgentSessions, key_of
 from helmr_runtime.service.gated_calls import (
     AGENT_ENDED,
@@ -88,6 +91,10 @@ TURN_S = 60.0
 
 GRACE_S = 3.0
 """Longest that a question takes to end once its time is up: an answer that came just before counts."""
+MANY_VALUES = (
+    f"A call with more than {VALUES_MAX:,} values is not asked about: no one reads that. "
+    "Put them into a file, or make several calls."
+)
 
 PENDING = "This call waits for a person. Call it again with the same arguments to get the decision."
 """What a client that asks again sees until then."""
@@ -229,7 +236,10 @@ class Gate:
         run: str | None = None,
     ) -> GateDecision:
         """The decision; `mode` is None for a client that asks again by itself."""
-        rule = self._rules.first(call)
+        if has_many_values(call.input):
+            return GateDecision(GateVerdict.DENY, MANY_VALUES)
+        call = await self._agents.at_home(caller, call)
+        rule = await asyncio.to_thread(self._rules.first, call)  # it looks at files
         if rule is not None and rule.action is not GateAction.ASK:
             return await self._by_rule(caller, call, rule)
         run = run if mode is Mode.HEADLESS else None
@@ -287,15 +297,21 @@ class Gate:
         """What a standing grant says, once it is recorded; None if none covers the call (S-107)."""
         by = caller.principal
         asker = run or asker_of(by.type, by.id)
-        for found in await self._ledger.grants_of(call.client, call.agent):
-            if not GrantScope.from_json(found).covers(call, asker):
-                continue
-            grant = GrantInfo.model_validate(found)
-            who = grant.created_by.label
-            said = {"action": GateAction.ALLOW.value, "grant": grant.id, "granted_by": who}
-            await self._agents.record(caller, call, said, about=grant.id)
-            return GateDecision(GateVerdict.ALLOW, f"{who} has allowed such calls ({grant.id}).")
-        return None
+        grants = await self._ledger.grants_of(call.client, call.agent)
+        found = await asyncio.to_thread(self._covering, grants, call, asker) if grants else None
+        if found is None:
+            return None
+        grant = GrantInfo.model_validate(found)
+        who = grant.created_by.label
+        said = {"action": GateAction.ALLOW.value, "grant": grant.id, "granted_by": who}
+        await self._agents.record(caller, call, said, about=grant.id)
+        return GateDecision(GateVerdict.ALLOW, f"{who} has allowed such calls ({grant.id}).")
+
+    def _covering(self, grants: Sequence[Json], call: GatedCall, asker: str) -> Json | None:
+        """The grant that allows the call, none if it touches what no grant allows; looks at files."""
+        if self._rules.kept_from(call) is not None:
+            return None
+        return next((one for one in grants if GrantScope.from_json(one).covers(call, asker)), None)
 
     async def _in_run(
         self,

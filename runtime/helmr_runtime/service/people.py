@@ -155,10 +155,18 @@ class PeopleView:
         known = (await self.known()).get(person_id)
         return person if known is None or known["disabled_at"] is None else None
 
+    async def was_disabled_since(self, person_id: str, at: datetime) -> bool:
+        """Whether the person was enabled again after that time, which tokens say in whole seconds (S-117)."""
+        enabled_at = (await self.known()).get(person_id, {}).get("enabled_at")
+        return enabled_at is not None and at < datetime.fromisoformat(enabled_at).replace(
+            microsecond=0
+        )
+
     async def info(self, person_id: str) -> PersonInfo:
         """The person with this id, whether or not the configuration still has them."""
         person = self.named.find(person_id)
-        said = (await self.known()).get(person_id) or {"id": person_id}
+        known = (await self.known()).get(person_id) or {"id": person_id}
+        said = {name: value for name, value in known.items() if name != "enabled_at"}
         if person is None:
             return PersonInfo.model_validate(said)
         of_file = {
@@ -270,7 +278,7 @@ class PeopleOperations:
                 return found
 
     async def enable(self, caller: Caller, person: str) -> PersonInfo:
-        """Let a person act again; what disabling has ended stays ended.
+        """Let a person act again; what disabling has ended stays ended, and ID tokens from before count no more.
 
         Raises:
             PersonNotFound: It names no one.

@@ -441,10 +441,11 @@ class SignIns:
         bound = await self._view.bound(signed.issuer, signed.subject)
         if person_id is not None and bound != person_id:
             raise unauthenticated()
-        named = self._view.named.find(signed.email) if bound is None and signed.email else None
+        email = signed.email if bound is None else None
+        named = self._view.named.with_email(email) if email is not None else None
         found = named.id if named is not None else bound
         person = await self._view.acting(found) if found is not None else None
-        if person is None:
+        if person is None or await self._view.was_disabled_since(person.id, signed.issued_at):
             raise unauthenticated()
         if bound is None:
             await self._bind(person, signed)

@@ -45,6 +45,8 @@ class PeopleIndex:
         self.by_id: dict[str, Person] = {}
         self.disabled = NO_ONE_DISABLED
         self.touched: set[str] = set()
+        self.enabled_at: dict[str, datetime] = {}
+        """When those who were disabled were enabled again, the last time."""
         self._by_subject: dict[tuple[str, str], str] = {}
         self._signers: dict[str, str] = {}
         """By the fingerprint of a signing key whose it is or was."""
@@ -67,6 +69,7 @@ class PeopleIndex:
                 person = replace(person, disabled_at=at, names=names, reason=reason)
             case EntryKind.PERSON_ENABLED:
                 person = replace(person, disabled_at=None, names="[]", reason=None)
+                self.enabled_at[person.id] = at
             case EntryKind.PERSON_KEY_ADDED:
                 added = {name: body.get(name) for name in ("fingerprint", "key", "comment")}
                 keys = [*signing_keys(person), {**added, "added_at": iso(at), "revoked_at": None}]
@@ -177,14 +180,15 @@ def signing_keys(person: Person) -> list[dict[str, Any]]:
     return found
 
 
-def person_json(person: Person) -> Json:
-    """What the ledger knows of a person; a part of a `PersonInfo`."""
+def person_json(person: Person, enabled_at: datetime | None = None) -> Json:
+    """What the ledger knows of a person; all but `enabled_at` a part of a `PersonInfo`."""
     return {
         "id": person.id,
         "issuer": person.issuer,
         "subject": person.subject,
         "bound_at": _iso(person.bound_at),
         "disabled_at": _iso(person.disabled_at),
+        "enabled_at": _iso(enabled_at),
         "reason": person.reason,
         "signing_keys": signing_keys(person),
     }

@@ -18,7 +18,7 @@ import duckdb
 from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.grants import GRANTS_MAX, Grant, created
 from helmr_runtime.core.nouns import GrantRow, PublicTokenRow, ScheduleRow, TokenRow
 from helmr_runtime.core.people import Person
@@ -216,8 +216,22 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         index.keys.admit_api_key(API_KEYS.read(row))
     for row in reader.execute("SELECT * FROM person_rows ORDER BY created_offset").fetchall():
         index.people.admit(PEOPLE.read(row))
+    _restore_enabled(reader, index)
     restore_grants(reader, index)
     restore_schedules(reader, index)
+
+
+def _restore_enabled(reader: Reader, index: LedgerIndex) -> None:
+    """Since when those who were disabled act again: rare, and in entries alone."""
+    if not index.people.by_id:
+        return
+    found = reader.execute(
+        "SELECT feed_offset FROM entry_rows WHERE kind = $1", [EntryKind.PERSON_ENABLED.value]
+    ).fetchall()
+    entries, _ = reads.listed_entries(reader, {offset for (offset,) in found})
+    for offset in sorted(entries):
+        entry = entries[offset]
+        index.people.enabled_at[entry.body["person"]] = entry.recorded_at
 
 
 def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
