@@ -430,6 +430,8 @@ def _restriction(found: Mapping[str, Any], action: GateAction, place: str) -> di
 
 def _is_name(text: str) -> bool:
     bare = text.strip().removeprefix("group:").removeprefix("person:")
+    if not text.strip().startswith("group:") and ":" in bare and "@" not in bare:
+        return False
     return 1 <= len(bare) <= PERSON_MAX and bare.isprintable()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from helmr.errors import UsageError
 from helmr.models import PERSON_MAX
@@ -58,14 +59,25 @@ def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:
     Raises:
         UsageError: It is one text, a name is none, or there are too many.
     """
-    if isinstance(names, str):
-        raise UsageError(
-            f"{what} is a list of people and groups", hint=f"Write {what}=[{names[:64]!r}]."
-        )
-    found = tuple(dict.fromkeys(_checked(name, what) for name in names))
+    listed = checked_list(names, what, "people and groups")
+    found = tuple(dict.fromkeys(_checked(name, what) for name in listed))
     if len(found) > PEOPLE_MAX:
         raise UsageError(f"{what} has at most {PEOPLE_MAX} names")
     return found
+
+
+def checked_list(given: Any, what: str, of: str) -> list[Any]:
+    """What an option lists.
+
+    Raises:
+        UsageError: It is one text, whose letters would be listed, an object, or nothing that can be.
+    """
+    if isinstance(given, list | tuple | set | frozenset):
+        return list(given)
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        shown = repr(given[:64]) if isinstance(given, str) else "…"
+        raise UsageError(f"{what} is a list of {of}", hint=f"Write {what}=[{shown}].")
+    return list(given)
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -73,10 +85,20 @@ def _joined(names: Sequence[str]) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
-def _checked(name: str, what: str) -> str:
+def _checked(name: Any, what: str) -> str:
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{what} lists {type(name).__name__}, not names of people and groups",
+            hint=f'Write {what}=["{GROUP}finance", "ada@example.com"].',
+        )
     text = name.strip()
     is_group = text.startswith(GROUP)
     bare = text.removeprefix(GROUP) if is_group else person_key(text)
+    if not is_group and (":" in bare and "@" not in bare):
+        raise UsageError(
+            f"{name[:64]!r} names no person or group in {what}",
+            hint=f"A group is {GROUP}finance, a person ada@example.com or ada.",
+        )
     if not 1 <= len(bare) <= PERSON_MAX or not bare.isprintable():
         raise UsageError(
             f"{name[:64]!r} names no person or group in {what}",

@@ -36,7 +36,7 @@ from helmr.models import CORRELATION_ID_MAX
 from helmr.schema import Codec, codec_of, json_schema, schema_digest
 from helmr.truth import Ending
 from helmr.wait_details import AnswererOptions, WaitOptions
-from helmr.wait_options import JSON, details, has_surrogate
+from helmr.wait_options import details, has_surrogate, property_names
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -180,7 +180,17 @@ class InputStream(Stream[T]):
         super().__init__(name, schema, declared_in=declared_in)
         self.asks: AnswererOptions = asks if asks is not None else {}
         """Who may answer its waits, unless a wait says otherwise."""
-        details(cast("WaitOptions", self.asks), JSON)
+        details(cast("WaitOptions", self.asks), self.codec)
+
+    def _options(self, options: WaitOptions, codec: Codec[Any]) -> WaitOptions:
+        """Those of a wait, over the stream's; of the stream's comments those that the wait's answer may have."""
+        found = cast("WaitOptions", {**self.asks, **options})
+        if "comments" in self.asks and "comments" not in options and codec is not self.codec:
+            names = property_names(codec.json_schema())
+            found["comments"] = [
+                one for one in self.asks["comments"] if names is None or one in names
+            ]
+        return found
 
     @overload
     def wait(
@@ -258,7 +268,7 @@ class InputStream(Stream[T]):
             correlation_id=_correlation_id(correlation_id),
             timeout_s=timeout_s,
             details=details(
-                {**self.asks, **options},
+                self._options(options, codec),
                 codec,
                 schema=own,
                 shown_digest=self.codec.digest if own is None else schema_digest(own),

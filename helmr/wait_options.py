@@ -23,7 +23,7 @@ from helmr.errors import UsageError
 from helmr.escalation import escalation_json
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
-from helmr.people import APPROVALS_MAX, GROUP, REFUSALS_MAX, checked_people
+from helmr.people import APPROVALS_MAX, GROUP, REFUSALS_MAX, checked_list, checked_people
 from helmr.schema import Codec
 from helmr.wait_details import RESTRICTING, UNSET, WaitDetails, WaitOptions, tag_list
 
@@ -31,6 +31,9 @@ logger = logging.getLogger("helmr.task")
 
 NOTE_BYTES_MAX = 200
 """Of the note under a body that was cut."""
+
+SCHEMA_PARTS_MAX = 1_000
+"""Parts of a schema that are looked at for the names of its fields; of more, any name will do."""
 
 TOLD_RUNS_MAX = 1_000
 """Runs remembered as told about; of more the oldest are forgotten."""
@@ -184,7 +187,8 @@ def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
             f"{approvals} people are to agree, and answerers names {len(answerers)}",
             hint="Name more people, or a group.",
         )
-    refusals = tuple(JSON.encode(one) for one in options.get("refusals", ()))
+    refused = checked_list(options.get("refusals", ()), "refusals", "answers")
+    refusals = tuple(JSON.encode(one) for one in refused)
     if "refusals" not in options and approvals > 1 and "on_decline" in options:
         refusals = (codec.encode(options["on_decline"]),)
     if len(refusals) > REFUSALS_MAX:
@@ -197,9 +201,52 @@ def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
         "not_by": checked_people(options.get("not_by", ()), "not_by"),
         "approvals": approvals,
         "refusals": refusals,
-        "comments": tuple(options.get("comments", ())),
+        "comments": _comments(options, codec),
         "signed": signed,
     }
+
+
+def _comments(options: WaitOptions, codec: Codec[Any]) -> tuple[str, ...]:
+    """The fields in which people need not agree; each is one that the answer may have."""
+    named = tuple(checked_list(options.get("comments", ()), "comments", "fields of the answer"))
+    if not all(isinstance(one, str) for one in named):
+        raise UsageError("comments is a list of fields of the answer", hint='Write ["reason"].')
+    fields_ = property_names(codec.json_schema()) if named else None
+    unknown = [one for one in named if fields_ is not None and one not in fields_]
+    if unknown:
+        known = f"It has {', '.join(sorted(fields_ or ()))}." if fields_ else "It has no fields."
+        raise UsageError(f"comments names {unknown[0]!r}, which the answer has not", hint=known)
+    return named
+
+
+def property_names(schema: Any) -> frozenset[str] | None:
+    """Fields that a JSON Schema lets an object have; None if it may have any."""
+    found: set[str] = set()
+    left, seen = [schema], 0
+    while left and seen < SCHEMA_PARTS_MAX:
+        part, seen = left.pop(), seen + 1
+        if not isinstance(part, Mapping):
+            return None
+        if isinstance(reference := part.get("$ref"), str):
+            left.append(_at(schema, reference))
+            continue
+        several = [one for key in ("anyOf", "oneOf", "allOf") for one in part.get(key, ())]
+        left += several
+        kind = part.get("type")
+        if "properties" not in part and (several or kind not in (None, "object")):
+            continue
+        if "properties" not in part or part.get("additionalProperties", False) is not False:
+            return None
+        if "patternProperties" in part:
+            return None
+        found |= part["properties"].keys()
+    return frozenset(found) if not left else None
+
+
+def _at(schema: Any, reference: str) -> Any:
+    for name in reference.removeprefix("#").split("/")[1:]:
+        schema = schema.get(name) if isinstance(schema, Mapping) else None
+    return schema
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:

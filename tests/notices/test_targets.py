@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,35 @@ def test_mail_to_a_person_goes_to_the_e_mail_of_their_table(tmp_path: Path) -> N
         [target] = read_targets({"mail": {**parts, "to": name}}, str(tmp_path / "helmr.toml"))
         with pytest.raises(UsageError, match=f"{name} names no one with an e-mail"):
             for_people(target, people)
+
+
+@pytest.mark.parametrize(
+    ("to", "links", "made_for"),
+    [
+        ("person:ada", "assignee", "ada"),
+        ("Ada@example.com", "assignee", "ada"),
+        ("person:ada", "ada@example.com", "ada"),
+        ("person:ada", None, None),
+        (["person:ada", "person:grace"], None, None),
+        ("desk@example.com", "assignee", "assignee"),
+        ("desk@example.com", "grace", "grace"),
+        ("person:ada", "grace", UsageError),
+        (["person:ada", "person:grace"], "assignee", UsageError),
+        (["person:ada", "desk@example.com"], "assignee", UsageError),
+        (["ada@example.com", "grace@example.com"], "ada", UsageError),
+    ],
+)
+def test_a_mail_holds_links_for_who_reads_it_and_no_one_else(
+    tmp_path: Path, to: Any, links: str | None, made_for: Any
+) -> None:
+    people = read_people(
+        {"ada": {"email": "ada@example.com"}, "grace": {"email": "grace@example.com"}}, "x"
+    )
+    parts = {"type": "email", "host": "mail.test", "from": "helmr@example.com", "security": "none"}
+    said = {**parts, "to": to, **({"links": links} if links is not None else {})}
+    [target] = read_targets({"mail": said}, str(tmp_path / "helmr.toml"))
+    if made_for is UsageError:
+        with pytest.raises(UsageError, match="links made for others"):
+            for_people(target, people)
+    else:
+        assert for_people(target, people).links == made_for

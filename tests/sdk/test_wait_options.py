@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from helmr import escalation
+from helmr import escalation, streams
 from helmr.errors import BadDuration, BadEscalation, SchemaMismatch, UsageError
 from helmr.schema import Codec, schema_digest
 from helmr.wait_details import UNSET, WaitOptions, asks, question_hash, recorded
-from helmr.wait_options import details
+from helmr.wait_options import details, property_names
 
 
 class Decision(BaseModel):
@@ -55,6 +55,63 @@ def test_values_become_json():
 def test_limits_are_kept(options: dict[str, Any]):
     with pytest.raises(UsageError):
         said(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"refusals": "no"}, "refusals is a list"),
+        ({"refusals": {"decision": "no"}}, "refusals is a list"),
+        ({"answerers": "ada"}, "answerers is a list"),
+        ({"answerers": {"ada": 1}}, "answerers is a list"),
+        ({"answerers": 7}, "answerers is a list"),
+        ({"answerers": [7]}, "answerers lists int"),
+        ({"not_by": "starter"}, "not_by is a list"),
+        ({"answerers": ["groups:finance"]}, "'groups:finance' names no person or group"),
+        ({"answerers": ["Group:finance"]}, "'Group:finance' names no person or group"),
+        ({"not_by": ["team:x"]}, "'team:x' names no person or group"),
+        ({"comments": "note"}, "comments is a list"),
+        ({"comments": [1]}, "comments is a list"),
+        ({"comments": ["reason"]}, "comments names 'reason', which the answer has not"),
+        ({"approvals": "2"}, "approvals is a number"),
+    ],
+)
+def test_natural_mistakes_about_who_answers_are_refused_with_what_to_do(
+    options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says) as raised:
+        said(**options)
+    assert raised.value.hint or "number" in says
+    with pytest.raises(UsageError, match=says):
+        streams.input("checked", schema=Decision, **options)
+
+
+@pytest.mark.parametrize(
+    ("schema", "names"),
+    [
+        (Decision.model_json_schema(), {"ok", "note"}),
+        ({"type": "boolean"}, set()),
+        ({"anyOf": [Decision.model_json_schema(), {"type": "null"}]}, {"ok", "note"}),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"a": {}}}}}, {"a"}),
+        ({"$ref": "#/$defs/no"}, None),
+        ({"type": "object"}, None),
+        ({"properties": {"a": {}}, "additionalProperties": True}, None),
+        ({}, None),
+        (True, None),
+    ],
+)
+def test_the_fields_that_an_answer_may_have_are_those_of_its_schema(
+    schema: Any, names: set[str] | None
+) -> None:
+    assert property_names(schema) == names
+
+
+def test_comments_are_fields_of_the_answer_and_of_a_wait_of_its_own_those_it_has() -> None:
+    assert said(comments=("note",)).comments == ("note",)
+    stream = streams.input("with-comments", schema=Decision, comments=["note"])
+    other: Codec[Any] = Codec(bool, what="a wait")
+    assert list(stream._options(WaitOptions(), other)["comments"]) == []
+    assert list(stream._options(WaitOptions(), stream.codec)["comments"]) == ["note"]
 
 
 def test_a_decline_must_be_an_answer():

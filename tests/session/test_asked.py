@@ -366,6 +366,64 @@ async def test_other_code_passes_and_its_drift_is_listed_by_a_check_and_in_the_t
         assert await session.result() is True
 
 
+def answered(name: str = "asked", **rule: Any) -> Task[..., Any]:
+    stream = streams.input(name, schema=bool, **rule)
+
+    @task(id="ruled", streams=[stream, go])
+    async def ruled(payload: str) -> bool:
+        answer = await stream.wait(subject="Pay?").unwrap()
+        await go.wait()
+        return answer
+
+    return ruled
+
+
+FINANCE: dict[str, Any] = {"answerers": ["group:finance"]}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "line"),
+    [
+        (FINANCE, {**FINANCE, "approvals": 2}, "by group finance; now by 2 people: group finance"),
+        (FINANCE, {"answerers": ["group:board"]}, "by group finance; now by group board"),
+        (FINANCE, {}, "by group finance; now by anyone who may answer"),
+        ({}, FINANCE, "by anyone who may answer; now by group finance"),
+        (
+            FINANCE,
+            {**FINANCE, "not_by": ["starter"]},
+            "by group finance; now by group finance, but not by starter",
+        ),
+        (FINANCE, {**FINANCE, "signed": True}, "now by group finance, signed by"),
+        (FINANCE, {**FINANCE, "refusals": [False]}, "with other refusals"),
+    ],
+)
+async def test_another_rule_of_who_answers_under_a_wait_is_drift(
+    before: dict[str, Any], now: dict[str, Any], line: str
+):
+    async with Harness(answered(**before)) as harness:
+        session = await harness.start("ruled", "x")
+        [check] = await harness.check(answered(**now))
+        assert check.verdict is CheckVerdict.FITS
+        [found] = check.drift
+        assert line in found
+        [check] = await harness.check(answered(**before))
+        assert check.drift == []
+
+        await session.park()
+        harness.deploy(answered(**now))
+        await session.answer(True, person="ada", groups=["finance"])
+        opened = (await session.transcript())[-1]
+        assert (opened.kind, opened.body["drift"]) == ("wait.opened", [1])
+
+
+async def test_whom_starter_meant_is_no_drift():
+    rule = {**FINANCE, "not_by": ["starter"]}
+    async with Harness(answered(**rule)) as harness:
+        await harness.start("ruled", "x")
+        [check] = await harness.check(answered(**rule))
+        assert check.drift == []
+
+
 async def test_a_check_of_the_same_code_says_that_it_differs():
     async with Harness(as_task(a_subject)) as harness:
         await harness.start("body")

@@ -22,7 +22,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar
 
-from helmr.wait_details import NOTHING_SAID, WaitDetails
+from helmr.people import STARTER, answered_by
+from helmr.wait_details import NOTHING_SAID, RESTRICTING, WaitDetails
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.tokens import NewToken
 
@@ -284,6 +285,34 @@ class ContinueRequest(OpRequest):
     kind: ClassVar[str] = "continue"
     payload: Any
     next_run_id: str
+
+
+def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, str] | None:
+    """Who answers a wait as it was opened, and as the code says it now, if that is another rule (S-126)."""
+    if not isinstance(ask, WaitRequest) or ask.wait_kind != "input":
+        return None
+    asked = {**ask.details.restriction, "comments": list(ask.details.comments)}
+    named = (*RESTRICTING, "comments")
+    before = [opened.get(name) or None for name in named]
+    now = [asked.get(name) or None for name in named]
+    at = named.index("not_by")
+    if before[at] and STARTER in before[at]:  # behind it stands whom that meant
+        before[at] = before[at][: before[at].index(STARTER) + 1]
+        now[at] = (now[at] or [])[: len(before[at])]
+    if before == now:
+        return None
+    texts = _rule_text(dict(zip(named, before, strict=True))), _rule_text(asked)
+    if texts[0] != texts[1]:
+        return texts
+    other = next(name for name, old, new in zip(named, before, now, strict=True) if old != new)
+    return f"{texts[0]}, with other {other}", f"{texts[1]}, with these {other}"
+
+
+def _rule_text(said: Mapping[str, Any]) -> str:
+    lists = (said.get("answerers") or (), said.get("not_by") or ())
+    if not any((*lists, said.get("refusals"), said.get("signed"), said.get("approvals"))):
+        return "by anyone who may answer"
+    return answered_by(*lists, said.get("approvals") or 1, signed=bool(said.get("signed")))
 
 
 HASH_BYTES = 12

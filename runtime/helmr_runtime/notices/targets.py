@@ -249,15 +249,35 @@ def _read(name: str, parts: Any, place: str) -> Target:
 
 
 def for_people(target: Target, people: PeopleConfig) -> Target:
-    """The target with the e-mail of each person that it names, `to = "person:ada"`.
+    """The target with the e-mail of each person that it names, `to = "person:ada"`, and with links for its reader.
 
     Raises:
-        UsageError: It names a person that there is not, or who has none.
+        UsageError: It names a person that there is not, or who has none; or people read links made for others.
     """
     if not isinstance(target, EmailTarget):
         return target
     to = tuple(_address(one, people, target.name) for one in target.to)
-    return target.model_copy(update={"to": to})
+    return target.model_copy(update={"to": to, "links": _links(target, to, people)})
+
+
+def _links(target: EmailTarget, to: tuple[str, ...], people: PeopleConfig) -> str | None:
+    """For whom the links in the mail are: anyone who opens one answers by that name.
+
+    Raises:
+        UsageError: For another than the person who reads the mail.
+    """
+    mailboxes = {one.email: one.id for one in people.named.values() if one.email is not None}
+    readers = {mailboxes[one.lower()] for one in to if one.lower() in mailboxes}
+    if target.links is None or not readers:
+        return target.links
+    reader = next(iter(readers))
+    is_own = target.links == ASSIGNEE or people.canonical(target.links) == reader
+    if len(to) == 1 and is_own:
+        return reader
+    raise UsageError(
+        f"[notices.{target.name}] links: {reader} would read links made for others, and answer by their names",
+        hint='Make a target for each person, to = "person:NAME" with links = "assignee".',
+    )
 
 
 def _address(said: str, people: PeopleConfig, name: str) -> str:

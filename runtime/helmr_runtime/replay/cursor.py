@@ -37,6 +37,7 @@ from helmr_runtime.core.requests import (
     Comparison,
     OpRequest,
     StepRequest,
+    answered_otherwise,
     compare,
     data_text,
     differing,
@@ -203,6 +204,9 @@ class JournalCursor:
         opening = self._replay_log.openings[op]
         compared = compare(opening.get("asked"), ask.asked)
         if compared is Comparison.SAME:
+            rules = answered_otherwise(opening, ask)
+            if rules is not None:  # the wait keeps the rule with which it was opened
+                self.drift[op] = (f"{recorded} is answered {rules[0]}", rules[1])
             return None
         texts = _told_apart(recorded, opening, ask)
         # What a fork's origin asked may name its session, what an earlier attempt asked its number.
