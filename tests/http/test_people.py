@@ -401,3 +401,21 @@ async def test_of_200_votes_of_one_who_is_disabled_in_the_middle_none_counts_aft
     assert max(theirs) < offset
     ended = [one for one in feed if one["kind"] == "wait.fulfilled"]
     assert all(one["feed_offset"] < offset for one in ended)
+
+
+async def test_a_wait_that_no_one_can_answer_ends_its_run_at_once_and_says_why(
+    tmp_path: Path,
+) -> None:
+    named = {"ada": {"email": "ada@example.com", "groups": ["sales"]}}
+    registry = Registry([vote_tasks.refund], code_hash="votes")
+    stack = Stack(tmp_path, registry=registry)
+    stack.service = stack.make_service(people=read_people(named, "helmr.toml"))
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    try:
+        await stack.start()
+        started = await stack.started("refund", 1)
+        run = await stack.run_until(started["session"]["run_id"], "failed", "waiting")
+        assert run["status"] == "failed"
+        assert "helmr.toml knows no group:finance" in str(run["error"])
+    finally:
+        await stack.stop()

@@ -7,7 +7,9 @@ import tomllib
 import pytest
 
 from helmr.errors import PersonNotFound, UsageError
+from helmr.people import checked_people
 from helmr.roles import Role
+from helmr.wait_details import WaitDetails
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
 
 TOML = """
@@ -88,3 +90,59 @@ def test_what_can_not_be_is_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as raised:
         people(text)
     assert "helmr.toml" in raised.value.message
+
+
+def of_a_wait(*answerers: str, approvals: int = 1, not_by: tuple[str, ...] = ()) -> WaitDetails:
+    return WaitDetails(
+        answerers=checked_people(answerers, "answerers"),
+        not_by=checked_people(not_by, "not_by"),
+        approvals=approvals,
+    )
+
+
+FILE = """
+[people.ada]
+email = "ada@example.com"
+groups = ["finance"]
+[people.Bob]
+groups = ["finance", "board"]
+"""
+IDENTITY = (
+    '[people]\nissuer = "https://id.example.com"\nclient_id = "helmr"\ngroups_claim = "groups"\n'
+)
+DOMAIN = '[people]\ndomains = ["example.com"]\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "refused"),
+    [
+        ("", of_a_wait("ada", "ada@example.com", approvals=2), "helmr.toml knows 1 who may: ada"),
+        ("", of_a_wait("ada", "bob", approvals=2), None),
+        ("", of_a_wait("ada", "group:finance", approvals=2), None),
+        ("", of_a_wait("group:finance", approvals=3), "3 people are to agree .* knows 2 who may"),
+        ("", of_a_wait("group:finanse"), "knows no group:finanse"),
+        ("", of_a_wait("ada", not_by=("group:finanse",)), "knows no group:finanse"),
+        ("", of_a_wait("eve"), "helmr.toml knows no one who may"),
+        ("", of_a_wait("eve@example.com"), "helmr.toml knows no one who may"),
+        (DOMAIN, of_a_wait("eve@example.com"), None),
+        (DOMAIN, of_a_wait("ada", "ada@example.com", "eve@example.com", approvals=3), "knows 2"),
+        ("", of_a_wait("ada", "bob", not_by=("bob",), approvals=2), "knows 1 who may: ada"),
+        ("", of_a_wait("ada", not_by=("group:finance",)), "knows no one"),
+        ("", of_a_wait("ada", not_by=("starter",)), None),
+        ("", of_a_wait(approvals=2), None),
+        ("", of_a_wait(), None),
+        (IDENTITY, of_a_wait("group:finanse", approvals=5), None),
+        (IDENTITY, of_a_wait("ada", "ada@example.com", approvals=2), "knows 1 who may: ada"),
+    ],
+)
+def test_a_wait_that_too_few_people_may_answer_is_refused(
+    before: str, said: WaitDetails, refused: str | None
+) -> None:
+    known = people(before + FILE)
+    if refused is None:
+        known.check_rule(said)
+    else:
+        with pytest.raises(UsageError, match=refused) as raised:
+            known.check_rule(said)
+        assert raised.value.hint
+    NO_PEOPLE.check_rule(said)

@@ -104,6 +104,7 @@ class LocalSpawner:
                 linger_s=self._stack.limits.linger_s,
                 base_url=BASE_URL,
                 limits={n: not one.unlimited for n, one in self._stack.bounds.items()},
+                people=self._stack.service.people_view.named,
             ),
         )
         self._stack.hosts[name] = host

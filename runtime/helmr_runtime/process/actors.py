@@ -14,6 +14,7 @@ from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, Calls, host_of, ledger_of
+from helmr_runtime.security.people import read_people
 from helmr_runtime.session.host import HostActor, HostSettings
 from helmr_runtime.session.pace import HostPace
 
@@ -67,6 +68,7 @@ def make_host(
             owns_process=owns_process,
             memory_bytes=spec.host_memory_bytes,
             statuses=statuses,
+            people=read_people(spec.people, "helmr.toml"),
             limits={name: not one.unlimited for name, one in limits_of(spec).items()},
         ),
         pace=pace,

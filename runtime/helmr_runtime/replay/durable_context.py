@@ -81,6 +81,7 @@ from helmr_runtime.replay.replay_log import (
     StepValue,
     make_replay_log,
 )
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.schemas import data_schema
 
 log = logging.getLogger("helmr.run")
@@ -264,6 +265,7 @@ class Surroundings:
         turn: Names the span above those of the run's steps; called on the run's own thread.
         context: Makes the context that the code begins with; called on the run's own thread.
         resumes: Where it is noted what it takes until the code has come to where it was.
+        people: Who there is: a wait that too few of them may answer is refused.
     """
 
     clock: Clock
@@ -274,6 +276,7 @@ class Surroundings:
     turn: Callable[[], str | None] = _no_turn
     context: Callable[[], contextvars.Context] = contextvars.copy_context
     resumes: Resumes = field(default_factory=Resumes)
+    people: PeopleConfig = NO_PEOPLE
 
 
 class DurableContext(DurableRun):
@@ -299,6 +302,7 @@ class DurableContext(DurableRun):
         self._asking = asking
         self._secrets = around.secrets
         self._emissions = around.emissions
+        self._people = around.people
         self._is_trying = is_trying
         self._is_tried = is_tried
 
@@ -386,6 +390,8 @@ class DurableContext(DurableRun):
                 f"a wait on {call.stream} with an empty correlation id would take any record",
                 hint="Find out why the id is empty; if the wait may take any record, pass none.",
             )
+        if not self._cursor.holds_next(ask):  # one that was opened before keeps its rule
+            self._people.check_rule(call.details)
         outcome: WaitOutcome = await self._asking.perform(ask)
         return outcome
 

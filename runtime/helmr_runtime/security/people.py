@@ -42,8 +42,9 @@ from pydantic import (
 
 from helmr.errors import PersonNotFound, UsageError
 from helmr.models import ASSIGNEE_MAX
-from helmr.people import PERSON
+from helmr.people import GROUP, PERSON, answered_by, group_key, person_key
 from helmr.roles import Role
+from helmr.wait_details import WaitDetails
 
 PEOPLE_NAMED_MAX = 5_000
 GROUPS_MAX = 200
@@ -223,6 +224,65 @@ class PeopleConfig:
         found = self.find(name)
         return found.id if found is not None else name
 
+    def check_rule(self, said: WaitDetails) -> None:
+        """Return if as many people as must agree may answer such a wait, as far as this says who there is.
+
+        Groups that an issuer names are not known here; with them any number may.
+
+        Raises:
+            UsageError: A group is not known, or there are too few; one human is one, whatever names a list has.
+        """
+        if not self.is_on or not said.restriction:
+            return
+        if not self.settings.claims_groups:
+            self._check_groups((*said.answerers, *said.not_by))
+        may = self._known_of(said.answerers)
+        if may is None:
+            return
+        excluded = self._known_of(said.not_by) if said.not_by else frozenset()
+        may -= excluded if excluded is not None else frozenset()
+        if len(may) >= said.approvals:
+            return
+        who = f": {', '.join(sorted(may))}" if may else ""
+        need = (
+            f"{said.approvals} people are to agree"
+            if said.approvals > 1
+            else "a person is to answer"
+        )
+        raise UsageError(
+            f"{need} ({answered_by(said.answerers, said.not_by, said.approvals)}), and helmr.toml knows "
+            f"{len(may) or 'no one'} who may{who}",
+            hint="Name others, or have helmr.toml name them: [people.NAME] with `email` and `groups`.",
+        )
+
+    def _check_groups(self, names: Iterable[str]) -> None:
+        known = {group_key(one) for person in self.named.values() for one in person.groups}
+        for name in names:
+            if name.startswith(GROUP) and name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise UsageError(
+                    f"helmr.toml knows no {name}, and no issuer does",
+                    hint=f"Groups of [people.NAME] are: {listed}.",
+                )
+
+    def _known_of(self, names: Iterable[str]) -> frozenset[str] | None:
+        """The ids of the people that a list means; None if only an issuer knows them all, or it is empty."""
+        names = tuple(names)
+        if not names or (self.settings.claims_groups and any(map(_is_group, names))):
+            return None
+        ids = {person_key(name): one.id for one in self.named.values() for name in one.names}
+        found = set()
+        for name in names:
+            if _is_group(name):
+                found |= {
+                    one.id for one in self.named.values() if name in map(group_key, one.groups)
+                }
+            elif name in ids:
+                found.add(ids[name])
+            elif (person := self.with_email(name)) is not None:
+                found.add(person.id)
+        return frozenset(found)
+
     def role_of(self, person: NamedPerson) -> Role:
         """What they may do, unless a key of theirs says less."""
         return person.role or self.settings.role
@@ -259,6 +319,10 @@ def read_people(table: Any, place: str) -> PeopleConfig:
         if emails.count(email) > 1:
             raise UsageError(f"{place}: two people have the e-mail {email}")
     return PeopleConfig(named, settings)
+
+
+def _is_group(name: str) -> bool:
+    return name.startswith(GROUP)
 
 
 M = TypeVar("M", bound=BaseModel)

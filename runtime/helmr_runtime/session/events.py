@@ -25,6 +25,7 @@ from helmr_runtime.ports import CommitReply, Flush, Precondition
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import Outcome, RunDriver, RunEvent, RunHost
 from helmr_runtime.replay.durable_context import Resumes
+from helmr_runtime.security.people import PeopleConfig
 from helmr_runtime.session.commands import Commanded
 from helmr_runtime.session.histories import Histories
 from helmr_runtime.session.permits import HostPermits
@@ -63,6 +64,7 @@ class CodeSettings:
         replays: When the code begins again from its journal while it is in memory.
         silence_s: How long a replay may be silent before it counts as different from the journal.
         context: Makes the context that code begins with.
+        people: Who there is.
     """
 
     code_hash: str
@@ -70,6 +72,7 @@ class CodeSettings:
     replays: Replays
     silence_s: float
     context: Callable[[], Context]
+    people: PeopleConfig
 
 
 @dataclass(frozen=True, slots=True)

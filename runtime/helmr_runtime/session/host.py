@@ -53,6 +53,7 @@ from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay.durable_context import SILENCE_S, Resumes
 from helmr_runtime.replay.outside_steps import look_for_effects
 from helmr_runtime.replay.steps import blocked_by
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
 from helmr_runtime.session.events import CodeSettings, HostParts, Replays, SessionPhase
@@ -262,6 +263,7 @@ class HostSettings:
         on_emitted: Gets all that code emits, for tests.
         context: Makes the context that code begins with.
         limits: By name, whether it bounds anything; None: nothing is bounded.
+        people: Who there is, as helmr.toml says.
     """
 
     is_exclusive: bool = False
@@ -276,6 +278,7 @@ class HostSettings:
     on_emitted: OnEmitted | None = None
     context: Callable[[], Context] = copy_context
     limits: Mapping[str, bool] | None = None
+    people: PeopleConfig = NO_PEOPLE
 
 
 class HostActor:
@@ -582,6 +585,7 @@ class HostActor:
             settings.replays,
             settings.silence_s,
             settings.context,
+            settings.people,
         )
         return HostParts(
             self._ledger,

@@ -150,6 +150,7 @@ class LiveSession:
             lambda: turns.current,
             parts.settings.context,
             parts.resumes,
+            parts.settings.people,
         )
         self.execution = CodeRunner(self, parts, around)
         self._events, self._is_taking = deque[Event](), False
