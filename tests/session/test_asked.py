@@ -371,7 +371,7 @@ def answered(name: str = "asked", **rule: Any) -> Task[..., Any]:
 
     @task(id="ruled", streams=[stream, go])
     async def ruled(payload: str) -> bool:
-        answer = await stream.wait(subject="Pay?").unwrap()
+        answer: bool = await stream.wait(subject="Pay?").unwrap()
         await go.wait()
         return answer
 

@@ -296,8 +296,9 @@ def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, 
     before = [opened.get(name) or None for name in named]
     now = [asked.get(name) or None for name in named]
     at = named.index("not_by")
-    if before[at] and STARTER in before[at]:  # behind it stands whom that meant
-        before[at] = before[at][: before[at].index(STARTER) + 1]
+    excluded: list[str] = before[at] or []
+    if STARTER in excluded:  # behind it stands whom that meant
+        before[at] = excluded[: excluded.index(STARTER) + 1]
         now[at] = (now[at] or [])[: len(before[at])]
     if before == now:
         return None
