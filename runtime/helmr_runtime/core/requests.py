@@ -298,8 +298,8 @@ def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, 
     at = named.index("not_by")
     excluded: list[str] = before[at] or []
     if STARTER in excluded:  # behind it stands whom that meant
-        before[at] = excluded[: excluded.index(STARTER) + 1]
-        now[at] = (now[at] or [])[: len(before[at])]
+        count = excluded.index(STARTER) + 1
+        before[at], now[at] = excluded[:count], (now[at] or [])[:count]
     if before == now:
         return None
     texts = _rule_text(dict(zip(named, before, strict=True))), _rule_text(asked)
