@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
@@ -80,8 +80,6 @@ _params: ContextVar[Any] = ContextVar("helmr_pydantic_ai_params", default=None)
 
 DEFAULT = "default"
 """What Pydantic AI calls an agent's own model; the names of its steps are without it."""
-_model: ContextVar[Model | None] = ContextVar("helmr_pydantic_ai_model", default=None)
-"""What a request asks that is neither the agent's own nor one of `models`: given by `override`, say."""
 
 
 class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
@@ -274,19 +272,16 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         handler: WrapModelRequestHandler,
     ) -> ModelResponse:
         """Any model will do: a step has the very object that the run has, and a replay makes it again."""
-        is_given = in_run() and request_context.model_id is None
-        if not is_given or self._is_named(request_context.model):
-            return await super().wrap_model_request(
-                ctx, request_context=request_context, handler=handler
-            )
-        request_context.model_id = DEFAULT
-        token = _model.set(request_context.model)
-        try:
-            return await super().wrap_model_request(
-                ctx, request_context=request_context, handler=handler
-            )
-        finally:
-            _model.reset(token)
+        if in_run() and request_context.model_id is None:
+            asked = request_context.model
+            if not self._is_named(asked):
+                # What a request is made with goes to its step. Who asks for it, a task that reads its stream for one,
+                # is not in this call.
+                request_context.model_id = DEFAULT
+                ctx = replace(ctx, model=asked)
+        return await super().wrap_model_request(
+            ctx, request_context=request_context, handler=handler
+        )
 
     def _is_named(self, model: Model) -> bool:
         """It is one of `models`, whose names are part of the names of their steps."""
@@ -299,10 +294,10 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
     async def resolve_model_id(
         self, ctx: ModelResolutionContext[AgentDepsT], *, model_id: str
     ) -> Model | None:
-        """The very model that was given."""
-        given = _model.get()
-        if model_id == DEFAULT and given is not None:
-            return given
+        """The very model that the request is made with."""
+        asked = getattr(getattr(_params.get(), "run_context", None), "model", None)
+        if model_id == DEFAULT and isinstance(asked, Model):
+            return asked
         return await super().resolve_model_id(ctx, model_id=model_id)
 
     async def wrap_run(
