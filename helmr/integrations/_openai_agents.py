@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -103,7 +103,8 @@ async def run(
         runner: What else `Runner.run` takes.
 
     Raises:
-        UsageError: An agent has a tool whose calls the SDK executes itself, a shell for one.
+        UsageError: An agent has a tool whose calls the SDK executes itself, a shell for one, or an agent as a tool that
+            would ask people.
     """
     if not in_run():
         return await Runner.run(agent, input, run_config=run_config, **runner)
@@ -162,6 +163,8 @@ class _Durable:
     def _handoff(self, handoff: Agent[Any] | Handoff[Any, Any]) -> Agent[Any] | Handoff[Any, Any]:
         if isinstance(handoff, Agent):
             return self.agent(handoff)
+        if (known := _of_handoff(handoff)) is not None:
+            self.agent(known)  # refused now, not in the middle of the run
 
         async def invoke(context: Any, arguments: str) -> Agent[Any]:
             return self.agent(await handoff.on_invoke_handoff(context, arguments))
@@ -176,6 +179,7 @@ class _Durable:
             )
         if not isinstance(tool, FunctionTool):
             return tool  # executed where the model is
+        _check_agent_tool(tool)
 
         async def invoke(context: ToolContext[Any], arguments: str) -> Any:
             given = self._edited.get(context.tool_call_id, arguments)
@@ -241,6 +245,45 @@ class _Durable:
         if answer.arguments is not None and item.call_id is not None:
             self._edited[item.call_id] = json.dumps(answer.arguments)
         state.approve(item)
+
+
+def _check_agent_tool(tool: FunctionTool) -> None:
+    """Refuse an agent as a tool that would ask people: its run is one step, and is gone when they have answered."""
+    agent: Agent[Any] | None = getattr(tool, "_agent_instance", None)
+    for owner, name in _asked_about(agent, set()) if agent is not None else ():
+        raise UsageError(
+            f"agent {owner.name} is reached by the tool {tool.name}, which is an agent as a tool, and its {name} needs "
+            "approval: a call of such a tool is one step, which can't wait for a person",
+            hint="Hand off to the agent; or write a function tool that awaits run() for it, and name it in inline=.",
+        )
+
+
+def _asked_about(agent: Agent[Any], seen: set[int]) -> Iterator[tuple[Agent[Any], str]]:
+    """What needs approval of an agent, and of those that it hands off to or calls."""
+    if id(agent) in seen:
+        return
+    seen.add(id(agent))
+    others: list[Agent[Any] | None] = [_of_handoff(one) for one in agent.handoffs]
+    for tool in agent.tools:
+        if getattr(tool, "is_enabled", True) is False:
+            continue
+        if getattr(tool, "needs_approval", False):
+            yield agent, f"tool {tool.name}"
+        others.append(getattr(tool, "_agent_instance", None))
+    for server in agent.mcp_servers:
+        if getattr(server, "_needs_approval_policy", False):
+            yield agent, f"MCP server {server.name}"
+    for other in others:
+        if other is not None:
+            yield from _asked_about(other, seen)
+
+
+def _of_handoff(handoff: Agent[Any] | Handoff[Any, Any]) -> Agent[Any] | None:
+    """The agent, unless only the call will tell it."""
+    if isinstance(handoff, Agent):
+        return handoff
+    known = getattr(handoff, "_agent_ref", None)
+    return known() if known is not None else None
 
 
 _sessions: WeakKeyDictionary[MCPServer, asyncio.Lock] = WeakKeyDictionary()

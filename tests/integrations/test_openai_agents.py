@@ -244,6 +244,91 @@ async def shell(prompt: str) -> str:
     return str((await run(agent, prompt)).final_output)
 
 
+def asks_itself() -> Agent[Any]:
+    refund = function_tool(_pay, needs_approval=True, name_override="refund")
+    return Agent(name="biller", model=Says(), tools=[refund])
+
+
+def asks_by_a_condition() -> Agent[Any]:
+    async def is_much(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        return True
+
+    refund = function_tool(_pay, needs_approval=is_much, name_override="refund")
+    return Agent(name="biller", model=Says(), tools=[refund])
+
+
+def asks_after_a_handoff() -> Agent[Any]:
+    return Agent(name="front", model=Says(), handoffs=[handoff(asks_itself())])
+
+
+def asks_deeper() -> Agent[Any]:
+    return Agent(name="middle", model=Says(), tools=[asks_itself().as_tool("deep", "Bills")])
+
+
+def asks_for_its_server() -> Agent[Any]:
+    server = MCPServerStdio({"command": "none"}, name="files", require_approval="always")
+    return Agent(name="biller", model=Says(), mcp_servers=[server])
+
+
+def asks_in_a_circle() -> Agent[Any]:
+    biller = asks_itself()
+    front = Agent[Any](name="front", model=Says(), handoffs=[biller])
+    biller.handoffs = [front]
+    return front
+
+
+async def _pay(cents: int) -> str:
+    """Pay money back."""
+    raise AssertionError("nobody approved it")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        asks_itself,
+        asks_by_a_condition,
+        asks_after_a_handoff,
+        asks_deeper,
+        asks_for_its_server,
+        asks_in_a_circle,
+    ],
+)
+@pytest.mark.parametrize("is_handed_to", [False, True], ids=["first", "handed to"])
+async def test_an_agent_as_a_tool_that_would_ask_people_is_refused_at_once(
+    make: Any, *, is_handed_to: bool
+) -> None:
+    asked = ScriptedModel([])
+    outer = Agent[Any](name="outer", model=asked, tools=[make().as_tool("bill", "Bills")])
+    first = Agent[Any](name="first", model=asked, handoffs=[handoff(outer)])
+
+    @task(id="asks")
+    async def asks(prompt: str) -> None:
+        await run(first if is_handed_to else outer, prompt)
+
+    async with Harness(asks) as harness:
+        session = await harness.start(asks, "x")
+        with pytest.raises(RunFailed, match=r"agent as a tool, and its .* needs approval"):
+            await session.result()
+    assert not asked.calls, "no model has been asked"
+
+
+async def test_an_agent_as_a_tool_that_asks_no_one_is_a_step() -> None:
+    off = function_tool(_pay, needs_approval=True, is_enabled=False)
+    inner = Agent[Any](name="inner", model=Says(), tools=[off])
+    outer = Agent[Any](
+        name="outer", model=Calls(("inner", {"input": "x"})), tools=[inner.as_tool("inner", "Says")]
+    )
+
+    @task(id="asks")
+    async def asks(prompt: str) -> str:
+        return str((await run(outer, prompt)).final_output)
+
+    async with Harness(asks, replay_always=True) as harness:
+        session = await harness.start(asks, "x")
+        assert await session.result() == "said"
+        assert await steps_of(session) == ["model.request", "tool.inner", "model.request"]
+
+
 async def test_a_tool_that_the_sdk_executes_itself_is_refused() -> None:
     async with Harness(shell) as harness:
         with pytest.raises(RunFailed, match="executed again at each resume"):
