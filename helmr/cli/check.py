@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -155,6 +155,9 @@ CHANGED_MAX = 50
 """Sessions that are listed one by one; `--json` has all."""
 
 
+Runs = Literal["newest", "all"]
+
+
 def register_what_if(app: typer.Typer) -> None:
     """Add the command to the group `session`."""
     command(app, "what-if", examples="helmr session what-if october/*.jsonl --tasks tasks.py")(
@@ -174,6 +177,9 @@ def what_if(
             "--tasks", metavar="TASKS", help="A file or dotted module with tasks; may be repeated."
         ),
     ],
+    runs: Annotated[
+        Runs, typer.Option("--runs", help="Of each session the newest run, or a row for each run.")
+    ] = "newest",
     json: Json = False,
 ) -> None:
     """Replay recorded sessions with this code and the answers that they got: what would have become of each?
@@ -192,9 +198,11 @@ def what_if(
         if known is None:
             there = ", ".join(sorted(registry.tasks))
             raise TaskNotFound(f"no task {task_id} is in {', '.join(tasks)}; there are: {there}")
-        rows = replay(sessions, task=known.task).session_rows()
+        results = replay(sessions, task=known.task, runs=runs)
+    rows = results.session_rows()
     if json:
-        printing.write_json({"items": rows, "next_cursor": None})
+        left_out = {"left_out": results.left_out}
+        printing.write_json({"items": rows, "next_cursor": None, **left_out})
         return
     _show_what_if(rows)
 
@@ -280,7 +288,9 @@ def experiment(
     stopped = getattr(results, "stopped", None)
     if json:
         items = [{name: _plain(value) for name, value in row.items()} for row in found]
-        more = {"stopped": stopped, "spent": results.spent} if hasattr(results, "spent") else {}
+        more = {}
+        if hasattr(results, "spent"):
+            more = {"stopped": stopped, "spent": results.spent, "left_out": results.left_out}
         printing.write_json({"items": items, "next_cursor": None, **more})
         return
     if rows is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from helmr import timers
 from helmr.current import DurableRun, StepCall, current_run
 from helmr.errors import RunParked, UsageError
 from helmr.streams import Stream
@@ -330,9 +331,9 @@ class Direction:
         known = [cost for cost in self.costs if cost is not None]
         return sum(known) if len(known) == len(self.costs) > 0 else None
 
-    def over(self, task: Task[..., Any]) -> Task[..., Any]:
-        """The task, so directed."""
-        return _Directed(task, self)
+    def over(self, task: Task[..., Any], run_id: str) -> Task[..., Any]:
+        """The task, so directed in that run; one that follows it sleeps."""
+        return _Directed(task, self, run_id)
 
     def outcome(self, name: str, number: int) -> StepOutcome | None:
         """Of the step's call with that number, from 0."""
@@ -380,7 +381,7 @@ class Direction:
 class _Directed(Task[..., Any]):
     """A task whose steps are directed. Types and streams are those of the task."""
 
-    def __init__(self, task: Task[..., Any], direction: Direction) -> None:
+    def __init__(self, task: Task[..., Any], direction: Direction, run_id: str) -> None:
         _ = task.payload_codec, task.result_codec  # from here on they are among its attributes
         vars(self).update(vars(task))
         self._original = task
@@ -388,6 +389,8 @@ class _Directed(Task[..., Any]):
         async def function(*arguments: Any) -> Any:
             inner = current_run.get()
             assert inner is not None
+            if inner.look_at_run().id != run_id:
+                await timers.sleep("1d")  # no one lets so much time pass for it
             current_run.set(_DirectedRun(inner, direction))
             return await task.function(*arguments)
 

@@ -19,12 +19,22 @@ from datetime import datetime, timedelta
 from helmr import ids
 from helmr.client import AsyncClient
 from helmr.durations import seconds
-from helmr.errors import TokenCompleted, Unavailable, UsageError, WaitResolved, WaitTimedOut
+from helmr.errors import (
+    GroupsUnknown,
+    NotAnAnswerer,
+    SignatureNeeded,
+    TokenCompleted,
+    Unavailable,
+    UsageError,
+    WaitResolved,
+    WaitTimedOut,
+)
 from helmr.experiments.results import Tell
 from helmr.experiments.simulation import Experiment, OperatorReply, Simulation, Start
 from helmr.models import EntryInfo
 from helmr.tasks import Task
 from helmr.testing import Harness, HarnessSession
+from helmr.testing.session import Author
 
 CALLS_MAX = 16
 """Calls of one experiment that are under way at a time."""
@@ -144,7 +154,11 @@ class _LiveBench:
             return
         # Someone else was faster, or the deadline; its entry says who.
         with contextlib.suppress(WaitResolved, WaitTimedOut, TokenCompleted):
-            await self._people[one.operator].waits.answer(one.wait_id, one.data)
+            try:
+                await self._people[one.operator.name].waits.answer(one.wait_id, one.data)
+            except (NotAnAnswerer, GroupsUnknown, SignatureNeeded) as error:
+                self._course.refused(one, error.message)
+                self._entries.put_nowait(None)
 
 
 HOT_MAX = 200
@@ -207,8 +221,12 @@ class _FakeBench:
             if one.token_id is not None:
                 await self._harness.complete_token(one.token_id, one.data)
             else:
-                session = self._sessions[one.session_id]
-                await session.answer(one.data, wait_id=one.wait_id, on_behalf_of=one.operator)
+                session, operator = self._sessions[one.session_id], one.operator
+                author = Author.of(None, on_behalf_of=operator.name)
+                if one.restricted:
+                    author = Author.of(operator.known_as, operator.groups)
+                await session.answer_as(author, one.data, one.wait_id)
+                await self._harness.settle()
 
     async def _look(self) -> None:
         """Take in what was stored, and park what waits."""

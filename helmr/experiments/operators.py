@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from helmr.durations import Duration, seconds, spell
 from helmr.errors import UsageError
+from helmr.people import GROUP, group_key, person_key
 
 _NORMAL = NormalDist()
 _EDGE = 1e-12
@@ -288,6 +289,8 @@ class Operator:
 
     Args:
         name: Unique in the experiment; a live runtime records it as the person on whose behalf the answer came.
+        person: As whom they answer a wait that says who may; None: the name.
+        groups: Those that they are in, as such waits name them. A wait that does not admit them is left to others.
         policy: What they answer.
         delay: From taking a wait up to answering it, in their working time.
         hours: When they are at work; None is always.
@@ -304,8 +307,11 @@ class Operator:
     hours: WorkingHours | None = None
     at_once: int | None = None
     takes: Literal["any", "assigned"] = "any"
+    person: str | None = None
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", _groups(self.name, self.groups))
         if not self.name or not self.name.isprintable() or len(self.name) > 100:
             raise UsageError(f"an operator needs a name of 1 to 100 characters, not {self.name!r}")
         if not callable(self.policy):
@@ -326,9 +332,36 @@ class Operator:
         """Whether a wait that concerns that one is offered to them."""
         return self.takes == "any" or assignee == self.name
 
+    @property
+    def known_as(self) -> str:
+        """As lists of people write them."""
+        return person_key(self.person or self.name)
+
+    def may_answer(self, opened: Mapping[str, Any]) -> bool:
+        """Whether they are one of those who may answer a wait, by the body of its `wait.opened`."""
+        own = {self.known_as, *map(group_key, self.groups)}
+        named = opened.get("answerers", ())
+        return not own.intersection(opened.get("not_by", ())) and (
+            not named or bool(own.intersection(named))
+        )
+
     def is_at_work(self, moment: datetime) -> bool:
         """True within their hours."""
         return self.hours is None or self.hours.is_open(moment)
+
+
+def is_restricted(opened: Mapping[str, Any]) -> bool:
+    """Whether a wait says who may answer: only a person does then."""
+    said = (opened.get(name) for name in ("answerers", "not_by", "refusals", "signed"))
+    return any(said) or opened.get("approvals", 1) > 1
+
+
+def _groups(name: str, groups: Any) -> tuple[str, ...]:
+    if isinstance(groups, str) or not all(isinstance(one, str) for one in groups):
+        raise UsageError(
+            f"groups of {name} are a list of texts, not {groups!r}", hint='groups=["finance"]'
+        )
+    return tuple(one.removeprefix(GROUP) for one in groups)
 
 
 def _is_weight(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a replay of recorded sessions gave: a row per session, per call of a step, and per question, then and now."""
+"""What a replay of recorded sessions gave: a row per run, per call of a step, and per question, then and now."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ReplayRow:
-    """What became of one session then and now."""
+    """What became of one run then and now."""
 
     session: int
     session_id: str
+    run: int
+    """Of the session's runs, from 1."""
     old_status: str
     old_result: str | None
     old_error: str | None
@@ -48,6 +50,7 @@ class StepRow:
 
     session: int
     session_id: str
+    run: int
     step: str
     number: int
     """Of the step's calls in its run, from 1."""
@@ -67,8 +70,9 @@ class QuestionRow:
 
     session: int
     session_id: str
+    run: int
     number: int
-    """Of the session's questions, from 1."""
+    """Of the run's questions, from 1."""
     stream: str | None
     """`token` for a token."""
     subject: str | None
@@ -83,11 +87,14 @@ class QuestionRow:
     """An operator, or `initial`: what the code proposed itself."""
     agrees: bool | None = None
     """The proposal says what the person said; None where one of them is missing."""
+    problem: str | None = None
+    """Why a recorded answer was not taken."""
 
 
 REPLAY_TYPES = {
     "session": "Int64",
     "session_id": "String",
+    "run": "Int64",
     "old_status": "String",
     "old_result": "String",
     "old_error": "String",
@@ -111,6 +118,7 @@ REPLAY_TYPES = {
 STEP_TYPES = {
     "session": "Int64",
     "session_id": "String",
+    "run": "Int64",
     "step": "String",
     "number": "Int64",
     "source": "String",
@@ -125,6 +133,7 @@ STEP_TYPES = {
 QUESTION_TYPES = {
     "session": "Int64",
     "session_id": "String",
+    "run": "Int64",
     "number": "Int64",
     "stream": "String",
     "subject": "String",
@@ -135,6 +144,7 @@ QUESTION_TYPES = {
     "proposed": "String",
     "proposed_by": "String",
     "agrees": "Boolean",
+    "problem": "String",
 }
 """Columns of `Replays.questions()`."""
 
@@ -153,11 +163,12 @@ class Replays:
     """What became of each session then and now.
 
     Args:
-        rows: A row per session.
+        rows: A row per session, or per run.
         steps: A row per call of a step.
         questions: A row per question to a person.
         stopped: Why sessions are missing, if the budget ended.
         spent: What the answers of steps that executed cost, those of a session that is missing too.
+        left_out: How many earlier runs of these sessions were not replayed.
     """
 
     def __init__(
@@ -168,26 +179,34 @@ class Replays:
         *,
         stopped: str | None = None,
         spent: float = 0.0,
+        left_out: int = 0,
     ) -> None:
         self._rows = [asdict(row) for row in rows]
         self._steps = [asdict(row) for row in steps]
         self._questions = [asdict(row) for row in questions]
         self.stopped = stopped
         self.spent = spent
+        self.left_out = left_out
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __repr__(self) -> str:
         changed = sum(row["changed"] is True for row in self._rows)
-        told = f"{len(self._rows)} sessions, {changed} changed"
+        sessions = len({row["session_id"] for row in self._rows})
+        runs = f"{len(self._rows)} runs of " if sessions < len(self._rows) else ""
+        told = f"{runs}{sessions} sessions, {changed} changed"
         unasked = sum(row["changed"] is None and row["not_asked"] > 0 for row in self._rows)
         if unasked:
             told += f", {unasked} with a model that was not asked"
+        if problems := sum(row["problem"] is not None for row in self._rows):
+            told += f", {problems} with a problem"
+        if self.left_out:
+            told += f", {self.left_out} earlier runs left out"
         return f"<Replays {told}; {self.stopped}>" if self.stopped else f"<Replays {told}>"
 
     def session_rows(self) -> list[dict[str, Any]]:
-        """A dict per session, in the order given; needs no extra."""
+        """A dict per session, or per run, in the order given; needs no extra."""
         return [dict(row) for row in self._rows]
 
     def step_rows(self) -> list[dict[str, Any]]:
@@ -217,7 +236,7 @@ class Replays:
         return rows
 
     def sessions(self) -> polars.DataFrame:
-        """A row per session: `REPLAY_TYPES`. Results are JSON, spans seconds.
+        """A row per session, or per run: `REPLAY_TYPES`. Results are JSON, spans seconds.
 
         Raises:
             MissingExtra: polars is not installed.

@@ -114,13 +114,15 @@ def replay(
     steps: Mapping[str, StandIn] | None = None,
     budget: Budget | None = None,
     also: Sequence[Task[..., Any]] = (),
+    runs: Literal["newest", "all"] = "newest",
     seed: int = 0,
     shows_progress: bool | None = None,
 ) -> Replays:
-    """What would have become of recorded sessions with other code, or other answers; each session's newest run.
+    """What would have become of recorded sessions with other code, or other answers.
 
     Nothing acts but what is to execute: a step gives what was recorded for its call with that name and number, whatever
-    its arguments are now.
+    its arguments are now. Kept answers are those of the people who gave them. A session that can't be replayed is a row
+    whose `problem` says why.
 
     Args:
         sessions: Names of session files, or sessions of a blocking client (`client.sessions.open(id)`).
@@ -133,26 +135,29 @@ def replay(
             steps, and instead of what was recorded. `"execute"`: the step does what it does, within the budget.
         budget: How much steps that execute may ask. When it ends the replay stops, and keeps the sessions that it has.
         also: Further tasks that the code needs.
+        runs: Each session's newest run, or `all`: a row for each run of a session that goes on by `continue_as`. A
+            later one begins with what its session had when it began.
         seed: What all chance comes from; the same gives the same rows.
         shows_progress: None: on a terminal or in a notebook.
 
     Raises:
         UsageError: A file can't be read, or is of another task; an operator can't be used.
         SessionFileDamaged: A file is not as it was written.
-        SchemaMismatch: An operator's answer does not fit.
     """
     # Here, so that the harness and what it loads come only when it runs.
     from helmr.experiments.what_if import Change, check_operators, recorded_runs, replay_all
 
     if answers not in ("keep", "ask", "compare"):
         raise UsageError(f"answers is {answers!r}, not 'keep', 'ask' or 'compare'")
+    if runs not in ("newest", "all"):
+        raise UsageError(f"runs is {runs!r}, not 'newest' or 'all'")
     check_operators(operators)
     steps = steps or {}
     check_steps(steps, budget)
-    runs = recorded_runs(sessions, task.id)
-    change = Change(task, also, answers, operators, steps, _seed(seed), budget, agree)
-    with progress(len(runs), shows=shows_progress) as tell:
-        return _in_thread(replay_all(runs, change, tell=tell))
+    found = recorded_runs(sessions, task.id, newest=runs == "newest")
+    change = Change(task, also, answers, operators, steps, _seed(seed), budget, agree, runs)
+    with progress(sum(map(len, found)), shows=shows_progress) as tell:
+        return _in_thread(replay_all(found, change, tell=tell))
 
 
 def _counted_on(tell: Tell, before: int) -> Tell:

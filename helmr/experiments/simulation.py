@@ -18,7 +18,16 @@ from pydantic import BaseModel, TypeAdapter
 
 from helmr.durations import Duration, seconds
 from helmr.errors import UsageError
-from helmr.experiments.operators import NO_DELAY, Answer, Asked, Delay, Operator, draws
+from helmr.experiments.operators import (
+    NO_DELAY,
+    Answer,
+    Asked,
+    Delay,
+    Operator,
+    draws,
+    is_restricted,
+)
+from helmr.people import answered_by, person_key
 from helmr.tasks import Task
 
 SESSIONS_MAX = 1_000_000
@@ -147,8 +156,14 @@ class OperatorReply:
     session_id: str
     wait_id: str
     token_id: str | None
-    operator: str
+    operator: Operator
     data: Any
+    restricted: bool = False
+    """The wait says who may answer: the operator answers as a person."""
+
+
+_Due = tuple[datetime, int, int, int, str, Any]
+"""What is due: when, its kind, what orders those of one instant, and an operator's answer."""
 
 
 @dataclass(slots=True)
@@ -206,9 +221,20 @@ class _Open:
     row: SimulatedWait
     body: str | None
     correlation_id: str | None
+    opened: Mapping[str, Any]
+    """The body of its `wait.opened`."""
     asked_of: set[str] = field(default_factory=set)
+    holders: dict[str, str] = field(default_factory=dict)
+    """Operators who work on it, and what they will answer."""
+    voted: int = 0
+    """People who stand for the answer that has the most of them."""
     escalations: bool = False
     """Something of its escalation is still to come."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """It takes one more operator: several where several must agree."""
+        return len(self.holders) + self.voted < self.opened.get("approvals", 1)
 
     @property
     def order(self) -> tuple[datetime, int, int]:
@@ -234,12 +260,12 @@ class Simulation:
         self._open: dict[str, _Open] = {}
         self._queue: list[_Open] = []
         self._hands = {operator.name: 0 for operator in experiment.operators}
-        self._due: list[tuple[datetime, int, int, int, Any]] = []
+        self._due: list[_Due] = []
         self._wakes: set[datetime] = set()
         self._over = 0
         gap_at = began_at
         for number in range(experiment.sessions):
-            heapq.heappush(self._due, (gap_at, 0, number, 0, None))
+            heapq.heappush(self._due, (gap_at, 0, number, 0, "", None))
             gap_s = experiment.gap.sample_s(draws(seed, "gap", number))
             gap_at = _later(gap_at, gap_s, experiment.gap)
 
@@ -271,18 +297,18 @@ class Simulation:
         for_ever = sum(
             1
             for wait in self._open.values()
-            if wait.row.deadline_at is None and wait.row.operator is None and not wait.escalations
+            if wait.row.deadline_at is None and not wait.holders and not wait.escalations
         )
         return alive == for_ever
 
-    def _is_stale(self, item: tuple[datetime, int, int, int, Any]) -> bool:
-        return isinstance(item[4], OperatorReply) and item[4].wait_id not in self._open
+    def _is_stale(self, item: _Due) -> bool:
+        return isinstance(item[-1], OperatorReply) and item[-1].wait_id not in self._open
 
     def due(self, now: datetime) -> list[Start | OperatorReply]:
         """What is to be done by now, in order."""
         found: list[Start | OperatorReply] = []
         while (next_at := self.next_at) is not None and next_at <= now:
-            _, kind, number, _, item = heapq.heappop(self._due)
+            _, kind, number, _, _, item = heapq.heappop(self._due)
             if kind == 0:
                 case = Case(number, draws(self._seed, "payload", number))
                 self._payloads[number] = self._experiment.payload_of(case)
@@ -334,6 +360,8 @@ class Simulation:
             self._opened(row, body, recorded_at)
         elif kind in ("wait.reminded", "wait.assigned") and body["wait_id"] in self._open:
             self._told_again(self._open[body["wait_id"]], kind, body)
+        elif kind == "wait.voted" and body["wait_id"] in self._open:
+            self._voted(self._open[body["wait_id"]], body)
         elif kind in _WAIT_ENDS:
             self._wait_ended(row, body, _WAIT_ENDS[kind], recorded_at)
         elif kind in _GOES_ON:
@@ -380,10 +408,14 @@ class Simulation:
             wait,
             body.get("body"),
             body.get("correlation_id"),
+            body,
             escalations=_escalations(body),
         )
         self._open[opened.wait_id] = opened
         self._enqueue(opened)
+        if not any(one.may_answer(body) for one in self._experiment.operators):
+            lists = body.get("answerers", ()), body.get("not_by", ())
+            row.error = f"no operator may answer: it is answered {answered_by(*lists, body.get('approvals', 1))}"
 
     def _enqueue(self, opened: _Open) -> None:
         self._queue.append(opened)
@@ -398,8 +430,32 @@ class Simulation:
         else:
             row.assignee = body.get("assignee")
             opened.asked_of.discard(row.assignee or "")
-        if row.operator is None and opened not in self._queue:
+        if opened.is_wanted and opened not in self._queue:
             self._enqueue(opened)
+
+    def _voted(self, opened: _Open, body: Mapping[str, Any]) -> None:
+        """One of those who must agree has answered: another one is asked, if it takes more."""
+        opened.voted = body["have"]
+        self._let_go(opened, self._called(body["person"]["id"]))
+
+    def refused(self, reply: OperatorReply, why: str) -> None:
+        """A runtime did not take an operator's answer: it is for others to give."""
+        opened = self._open.get(reply.wait_id)
+        if opened is not None:
+            self.sessions[reply.session].error = f"{reply.operator.name}: {why}"
+            self._let_go(opened, reply.operator.name)
+
+    def _let_go(self, opened: _Open, operator: str | None) -> None:
+        if operator is not None and opened.holders.pop(operator, None) is not None:
+            self._hands[operator] -= 1
+        opened.row.operator = next(iter(opened.holders), None)
+        if opened.is_wanted and opened not in self._queue:
+            self._enqueue(opened)
+
+    def _called(self, person: str) -> str | None:
+        """The operator who answers as this person."""
+        found = (one for one in self._experiment.operators if one.known_as == person_key(person))
+        return next((one.name for one in found), None)
 
     def _wait_ended(
         self, row: SimulatedSession, body: Mapping[str, Any], status: str, recorded_at: datetime
@@ -411,16 +467,20 @@ class Simulation:
         wait.status, wait.ended_at = status, recorded_at
         wait.waited_s = (recorded_at - wait.opened_at).total_seconds()
         wait.by_default = body.get("mode") == "default"
+        # Where several work on it, the one whose answer it was.
+        by = self._called(body["person"]["id"]) if "person" in body else None
+        if by in opened.holders:
+            wait.operator, wait.answer = by, opened.holders[by]
         if status != "fulfilled" or wait.by_default:
             wait.answer = None
         row.waited_s += wait.waited_s
         row.answered += status == "fulfilled"
         row.timed_out += status == "timed_out"
-        row.status = "running"
+        row.status, row.error = "running", None
         if opened in self._queue:
             self._queue.remove(opened)
-        elif wait.operator is not None:
-            self._hands[wait.operator] -= 1
+        for operator in opened.holders:
+            self._hands[operator] -= 1
 
     # --- handing out ------------------------------------------------------------------------------
 
@@ -445,19 +505,19 @@ class Simulation:
 
     def _may_be_taken(self, opened: _Open) -> bool:
         """There is someone who is asked of it and was not yet."""
-        return any(
-            one.is_asked(opened.row.assignee) and one.name not in opened.asked_of
-            for one in self._experiment.operators
-        )
+        return any(self._is_asked(one, opened) for one in self._experiment.operators)
+
+    def _is_asked(self, operator: Operator, opened: _Open) -> bool:
+        is_new = operator.name not in opened.asked_of
+        is_one = operator.is_asked(opened.row.assignee) and operator.may_answer(opened.opened)
+        return is_new and is_one
 
     def _has_hand(self, operator: Operator) -> bool:
         return operator.at_once is None or self._hands[operator.name] < operator.at_once
 
     def _offer(self, opened: _Open, at_work: list[Operator], now: datetime) -> None:
         row = opened.row
-        left = [
-            one for one in at_work if one.is_asked(row.assignee) and one.name not in opened.asked_of
-        ]
+        left = [one for one in at_work if self._is_asked(one, opened)]
         draws(self._seed, "lot", row.session, row.number).shuffle(left)
         for operator in left:
             opened.asked_of.add(operator.name)
@@ -490,13 +550,21 @@ class Simulation:
             if hours is not None:
                 ends_at = hours.after(now, delay_s)
             reply = OperatorReply(
-                row.session, opened.session_id, opened.wait_id, opened.token_id, operator.name, data
+                row.session,
+                opened.session_id,
+                opened.wait_id,
+                opened.token_id,
+                operator,
+                data,
+                restricted=is_restricted(opened.opened),
             )
-            heapq.heappush(self._due, (ends_at, 1, row.session, row.number, reply))
+            heapq.heappush(self._due, (ends_at, 1, row.session, row.number, operator.name, reply))
             row.operator, row.taken_at, row.answer = operator.name, now, text_of(data)
+            opened.holders[operator.name] = row.answer
             self._hands[operator.name] += 1
-            self._queue.remove(opened)
-            return
+            if not opened.is_wanted:
+                self._queue.remove(opened)
+                return
 
     def _wake_for_the_next_shift(self, free: list[Operator], now: datetime) -> None:
         """The first shift of someone who was not at work now."""
@@ -504,7 +572,7 @@ class Simulation:
         later = min((one for one in opens if one > now), default=None)
         if later is not None and later not in self._wakes:
             self._wakes.add(later)
-            heapq.heappush(self._due, (later, 2, 0, 0, None))
+            heapq.heappush(self._due, (later, 2, 0, 0, "", None))
 
 
 def _escalations(body: Mapping[str, Any]) -> bool:

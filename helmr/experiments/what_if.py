@@ -7,14 +7,15 @@ was recorded for it, or what a stand-in makes of its arguments.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from helmr import ids
-from helmr.errors import SchemaMismatch, UsageError
+from helmr.errors import HelmrError, NotAnAnswerer, SchemaMismatch, UsageError
 from helmr.experiments.direction import (
     EXECUTE,
     Budget,
@@ -24,7 +25,7 @@ from helmr.experiments.direction import (
     is_models,
     said,
 )
-from helmr.experiments.operators import Answer, Asked, Operator, draws
+from helmr.experiments.operators import Answer, Asked, Operator, draws, is_restricted
 from helmr.experiments.replays import QuestionRow, ReplayRow, Replays, StepRow
 from helmr.experiments.results import Tell
 from helmr.experiments.simulation import text_of, to_json
@@ -39,16 +40,20 @@ from helmr.testing.recorded import (
     RunOutcome,
     SessionState,
     StepOutcome,
-    newest_run,
     outcome_of,
     question_keys,
     read,
+    runs_of,
     state_of,
     steps_of,
 )
+from helmr.testing.session import Author
+from helmr_runtime.core.entries import EntryKind
 
-KEPT, INITIAL, TOKEN = "kept", "initial", "token"
-"""Whose an answer is, besides operators; where a token is asked for."""
+KEPT, INITIAL, TOKEN, VOTED = "kept", "initial", "token", "voted"
+"""Whose an answer is, besides operators; where a token is asked for; what becomes of a vote that is not enough."""
+
+log = logging.getLogger("helmr.experiments")
 
 ASKING_S = 3_600.0
 """Steps that ask for real have this long, all of them from one wait to the next."""
@@ -70,6 +75,7 @@ class Change:
         seed: What all chance comes from.
         budget: Of steps that execute.
         agree: Whether a recorded answer and a proposed one say the same.
+        runs: Of each session the newest run, or all.
     """
 
     task: Task[..., Any]
@@ -80,6 +86,7 @@ class Change:
     seed: int
     budget: Budget | None = None
     agree: Callable[[Any, Any], bool] | None = None
+    runs: Literal["newest", "all"] = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class _Reply:
     data: Any
     by: str | None
     """An operator's name; None if it was kept."""
+    author: Author
 
 
 @dataclass(slots=True)
@@ -97,6 +105,10 @@ class _Question:
     keys: frozenset[str]
     row: QuestionRow
     proposed: Any = None
+    replies: list[_Reply] = field(default_factory=list)
+    """That are still to be given, in order."""
+    operators: list[Operator] = field(default_factory=list)
+    """Who have not been asked, in the order of their lots."""
 
     def propose(self, data: Any, by: str | None) -> None:
         """What the new code, or an operator, would have answered."""
@@ -104,10 +116,10 @@ class _Question:
 
 
 class WhatIf:
-    """One session.
+    """One run.
 
     Args:
-        number: Its number, from 0.
+        number: Its session's number, from 0.
         recorded: What was recorded of it.
         change: What is changed.
         spending: Of the steps that execute.
@@ -119,6 +131,9 @@ class WhatIf:
         self._recorded = recorded
         self._change = change
         self._direction = Direction(number, recorded.steps, change.steps, spending)
+        later = change.runs == "all" and recorded.number > 1
+        self._place = (number, f"run {recorded.number}") if later else (number,)
+        """In the names of all chance."""
         self._left = list(recorded.answers)
         self._names: Counter[str] = Counter()
         self._asked_of: dict[str, _Question] = {}
@@ -128,6 +143,7 @@ class WhatIf:
         self.row = ReplayRow(
             session=number,
             session_id=recorded.session.id,
+            run=recorded.number,
             old_status=status,
             old_result=result,
             old_error=error,
@@ -136,8 +152,8 @@ class WhatIf:
 
     async def replay(self) -> bool:
         """Run it to its end, or to where nothing comes any more; false if it came to the end of the budget."""
-        run, state = self._recorded.run, self._recorded.state
-        task = self._direction.over(self._change.task)
+        run = self._recorded.run
+        task = self._direction.over(self._change.task, run.id)
         harness = Harness(
             task,
             *self._change.also,
@@ -150,13 +166,7 @@ class WhatIf:
             harness.settle_s = ASKING_S
         async with harness:
             try:
-                session = await harness.start(
-                    task,
-                    run.payload,
-                    external_id=state.external_id,
-                    tags=tuple(state.tags),
-                    metadata=state.metadata,
-                )
+                session = await self._begun(harness, task)
             except SchemaMismatch as error:
                 self.row.problem = f"the payload no longer fits: {error.message}"
                 return True
@@ -165,6 +175,28 @@ class WhatIf:
                 return False
             self._tell(await session.transcript())
         return True
+
+    async def _begun(self, harness: Harness, task: Task[..., Any]) -> HarnessSession:
+        """The session, whose run begins with what it began with then: for a later run, all that was before it."""
+        recorded = self._recorded
+        run, state = recorded.run, recorded.state
+        if recorded.number == 1:
+            return await harness.start(
+                task,
+                run.payload,
+                external_id=state.external_id,
+                tags=tuple(state.tags),
+                metadata=state.metadata,
+            )
+        task.encode_payload(run.payload)
+        harness.ledger.take_over([_alone(entry) for entry in recorded.before])
+        await harness.settle()
+        return HarnessSession(harness, recorded.session.id)
+
+    def fail(self, error: Exception) -> None:
+        """It can't be replayed; the others can."""
+        told = error.message if isinstance(error, HelmrError) else str(error)
+        self.row.problem = f"{type(error).__name__}: {told}"
 
     @property
     def questions(self) -> list[QuestionRow]:
@@ -194,22 +226,17 @@ class WhatIf:
 
     async def _to_the_end(self, harness: Harness, session: HarnessSession) -> None:
         clock = harness.clock
-        replies: dict[str | None, _Reply | None] = {}
         while self._direction.problem is None:
             await harness.settle()
             state = await session.state()
             if not self._is_under_way(state):
                 return
             due = clock.next_at
-            opened = await self._question(session, state)
-            wait_id = opened.body["wait_id"] if opened is not None else None
-            if opened is not None and wait_id not in replies:
-                replies[wait_id] = self._reply_to(opened)
-            reply = replies.get(wait_id)
+            opened = await self._opened(session, state)
+            reply = self._next_reply(opened, clock.now()) if opened is not None else None
             if opened is not None and reply is not None and (due is None or reply.at < due):
-                clock.move_to(reply.at)
-                if not await self._give(harness, session, opened, reply):
-                    replies[wait_id] = self._asked(opened)
+                clock.move_to(max(reply.at, clock.now()))
+                await self._give(harness, session, opened, reply)
             elif due is not None:
                 clock.move_to(due)
             else:
@@ -225,7 +252,7 @@ class WhatIf:
             and self.row.waits < WAITS_MAX
         )
 
-    async def _question(self, session: HarnessSession, state: SessionState) -> Entry | None:
+    async def _opened(self, session: HarnessSession, state: SessionState) -> Entry | None:
         """The pending wait's opening, if someone can answer it."""
         wait = state.wait
         if wait is None or wait.kind not in ("input", "token"):
@@ -237,7 +264,16 @@ class WhatIf:
 
     # --- answers ------------------------------------------------------------------------------------
 
-    def _reply_to(self, opened: Entry) -> _Reply | None:
+    def _next_reply(self, opened: Entry, now: datetime) -> _Reply | None:
+        """The next one; an operator is asked when there is none, as long as there are some."""
+        question = self._asked_of.get(opened.body["wait_id"])
+        if question is None:
+            question = self._asked_of[opened.body["wait_id"]] = self._question(opened)
+        if not question.replies and (reply := self._asked(opened, question, now)) is not None:
+            question.replies.append(reply)
+        return question.replies[0] if question.replies else None
+
+    def _question(self, opened: Entry) -> _Question:
         self.row.waits += 1
         body = opened.body
         stream = self._change.task.streams().get(str(body.get("stream")))
@@ -247,21 +283,32 @@ class WhatIf:
             QuestionRow(
                 session=self.row.session,
                 session_id=self.row.session_id,
+                run=self.row.run,
                 number=self.row.waits,
                 stream=body.get("stream") if body.get("token_id") is None else TOKEN,
                 subject=body.get("subject"),
             ),
+            operators=list(self._change.operators),
         )
-        self._asked_of[body["wait_id"]] = question
+        draws(self._change.seed, "lot", *self._place, self.row.waits).shuffle(question.operators)
         held = self._held(question) if self._change.answers != "ask" else None
-        reply = self._asked(opened) if held is None or self._change.answers == "compare" else None
-        if reply is not None:
-            question.propose(reply.data, reply.by)
+        is_asked = held is None or self._change.answers == "compare"
+        several = body.get("approvals", 1) if held is None else 1
+        for _ in range(several if is_asked else 0):
+            if (reply := self._asked(opened, question, opened.recorded_at)) is not None:
+                question.replies.append(reply)
+        if question.replies:
+            question.propose(question.replies[0].data, question.replies[0].by)
         elif body.get("initial") is not None:
             question.propose(body["initial"], INITIAL)
-        if held is None:
-            return reply
-        return _Reply(opened.recorded_at + timedelta(seconds=held.after_s), held.data, None)
+        if held is not None:
+            at = opened.recorded_at
+            question.replies = [
+                _Reply(at + timedelta(seconds=one.after_s), one.data, None, one.author)
+                for one in held.given
+            ]
+        question.replies.sort(key=lambda one: one.at)
+        return question
 
     def _held(self, question: _Question) -> HeldAnswer | None:
         held = next((one for one in self._left if one.keys & question.keys), None)
@@ -269,21 +316,19 @@ class WhatIf:
             self._left.remove(held)
         return held
 
-    def _asked(self, opened: Entry) -> _Reply | None:
-        """What the first operator answers who has an answer, by lot."""
-        seed, session, number = self._change.seed, self.row.session, self.row.waits
-        operators = list(self._change.operators)
-        draws(seed, "lot", session, number).shuffle(operators)
-        body, now = opened.body, opened.recorded_at
+    def _asked(self, opened: Entry, question: _Question, now: datetime) -> _Reply | None:
+        """What the next operator answers who has an answer, by lot; each is asked once."""
+        body, number = opened.body, question.row.number
         deadline = body.get("deadline_at")
         assignee = body.get("assignee")
-        for operator in operators:
-            if not operator.is_asked(assignee):
+        while question.operators:
+            operator = question.operators.pop(0)
+            if not operator.is_asked(assignee) or not operator.may_answer(body):
                 continue
-            place = (operator.name, session, number)
+            place = (operator.name, *self._place, number)
             answer = operator.policy(
                 Asked(
-                    session=session,
+                    session=self.row.session,
                     number=number,
                     payload=self._recorded.run.payload,
                     task=self._change.task.id,
@@ -292,42 +337,49 @@ class WhatIf:
                     correlation_id=body.get("correlation_id"),
                     subject=body.get("subject"),
                     body=body.get("body"),
-                    opened_at=now,
+                    opened_at=opened.recorded_at,
                     deadline_at=datetime.fromisoformat(deadline) if deadline else None,
-                    random=draws(seed, "policy", *place),
+                    random=draws(self._change.seed, "policy", *place),
                     assignee=assignee,
                 )
             )
             if answer is None:
                 continue
             data = to_json(answer.data if isinstance(answer, Answer) else answer)
-            delay_s = operator.delay.sample_s(draws(seed, "delay", *place))
+            delay_s = operator.delay.sample_s(draws(self._change.seed, "delay", *place))
             hours = operator.hours
             at = (
                 hours.after(now, delay_s) if hours is not None else now + timedelta(seconds=delay_s)
             )
-            return _Reply(at, data, operator.name)
+            author = Author.of(operator.known_as, operator.groups)
+            return _Reply(at, data, operator.name, author)
         return None
 
     async def _give(
         self, harness: Harness, session: HarnessSession, opened: Entry, reply: _Reply
-    ) -> bool:
-        """Answer; false if a kept answer does not fit what is asked now."""
-        token_id = opened.body.get("token_id")
+    ) -> None:
+        """Answer; a kept answer that does not fit what is asked now, or that its people may not give, is passed by."""
+        token_id, wait_id = opened.body.get("token_id"), opened.body["wait_id"]
+        question = self._asked_of[wait_id]
+        question.replies.remove(reply)
+        row, author = question.row, reply.author
+        if not is_restricted(opened.body):
+            author = replace(author, override_reason=None) if reply.by is None else Author.of(None)
         try:
             if token_id is not None:
                 await harness.complete_token(token_id, reply.data)
             else:
-                await session.answer(reply.data, wait_id=opened.body["wait_id"])
-        except SchemaMismatch:
+                given = await session.answer_as(author, reply.data, wait_id)
+                if given["outcome"] == VOTED:
+                    return
+        except (SchemaMismatch, NotAnAnswerer) as error:
             if reply.by is not None:
                 raise
-            return False
+            row.problem = f"the recorded answer is not taken: {error.message}"
+            return
         self.row.kept += reply.by is None
         self.row.asked += reply.by is not None
-        row = self._asked_of[opened.body["wait_id"]].row
         row.answer, row.by = text_of(reply.data), reply.by or KEPT
-        return True
 
     # --- what became of it ----------------------------------------------------------------------------
 
@@ -367,6 +419,7 @@ class WhatIf:
             row = StepRow(
                 session=self.row.session,
                 session_id=self.row.session_id,
+                run=self.row.run,
                 step=name,
                 number=number + 1,
                 source=source,
@@ -462,37 +515,60 @@ def _between_s(start: datetime | None, end: datetime | None) -> float | None:
     return (end - start).total_seconds() if start is not None and end is not None else None
 
 
-def recorded_runs(sessions: Iterable[Recording], task_id: str) -> list[RecordedRun]:
-    """The newest runs of these sessions.
+def recorded_runs(
+    sessions: Iterable[Recording], task_id: str, *, newest: bool
+) -> list[list[RecordedRun]]:
+    """The runs of each of these sessions, or the newest of each.
 
     Raises:
         UsageError: One of them has none, or is of another task.
         SessionFileDamaged: A file is not as it was written.
     """
-    runs = [newest_run(read(one)) for one in sessions]
-    for one in runs:
-        if one.session.task != task_id:
-            raise UsageError(
-                f"{one.session.id} is a session of the task {one.session.task}, not of {task_id}"
-            )
-    return runs
+    found = [runs_of(read(one), newest=newest) for one in sessions]
+    for one in (runs[0].session for runs in found):
+        if one.task != task_id:
+            raise UsageError(f"{one.id} is a session of the task {one.task}, not of {task_id}")
+    return found
 
 
-async def replay_all(runs: Sequence[RecordedRun], change: Change, *, tell: Tell) -> Replays:
-    """Replay one after the other, as far as the budget goes; a session that it cuts short is left out."""
+def _alone(entry: Entry) -> Entry:
+    """As it stands in a session that no other one has started: nothing of it leaves the session."""
+    if entry.kind is not EntryKind.SESSION_CREATED:
+        return entry
+    body = {name: value for name, value in entry.body.items() if name != "parent"}
+    return replace(entry, body=body)
+
+
+async def replay_all(
+    sessions: Sequence[Sequence[RecordedRun]], change: Change, *, tell: Tell
+) -> Replays:
+    """Replay one after the other, as far as the budget goes; a run that it cuts short is left out."""
     spending = Spending(change.budget)
+    runs = [(number, one) for number, found in enumerate(sessions) for one in found]
+    left_out = sum(found[0].number - 1 for found in sessions)
+    if left_out:
+        log.warning(
+            'only the newest run of each session is replayed: %d earlier ones are left out (runs="all" takes them)',
+            left_out,
+        )
     told: list[WhatIf] = []
     stopped = None
-    for number, recorded in enumerate(runs):
+    for done, (number, recorded) in enumerate(runs, 1):
         one = WhatIf(number, recorded, change, spending)
-        is_whole = await one.replay()
+        try:
+            is_whole = await one.replay()
+        except Exception as error:  # whatever ails one of them: the others were paid for, too
+            log.warning("%s can't be replayed", recorded.run.id, exc_info=True)
+            one.fail(error)
+            is_whole = True
         if is_whole:
             told.append(one)
-        tell(number + 1)
-        if not is_whole or number + 1 < len(runs):
+        tell(done)
+        if not is_whole or done < len(runs):
             stopped = spending.over(is_new=is_whole)
         if stopped is not None:
-            stopped = f"stopped after {len(told)} of {len(runs)} sessions: {stopped}"
+            what = "runs" if change.runs == "all" else "sessions"
+            stopped = f"stopped after {len(told)} of {len(runs)} {what}: {stopped}"
             break
     return Replays(
         [one.row for one in told],
@@ -500,4 +576,5 @@ async def replay_all(runs: Sequence[RecordedRun], change: Change, *, tell: Tell)
         [row for one in told for row in one.questions],
         stopped=stopped,
         spent=spending.money,
+        left_out=left_out,
     )

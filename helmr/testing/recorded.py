@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +11,14 @@ from typing import Any, Protocol
 
 from helmr.errors import DataError, UsageError
 from helmr.models import RunCheck, RunStatus
+from helmr.people import person_key
 from helmr.tasks import Task
+from helmr.testing.session import Author
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.answerers import Identity
+from helmr_runtime.core.entries import PERSON, EntryKind, Watermark
 from helmr_runtime.core.entries import Entry as Entry
-from helmr_runtime.core.entries import EntryKind, Watermark
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.session_file import RecordedSession, read_session
 from helmr_runtime.core.state import SessionState as SessionState
@@ -122,12 +125,27 @@ def question_keys(task: str, opened: Mapping[str, Any], schema: Any) -> frozense
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What one of them answered, and how long after the question.
+
+    Attributes:
+        author: Who, as it was recorded.
+    """
+
+    data: Any
+    after_s: float
+    author: Author
+
+
+@dataclass(frozen=True, slots=True)
 class HeldAnswer:
     """What was answered to a question, by its `question_keys`, and how long after it was asked.
 
     Attributes:
         stream: Where; `token` for a token.
         is_default: An escalation gave it, not a person.
+        given: By whom: where several people had to agree, all who voted, in order. Votes that were taken back are
+            left out, and so are those of a question that never got its answer.
     """
 
     keys: frozenset[str]
@@ -135,6 +153,7 @@ class HeldAnswer:
     after_s: float
     stream: str | None = None
     is_default: bool = False
+    given: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +183,13 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A session's newest run.
+    """A run of a session.
 
     Attributes:
         session: The whole session.
-        state: Folded from it.
+        state: Folded from what was stored until the next run.
         run: The run.
+        number: Of the session's runs, from 1.
         outcome: How far it came.
         answers: What was answered, in the order asked.
         steps: The outcomes of each step by its name, in the order asked.
@@ -178,28 +198,56 @@ class RecordedRun:
     session: RecordedSession
     state: SessionState
     run: Run
+    number: int
     outcome: RunOutcome
     answers: Sequence[HeldAnswer]
     steps: Mapping[str, Sequence[StepOutcome]]
 
+    @property
+    def before(self) -> Sequence[Entry]:
+        """What was stored when the run began: the runs before it, their outputs, and input that no one had taken."""
+        return self.session.entries[: _begins(self.session)[self.number - 1] + 1]
 
-def newest_run(session: RecordedSession) -> RecordedRun:
-    """What was recorded of a session's newest run.
+
+def runs_of(session: RecordedSession, *, newest: bool = False) -> list[RecordedRun]:
+    """What was recorded of a session's runs, in order.
+
+    Args:
+        session: The session.
+        newest: Only of the last one.
 
     Raises:
         UsageError: It has none.
     """
-    state = state_of(session.id, session.entries)
-    run = state.run
-    if run is None:
+    begins = _begins(session)
+    if not begins:
         raise UsageError(f"{session.id} has no run")
+    ends = [*begins[1:], len(session.entries)]
+    numbers = range(len(begins) if newest else 1, len(begins) + 1)
+    return [_run_of(session, number, begins[number - 1], ends[number - 1]) for number in numbers]
+
+
+def _begins(session: RecordedSession) -> list[int]:
+    """Where each run was made."""
+    return [place for place, e in enumerate(session.entries) if e.kind is EntryKind.RUN_CREATED]
+
+
+def _run_of(session: RecordedSession, number: int, begin: int, end: int) -> RecordedRun:
+    state = state_of(session.id, session.entries[:end])
+    run = state.run
+    assert run is not None
     own = [entry for entry in session.entries if entry.run_id == run.id]
+    # What had come before a later run began is there again when it begins.
+    known = {
+        e.body["record_id"] for e in session.entries[:begin] if e.kind is EntryKind.INPUT_ACCEPTED
+    }
     return RecordedRun(
         session=session,
         state=state,
         run=run,
+        number=number,
         outcome=outcome_of(run.status, own),
-        answers=_answers(session, own),
+        answers=_answers(session, own, known if number > 1 else frozenset()),
         steps=steps_of(run),
     )
 
@@ -215,7 +263,9 @@ def outcome_of(status: RunStatus, entries: Sequence[Entry]) -> RunOutcome:
     return RunOutcome(status, error=body.get("error", body), ended_at=at)
 
 
-def _answers(session: RecordedSession, own: Iterable[Entry]) -> list[HeldAnswer]:
+def _answers(
+    session: RecordedSession, own: Iterable[Entry], known: Collection[str]
+) -> list[HeldAnswer]:
     records = {
         e.body["record_id"]: e.body["data"]
         for e in session.entries
@@ -223,21 +273,47 @@ def _answers(session: RecordedSession, own: Iterable[Entry]) -> list[HeldAnswer]
     }
     inputs = (session.header["schemas"] or {}).get("inputs", {})
     opened: dict[str, Entry] = {}
+    votes: dict[str, list[Given]] = {}
     held: list[HeldAnswer] = []
     for entry in own:
-        if entry.kind is EntryKind.WAIT_OPENED:
-            opened[entry.body["wait_id"]] = entry
-        elif entry.kind is EntryKind.WAIT_FULFILLED and entry.body["wait_id"] in opened:
-            asked = opened[entry.body["wait_id"]]
-            if asked.body["kind"] not in ("input", TOKEN):
+        wait_id = entry.body.get("wait_id", "")
+        if entry.kind is EntryKind.WAIT_OPENED and entry.body["kind"] in ("input", TOKEN):
+            opened[wait_id] = entry
+        asked = opened.get(wait_id)
+        if asked is None:
+            continue
+        after_s = (entry.recorded_at - asked.recorded_at).total_seconds()
+        if entry.kind is EntryKind.WAIT_VOTED:
+            vote = Given(entry.body["data"], after_s, _author(entry))
+            votes.setdefault(wait_id, []).append(vote)
+        elif entry.kind is EntryKind.WAIT_VOTE_WITHDRAWN:
+            gone = person_key(entry.body["person"])
+            votes[wait_id] = [one for one in votes.get(wait_id, ()) if one.author.person != gone]
+        elif entry.kind is EntryKind.WAIT_FULFILLED:
+            record_id = entry.body.get("record_id")
+            if record_id in known:
                 continue
-            keys = question_keys(session.task, asked.body, inputs.get(asked.body.get("stream")))
-            data = records.get(entry.body.get("record_id"), entry.body.get("data"))
-            after_s = (entry.recorded_at - asked.recorded_at).total_seconds()
+            data = records.get(record_id, entry.body.get("data"))
             stream = TOKEN if asked.body["kind"] == TOKEN else asked.body.get("stream")
+            given = (*votes.get(wait_id, ()), Given(data, after_s, _author(entry)))
+            keys = question_keys(session.task, asked.body, inputs.get(asked.body.get("stream")))
             is_default = entry.body.get("mode") == "default"
-            held.append(HeldAnswer(keys, data, after_s, stream, is_default))
+            held.append(HeldAnswer(keys, data, after_s, stream, is_default, given))
     return held
+
+
+def _author(entry: Entry) -> Author:
+    """The people behind an entry's answer."""
+    body, principal = entry.body, entry.principal
+    said, reason = body.get("person"), body.get("override_reason")
+    if said is not None:
+        names, groups = said.get("names", ()), said.get("groups", ())
+        person = Identity(id=said["id"], names=tuple(names), groups=tuple(groups))
+        return Author(principal, person)
+    if reason is None and body.get("mode") == "default":
+        reason = "a default"
+    person = Identity(id=principal.id) if principal.type == PERSON and principal.id else None
+    return Author(principal, person, override_reason=reason)
 
 
 def steps_of(run: Run) -> dict[str, list[StepOutcome]]:

@@ -14,6 +14,7 @@ from helmr.current import TokenCall
 from helmr.durations import Duration, seconds
 from helmr.errors import HelmrError, TokenNotFound, UsageError
 from helmr.models import DryRun, RewindPreview, RunCheck, RunStatus, TokenInfo
+from helmr.people import person_key
 from helmr.tasks import Task
 from helmr.tokens import Token
 from helmr_runtime.catalog import Registry
@@ -23,6 +24,7 @@ from helmr_runtime.core.answerers import AnswerSignature, Identity
 from helmr_runtime.core.chunks import Chunk, Emitted
 from helmr_runtime.core.commands import (
     AmendWait,
+    AnswerDetails,
     AnswerWait,
     CancelRun,
     CancelSession,
@@ -63,13 +65,33 @@ AS_IF_SIGNED = {"key": "SHA256:harness", "sshsig": "of the harness, which has no
 """In place of a person's signature: no one checks it, and no key has made it."""
 
 
-def _answerer(
-    person: str | None, groups: Sequence[str], on_behalf_of: str | None
-) -> tuple[Principal, Identity | None]:
-    """Who answers: a person who is proven, or the test, which says for whom it acts."""
-    if person is None:
-        return replace(TESTER, on_behalf_of=on_behalf_of), None
-    return Principal(PERSON, person), Identity(id=person, groups=tuple(groups))
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who gives an answer.
+
+    Attributes:
+        principal: Who acts.
+        identity: The person, if that is proven.
+        override_reason: Why an admin answers what others are to answer.
+    """
+
+    principal: Principal
+    identity: Identity | None = None
+    override_reason: str | None = None
+
+    @classmethod
+    def of(
+        cls, person: str | None, groups: Sequence[str] = (), on_behalf_of: str | None = None
+    ) -> Author:
+        """A person who is proven, or the test, which says for whom it acts."""
+        if person is None:
+            return cls(replace(TESTER, on_behalf_of=on_behalf_of))
+        return cls(Principal(PERSON, person), Identity(id=person, groups=tuple(groups)))
+
+    @property
+    def person(self) -> str | None:
+        """As lists of people write them."""
+        return person_key(self.identity.id) if self.identity is not None else None
 
 
 _UNDONE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED)
@@ -178,25 +200,42 @@ class HarnessSession:
         Raises:
             NotAnAnswerer: It is answered by others.
         """
-        is_asked = wait_id is None or person is not None
-        opened = await self.wait(settle=settle) if is_asked else {}
-        target = wait_id or opened["wait_id"]
-        principal, identity = _answerer(person, groups, on_behalf_of)
-        is_signed = identity is not None and opened.get("signed", False)
+        if wait_id is None:
+            wait_id = (await self.wait(settle=settle))["wait_id"]
+        author = Author.of(person, groups, on_behalf_of)
+        reply = await self.answer_as(author, data, wait_id, override_claim=override_claim)
+        await self._harness.settle_if(settle)
+        return reply
+
+    async def answer_as(
+        self, author: Author, data: Any, wait_id: str, *, override_claim: bool = False
+    ) -> dict[str, Any]:
+        """Answer exactly this wait for anyone; the code is not waited for.
+
+        Raises:
+            NotAnAnswerer: It is answered by others.
+        """
+        is_signed = author.identity is not None and await self._is_signed(wait_id)
         reply = await self._harness.command(
             self.id,
             AnswerWait(
-                principal=principal,
-                identity=identity,
-                wait_id=target,
+                principal=author.principal,
+                identity=author.identity,
+                wait_id=wait_id,
                 record_id=ids.new_id(ids.RECORD),
                 data=data,
                 override_claim=override_claim,
-                signature=AnswerSignature(wait_id=target, **AS_IF_SIGNED) if is_signed else None,
+                may_override=author.override_reason is not None,
+                signature=AnswerSignature(wait_id=wait_id, **AS_IF_SIGNED) if is_signed else None,
+                details=AnswerDetails(override_reason=author.override_reason),
             ),
         )
-        await self._harness.settle_if(settle)
         return dict(reply)
+
+    async def _is_signed(self, wait_id: str) -> bool:
+        """The pending wait takes signed answers only."""
+        wait = (await self.state()).wait
+        return wait is not None and wait.id == wait_id and wait.signed
 
     async def dry_run(self, data: Any, *, wait_id: str | None = None) -> DryRun:
         """What answering the pending wait, or the one named, would set off (S-87); nothing of it happens.

@@ -242,6 +242,7 @@ def test_what_people_decided_is_the_reference(cohort: list[Path]) -> None:
     assert by_number[2] == {
         "session": 2,
         "session_id": by_number[2]["session_id"],
+        "run": 1,
         "number": 1,
         "stream": "approval",
         "subject": "Refund 2?",
@@ -252,6 +253,7 @@ def test_what_people_decided_is_the_reference(cohort: list[Path]) -> None:
         "proposed": '{"note":"rule","pay":true}',
         "proposed_by": "rule",
         "agrees": False,
+        "problem": None,
     }
     # Asked with another body now: the person's answer stays the reference, the rule's is taken.
     assert by_number[3]["same_question"] is False

@@ -31,6 +31,9 @@ USED = {
     "_callbacks": "Textual does not say whether a screen has calls to make when it is idle",
     "_close_messages_no_wait": "Textual ends on an error only by printing local values, which hold what sessions say",
     "_styles_cache": "Textual lets a closed widget keep the lines that it has drawn",
+    "_agent_instance": "the OpenAI Agents SDK does not say of a tool which agent it is",
+    "_agent_ref": "nor of a handoff to which agent it leads",
+    "_needs_approval_policy": "nor of an MCP server whether calls of its tools are asked about",
     "_build_resolve_tool_config": "what a run's options become is asked of the agent's own code",
 }
 

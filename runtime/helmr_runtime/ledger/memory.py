@@ -16,7 +16,15 @@ from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.commands import AT_ONCE, Prune, Pruned, pruned_draft
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, Watermark
+from helmr_runtime.core.entries import (
+    GENESIS,
+    Draft,
+    Entry,
+    EntryKind,
+    Principal,
+    Watermark,
+    stamp,
+)
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
@@ -353,6 +361,26 @@ class MemoryLedger(ReadableLedger):
         """The next ledger over what this one stored; this one is dead."""
         self.crash()
         return MemoryLedger(self.clock, self.stored, ring=self.ring)
+
+    def take_over(self, entries: Sequence[Entry]) -> None:
+        """Have a session as it was recorded elsewhere, up to one of its entries; it is not here yet."""
+        previous, stamped = GENESIS, []
+        for entry in entries:
+            draft = Draft(entry.kind, entry.body, entry.run_id, entry.op, entry.principal)
+            session_id, at = entry.session_id, entry.recorded_at
+            stamped.append(
+                stamp(
+                    draft,
+                    session_id=session_id,
+                    seq=entry.seq,
+                    recorded_at=at,
+                    previous=previous,
+                    key=None,
+                    cipher=self._bodies.cipher(session_id),
+                )
+            )
+            previous = stamped[-1].hash
+        self._store(stamped)
 
     # --- inside ---------------------------------------------------------------------------------
 
