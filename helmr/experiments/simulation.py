@@ -234,7 +234,8 @@ class _Open:
     @property
     def is_wanted(self) -> bool:
         """It takes one more operator: several where several must agree."""
-        return len(self.holders) + self.voted < self.opened.get("approvals", 1)
+        approvals: int = self.opened.get("approvals", 1)
+        return len(self.holders) + self.voted < approvals
 
     @property
     def order(self) -> tuple[datetime, int, int]:

@@ -37,6 +37,7 @@ FILES = {
     "slack": "docs/test_howto_pages.py",
     "fastapi": "integrations/test_fastapi.py",
     "auditors": "cli/test_signing.py",
+    "other-frameworks": "extras/test_other_frameworks.py",
     "cookbook/coding-agent": "docs/test_cookbook.py",
     "cookbook/digest": "docs/test_cookbook.py",
     "cookbook/expenses": "docs/test_cookbook.py",
