@@ -371,3 +371,47 @@ async def test_the_model_is_told_that_a_tools_result_is_too_large(replay_always:
         session = await harness.start("asks-for-too-much", "x")
         await session.send("go", True)
         assert "too large to be passed on" in await session.result()
+
+
+# --- new code under an approval that waits
+
+
+def supporting(*names: str) -> Any:
+    """A task whose agent has the same tool under these names."""
+
+    async def pay_back(customer: str, cents: int) -> str:
+        """Pay money back."""
+        return f"refunded {cents} to {customer}"
+
+    model = calls(ToolCallPart("refund", {"customer": "ada", "cents": 4200}))
+    durable = [HelmrDurability[None](), DeferredToolWaits[None](approvals)]
+    agent = Agent(model, name="pays", capabilities=durable)
+    for name in names:
+        agent.tool_plain(pay_back, name=name, requires_approval=True)
+
+    @task(id="pays", streams=[approvals])
+    async def pays(prompt: str) -> str:
+        return (await agent.run(prompt)).output
+
+    return pays
+
+
+@pytest.mark.parametrize(
+    ("names", "fits"),
+    [(["refund"], True), (["repay", "refund"], True), (["repay"], False)],
+    ids=["the function renamed", "both names", "the new name only"],
+)
+async def test_a_renamed_tool_keeps_its_old_name_while_an_approval_waits(
+    names: list[str], *, fits: bool
+) -> None:
+    async with Harness(supporting("refund")) as harness:
+        session = await harness.start("pays", "x")
+        await session.park()
+        renamed = supporting(*names)
+        [found] = await harness.check(renamed)
+        assert found.fits is fits
+        if not fits:
+            return
+        harness.deploy(renamed)
+        await session.answer({"decision": "approve"})
+        assert await session.result() == "refunded 4200 to ada"
