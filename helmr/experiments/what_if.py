@@ -48,7 +48,6 @@ from helmr.testing.recorded import (
     steps_of,
 )
 from helmr.testing.session import Author
-from helmr_runtime.core.entries import EntryKind
 
 KEPT, INITIAL, TOKEN, VOTED = "kept", "initial", "token", "voted"
 """Whose an answer is, besides operators; where a token is asked for; what becomes of a vote that is not enough."""
@@ -533,7 +532,7 @@ def recorded_runs(
 
 def _alone(entry: Entry) -> Entry:
     """As it stands in a session that no other one has started: nothing of it leaves the session."""
-    if entry.kind is not EntryKind.SESSION_CREATED:
+    if entry.kind != "session.created":
         return entry
     body = {name: value for name, value in entry.body.items() if name != "parent"}
     return replace(entry, body=body)

@@ -312,8 +312,9 @@ def _author(entry: Entry) -> Author:
         return Author(principal, person)
     if reason is None and body.get("mode") == "default":
         reason = "a default"
-    person = Identity(id=principal.id) if principal.type == PERSON and principal.id else None
-    return Author(principal, person, override_reason=reason)
+    is_person = principal.type == PERSON and principal.id is not None
+    proven = Identity(id=str(principal.id)) if is_person else None
+    return Author(principal, proven, override_reason=reason)
 
 
 def steps_of(run: Run) -> dict[str, list[StepOutcome]]:

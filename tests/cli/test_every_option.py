@@ -99,7 +99,10 @@ LINES = [
     Line("session verify $FOLDER/done.jsonl --key @$PUBLIC_KEYS", "ses_"),
     Line("session verify $FOLDER/done.jsonl --allowed-signers $SIGNERS --write $FOLDER/signed", "ses_"),
     Line("session replay $RECORDED/chat_ended.jsonl helmr.examples.chat", "fits"),
-    Line("session what-if $RECORDED/chat_ended.jsonl --tasks helmr.examples.chat", "chat|succeeded"),
+    Line(
+        "session what-if $RECORDED/chat_ended.jsonl --tasks helmr.examples.chat --runs all",
+        "chat|succeeded",
+    ),
     Line("experiment tests.cli.option_experiment", "succeeded"),
     Line("experiment tests.cli.option_experiment experiment --rows agreement", "approval"),
     Line("session close $NEW_CHAT --end-input", "closed"),

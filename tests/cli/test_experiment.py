@@ -28,7 +28,7 @@ def test_its_rows_are_there_for_programs(helmr) -> None:
     rows = json.loads(helmr("experiment", FILE, "--rows", "questions", "--json").out)["items"]
     assert {row["proposed_by"] for row in rows} == {"rule"}
     table = helmr("experiment", FILE, "--rows", "steps").out.splitlines()
-    assert table[0].split()[:4] == ["SESSION", "SESSION_ID", "STEP", "NUMBER"]
+    assert table[0].split()[:5] == ["SESSION", "SESSION_ID", "RUN", "STEP", "NUMBER"]
 
 
 def test_simulated_sessions_are_counted_by_setting(helmr) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from helmr.testing import Harness
 
-module = importlib.import_module(sys.argv[1])
+module: Any = importlib.import_module(sys.argv[1])
 script, asked = module.script, 0
 SMALLER = {"decision": "approve", "arguments": {"order": "A7", "cents": 700}}
-ANSWERS = {"refunded 700 for A7": SMALLER, "declined: no": {"decision": "decline", "reason": "no"}}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "refunded 700 for A7": SMALLER,
+    "declined: no": {"decision": "decline", "reason": "no"},
+}
 
 
 def counted(*args: Any) -> Any:

@@ -387,7 +387,7 @@ def supporting(*names: str) -> Any:
     durable = [HelmrDurability[None](), DeferredToolWaits[None](approvals)]
     agent = Agent(model, name="pays", capabilities=durable)
     for name in names:
-        agent.tool_plain(pay_back, name=name, requires_approval=True)
+        agent.tool_plain(name=name, requires_approval=True)(pay_back)
 
     @task(id="pays", streams=[approvals])
     async def pays(prompt: str) -> str:

@@ -153,7 +153,9 @@ async def test_an_agent_of_pydantic_ai_asks_the_model_that_is_named(
         where,
         around_harness=overridden(way.around_harness),
         around_start=overridden(way.around_start),
-        prepare=lambda harness: way.in_harness and harness.model(agent, way.in_harness),
+        prepare=lambda harness: (
+            harness.model(agent, way.in_harness) if way.in_harness is not None else None
+        ),
     )
     assert found == [way.said] * 2
     assert bool(seen) == (handler != "none"), "the handler gets words if there is one"
@@ -191,7 +193,7 @@ class Provider(ModelProvider):
         return scripted(model_name or "default")
 
 
-OPENAI = {
+OPENAI: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "the agent": ("own", lambda: {"own": scripted("own")}),
     "the agent, by a string": ("by name", lambda: {"own": "by name"}),
     "the provider": ("default", lambda: {"own": None}),
