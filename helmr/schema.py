@@ -92,13 +92,13 @@ class Codec(Generic[T]):
         _ = self._adapter
 
     def decode(self, value: Any) -> T:
-        """The Python value of JSON types.
+        """The Python value of JSON types; the caller's own: what it changes in it is not in `value`.
 
         Raises:
             SchemaMismatch: `errors` names the failing paths.
         """
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_python(own_json(value))
         except ValidationError as error:
             raise SchemaMismatch(
                 f"{self.what}: {summary(error)}",
@@ -267,6 +267,15 @@ class StoredCodec(Codec[T]):
         except (ValidationError, PydanticSerializationError, ValueError, RecursionError) as error:
             raise SchemaMismatch(f"{self.what}: no JSON form: {error}") from error
         return checked, {PLACES: [list(place) for place in places], VALUE: plain}
+
+
+def own_json(value: Any) -> Any:
+    """The same JSON value in containers of its own: a type such as `Any` or `dict` keeps those that it is given."""
+    if isinstance(value, dict):
+        return {key: own_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [own_json(inner) for inner in value]
+    return value
 
 
 def _is_sealed(value: Any) -> bool:
