@@ -9,16 +9,14 @@ Invariants: S-107 (a grant is a thing of its own: no answer implies one).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from glob import escape
 from typing import Any
 
 from helmr.errors import BadRequest
 from helmr.gate import GateAction, GatedCall
+from helmr.gate.grant_scope import Globs, GrantScope
 from helmr.matching import GLOB_MAX, DeclaredRule
-
-Globs = tuple[str, ...]
 
 VALID_FOR = timedelta(hours=8)
 VALID_FOR_MAX = timedelta(days=7)
@@ -31,46 +29,11 @@ TELLING = ("command", "file_path", "notebook_path", "path", "url")
 """Arguments that say what a call touches; a grant names those of its call unless it says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class GrantScope:
-    """Which calls a grant allows.
-
-    Attributes:
-        client: Which program asks.
-        agent: The agent's session.
-        asker: Who asks for the agent, as `asker_of` names them.
-        tool: The tool's name.
-        matches: Globs for each of these arguments, one of which matches; none: whatever they are.
-    """
-
-    client: str
-    agent: str
-    asker: str
-    tool: str
-    matches: Mapping[str, Globs] = field(default_factory=dict)
-
-    def covers(self, call: GatedCall, asker: str) -> bool:
-        """Whether it allows this call. Of a shell's command it allows a single one, as a rule does."""
-        if (self.client, self.agent, self.asker) != (call.client, call.agent, asker):
-            return False
-        return self.tool == call.tool and _rule_of(self.matches).matches_call(call)
-
-    def to_json(self) -> dict[str, Any]:
-        """As an entry has it."""
-        matches = {name: list(globs) for name, globs in self.matches.items()}
-        return {
-            "client": self.client,
-            "agent": self.agent,
-            "asker": self.asker,
-            "tool": self.tool,
-            "matches": matches,
-        }
-
-    @classmethod
-    def from_json(cls, parts: Mapping[str, Any]) -> GrantScope:
-        """The scope that `to_json` wrote."""
-        matches = {name: tuple(globs) for name, globs in parts["matches"].items()}
-        return cls(parts["client"], parts["agent"], parts["asker"], parts["tool"], matches)
+def covers(scope: GrantScope, call: GatedCall, asker: str) -> bool:
+    """Whether a grant allows this call. Of a shell's command it allows a single one, as a rule does."""
+    if (scope.client, scope.agent, scope.asker) != (call.client, call.agent, asker):
+        return False
+    return scope.tool == call.tool and _rule_of(scope.matches).matches_call(call)
 
 
 def _rule_of(matches: Mapping[str, Globs]) -> DeclaredRule:

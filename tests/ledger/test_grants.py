@@ -11,7 +11,7 @@ import pytest
 
 from helmr import ids
 from helmr.errors import GrantNotFound
-from helmr.gate.grants import GrantScope
+from helmr.gate.grant_scope import GrantScope
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import grants as core_grants
 from helmr_runtime.core.commands import OperationKey

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from helmr.gate import CALL_TASK, GatedCall
-from helmr.gate.grants import GrantScope
+from helmr.gate.grant_scope import GrantScope
+from helmr.gate.grants import covers
 from helmr.gate.tasks import asked
 from helmr.models import WaitInfo, WaitKind, WaitStatus
 from helmr.review.granting import offered
@@ -37,7 +38,7 @@ def wait_for(tool: str, given: dict[str, Any], **more: Any) -> WaitInfo:
 def covered(matches: dict[str, list[str]], tool: str, **given: Any) -> bool:
     globs = {name: tuple(some) for name, some in matches.items()}
     scope = GrantScope("claude-code", "a1", "k", tool, globs)
-    return scope.covers(GatedCall("claude-code", "a1", tool, given), "k")
+    return covers(scope, GatedCall("claude-code", "a1", tool, given), "k")
 
 
 def test_it_begins_with_this_call_and_no_other() -> None:

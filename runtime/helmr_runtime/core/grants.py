@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.gate.grants import GrantScope
+from helmr.gate.grant_scope import GrantScope
 from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 

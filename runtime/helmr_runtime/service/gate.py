@@ -47,7 +47,8 @@ from helmr.gate.claude_code import (
     unasked,
     without_answer,
 )
-from helmr.gate.grants import GrantScope, asker_of
+from helmr.gate.grant_scope import GrantScope
+from helmr.gate.grants import asker_of, covers
 from helmr.matching import NO_RULES, DeclaredRule, DeclaredRules
 from helmr.models import (
     GatedCallRequest,
@@ -311,7 +312,7 @@ class Gate:
         """The grant that allows the call, none if it touches what no grant allows; looks at files."""
         if self._rules.kept_from(call) is not None:
             return None
-        return next((one for one in grants if GrantScope.from_json(one).covers(call, asker)), None)
+        return next((one for one in grants if covers(GrantScope.from_json(one), call, asker)), None)
 
     async def _in_run(
         self,

@@ -14,12 +14,13 @@ from helmr.durations import seconds
 from helmr.errors import BadRequest, Conflict
 from helmr.gate import GatedCall
 from helmr.gate.claude_code import asks_itself, decision_of
+from helmr.gate.grant_scope import GrantScope
 from helmr.gate.grants import (
     VALID_FOR,
     VALID_FOR_MAX,
-    GrantScope,
     asker_of,
     check_matches,
+    covers,
     exact_matches,
 )
 from helmr.models import GrantInfo, GrantRequest, ListQuery, Page, RunStatus
@@ -153,7 +154,7 @@ def _scope(call: GatedCall, asker: str, request: GrantRequest) -> GrantScope:
         else check_matches({name: list(one) for name, one in exact_matches(call.input).items()})
     )
     scope = GrantScope(call.client, call.agent, asker, call.tool, matches)
-    if not scope.covers(call, asker):
+    if not covers(scope, call, asker):
         raise Conflict(
             "the grant would not allow the call at which it is given",
             hint="`*` in a glob stands for any text; name arguments as the call has them.",

@@ -1,0 +1,45 @@
+"""Which calls a standing grant is for, as its entry has it. Pure: `helmr.gate.grants` says what it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Globs = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantScope:
+    """Which calls a grant allows.
+
+    Attributes:
+        client: Which program asks.
+        agent: The agent's session.
+        asker: Who asks for the agent, as `asker_of` names them.
+        tool: The tool's name.
+        matches: Globs for each of these arguments, one of which matches; none: whatever they are.
+    """
+
+    client: str
+    agent: str
+    asker: str
+    tool: str
+    matches: Mapping[str, Globs] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As an entry has it."""
+        matches = {name: list(globs) for name, globs in self.matches.items()}
+        return {
+            "client": self.client,
+            "agent": self.agent,
+            "asker": self.asker,
+            "tool": self.tool,
+            "matches": matches,
+        }
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Any]) -> GrantScope:
+        """The scope that `to_json` wrote."""
+        matches = {name: tuple(globs) for name, globs in parts["matches"].items()}
+        return cls(parts["client"], parts["agent"], parts["asker"], parts["tool"], matches)
