@@ -1,6 +1,6 @@
 """What the docs site does besides rendering pages.
 
-The README is a page of its own, the first page shows parts of other pages, links out of the site are left as text, and
+The README is two pages, its tour and what is around it; the first page shows parts of other pages, links out of the site are left as text, and
 each page has a Markdown form beside its HTML, which `llms.txt` lists.
 """
 
@@ -21,7 +21,10 @@ BLOCK = {
     "table": re.compile(r"^\|.*(?:\n\|.*)*", flags=re.M),
     "list": re.compile(r"^- .*(?:\n- .*)*", flags=re.M),
 }
-README_PAGE = "ten-minutes.md"
+TOUR = "Ten minutes"
+TOUR_PAGE = "ten-minutes.md"
+README_PAGE = "overview.md"
+"""The README without its tour."""
 BEHIND = (
     "decisions/",
     "api/",
@@ -44,10 +47,23 @@ _texts: dict[str, str] = {}
 def on_files(files: Files, config: Any) -> Files:
     """Put the repository's own pages in."""
     root = _root(config)
-    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
-        page = README_PAGE if name == "README.md" else name
-        files.append(File.generated(config, page, content=_text(root, name)))
+    tour, rest = _tour_and_rest(_text(root, "README.md"))
+    own = {TOUR_PAGE: tour, README_PAGE: rest}
+    own |= {name: _text(root, name) for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")}
+    for page, text in own.items():
+        files.append(File.generated(config, page, content=text))
     return files
+
+
+def _tour_and_rest(readme: str) -> tuple[str, str]:
+    """The README's tour, and the README around it, as two pages.
+
+    Raises:
+        KeyError: The README has no tour.
+    """
+    tour = dict(SECTION.findall(readme))[TOUR]
+    rest = readme.replace(f"## {TOUR}\n{tour}", "").replace("# Helmr\n", "# Overview\n", 1)
+    return f"# {TOUR}\n{tour}", rest
 
 
 def _root(config: Any) -> Path:
@@ -87,7 +103,7 @@ def _tab(title: str, text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Parts of other pages; links that lead out of `docs`: the README's to its page, others to plain text."""
+    """Parts of other pages; links that lead out of `docs`: the README's to its pages, others to plain text."""
     up = "../" * page.file.src_uri.count("/")
     if page.file.src_uri.startswith(BEHIND):
         page.meta["search"] = {"boost": BEHIND_BOOST}
@@ -96,6 +112,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         text, ups, readme, rest = link.groups()
         if len(ups) <= len(up):  # it stays inside
             return link[0]
+        if readme and rest == "#ten-minutes":
+            return f"[{text}]({up}{TOUR_PAGE})"
         return f"[{text}]({up}{README_PAGE}{rest})" if readme else text
 
     text = UPWARDS.sub(told, with_parts(markdown, _root(config)))

@@ -8,7 +8,6 @@ import typer
 
 from helmr.cli import next, printing
 from helmr.cli.app import Cli, CommandWithExamples, Profile, command
-from helmr.errors import MissingExtra
 from helmr.review.sending import HOLD_S
 from helmr.version import check_extra, has_extra, needed
 
@@ -86,11 +85,7 @@ def demo(
     """Show what Helmr does, on a runtime of its own: stop for a person, survive a kill, go on."""
     if in_process is None:
         in_process = not has_extra("runtime")
-    try:
-        check_extra("local" if in_process else "runtime")
-    except MissingExtra as error:
-        hint = f"{error.hint}; without an installation: uvx --from 'helmr[local]' helmr demo"
-        raise MissingExtra(error.message, hint=hint, **error.facts) from error
+    check_extra("local" if in_process else "runtime")
     if console:
         check_extra("console")
     from helmr.examples.demo import main

@@ -90,7 +90,7 @@ sys.exit(invoke(sys.argv[2:]))
     [
         ("ray,duckdb,starlette,uvicorn", ["up", "x.py"], "local", ""),
         ("ray", ["up", "x.py", "--ray"], "runtime", ", or run it without Ray"),
-        ("ray,duckdb", ["demo"], "local", "; without an installation: uvx --from 'helmr[local]' "),
+        ("ray,duckdb", ["demo"], "local", ""),
         ("ray", ["demo", "--ray"], "runtime", ", or run it without Ray"),
         ("textual", ["console", "--url", "http://127.0.0.1:1"], "console", ""),
     ],

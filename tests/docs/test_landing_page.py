@@ -54,6 +54,25 @@ def test_it_shows_each_agent_in_a_tab_and_both_forms(hooks: ModuleType) -> None:
     assert "](docs/" not in shown
 
 
+def test_the_page_of_the_tour_begins_with_the_tour(hooks: ModuleType) -> None:
+    """A tour that the README has no more fails the build."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    tour, rest = hooks._tour_and_rest(readme)
+    title, _, begins = tour.partition("\n\n")
+    assert title == "# Ten minutes"
+    assert f"## Ten minutes\n\n{begins}" in readme
+    assert "helmr down" in begins
+    assert "\n## " not in begins
+    assert "# tasks.py" not in rest
+    assert rest.startswith("# Overview\n")
+    headings = re.findall(r"^## .+$", readme, flags=re.M)
+    assert re.findall(r"^## .+$", rest, flags=re.M) == [
+        one for one in headings if one != "## Ten minutes"
+    ]
+    with pytest.raises(KeyError):
+        hooks._tour_and_rest(rest)
+
+
 @pytest.mark.parametrize(
     "part", ["table from README.md, Nowhere", "list from your-agent.md, Codex"]
 )

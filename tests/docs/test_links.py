@@ -33,6 +33,24 @@ def test_every_link_leads_somewhere(project_root: Path) -> None:
     assert broken == []
 
 
+def test_a_link_to_a_heading_leads_there_on_the_site_too(project_root: Path) -> None:
+    """Which writes one hyphen where the forges write one for each sign that they leave out."""
+    linked = {
+        f"{page.name}: {target}"
+        for page in _pages(project_root)
+        for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+        if "://" not in target and re.search(r"--|-$", target.partition("#")[2])
+    }
+    assert linked == set()
+
+
+def test_the_readme_leads_to_pages_that_the_site_has(project_root: Path) -> None:
+    hooks = (project_root / "docs" / "site_hooks.py").read_text(encoding="utf-8")
+    beside = re.findall(r"\]\((\w+\.md)", (project_root / "README.md").read_text(encoding="utf-8"))
+    assert beside
+    assert [name for name in beside if f'"{name}"' not in hooks] == []
+
+
 def test_every_table_begins_with_its_heading(project_root: Path) -> None:
     """Rows below a paragraph are drawn as text with bars in it."""
     broken = []

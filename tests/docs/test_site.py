@@ -105,7 +105,7 @@ def _home(part: type) -> str:
 @OF_A_BUILD
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("index", "tabbed-set"), ("index", "memory, idle"), ("ten-minutes", "send_mail")],
+    [("index", "tabbed-set"), ("index", "memory, idle"), ("overview", "memory, idle")],
 )
 def test_the_first_pages_lead_into_the_site(site: Path, name: str, shown: str) -> None:
     page = (site / f"{name}.html").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_each_page_has_a_markdown_form_that_llms_txt_lists(site: Path, project_r
     for path in listed:
         assert (site / path).read_text(encoding="utf-8").strip()
         assert (site / path).with_suffix(".html").is_file() or path.endswith("README.md")
-    assert "docs/" not in (site / "ten-minutes.md").read_text("utf-8").split("## Work on it")[0]
+    assert "docs/" not in (site / "overview.md").read_text("utf-8").split("## Work on it")[0]
 
 
 def test_the_comparison_shows_the_code_that_was_run(project_root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -116,14 +117,19 @@ def test_the_demo_runs_from_the_wheel_without_an_installation(
     assert "no process is left" in done.stdout
 
 
-def test_the_wheel_without_an_extra_says_how_to_see_the_demo(
-    built: dict[str, Path], project_root: Path, tmp_path: Path
+def test_what_says_that_an_extra_is_missing_brings_it_where_helmr_is_installed_by_hand(
+    built: dict[str, Path], tmp_path: Path
 ) -> None:
-    done = uvx(project_root, tmp_path, str(built[".whl"]))
-    assert done.returncode == 2
-    line = "uvx --from 'helmr[local]' helmr demo"
-    assert line in done.stderr
-    assert line in (project_root / "README.md").read_text(encoding="utf-8")
+    """No index has Helmr: the installed one is what the named extra is taken of."""
+    one = Fresh(tmp_path)
+    one.environ.pop("PYTHONPATH")
+    subprocess.run([*UV, "venv", "--quiet", one.python.parents[1]], check=True)
+    one.installs(str(built[".whl"]))
+    missing = one.run("-m", "helmr.cli", "demo")
+    assert missing.returncode == 2
+    [extra] = re.findall(r"^hint: pip install '(helmr\[local\])'$", missing.stderr, flags=re.M)
+    one.installs(extra)
+    assert one.run("-c", "import duckdb, helmr_runtime").returncode == 0
 
 
 def uvx(project_root: Path, folder: Path, what: str) -> subprocess.CompletedProcess[str]:
