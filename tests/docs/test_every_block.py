@@ -79,7 +79,11 @@ NOT_EXECUTED = {
         "py",
         2,
     ): "excerpts of helmr.examples.chat and of the page's server, which its test runs whole",
-    ("your-agent", "py", 4): "programs that each are a module: tests/docs/test_your_agent runs them",
+    (
+        "your-agent",
+        "py",
+        4,
+    ): "programs that each are a module: tests/docs/test_your_agent runs them",
     ("README", "py", 1): "the plain one of these",
     ("http", "js", 1): "an excerpt of a page; tests/http sends the same request from its origin",
     ("fastapi", "js", 1): "executed in a browser by tests/integrations/test_fastapi.py",

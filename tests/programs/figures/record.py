@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ class Run:
         command: How it was started.
         date: Of its end, UTC.
         commit: Of the sources; with a `+` if they had changes beside it.
+        version: Theirs.
         machine: Where.
         figures: What it counted.
     """
@@ -33,6 +35,7 @@ class Run:
     command: str
     date: str
     commit: str
+    version: str
     machine: str
     figures: Mapping[str, Any]
 
@@ -92,6 +95,7 @@ def _run(command: str, figures: Mapping[str, Any], commit_: str) -> Run:
         command=command,
         date=datetime.now(UTC).date().isoformat(),
         commit=commit_ or commit(),
+        version=str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]),
         machine=machine(),
         figures=figures,
     )

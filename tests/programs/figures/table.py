@@ -157,15 +157,23 @@ def rendered(runs: Mapping[str, Sequence[Run]]) -> str:
     for row in ROWS:
         found = [run.figures for run in runs.get(row.source, ())]
         lines.append(f"| {row.what} | {row.value(found) if found else NOT_YET} | {row.source} |")
-    lines += ["", "| by | command | on | commit | machine |", "|---|---|---|---|---|"]
+    lines += ["", "| by | command | on | version | commit | machine |", "|---|---|---|---|---|---|"]
     for source, usual in COMMANDS.items():
         some = runs.get(source, ())
         command = some[0].command if len(some) == 1 else usual
         on = ", ".join(sorted({run.date for run in some})) or NOT_YET
         commits = ", ".join(sorted({run.commit for run in some}))
         machines = "; ".join(sorted({run.machine for run in some}))
-        lines.append(f"| {source} | `{command}` | {on} | {commits} | {machines} |")
+        lines.append(
+            f"| {source} | `{command}` | {on} | {versions(some)} | {commits} | {machines} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def versions(runs: Sequence[Run]) -> str:
+    """The first and the last that ran, since what came later was not in it."""
+    ran = [run.version for run in sorted(runs, key=lambda run: run.date)]
+    return " to ".join(dict.fromkeys([*ran[:1], *ran[-1:]])) or NOT_YET
 
 
 def summary(runs: Mapping[str, Sequence[Run]]) -> str:
@@ -174,7 +182,8 @@ def summary(runs: Mapping[str, Sequence[Run]]) -> str:
     def of(source: str) -> Figures:
         return [run.figures for run in runs[source]]
 
-    seen, sent, sequences, cut = map(of, ("simulation", "histories", "model", "powerloss"))
+    sources = ("simulation", "histories", "model", "powerloss")
+    seen, sent, sequences, cut = map(of, sources)
     became = "([what became of them](docs/reliability.md#figures))"
     refused = sum(cut[-1][one] for one in ("repaired", "dropped", "backup"))
     rows = (
@@ -201,8 +210,10 @@ def summary(runs: Mapping[str, Sequence[Run]]) -> str:
             f"refused: {refused}, of which `helmr repair` opens {last('repaired')(cut)} without loss",
         ),
     )
-    lines = ["| test | size | result |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    lines = ["| test | with | size | result |", "|---|---|---|---|"]
+    for source, (test, *rest) in zip(sources, rows, strict=True):
+        lines.append(f"| {' | '.join((test, versions(runs[source]), *rest))} |")
+    return "\n".join(lines) + "\n"
 
 
 def on_page(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,23 @@ def test_the_page_shows_what_is_on_record() -> None:
 def test_the_readme_says_no_other_figures() -> None:
     shown = table.on_page(table.README.read_text())
     assert shown == table.summary(record.read()), "run `make figures`"
+
+
+def test_a_figure_names_the_versions_that_it_was_measured_with(tmp_path: Path) -> None:
+    """The first and the last, by date."""
+    path = tmp_path / "figures.json"
+    record.add("model", "make model", {"commands": 1}, path=path)
+    [now] = record.read(path)["model"]
+    assert (
+        now.version
+        == tomllib.loads((record.ROOT / "pyproject.toml").read_text())["project"]["version"]
+    )
+    old = replace(now, date="2026-11-26", version="0.1.0")
+    between = replace(now, date="2026-11-27", version="0.2.0")
+    assert table.versions([now]) == now.version
+    assert table.versions([now, old, between]) == f"0.1.0 to {now.version}"
+    for source, runs in record.read().items():
+        assert f"| {table.versions(runs)} |" in table.rendered({source: runs})
 
 
 def test_a_command_that_was_recorded_once_is_shown_as_it_was_typed(tmp_path: Path) -> None:

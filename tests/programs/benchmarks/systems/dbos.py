@@ -113,7 +113,7 @@ class DbosOnSqlite(Dbos):
     name: ClassVar[str] = "dbos-sqlite"
     pace: ClassVar[int] = 10
     reasons: ClassVar[Mapping[str, str]] = {
-        "i": "looks for messages once a second: 1,000 turns take 17 minutes",
+        "i": "looks for messages once a second as it comes: 1,000 turns take 17 minutes",
         "j": NO_COMMAND,
     }
 
