@@ -1,7 +1,7 @@
 """What the docs site does besides rendering pages.
 
-The README is two pages, its tour and what is around it; the first page shows parts of other pages, links out of the site are left as text, and
-each page has a Markdown form beside its HTML, which `llms.txt` lists.
+The README is two pages, its tour and what is around it; the first page shows parts of other pages; links out of the
+site are left as text; and each page has a Markdown form beside its HTML, which `llms.txt` lists.
 """
 
 from __future__ import annotations
