@@ -78,6 +78,8 @@ def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
         if "sessions_open" in health.counts:
             waits += f", {health.counts['sessions_open']} sessions open"
         pairs.append(("waits", waits))
+    if store := health.ledger.get("log_store"):
+        pairs.append(("log", store))
     if failed := health.counts.get("sessions_failed"):
         count = f"{failed} {'session' if failed == 1 else 'sessions'}"
         pairs.append(("failed", f"{count}: helmr session list --filter is:failed"))

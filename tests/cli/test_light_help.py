@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from helmr.cli.main import app
+from helmr.cli.main import app, invoke
 from helmr.cli.start import data_dir_of
 from tests.longer import long_but
 
@@ -72,6 +73,18 @@ def test_help_of_every_command_is_light(nowhere: Path) -> None:
         check=True,
     )
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_no_help_has_signs_that_are_meant_for_python(
+    nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line's end written out as backslash and n, two backticks, a reference of a docstring."""
+    odd = {}
+    for words in ("", *ALL):
+        assert invoke([*words.split(), "--help"]) == 0
+        if found := re.findall(r"\\[nt]|``|:\w+:`", capsys.readouterr().out):
+            odd[words] = found
+    assert odd == {}
 
 
 INTERRUPT = """

@@ -276,6 +276,9 @@ def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
         "warning   the queue stands still",
         "degraded  queue_stalled",
     ]
+    here.health |= {"ledger": {"log_store": "s3://logs/helmr"}}
+    assert helmr("status").out.splitlines()[3] == "log       s3://logs/helmr"
+    here.health |= {"ledger": {}}
     here.health["counts"]["sessions_failed"] = 2
     assert helmr("status").out.splitlines()[3] == (
         "failed    2 sessions: helmr session list --filter is:failed"
