@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 
 from helmr.filters import is_failed
-from helmr.gate import CALL_TASK
+from helmr.gate import CALL_TASK, is_own_tag
 from helmr.models import (
     Activity,
+    AnswerMode,
     RunInfo,
     RunStatus,
     SessionInfo,
@@ -29,7 +30,7 @@ from helmr.models import (
 )
 from helmr.review import words
 from helmr.review.agreement import tally
-from helmr.review.words import SUBJECT_CELLS, Urgency, presence, short_id, subject_of
+from helmr.review.words import SUBJECT_CELLS, Urgency, short_id, subject_of
 from helmr.safe_text import one_line
 
 LINE_CELLS = 400
@@ -37,16 +38,30 @@ LINE_CELLS = 400
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a row."""
+    """One cell of a row.
+
+    Attributes:
+        rest: Stands dim behind the text, in what room it leaves.
+        more: Behind that, where the list is wide.
+    """
 
     text: str
     role: str = ""
+    rest: str = ""
+    more: str = ""
 
 
 Row = tuple[Cell, ...]
 
-PRIORITY_SIGNS = {WaitPriority.HIGH: "+", WaitPriority.LOW: "-"}
+PRIORITY_CELLS = {WaitPriority.HIGH: Cell("◆", "accent"), WaitPriority.LOW: Cell("-", "muted")}
+BRIGHT_S = 3_600
+"""A deadline is bright in its last hour."""
 DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
+ENDED_WORDS = {
+    WaitStatus.FULFILLED: "answered",
+    WaitStatus.TIMED_OUT: "timed out",
+    WaitStatus.CANCELLED: "cancelled",
+}
 _ACTIVITY = {
     Activity.WAITING: ("?", "accent"),
     Activity.RUNNING: (">", "success"),
@@ -57,12 +72,31 @@ _ACTIVITY = {
 """Sign and role."""
 
 
-def labelled(wait: WaitInfo) -> str:
-    """What a wait is about, with what it says of itself: `Refund? @ada #money  of ses…0hx3tmz`; safe."""
-    assignee = f"  @{one_line(wait.assignee, 40)}" if wait.assignee else ""
-    tags = "".join(f" #{one_line(tag, 24)}" for tag in wait.tags)
-    parent = f"  of {short_id(wait.parent_session_id)}" if wait.parent_session_id else ""
-    return f"{subject_of(wait)}{assignee}{tags and ' ' + tags}{parent}"
+def who_of(wait: WaitInfo, now: datetime) -> str:
+    """Who is at it, `○ gus`, else whose it is, `@ada`; of one that is over, who ended it. Safe."""
+    if wait.status is not WaitStatus.PENDING:
+        is_default = wait.mode is AnswerMode.DEFAULT
+        by = words.person(wait.resolved_by) if wait.resolved_by is not None else ""
+        return "its default" if is_default else by
+    if wait.claim is not None and now < wait.claim.until:
+        return f"○ {one_line(wait.claim.label, 40)}"
+    return f"@{one_line(wait.assignee, 40)}" if wait.assignee else ""
+
+
+def rest_of(wait: WaitInfo, then: str = "") -> str:
+    """What stands behind a subject: what time will answer, how many agree, whose child asks. Safe."""
+    parent = f"of {short_id(wait.parent_session_id)}" if wait.parent_session_id else ""
+    return "  ".join(filter(None, (one_line(then, 40), tally(wait), parent)))
+
+
+def more_of(wait: WaitInfo) -> str:
+    """What stands behind that where there is room: its stream, what it is about elsewhere, tags of people. Safe."""
+    where = one_line(wait.stream or wait.kind.value, 40) if wait.subject else ""
+    said = wait.correlation_id if wait.subject else None
+    about = one_line(said, SUBJECT_CELLS) if said and said not in (wait.subject or "") else ""
+    tags = " ".join(f"#{one_line(tag, 24)}" for tag in wait.tags if not is_own_tag(tag))
+    of_gate = wait.task == CALL_TASK
+    return "  ".join(filter(None, ("" if of_gate else where, "" if of_gate else about, tags)))
 
 
 def wait_row(
@@ -74,9 +108,7 @@ def wait_row(
     snoozed: str = "",
     draft: str = "",
 ) -> Row:
-    """signs, due, age, subject, stream, reference.
-
-    The signs are those of urgency and priority: `!+` is under a minute and high, `·-` later and low.
+    """priority, urgency, due, age, subject, who. Nothing stands where there is nothing to say.
 
     Args:
         gone: It is no longer open.
@@ -84,41 +116,43 @@ def wait_row(
         snoozed: When it is back, `back in 20m`.
         draft: `~` if an answer was begun, `~ not sent:` if one was confirmed and did not leave.
     """
-    at_it = presence(wait.claim, now)
-    subject = f"{labelled(wait)}  ○ {at_it}" if at_it else labelled(wait)
+    mark = PRIORITY_CELLS.get(wait.priority, Cell(""))
+    who = Cell(who_of(wait, now), "muted")
     if wait.status is not WaitStatus.PENDING or gone:
-        word = words.ended(wait)
-        sign, due, role = "x", Cell(word, "muted"), "muted"
-        if stuck_since is not None:
-            due, role = Cell("queued", "warning"), "warning"
-            age = words.span((now - stuck_since).total_seconds())
-            subject = f"{word}, not gone on for {age}: {subject}"
-    else:
-        left = words.of_wait(wait, now)
-        subject += f"  {count}" if (count := tally(wait)) else ""
-        subject += f"  {one_line(left.then, 40)}" if left.then else ""
-        role = DUE_ROLE.get(left.urgency, "muted")
-        sign, due = left.sign(), Cell(left.text, role)
-        role = "muted" if left.urgency is Urgency.OVER or snoozed else ""
-        if draft:
-            subject = f"{draft} {subject}"
-        if snoozed:
-            subject = f"snoozed, {snoozed}: {subject}"
+        return (mark, *_ended_cells(wait, now, stuck_since), who)
+    left = words.of_wait(wait, now)
+    is_bright = wait.ends_at is not None and (wait.ends_at - now).total_seconds() < BRIGHT_S
+    role = DUE_ROLE.get(left.urgency, "" if is_bright else "muted")
+    has_sign = left.urgency not in (Urgency.LATER, Urgency.NEVER)
+    subject = subject_of(wait)
+    if draft:
+        subject = f"{draft} {subject}"
+    if snoozed:
+        subject = f"snoozed, {snoozed}: {subject}"
+    is_dim = left.urgency is Urgency.OVER or bool(snoozed)
     return (
-        Cell(sign + PRIORITY_SIGNS.get(wait.priority, ""), due.role),
-        due,
+        mark,
+        Cell(left.sign() if has_sign else "", role),
+        Cell("" if left.urgency is Urgency.NEVER else left.text, role),
         Cell(words.span((now - wait.opened_at).total_seconds()), "muted"),
-        Cell(subject, role),
-        Cell(one_line(wait.stream or wait.kind.value, 60), "muted"),
-        Cell(reference_of(wait), "muted"),
+        Cell(subject, "muted" if is_dim else "", rest_of(wait, left.then), more_of(wait)),
+        who,
     )
 
 
-def reference_of(wait: WaitInfo) -> str:
-    """What it is about elsewhere: the correlation id, where the subject does not say it; else the session. Safe."""
-    if wait.correlation_id and wait.subject and wait.correlation_id not in wait.subject:
-        return one_line(wait.correlation_id, SUBJECT_CELLS)
-    return short_id(wait.session_id)
+def _ended_cells(wait: WaitInfo, now: datetime, stuck_since: datetime | None) -> Row:
+    """How a wait has ended, how long ago, and with what."""
+    word = ENDED_WORDS.get(wait.status, "over")
+    due, role, subject = Cell(word, "muted"), "muted", subject_of(wait)
+    if stuck_since is not None:
+        due, role = Cell("queued", "warning"), "warning"
+        age = words.span((now - stuck_since).total_seconds())
+        subject = f"{word}, not gone on for {age}: {subject}"
+    said = f"→ {words.brief(wait.answer)}" if wait.answer is not None else ""
+    rest = "  ".join(filter(None, (said, rest_of(wait))))
+    since = (now - (wait.resolved_at or wait.opened_at)).total_seconds()
+    ago = Cell(words.span(since), "muted")
+    return (Cell("x", due.role), due, ago, Cell(subject, role, rest, more_of(wait)))
 
 
 def group_row(text: str) -> Row:

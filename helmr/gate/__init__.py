@@ -21,6 +21,12 @@ CALL_TASK = "helmr.gate.call"
 AGENT_TASK = "helmr.gate.agent"
 """The built-in task of an agent's session: what was decided about its calls."""
 
+TAG = "gate"
+"""Of each wait of the gate."""
+
+CLIENT_TAG, TOOL_TAG = "client:", "tool:"
+"""How the tags begin that name the client and the tool of a call."""
+
 RULED = "ruled"
 """The stream of an agent's session: what was decided about its calls."""
 
@@ -194,3 +200,8 @@ def _by_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _by_value(one) for name, one in value.items()}
     return [_by_value(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def is_own_tag(tag: str) -> bool:
+    """Whether the gate has given a wait this tag: rules and filters go by it, its question says the same."""
+    return tag == TAG or tag.startswith((CLIENT_TAG, TOOL_TAG))

@@ -22,9 +22,12 @@ from helmr.forms.tool_call import call_body, call_subject
 from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
+    CLIENT_TAG,
     FLOOD,
     RESTRICTION,
     RULED,
+    TAG,
+    TOOL_TAG,
     UNTIL,
     GatedCall,
     call_of,
@@ -51,9 +54,6 @@ outcomes = streams.input("outcomes", schema=dict[str, Any])
 
 ruled = streams.input(RULED, schema=dict[str, Any])
 """What was decided in an agent's session: by rules, by grants, by people."""
-
-TAG = "gate"
-"""Of each wait of the gate."""
 
 LEFT_TO_IT = (
     "The agent's program waits until the deadline; after it the call is left to that program."
@@ -114,7 +114,7 @@ def _left(call: Mapping[str, Any], ctx: TaskContext) -> float | None:
 
 def tags_of(call: GatedCall) -> list[str]:
     """Tags by which people and rules find waits about calls of this client and tool; what can't be one is left out."""
-    named = (f"client:{call.client}", f"tool:{call.tool}")
+    named = (f"{CLIENT_TAG}{call.client}", f"{TOOL_TAG}{call.tool}")
     return [TAG, *(one for one in named if len(one) <= WAIT_TAG_MAX and one.isprintable())]
 
 

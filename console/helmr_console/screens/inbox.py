@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from textual.content import Content
 from textual.timer import Timer
 
 from helmr import filters
 from helmr.filters import Facts
-from helmr.models import ClaimInfo, EntryInfo, WaitInfo
+from helmr.models import ClaimInfo, EntryInfo, WaitInfo, WaitStatus
 from helmr.review import granting, words
 from helmr.review.agreement import is_for_others
 from helmr_console import safe, views
@@ -31,6 +32,8 @@ from helmr_console.widgets.panes import head, lines, nothing_here, wait_content
 PREVIEW_DELAY_S = 0.08
 """The pane fills when the cursor rests, so that holding a key stays smooth."""
 PREVIEWS_MAX = 200
+ONE_AGE = timedelta(minutes=1)
+"""Waits that came within it are of one age, which says nothing."""
 LAST_ENTRIES = 4
 
 
@@ -60,16 +63,16 @@ class InboxScreen(ListScreen[WaitInfo]):
     NOUN = "waits"
     SORTS = ("deadline", "stream", "session", "age")
     COLUMNS = (
-        Column("", 2),
+        Column("", 1),
+        Column("", 1),
         Column("due", 9),
-        Column("age", 7),
+        Column("age", 7, from_width=84),
         Column("subject", 0, both_ends=True),
-        Column("stream", 12, from_width=84),
-        Column("reference", 24, from_width=110, both_ends=True),
+        Column("who", 12),
     )
     HELP_TEXT = (
-        "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten, `·` later; `x` has "
-        "ended. The list does not move while you read: `.` lets new rows in. `a` opens the form for exactly the "
+        "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten; `x` has ended; `◆` "
+        "is of high priority. `@ada` says whose it is, `○ gus` who is at it. The list does not move while you read: `.` lets new rows in. `a` opens the form for exactly the "
         "wait under the cursor; nothing is sent before its review."
     )
 
@@ -120,7 +123,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         store = self.console.store
         wait = store.wait(key)
         if wait is None:
-            return (Cell("x", "muted"), Cell("over", "muted"))
+            return (Cell(""), Cell("x", "muted"), Cell("over", "muted"))
         gone = key not in store.waits
         stuck_since = store.stuck_since(wait.run_id) if gone else None
         snoozed = self.console.snoozed.text(key)
@@ -192,6 +195,14 @@ class InboxScreen(ListScreen[WaitInfo]):
         )
         more_of = [(f"   {count} {word}", role) for count, word, role in told if count]
         return ((f"{text} {noun}", "muted"), *more_of)
+
+    def merge(self) -> None:
+        """Show what there is; without ages where all are of one minute."""
+        super().merge()
+        waits = [wait for key in self.list.keys if (wait := self.console.store.wait(key))]
+        opened = [wait.opened_at for wait in waits if wait.status is WaitStatus.PENDING]
+        is_one_minute = bool(opened) and max(opened) - min(opened) < ONE_AGE
+        self.list.left_out = frozenset({"age"} if is_one_minute and not self.show_ended else ())
 
     def shown_rows(self) -> list[str]:
         """The rows that are waits."""

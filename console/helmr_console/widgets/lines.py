@@ -26,6 +26,8 @@ from helmr_console.views import Cell, Row
 
 MIDDLE_FROM = 16
 """Below so many cells there is no room for two ends."""
+MORE_FROM = 116
+"""The width of a list in a window of 120; below it the `more` of a cell is left out."""
 GUTTER = 4
 """Cursor, mark and a space on each side of it."""
 
@@ -96,6 +98,8 @@ class LineList(ScrollView, can_focus=True):
         self.keys: list[str] = []
         self.marks: set[str] = set()
         self.index = 0
+        self.left_out: frozenset[str] = frozenset()
+        """Columns that say nothing of these rows, by name."""
 
     # --- rows and cursor
 
@@ -201,7 +205,11 @@ class LineList(ScrollView, can_focus=True):
     def shown_columns(self) -> list[tuple[int, int, Column]]:
         """Which cells are drawn, and how wide: (cell number, width, column)."""
         width = self.size.width
-        shown = [(i, c) for i, c in enumerate(self.columns) if width >= c.from_width]
+        shown = [
+            (i, column)
+            for i, column in enumerate(self.columns)
+            if width >= column.from_width and column.name not in self.left_out
+        ]
         fixed = GUTTER + sum(column.width + 1 for _, column in shown)
         flexible = [i for i, column in shown if column.width == 0]
         spare = max(len(flexible), width - fixed - len(flexible) + 1)
@@ -247,13 +255,13 @@ class LineList(ScrollView, can_focus=True):
             return Strip(segments).adjust_cell_length(width, self._style("", ground))
         for number, cell_width, column in self.shown_columns():
             cell = row[number] if number < len(row) else Cell("")
-            segments.append(
-                Segment(
-                    fit(cell.text, cell_width, right=column.right, both_ends=column.both_ends)
-                    + " ",
-                    self._style(cell.role, ground),
-                )
-            )
+            behind = "  ".join(filter(None, (cell.rest, cell.more if width >= MORE_FROM else "")))
+            text, rest = with_rest(cell.text, behind, cell_width)
+            if not rest:
+                text = fit(text, cell_width, right=column.right, both_ends=column.both_ends) + " "
+            segments.append(Segment(text, self._style(cell.role, ground)))
+            if rest:
+                segments.append(Segment(f"{rest} ", self._style("muted", ground)))
         strip = Strip(segments)
         return strip.adjust_cell_length(width, self._style("", ground))
 
@@ -264,6 +272,18 @@ class LineList(ScrollView, can_focus=True):
 
     def _style(self, role: str, ground: str = "") -> Style:
         return look.style(self.app.theme, role, ground=ground or "background")
+
+
+REST_MIN = 4
+"""Less of what stands behind a text says nothing."""
+
+
+def with_rest(text: str, rest: str, width: int) -> tuple[str, str]:
+    """A text and what stands behind it, in `width` cells together; nothing of that if the text leaves no room."""
+    room = width - cell_len(text) - 2
+    if not rest or room < min(REST_MIN, cell_len(rest)):
+        return text, ""
+    return f"{text}  ", fit(rest, room)
 
 
 def fit(text: str, width: int, *, right: bool = False, both_ends: bool = False) -> str:

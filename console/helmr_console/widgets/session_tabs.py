@@ -20,11 +20,12 @@ from helmr_console.widgets.panes import TextPane
 from helmr_console.widgets.transcript import TranscriptView
 
 WAIT_COLUMNS = (
-    Column("", 2),
+    Column("", 1),
+    Column("", 1),
     Column("due", 9),
     Column("age", 7),
     Column("subject", 0),
-    Column("stream", 12),
+    Column("who", 12),
 )
 RUN_COLUMNS = (
     Column("", 1),

@@ -193,7 +193,8 @@ def test_votes_come_by_the_feed_and_the_row_says_how_many_agree() -> None:
     store.put_waits([wait], cut=False)
 
     def row() -> str:
-        return wait_row(store.inbox()[0], NOW, gone=False)[3].text
+        cell = wait_row(store.inbox()[0], NOW, gone=False)[4]
+        return f"{cell.text}  {cell.rest}"
 
     def apply(kind: str, seq: int, **body: object) -> WaitInfo:
         entry = {"session_id": "ses_1", "seq": seq, "feed_offset": seq, "kind": kind}
@@ -231,8 +232,8 @@ def test_a_row_says_what_its_escalation_will_say_and_filters_and_order_go_by_it(
     store.put_waits([due_first, escalating], cut=False)
     assert store.inbox() == [escalating, due_first]
     row = wait_row(escalating, NOW, gone=False)
-    assert [cell.text for cell in row[:2]] == ["!", "00:30"]
-    assert row[3].text == "Refund?  then no"
+    assert [cell.text for cell in row[1:3]] == ["!", "00:30"]
+    assert (row[4].text, row[4].rest) == ("Refund?", "then no")
     assert parse("due<1m", WAIT_FIELDS).matches(wait_facts(escalating, NOW), NOW)
     late = NOW + timedelta(minutes=1)
     assert wait_over(escalating, late) == "its escalation's default answers it now"
