@@ -309,6 +309,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort.reverse", _L, ("S",), "Reverse", "Reverse the order."),
     Action("layout", ActionScope.AREA, ("W",), "Layout",
            "The pane beside the list, wider, below it, or not at all."),
+    Action("since", ActionScope.AREA, ("h",), "Since last here",
+           "What was answered, ended or failed since you were last here, and by whom."),
     # --- marks
     Action("mark", ActionScope.MARKS, ("space",), "Mark",
            "Mark or unmark this row and go to the next. Marks stay when the filter changes.", 30,

@@ -29,6 +29,7 @@ from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen, TextScreen, help_content
 from helmr_console.screens.session import SessionScreen
 from helmr_console.screens.sessions import SessionsScreen
+from helmr_console.screens.since import SinceScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.panes import lines
 
@@ -251,6 +252,10 @@ class ConsoleApp(App[int]):
     def do_undo(self) -> None:
         """What was confirmed last does not leave."""
         self.shared.take_back()
+
+    def do_since(self) -> None:
+        """What ended since the operator was last here."""
+        self.push_screen(SinceScreen())
 
     def do_lost(self) -> None:
         """What others answered first, beside what was held here; the newest first."""

@@ -17,6 +17,7 @@ from helmr.client.aio import AsyncClient
 from helmr.editor import EditorFailed, edit
 from helmr.models import EntryInfo, WaitInfo
 from helmr.profiles import Profile, save_filter, saved_path
+from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import AnswerDraft, PersonalFiles
 from helmr.safe_text import one_line
@@ -25,6 +26,7 @@ from helmr_console.actions import BY_ID, ActionContext, key_name
 from helmr_console.background import Background
 from helmr_console.bell import Bell
 from helmr_console.clock import ConsoleClock, LinkState, MachineClock, ServerClock
+from helmr_console.ended import LastHere
 from helmr_console.keys import KeyLine
 from helmr_console.link import Link
 from helmr_console.look import DEFAULT_THEME
@@ -93,6 +95,7 @@ class Console:
         self.client = client
         self.files = PersonalFiles.within(options.state_folder, options.identity)
         self.snoozed = Snoozed(self.files.snoozes, self.store.now)
+        self.here = LastHere(self.files.drafts.folder.parent / "last-here.json")
         self.identity = one_line(options.identity, 60)
         self.profile = options.profile
         """With the filters that were saved since."""
@@ -116,6 +119,7 @@ class Console:
         self._app = app
         self._coming: list[EntryInfo] = []
         self._flush_set = False
+        self._typed_s: float | None = None
         self.keys = KeyLine(app, left_out=self._keys_left_out)
         self.background = Background(
             app, self.keys, self.store.errors, options.log_path, say=self._say_error
@@ -151,12 +155,27 @@ class Console:
             begun = await self.unsent.look()
             if await self.snoozed.look() or begun:
                 self.lists_changed()
+            await self._look_who_is_here()
             await self.clock.sleep(1.0)
             attached = [screen for screen in self.screens() if screen.is_attached]
             for screen in attached[:-1]:
                 screen.tick_behind()
             for screen in attached[-1:]:
                 screen.tick()
+
+    async def _look_who_is_here(self) -> None:
+        """Who comes back to the console hears how to see what ended meanwhile."""
+        if self.store.health is None or self.keys.typed_s == self._typed_s:
+            return
+        self._typed_s, now = self.keys.typed_s, self.store.now()
+        away = self.here.pressed(now)
+        if away is not None:
+            for_long = words.span(away.total_seconds())
+            self.say(f"Away for {for_long}: {self.key_of('since')} shows what ended", "information")
+        try:
+            await self.here.keep(now)
+        except OSError as error:
+            self.store.errors.append(f"when you were here can't be kept: {error.strerror}")
 
     def _changed(self, entry: EntryInfo | None) -> None:
         if entry is not None:

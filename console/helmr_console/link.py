@@ -18,7 +18,8 @@ from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, NotAllowed
 from helmr.models import LIST_LIMIT_MAX, EntryInfo, WaitInfo, WaitKind
 from helmr_console.clock import ConsoleClock
-from helmr_console.store import WAITS_MAX, Store
+from helmr_console.ended import ended_since
+from helmr_console.store import ENDED_MAX, ENDED_SHOWN, WAITS_MAX, Store, day_of
 
 RECORDS_LOOKED_AT = 1_000
 """Of a stream, for the one that answered a wait."""
@@ -133,6 +134,7 @@ class Link:
         self._changed(None)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
+            group.create_task(self._load_ended())
             group.create_task(self._keep_pinging())
 
     async def _follow(self) -> None:
@@ -173,6 +175,13 @@ class Link:
             if cursor is None:
                 break
         self.store.put_waits(found, cut=cursor is not None)
+
+    async def _load_ended(self) -> None:
+        """What ended today, or in the last hour, with its names."""
+        now = self.store.now()
+        since = min(day_of(now), now - ENDED_SHOWN)
+        self.store.put_ended(await ended_since(self.client, since, ENDED_MAX))
+        self._changed(None)
 
     async def _load_catalog(self) -> None:
         self.store.streams = await first(self.client.streams.list(), CATALOG_MAX)

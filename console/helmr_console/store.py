@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,11 +33,12 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr_console.clock import Freshness, ServerClock
+from helmr_console.ended import EndedWaits
 
 WAITS_MAX = 5_000
 SESSIONS_MAX = 5_000
 ACTIVITY_MAX = 2_000
-ENDED_MAX = 1_000
+ENDED_MAX = 5_000
 TASKS_OF_SESSIONS_MAX = 20_000
 ENDED_SHOWN = timedelta(hours=1)
 STUCK_AFTER = timedelta(seconds=5)
@@ -106,6 +107,8 @@ class Store:
     unknown: dict[str, GatedCallInfo] | None = None
     """Calls of agents of which no one knows what became, by session. Both as they were read last; None until then."""
     feed_offset: int | None = None
+    ended_from: datetime | None = None
+    """From then on all waits that ended are held; None before they were read, or if they are too many."""
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     """Runs whose wait is over and which no one has taken up since: since when."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
@@ -192,6 +195,16 @@ class Store:
         ]
         return sorted(found, key=lambda w: w.resolved_at or since, reverse=True)
 
+    def put_ended(self, ended: EndedWaits) -> None:
+        """Waits that have ended, fresh from the list: their names, where the feed brought none."""
+        for wait in reversed(ended.waits):
+            known = self.ended.get(wait.id)
+            if known is not None and known.answer is not None:
+                continue
+            self._count(wait)
+            self._end(wait)
+        self.ended_from = None if ended.is_cut else ended.since
+
     def put_sessions(self, sessions: Iterable[SessionInfo]) -> None:
         """Sessions fresh from the gateway; at most `SESSIONS_MAX` are held."""
         for session in sessions:
@@ -207,7 +220,6 @@ class Store:
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
         self._follow_run(entry)
-        self._count(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
         if not replayed:
@@ -240,14 +252,22 @@ class Store:
         today = self.now().date()
         if self.answered_on is None or self.answered_on[0] != today:
             return ""
-        is_cut = self.first_seen_at is not None and self.first_seen_at.date() == today
+        is_whole = self.ended_from is not None and self.ended_from <= day_of(self.now())
+        seen = self.first_seen_at
+        is_cut = not is_whole and seen is not None and seen.date() == today
         return f"{self.answered_on[1]}{'+' if is_cut else ''} answered today"
 
-    def _count(self, entry: EntryInfo) -> None:
-        if entry.kind == "wait.fulfilled" and entry.principal.type in _PEOPLE:
-            day, (last, count) = entry.recorded_at.date(), self.answered_on or (date.min, 0)
-            if day >= last:
-                self.answered_on = day, count + 1 if day == last else 1
+    def _count(self, wait: WaitInfo) -> None:
+        """Count a wait that has ended, unless it is held as that already: feed and list both bring it."""
+        known = self.ended.get(wait.id)
+        by, at = wait.resolved_by, wait.resolved_at
+        is_new = known is None or known.resolved_by is None
+        is_answer = wait.status is WaitStatus.FULFILLED and wait.mode is not AnswerMode.DEFAULT
+        if not (is_new and is_answer) or by is None or at is None or by.type not in _PEOPLE:
+            return
+        day, (last, count) = at.date(), self.answered_on or (date.min, 0)
+        if day >= last:
+            self.answered_on = day, count + 1 if day == last else 1
 
     def stuck_since(self, run_id: str) -> datetime | None:
         """Since when a run has its answer and has not gone on; None if it has, or may yet."""
@@ -352,7 +372,9 @@ class Store:
         }
         if entry.body.get("mode") == AnswerMode.DEFAULT.value:
             update["mode"] = AnswerMode.DEFAULT
-        self._end(known.model_copy(update=update))
+        ended = known.model_copy(update=update)
+        self._count(ended)
+        self._end(ended)
 
     def _cancelled(self, entry: EntryInfo) -> None:
         """What it cancelled, the runtime wrote in front of it: the one who did this did that."""
@@ -384,6 +406,11 @@ class Store:
         self._task_of[session_id] = task
         while len(self._task_of) > TASKS_OF_SESSIONS_MAX:
             self._task_of.popitem(last=False)
+
+
+def day_of(moment: datetime) -> datetime:
+    """When its day began, UTC."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 FORM_FIELDS = frozenset({"initial", "on_decline", "json_schema"})

@@ -143,16 +143,15 @@ def wait_row(
 def _ended_cells(wait: WaitInfo, now: datetime, stuck_since: datetime | None) -> Row:
     """How a wait has ended, how long ago, and with what."""
     word = ENDED_WORDS.get(wait.status, "over")
-    due, role, subject = Cell(word, "muted"), "muted", subject_of(wait)
+    due, role, stuck = Cell(word, "muted"), "muted", ""
     if stuck_since is not None:
         due, role = Cell("queued", "warning"), "warning"
-        age = words.span((now - stuck_since).total_seconds())
-        subject = f"{word}, not gone on for {age}: {subject}"
+        stuck = f"not gone on for {words.span((now - stuck_since).total_seconds())}"
     said = f"→ {words.brief(wait.answer)}" if wait.answer is not None else ""
-    rest = "  ".join(filter(None, (said, rest_of(wait))))
+    rest = "  ".join(filter(None, (stuck, said, rest_of(wait))))
     since = (now - (wait.resolved_at or wait.opened_at)).total_seconds()
     ago = Cell(words.span(since), "muted")
-    return (Cell("x", due.role), due, ago, Cell(subject, role, rest, more_of(wait)))
+    return (Cell("x", due.role), due, ago, Cell(subject_of(wait), role, rest, more_of(wait)))
 
 
 def group_row(text: str) -> Row:

@@ -215,6 +215,11 @@ def moment(at: datetime, now: datetime) -> str:
     return f"{day(at, now)} ({span(left_s)})" if left_s > 0 else f"{day(at, now)} (over)"
 
 
+def moment_ago(at: datetime, now: datetime) -> str:
+    """`21:06 (14m ago)`: a time that has passed, its day where it is another, and how far that is."""
+    return f"{day(at, now)} ({ago(at, now)})"
+
+
 def stamp(moment: datetime) -> str:
     """`2026-11-24 14:32:10 UTC`."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

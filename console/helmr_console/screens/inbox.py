@@ -17,6 +17,7 @@ from helmr.review import granting, words
 from helmr.review.agreement import is_for_others
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
+from helmr_console.ended import AnswersRead
 from helmr_console.link import tail
 from helmr_console.screens.answer import AnswerScreen, ReviewTurns
 from helmr_console.screens.base import Pairs, bindings
@@ -85,6 +86,11 @@ class InboxScreen(ListScreen[WaitInfo]):
         """What the headings say, by group."""
         self._previews: OrderedDict[str, Preview] = OrderedDict()
         self._timer: Timer | None = None
+        self.answers: AnswersRead
+
+    def on_mount(self) -> None:
+        """Textual calls this of every class: what was answered is read as it comes in sight."""
+        self.answers = AnswersRead(self.console.client, self.console.store.put_wait)
 
     # --- rows
 
@@ -265,6 +271,18 @@ class InboxScreen(ListScreen[WaitInfo]):
             if self._wants_preview() and self._timer is None:
                 self.moved()
 
+    def _read_answers(self) -> None:
+        if not self.show_ended or not self.is_attached:
+            return
+        ended = self.console.store.ended
+        shown = [ended[key] for key in self.list.on_screen() if key in ended]
+        if lacking := self.answers.lacking(shown):
+            self.console.background.start(self._answers_read(lacking), group="answers")
+
+    async def _answers_read(self, wait_ids: list[str]) -> None:
+        await self.answers.read(wait_ids)
+        self.list.refresh()
+
     def _wants_preview(self) -> bool:
         key = self.list.cursor
         return key is not None and key not in self._previews and views.group_of(key) is None
@@ -289,6 +307,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         self.refresh_bars()
 
     def draw_pane(self) -> None:
+        self._read_answers()
         wait = self.selected()
         group = views.group_of(self.list.cursor or "")
         if group is not None:

@@ -120,6 +120,11 @@ class LineList(ScrollView, can_focus=True):
         self.refresh()
         self.post_message(self.CursorMoved())
 
+    def on_screen(self) -> list[str]:
+        """The keys of the rows that are drawn."""
+        top = self.scroll_offset.y
+        return self.keys[top : top + max(1, self.size.height)]
+
     def show_top(self) -> None:
         """The beginning of the list, if the cursor is seen from there."""
         if self.index < self.size.height - 1:

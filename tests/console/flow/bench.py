@@ -49,12 +49,13 @@ async def benched(
     (folder / "data").mkdir()
     stack = make(folder / "data")
     found = Bench(stack, clock, folder)
+    found.make = partial(make, folder / "data")
     try:
         await stack.start(sessions_per_host=4)
         yield found
     finally:
         await found.close()
-        await stack.stop()
+        await found.stack.stop()
 
 
 class Hands:
@@ -91,6 +92,13 @@ class Bench:
         self.exit = AsyncExitStack()
         self.app: ConsoleApp
         self.pilot: Pilot[Any]
+        self.make: Callable[[], Stack]
+
+    async def restart(self) -> None:
+        """End the runtime and start it again on its ledger; before the console is opened."""
+        await self.stack.stop()
+        self.stack = self.make()
+        await self.stack.start(sessions_per_host=4)
 
     async def open(self, size: tuple[int, int] = (120, 36), **options: Any) -> ConsoleApp:
         """Start the console; returns when it is live and has its list.
