@@ -391,12 +391,32 @@ def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fiel
             raise BadFilter(f"{word!r}: {error.message}", hint=error.hint) from error
     if op != ":":
         raise BadFilter(f"{word!r}: {name} is a text", hint=f"Write {name}:value.")
+    if not rest.startswith('"') and name != "correlation":
+        _check_glued(name, rest, fields)
     values = (rest,) if rest.startswith('"') or name == "correlation" else tuple(rest.split(","))
     values = tuple(_unquote(value) for value in values if value)
     if not values:
         raise BadFilter(f"{word!r} has no value", hint=f"Write {name}:value.")
     _check_values(name, values, fields)
     return Term(values, name, op, negated)
+
+
+def _check_glued(name: str, rest: str, fields: Fields) -> None:
+    """Return if the value does not end in a filter of its own, as `fiveis:draft` does.
+
+    Raises:
+        BadFilter: It does: a space is missing, or quotes.
+    """
+    before, colon, value = rest.rpartition(":")
+    if not colon:
+        return
+    for other, known in {**fields.words, **fields.values}.items():
+        if before.endswith(other) and before != other and value.lower() in known:
+            first = before.removesuffix(other)
+            raise BadFilter(
+                f"{other}:{value} is glued to the value of {name}",
+                hint=f'Write {name}:{first} {other}:{value}, or as one value {name}:"{rest}".',
+            )
 
 
 def _check_values(name: str, values: Sequence[str], fields: Fields) -> None:

@@ -71,6 +71,8 @@ class ActionContext:
     in_list: bool = False
     list_below: bool = False
     batch_running: bool = False
+    has_batch: bool = False
+    """A batch was sent, or is being sent."""
     unsent: bool = False
     looked_at: bool = False
     discardable: bool = False
@@ -326,9 +328,13 @@ ACTIONS: tuple[Action, ...] = (
            "Answer one wait after the other, from this one on, soonest end first.", 45,
            writes=True, reason=_needs_open_wait),
     Action("batch", _W, ("B",), "Answer marked",
-           "One form for all marked waits of one schema; reviewed, then sent one by one.", 25,
+           "One form for all marked waits of one schema; reviewed, then sent one by one in the background.", 25,
            writes=True, dangerous=True, reason=_needs_marks,
            shown_when=lambda context: bool(context.marked)),
+    Action("batch.seen", _W, ("v",), "Last batch",
+           "How far the batch is that is being sent, and what became of each answer; F8 stops it there.", 26,
+           reason=_needs("has_batch", "no batch was sent from here"),
+           shown_when=lambda context: context.batch_running),
     Action("group", _W, ("b",), "Group",
            "Group by stream, task, tag or assignee, or not at all. Space on a heading marks its group."),
     Action("session", _W, ("o",), "Session",
@@ -487,7 +493,7 @@ ACTIONS: tuple[Action, ...] = (
     # --- batch
     Action("look", ActionScope.BATCH, ("ctrl+t",), "Text",
            "Show the question and text of the next wait of the batch, unusual ones first; after the last one, "
-           "the list again.", 15, reason=_needs_unsent),
+           "the list again.", 15, reason=_needs_unsent, shown_when=lambda context: context.unsent),
     Action("leave.out", ActionScope.BATCH, ("ctrl+l",), "Leave out",
            "Leave the wait whose text is shown out of the batch.", 16, reason=_needs_looked_at,
            shown_when=lambda context: context.looked_at),

@@ -76,6 +76,15 @@ class OpenScreen(Protocol):
     def store_changed(self) -> None: ...
 
 
+class UnderWay(Protocol):
+    """A batch of answers, as far as is known here."""
+
+    @property
+    def is_running(self) -> bool: ...
+    def stop(self) -> None: ...
+    def content(self, width: int) -> Content: ...
+
+
 class Console:
     """One operator at one gateway; the same for all screens.
 
@@ -110,6 +119,8 @@ class Console:
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Pending answers to waits that someone else answered first, the newest first."""
         self.sending = 0
+        self.batch: UnderWay | None = None
+        """The batch of answers that was sent last, or is being sent."""
         self.under_way = ""
         """How far a batch is, safe text; empty if none is under way."""
         self.unsent = Unsent(self.files.drafts, self.store)
@@ -296,6 +307,8 @@ class Console:
             link_text=fresh.text(now_s),
             read_only=self.options.read_only,
             held=len(self.outbox),
+            batch_running=self.batch is not None and self.batch.is_running,
+            has_batch=self.batch is not None,
             lost=len(self.lost),
         )
 

@@ -15,7 +15,7 @@ from helmr import ids
 from helmr.forms import pretty
 from helmr.gate import RULED, GateAction
 from helmr.gate.grants import TELLING, matches_text
-from helmr.models import EntryInfo, WaitKind
+from helmr.models import AnswerMode, EntryInfo, WaitKind
 from helmr.review import words
 from helmr.review.words import person, short_id
 from helmr.safe_text import one_line, plain
@@ -23,6 +23,8 @@ from helmr_console.views import LINE_CELLS, json_words
 
 _RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")
 """Entries that begin something and are drawn with a line."""
+
+_ANSWERED = ("wait.fulfilled", "input.accepted")
 
 _WORDS = {
     "session.created": ("session", ""),
@@ -118,6 +120,12 @@ def entry_line(entry: EntryInfo) -> EntryLine:
         by=person(entry.principal) if entry.principal.type not in ("task", "runtime") else "",
         rule=entry.kind in _RULE_KINDS,
     )
+
+
+def by_whom(entry: EntryInfo) -> str:
+    """Who did it, in words; its escalation's default, where that answered in the name of the runtime. Safe."""
+    is_default = entry.kind in _ANSWERED and entry.body.get("mode") == AnswerMode.DEFAULT.value
+    return words.ESCALATION_DEFAULT if is_default else words.who(entry.principal)
 
 
 def session_named_in(entry: EntryInfo) -> str | None:

@@ -53,7 +53,7 @@ _ASCII = {
     **dict.fromkeys(range(0x2580, 0x25A0), "|"),  # blocks: ends of scrollbars, edges
     ord("▌"): ">",  # the cursor
     **dict.fromkeys(range(0x2400, 0x2440), "?"),  # what control characters in data are shown as
-    **dict(zip(map(ord, "…•·◆▲▼►▶◀→←—“”⟨⟩\ufffd"), '~o.+^v>><><-""<>?', strict=True)),
+    **dict(zip(map(ord, "…•·◆✓▲▼►▶◀→←—“”⟨⟩\ufffd"), '~o.++^v>><><-""<>?', strict=True)),
     0x2013: "-",  # en dash
     0x2018: "'",
     0x2019: "'",

@@ -80,7 +80,7 @@ def _read(client: Client, meant: Meant) -> AnswerBatch:
                 waits.append(client.waits.get(one.id))
     me = meant.me() if any(one.voters for one in waits) else None
     batch = batches.plan(waits, meant.lead, me=me)
-    over = tuple(LeftOut(one, f"over the limit of {BATCH_MAX}") for one in more)
+    over = tuple(LeftOut(one, f"over the limit of {BATCH_MAX:,}") for one in more)
     batch = AnswerBatch(batch.items, (*batch.left_out, *over))
     unlike = [out for out in batch.left_out if out.is_unlike]
     if unlike and meant.lead is None:

@@ -135,7 +135,7 @@ def answer(
         bool,
         typer.Option(
             "--all",
-            help="All waits that --filter finds, 200 at most, each shown first; if kinds differ, those like WAIT.",
+            help="All waits that --filter finds, 1,000 at most, each shown first; if kinds differ, those like WAIT.",
         ),
     ] = False,
     filter_: Filter = None,

@@ -21,7 +21,7 @@ from typing import Any
 
 from helmr.errors import HelmrError, OutcomeUnknown, SchemaMismatch, Unavailable
 from helmr.forms import schema_hash
-from helmr.models import BODY_DRAWN_CHARS, WaitInfo, WaitStatus
+from helmr.models import BODY_DRAWN_CHARS, BULK_RUNS_MAX, WaitInfo, WaitStatus
 from helmr.review import agreement
 
 ALIKE_MIN = 3
@@ -145,7 +145,8 @@ def _json(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-BATCH_MAX = 200
+BATCH_MAX = BULK_RUNS_MAX
+"""As many as are retried, cancelled or closed at once."""
 
 
 class Progress(StrEnum):
@@ -214,11 +215,20 @@ class AnswerBatch:
         )
         return replace(self, items=tuple(items))
 
+    @property
+    def done(self) -> int:
+        """How many were sent or skipped."""
+        rest = (Progress.PLANNED, Progress.SENDING, Progress.STOPPED)
+        return sum(item.progress not in rest for item in self.items)
+
+    @property
+    def accepted(self) -> int:
+        """How many were accepted."""
+        return sum(item.progress is Progress.ACCEPTED for item in self.items)
+
     def summary(self) -> str:
         """`2 of 3 done, 1 accepted, 1 skipped`."""
         count = {kind: sum(item.progress is kind for item in self.items) for kind in Progress}
-        rest = (Progress.PLANNED, Progress.SENDING, Progress.STOPPED)
-        done = len(self.items) - sum(count[kind] for kind in rest)
         words = [
             f"{count[kind]} {word}"
             for kind, word in (
@@ -230,7 +240,7 @@ class AnswerBatch:
             )
             if count[kind]
         ]
-        return ", ".join([f"{done} of {len(self.items)} done", *words])
+        return ", ".join([f"{self.done} of {len(self.items)} done", *words])
 
 
 def plan(marked: Sequence[WaitInfo], lead: str | None, *, me: str | None = None) -> AnswerBatch:
@@ -301,7 +311,7 @@ def _why_not(wait: WaitInfo, taken: int, me: str | None) -> str:
         return f"no longer pending: {wait.status.value}"
     if why := agreement.why_not(wait, me):
         return why
-    return f"over the limit of {BATCH_MAX}" if taken >= BATCH_MAX else ""
+    return f"over the limit of {BATCH_MAX:,}" if taken >= BATCH_MAX else ""
 
 
 def _order(wait: WaitInfo) -> tuple[bool, float, str]:

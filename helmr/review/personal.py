@@ -29,7 +29,8 @@ from helmr.models import WaitInfo
 from helmr.profiles import write_private
 from helmr.review.bulk import BulkPlans
 
-DRAFTS_MAX = 500
+DRAFTS_MAX = 2_000
+"""More than a batch that is held has."""
 DRAFT_BYTES_MAX = 1_500_000
 
 
@@ -52,13 +53,13 @@ class DraftStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, draft: AnswerDraft) -> None:
-        """Keep this draft in place of the one before."""
-        parts = {**asdict(draft), "cells": {key: _kept(cell) for key, cell in draft.cells.items()}}
-        text = json.dumps(parts)
-        if len(text) > DRAFT_BYTES_MAX:
-            return
-        write_private(self._path(draft.wait_id, draft.schema_hash), text)
+    def save(self, *drafts: AnswerDraft) -> None:
+        """Keep each of these drafts in place of the one before."""
+        for draft in drafts:
+            cells = {key: _kept(cell) for key, cell in draft.cells.items()}
+            text = json.dumps({**asdict(draft), "cells": cells})
+            if len(text) <= DRAFT_BYTES_MAX:
+                write_private(self._path(draft.wait_id, draft.schema_hash), text)
         files = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in files[: max(0, len(files) - DRAFTS_MAX)]:
             old.unlink(missing_ok=True)

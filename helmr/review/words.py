@@ -283,8 +283,11 @@ def person(principal: PrincipalInfo | None) -> str:
 def resolver(wait: WaitInfo) -> str:
     """Who ended a wait; its escalation, where that answered for people. Empty if that is not known."""
     if wait.mode is AnswerMode.DEFAULT:
-        return "its escalation's default"
+        return ESCALATION_DEFAULT
     return who(wait.resolved_by) if wait.resolved_by is not None else ""
+
+
+ESCALATION_DEFAULT = "its escalation's default"
 
 
 def is_by(wait: WaitInfo | None, name: str) -> bool:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from helmr.editor import EditorFailed, edit, editor_command
 from helmr.forms import Blank
-from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.review.batches import Progress, plan
+from helmr.models import BULK_RUNS_MAX, WaitInfo, WaitKind, WaitStatus
+from helmr.review.batches import BATCH_MAX, Progress, plan
 from helmr.review.personal import DRAFTS_MAX, AnswerDraft, DraftStore
 from helmr.review.words import diff, summary, words
 from helmr_console.look import BORDER_RATIO_MIN, PALETTES, TEXT_RATIO_MIN, contrast
@@ -164,3 +164,10 @@ def test_every_palette_can_be_read(name: str) -> None:
             assert contrast(colours[text], colours[ground]) >= TEXT_RATIO_MIN, (text, ground)
     assert contrast(palette.border, palette.background) >= BORDER_RATIO_MIN
     assert contrast(palette.accent, palette.cursor) >= BORDER_RATIO_MIN
+
+
+def test_a_batch_takes_as_many_as_a_retry_does() -> None:
+    assert BATCH_MAX == BULK_RUNS_MAX
+    batch = plan([wait(f"w{n}", minutes=n + 1) for n in range(BATCH_MAX + 4)], None)
+    assert len(batch.items) == BATCH_MAX
+    assert [out.why for out in batch.left_out] == ["over the limit of 1,000"] * 4

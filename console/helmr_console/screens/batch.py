@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from textual.containers import Vertical
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Static
 
 from helmr import ids
-from helmr.errors import HelmrError, NotFound
+from helmr.errors import NotFound
 from helmr.forms import Built, form_of, pretty
 from helmr.models import WaitInfo
 from helmr.review import batches, words
-from helmr.review.batches import AnswerBatch, Progress
-from helmr.review.outcome import of_error, of_receipt
+from helmr.review.batches import AnswerBatch
 from helmr.review.sending import SendPhase
-from helmr.signing import SshSigner, beside
 from helmr_console import safe
-from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
-from helmr_console.screens.base import bindings
+from helmr_console.actions import ActionContext, ActionScope, Permit
+from helmr_console.batch_run import BatchRun, item_line
+from helmr_console.console import UnderWay
+from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.unsent import PendingSend
 from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.form import SchemaForm
-from helmr_console.widgets.panes import asked, head, lines
+from helmr_console.widgets.panes import TextPane, asked, head, lines
 
-_SIGN = {
-    Progress.ACCEPTED: ("+", "$c-success"),
-    Progress.SKIPPED: ("-", "$c-warning"),
-    Progress.FAILED: ("!", "$c-error"),
-    Progress.UNKNOWN: ("?", "$c-warning"),
-    Progress.SENDING: (">", "$c-accent"),
-    Progress.PLANNED: (" ", "$c-muted"),
-    Progress.STOPPED: (" ", "$c-muted"),
-}
+READ_AT_ONCE = 8
+READ_DRAWN_EVERY = 50
 
 
 class BatchScreen(SubmitScreen):
@@ -52,36 +47,45 @@ class BatchScreen(SubmitScreen):
     HOLDS_KEYS = False  # F8 stops it
     HELP_TEXT = (
         "One answer for the marked waits that share stream and schema. ^t shows their texts, unusual ones first; ^l "
-        "leaves out the one on screen. The answers are sent one by one; F8 stops before the next, and waits without a "
-        "sent answer stay marked. A wait that has changed meanwhile is skipped, never overwritten."
+        "leaves out the one on screen. The answers are sent one by one, also when you have left the page; F8 stops "
+        "before the next, and waits without a sent answer stay marked. A wait that has changed meanwhile is skipped, "
+        "never overwritten."
     )
 
     def __init__(self, marked: Sequence[str], lead: str) -> None:
         super().__init__()
         self.fields = self.composes()
-        self.marked = list(marked)[: batches.BATCH_MAX]
+        kept = [lead, *(one for one in marked if one != lead)]
+        self.marked = kept[: batches.BATCH_MAX]
+        self.beyond = len(kept) - len(self.marked)
+        """So many are marked and not in this batch."""
         self.lead = lead
-        self.plan = AnswerBatch(())
-        self.ids: dict[str, str] = {}
+        self._plan = AnswerBatch(())
+        self._read = 0
+        self.run: BatchRun | None = None
+        """Once it is confirmed."""
         self.batch_id = ids.new_id("batch")
         self.count = SafeInput(id="count", select_on_focus=False)
         self.to_type = Static(id="to-type")
         self._looked_at: int | None = None
         """The item whose text is shown beside the form."""
-        self._stopping = False
-        self._begun = False
         self._is_held = False
+
+    @property
+    def plan(self) -> AnswerBatch:
+        """What is to be answered; once it is confirmed, how far each is."""
+        return self.run.plan if self.run is not None else self._plan
+
+    @property
+    def _begun(self) -> bool:
+        return self.run is not None
 
     async def load(self) -> None:
         """Every marked wait in full; then the form they share."""
-        waits: list[WaitInfo] = []
-        for wait_id in self.marked:
-            try:
-                waits.append(await self.console.client.waits.get(wait_id))
-            except NotFound:
-                continue
-        self.plan = batches.plan(waits, self.lead, me=self.console.identity)
-        self.ids = {item.wait.id: ids.new_id(ids.OPERATION) for item in self.plan.items}
+        limit = asyncio.Semaphore(READ_AT_ONCE)
+        found = await asyncio.gather(*(self._read_one(wait_id, limit) for wait_id in self.marked))
+        waits = [wait for wait in found if wait is not None]
+        self._plan = batches.plan(waits, self.lead, me=self.console.identity)
         if not self.plan.items:
             self.tell(
                 (
@@ -101,6 +105,16 @@ class BatchScreen(SubmitScreen):
         )
         self._say_count()
 
+    async def _read_one(self, wait_id: str, limit: asyncio.Semaphore) -> WaitInfo | None:
+        async with limit:
+            with suppress(NotFound):
+                wait = await self.console.client.waits.get(wait_id)
+                self._read += 1
+                if self._read % READ_DRAWN_EVERY == 0:
+                    self.redraw()
+                return wait
+        return None
+
     def focus_form(self, form: SchemaForm) -> None:
         """Who is in and who is left out is read first."""
         form.focus_first(scrolls=False)
@@ -112,7 +126,8 @@ class BatchScreen(SubmitScreen):
         """Who is in and who is left out."""
         count = len(self.plan.items)
         if not count:
-            return (safe.line("Reading the marked waits…", "$c-muted"),)
+            said = f"Reading the marked waits, {self._read} of {len(self.marked)}…"
+            return (safe.line(said, "$c-muted"),)
         stream = self.plan.items[0].wait.stream or "token"
         parts = [
             Content.assemble(
@@ -121,6 +136,9 @@ class BatchScreen(SubmitScreen):
                 safe.line(stream, "bold", limit=60),
             )
         ]
+        if self.beyond:
+            said = f"  {self.beyond} more are marked and stay so: a batch has {batches.BATCH_MAX:,} at most"
+            parts.append(safe.line(said, "$c-warning", limit=100))
         unlike = sum(bool(item.unlike) for item in self.plan.items)
         if unlike:
             said = f"  {unlike} unlike the others, first in the list: ^t shows them"
@@ -146,22 +164,17 @@ class BatchScreen(SubmitScreen):
         """The items and how far each is, the JSON below; or the text of one."""
         if self._looked_at is not None and not self._begun:
             return self._text_of(self._looked_at)
+        width = self.fields.aside.size.width - 2
+        if self.run is not None:
+            return self.run.content(width)
         now = self.console.store.now()
-        parts = [head(self.plan.summary() if self._begun else "In this order")]
+        parts = [head("In this order")]
         for item in self.plan.items:
-            sign, role = _SIGN[item.progress]
-            due = words.of_wait(item.wait, now).text
-            said = f"{item.progress.value}{': ' + item.detail if item.detail else ''}"
-            about = f"{sign} {due:>7}  {words.subject_of(item.wait)[:40]}"
-            parts.append(safe.line(about, role, limit=100))
-            parts.append(safe.line(f"           {said}", "$c-muted", limit=200))
-            if item.unlike and not self._begun:
-                parts.append(
-                    safe.line(
-                        f"           unlike the others: {item.unlike}", "$c-warning", limit=200
-                    )
-                )
-        return lines([*parts, Content(""), *([] if self._begun else self.preview())])
+            parts.append(item_line(item, words.of_wait(item.wait, now).text, width))
+            if item.unlike:
+                why = f"           unlike the others: {item.unlike}"
+                parts.append(safe.line(why, "$c-warning", limit=200))
+        return lines([*parts, Content(""), *self.preview()])
 
     def _text_of(self, index: int) -> Content:
         """What one of the waits asks, and in what it is unlike the others."""
@@ -194,7 +207,7 @@ class BatchScreen(SubmitScreen):
         return replace(
             super().context(),
             marked=len(self.plan.items),
-            batch_running=self.submission.phase is SendPhase.SENDING,
+            batch_running=self._is_held or (self.run is not None and self.run.is_running),
             unsent=bool(self.plan.items) and not self._begun,
             looked_at=self._looked_at is not None and self.submission.phase is SendPhase.FORM,
         )
@@ -223,7 +236,7 @@ class BatchScreen(SubmitScreen):
         """Without the wait whose text is shown; the next one's is."""
         if self._looked_at is None:
             return
-        self.plan = self.plan.without(self._looked_at)
+        self._plan = self._plan.without(self._looked_at)
         if self._looked_at >= len(self.plan.items):
             self._looked_at = len(self.plan.items) - 1 if self.plan.items else None
         self._say_count()
@@ -234,8 +247,8 @@ class BatchScreen(SubmitScreen):
         if self._is_held:
             self.console.take_back()
             return
-        self._stopping = True
-        self.console.say("Stopping before the next answer", "warning")
+        if self.run is not None:
+            self.run.stop()
 
     # --- held as one
 
@@ -251,9 +264,8 @@ class BatchScreen(SubmitScreen):
 
     async def _hold(self, permit: Permit) -> None:
         """A draft of each first: a console that ends meanwhile has sent none of them."""
-        for item in self.plan.items:
-            draft = self.draft_of(item.wait.id, None)
-            await asyncio.to_thread(self.console.files.drafts.save, draft)
+        drafts = [self.draft_of(item.wait.id, None) for item in self.plan.items]
+        await asyncio.to_thread(self.console.files.drafts.save, *drafts)
         self.console.hold(
             PendingSend(
                 f"{len(self.plan.items)} answers",
@@ -273,70 +285,44 @@ class BatchScreen(SubmitScreen):
         self.submission.phase = SendPhase.REVIEW
         self.redraw()
 
+    def store_changed(self) -> None:
+        """What is on its way says itself how far it is."""
+        if self.run is None:
+            super().store_changed()
+        else:
+            self.refresh_bars()
+
+    def labels(self) -> dict[str, str]:
+        """While it is sent, the list is a key away."""
+        return {**super().labels(), **({"back": "Leave it to go on"} if self._begun else {})}
+
     def sending_text(self) -> str:
         """Held, nothing of it has left."""
         return "pending: nothing has been sent" if self._is_held else super().sending_text()
 
     async def _send(self, permit: Any) -> None:
-        self._begun = True
-        self.add_class("aside")
-        try:
-            await self._send_all()
-        finally:
-            self.console.sending -= 1
+        """It goes on beside the screens: this one can be left."""
+        self.console.sending -= 1  # the run counts itself
+        self.run = BatchRun(self.console, self._plan, self.submission.data, self.batch_id)
+        self.run.watched = self.redraw
         self.submission.phase = SendPhase.FORM
-        self.fields.state = self.plan.summary()
-        told = (self.plan.summary(), f"batch {self.batch_id}", "esc goes back to the inbox")
-        self.tell(told, "success")
+        self.fields.state = "being sent"
+        self.add_class("aside")
+        self.redraw()
+        await self.run.send()
+        if not self.is_attached:
+            return
+        summary = self.plan.summary()
+        self.fields.state = summary
+        self.tell((summary, f"batch {self.batch_id}", "esc goes back to the inbox"), "success")
         self.redraw()
 
-    async def _send_all(self) -> None:
-        while (index := self.plan.stopped_at) is not None:
-            if self._stopping:
-                self.plan = self.plan.stop()
-                break
-            wait = self.plan.items[index].wait
-            self.plan = self.plan.mark(index, Progress.SENDING)
-            self.redraw()
-            progress, detail = await self._one(wait)
-            self.plan = self.plan.mark(index, progress, detail)
-            if progress is Progress.FAILED and not self.console.base_context().live:
-                self._stopping = True
-            self.redraw()
-
-    async def _one(self, wait: WaitInfo) -> tuple[Progress, str]:
-        try:
-            permit = self.permit(self.ACTION)
-        except NotPermitted as refusal:
-            return Progress.FAILED, str(refusal)
-        if why := batches.changed(wait, self.console.store.wait(wait.id) or wait):
-            return Progress.SKIPPED, why
-        try:
-            receipt = await permit.client.waits.answer(
-                wait.id,
-                self.submission.data,
-                batch_id=self.batch_id,
-                sign=beside(SshSigner()),
-                operation_id=self.ids[wait.id],
-            )
-        except HelmrError as error:
-            outcome = of_error(error)
-            detail = outcome.lines[0] if outcome.lines else outcome.result.value
-            progress = batches.came_of(error)
-            self._stopping |= batches.meets_all(error)
-            if progress is Progress.SKIPPED:
-                detail = f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
-            return progress, detail
-        outcome = of_receipt(receipt)
-        self.console.took(wait.id, outcome)
-        await asyncio.to_thread(self.console.files.drafts.discard, wait.id)
-        return Progress.ACCEPTED, outcome.lines[0]
-
     def do_back(self) -> None:
-        """After the batch was sent there is nothing to go back to but the list."""
+        """Once the batch is on its way there is nothing to go back to but the list; it goes on."""
         if self._is_held:
             self.console.take_back()
-        elif self._begun and self.submission.phase is SendPhase.FORM:
+        elif self.run is not None:
+            self.run.watched = None
             self.dismiss()
         else:
             super().do_back()
@@ -344,6 +330,45 @@ class BatchScreen(SubmitScreen):
     def do_review(self) -> None:
         """After the batch was sent there is nothing more to send."""
         if self._begun:
-            self.console.say("This batch was sent; mark again for another", "warning")
+            self.console.say("This batch is on its way; mark again for another", "warning")
             return
         super().do_review()
+
+
+class BatchSeenScreen(ConsoleScreen):
+    """The batch that was sent last, or is being sent: how far it is, a line for each answer."""
+
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.BATCH)
+    BINDINGS = bindings(*SCOPES)
+    AREA = "inbox"
+    HELP_TEXT = "How far the batch is, and what became of each answer. F8 stops before the next."
+    DEFAULT_CSS = "BatchSeenScreen TextPane { height: 1fr; border: round $c-accent; }"
+
+    def __init__(self, run: UnderWay) -> None:
+        super().__init__()
+        self.run = run
+        self.pane = TextPane("Batch", id="text")
+        self.pane.can_focus = True
+
+    def body(self) -> Iterable[Widget]:
+        """The lines."""
+        yield self.pane
+
+    def on_mount(self) -> None:
+        """It scrolls by the arrow keys."""
+        self.pane.focus()
+        self.tick()
+
+    def tick(self) -> None:
+        """It goes on."""
+        self.pane.say(self.run.content(max(40, self.app.size.width - 4)))
+        super().tick()
+
+    def do_stop(self) -> None:
+        """No more after the one that is under way."""
+        self.run.stop()
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """What it is."""
+        said = "F8 stops it, esc leaves it to go on" if self.run.is_running else "esc closes"
+        return (("Inbox > Last batch", "foreground"),), ((said, "muted"),)

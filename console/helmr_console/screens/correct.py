@@ -249,7 +249,7 @@ class AmendScreen(SubmitScreen):
         """Which wait, and how it was answered."""
         wait = self.wait
         if wait is None:
-            return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
+            return (safe.line(f"Asking for {self._what()}…", "$c-muted"),)
         at = f" at {words.clock(wait.resolved_at)} UTC" if wait.resolved_at else ""
         by = f" by {name}" if (name := words.resolver(wait)) else ""
         parts = [
@@ -268,8 +268,12 @@ class AmendScreen(SubmitScreen):
 
     def path(self) -> str:
         """Sessions > subject > Amend answer."""
-        what = words.subject_of(self.wait) if self.wait is not None else self.wait_id
-        return f"Sessions > {what[:50]} > {self.TITLE_TEXT}"
+        return f"Sessions > {self._what()[:50]} > {self.TITLE_TEXT}"
+
+    def _what(self) -> str:
+        """The subject, which the list may know before the wait is read."""
+        known = self.wait or self.console.store.wait(self.wait_id)
+        return words.subject_of(known) if known is not None else self.wait_id
 
     def labels(self) -> dict[str, str]:
         """What the key leads to."""

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.timer import Timer
 
 from helmr import filters
-from helmr.filters import Facts
+from helmr.filters import Facts, parse
 from helmr.models import ClaimInfo, EntryInfo, WaitInfo, WaitStatus
 from helmr.review import granting, words
 from helmr.review.agreement import is_for_others
@@ -21,7 +21,7 @@ from helmr_console.ended import AnswersRead
 from helmr_console.link import tail
 from helmr_console.screens.answer import AnswerScreen, ReviewTurns
 from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.batch import BatchScreen
+from helmr_console.screens.batch import BatchScreen, BatchSeenScreen
 from helmr_console.screens.lists import ListScreen, NamedFilters
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
@@ -62,7 +62,7 @@ class InboxScreen(ListScreen[WaitInfo]):
     FIELDS = filters.WAIT_FIELDS
     TITLE_TEXT = "Inbox"
     NOUN = "waits"
-    SORTS = ("deadline", "stream", "session", "age")
+    SORTS = ("deadline", "mine first", "stream", "session", "age")
     COLUMNS = (
         Column("", 1),
         Column("", 1),
@@ -99,12 +99,16 @@ class InboxScreen(ListScreen[WaitInfo]):
         store = self.console.store
         hidden = self.console.outbox.wait_ids | self._snoozed_ids()
         waits = [wait for wait in store.inbox() if wait.id not in hidden]
-        if self.sort == 1:
-            waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
-        elif self.sort == 2:
-            waits = sorted(waits, key=lambda w: w.session_id)
-        elif self.sort == 3:
-            waits = sorted(waits, key=lambda w: w.opened_at)
+        match self.SORTS[self.sort]:
+            case "mine first":
+                mine, now = parse("is:mine", self.FIELDS), store.now()
+                waits = sorted(waits, key=lambda w: not mine.matches(self.facts(w.id), now))
+            case "stream":
+                waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
+            case "session":
+                waits = sorted(waits, key=lambda w: w.session_id)
+            case "age":
+                waits = sorted(waits, key=lambda w: w.opened_at)
         ended = store.ended_lately() if self.show_ended else []
         return [wait.id for wait in (*waits, *ended)]
 
@@ -398,6 +402,11 @@ class InboxScreen(ListScreen[WaitInfo]):
         marked = [key for key in self.all_keys() if key in self.list.marks]
         lead = self.list.cursor if self.list.cursor in self.list.marks else marked[0]
         self.app.push_screen(BatchScreen(marked, lead))
+
+    def do_batch_seen(self) -> None:
+        """What became of the last batch."""
+        if self.console.batch is not None:
+            self.app.push_screen(BatchSeenScreen(self.console.batch))
 
     def do_mark(self) -> None:
         """Mark a wait and go on; on a heading its group."""

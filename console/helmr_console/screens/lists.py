@@ -332,7 +332,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.add_class("filtering")
         field = self.query_one("#filter", SafeInput)
         field.value = self.filter_text
-        field.cursor_position = len(field.value)
+        field.action_select_all()  # what is typed replaces it; an arrow goes on with it
         field.focus()
 
     def do_back(self) -> None:

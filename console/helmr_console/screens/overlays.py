@@ -94,6 +94,7 @@ def help_content(
     if text:
         parts.append(safe.text(text))
     here = [*scopes]
+    widest = max(len(action.label) for action in in_scopes(ActionScope)) + 2
     for scope in [*here, *(scope for scope in ActionScope if scope not in here)]:
         found = in_scopes([scope])
         if not found:
@@ -107,7 +108,7 @@ def help_content(
             parts.append(
                 Content.assemble(
                     (f"  {names:<12}", "$c-accent"),
-                    (f"{action.label:<16}", ""),
+                    (f"{action.label:<{widest}}", ""),
                     (action.help + star, "$c-muted"),
                 )
             )

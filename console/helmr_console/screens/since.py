@@ -207,7 +207,8 @@ class SinceScreen(ListScreen[Happened]):
     def counts(self) -> Pairs:
         """`3 failed, 28 answered`."""
         of = [one.what for one in (self.found or {}).values()]
-        said = ", ".join(f"{of.count(what)} {what}" for what in dict.fromkeys(of))
+        order = dict.fromkeys(("failed", "blocked", *views.ENDED_WORDS.values(), *of))
+        said = ", ".join(f"{of.count(what)} {what}" for what in order if what in of)
         shown = f"{len(self.list.keys)} of " if self.filter else ""
         more = f"  the first {ENDED_MAX} waits" if self.is_cut else ""
         return ((f"{shown}{said or '0 ended'}{more}", "muted"),)

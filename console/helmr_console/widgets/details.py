@@ -6,7 +6,7 @@ Of what is sent: the review before it leaves, the JSON of a form, another's answ
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ LINE_CHARS = 40
 """JSON of so many characters is not spread over lines."""
 SAID = frozenset(("data", "value", "text"))
 """Parts of a body that are all it has to say."""
+ERROR_SAID = frozenset(("code", "type", "message", "traceback"))
 UNSAID = frozenset(("asked", "operation", "question_hash", "schema"))
 """Parts that no one reads here; they are in the JSON."""
 
@@ -40,7 +41,7 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
     parts = [
         Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
         fact("at", words.stamp(entry.recorded_at)),
-        fact("by", safe.line(words.who(entry.principal), limit=100)),
+        fact("by", safe.line(entry_lines.by_whom(entry), limit=100)),
     ]
     if entry.op is not None:
         parts.append(fact("op", f"{entry.op}"))
@@ -71,6 +72,9 @@ def _body(entry: EntryInfo) -> list[Content]:
     if parts:
         parts.append(Content(""))
     for name, part in body.items():
+        if name == "error" and isinstance(part, dict):
+            parts += _error(part)
+            continue
         if name.endswith("_at") and isinstance(part, str):
             part = _time_text(part, entry.recorded_at)
         is_texts = isinstance(part, list) and all(isinstance(one, str) for one in part)
@@ -80,6 +84,16 @@ def _body(entry: EntryInfo) -> list[Content]:
         # A text of several lines begins below its label, so that its lines stand below each other.
         parts += [label, value] if "\n" in shown else [Content.assemble(label, value)]
     return parts
+
+
+def _error(error: Mapping[str, Any]) -> list[Content]:
+    """An error as its code prints it: what it is, then the frames line by line."""
+    said = f"{error.get('type') or error.get('code')}: {error.get('message')}"
+    parts = [safe.text(said, "$c-error", limit=ENTRY_CELLS)]
+    if frames := error.get("traceback"):
+        parts += [head("Traceback"), safe.text(str(frames).rstrip(), limit=ENTRY_CELLS)]
+    rest = {name: one for name, one in error.items() if name not in ERROR_SAID and one}
+    return [*parts, *([safe.text(_json(rest), "$c-muted")] if rest else [])]
 
 
 def _json(value: Any) -> str:

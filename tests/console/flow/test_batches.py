@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.console.flow.bench import Bench
@@ -101,3 +103,68 @@ async def test_on_a_narrow_screen_a_text_takes_the_place_of_the_form(bench: Benc
         await bench.sees(f"The text {n}.")
     await bench.press("ctrl+t")
     await bench.sees("type 2 to confirm")
+
+
+@pytest.mark.parametrize(
+    "count", [24, pytest.param(491, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+)
+async def test_a_batch_takes_all_of_them_and_goes_on_behind_the_list(
+    bench: Bench, count: int
+) -> None:
+    for n in range(count):
+        await bench.ask(subject=f"Publish {n}?")
+    await bench.open(size=(100, 30))
+    inbox = await bench.inbox(count)
+    await bench.press("asterisk", "asterisk", "B")
+    screen = await bench.form()
+    await bench.sees(f"{count} waits share stream approval")
+    await bench.press("space")
+    screen.count.value = f"{count}"
+    await bench.press("ctrl+s")
+    await bench.sees("^s sends it.")
+    go, real = asyncio.Event(), bench.app.shared.client.waits.answer
+
+    async def held(*args: object, **more: object) -> object:
+        await go.wait()
+        return await real(*args, **more)  # type: ignore[arg-type]
+
+    bench.app.shared.client.waits.answer = held  # type: ignore[method-assign,assignment]
+    await bench.press("ctrl+s")
+    await bench.sees(f"0 of {count}")
+    await bench.press("escape")
+    await bench.on("InboxScreen")
+    await bench.sees(f"batch ░░░░░░░░░░░░░░░░░░░░ 0 of {count}")
+    await bench.press("v")
+    await bench.on("BatchSeenScreen")
+    drawn = [line for line in bench.text().splitlines() if "Publish" in line]
+    assert len(drawn) >= 20, "a line for each"
+    assert [line.strip("│╭ ").split()[0] for line in drawn[:2]] == [">", "·"]
+    await bench.press("escape")
+    await bench.on("InboxScreen")
+    go.set()
+    await bench.until(lambda: not bench.app.shared.sending)
+    await bench.sees(f"Batch: {count} of {count} done, {count} accepted")
+    await bench.until(lambda: not inbox.list.keys)
+    found = bench.app.shared.store.ended.values()
+    assert sum(one.status.value == "fulfilled" for one in found) == count
+
+
+async def test_a_batch_says_how_many_it_does_not_take_and_they_stay_marked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helmr.review.batches.BATCH_MAX", 3)
+    for n in range(5):
+        await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m")
+    await bench.open(size=(120, 40))
+    inbox = await bench.inbox(5)
+    await bench.press("asterisk", "B")
+    screen = await bench.form()
+    await bench.sees("3 waits share stream approval")
+    await bench.sees("2 more are marked and stay so: a batch has 3 at most")
+    await bench.press("space")
+    screen.count.value = "3"
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.sees("3 of 3 done, 3 accepted")
+    await bench.press("escape")
+    await bench.on("InboxScreen")
+    assert len(inbox.list.marks) == 2

@@ -70,7 +70,7 @@ async def test_since_i_was_last_here(bench: Bench) -> None:
     await bench.on("SinceScreen")
     await bench.sees("1 failed, 1 answered")
     await bench.sees("Pay order 7?  → approve")
-    await bench.sees("the disk is gone")
+    await bench.sees("disk is gone")
     assert "Before I left?" not in bench.text()
     await bench.press("slash", *"by:bo", "enter")
     await bench.until(lambda: bench.app.screen.list.keys == [wait["id"]])  # type: ignore[attr-defined]

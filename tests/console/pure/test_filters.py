@@ -163,3 +163,25 @@ def test_any_text_is_read_or_refused_and_reads_again_as_spelt(text: str) -> None
         return
     again = parse(found.spell(), WAIT_FIELDS)
     assert again.matches(FACTS, NOW) == found.matches(FACTS, NOW)
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("tag:fiveis:draft", "tag:five is:draft"),
+        ("assignee:adapriority:high", "assignee:ada priority:high"),
+        ("stream:approvalkind:token", "stream:approval kind:token"),
+    ],
+)
+def test_a_filter_that_is_glued_to_a_value_is_told(typed: str, wanted: str) -> None:
+    with pytest.raises(BadFilter) as refused:
+        parse(typed, WAIT_FIELDS)
+    assert wanted in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["tag:client:claude-code", "tag:stage:prod", "correlation:oasis:draft", 'tag:"fiveis:draft"', "tag:is:draft"],
+)
+def test_a_value_with_a_colon_of_its_own_is_a_value(typed: str) -> None:
+    assert parse(typed, WAIT_FIELDS)

@@ -1,0 +1,186 @@
+"""A batch on its way: its answers are sent one by one beside the screens, whichever is in front, and it can be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+from textual.content import Content
+
+from helmr import ids
+from helmr.errors import HelmrError
+from helmr.models import WaitInfo
+from helmr.review import batches, words
+from helmr.review.batches import AnswerBatch, Item, Progress
+from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
+from helmr.safe_text import one_line
+from helmr.signing import SshSigner, beside
+from helmr_console import safe
+from helmr_console.actions import NotPermitted, permit
+from helmr_console.console import Console
+from helmr_console.widgets.lines import fit
+from helmr_console.widgets.panes import head, lines
+
+DRAWN_EVERY_S = 0.2
+"""How far it is changes more often than an eye can follow."""
+BAR_CELLS = 20
+DETAIL_CELLS = 200
+MARKS = {
+    Progress.PLANNED: ("·", "muted"),
+    Progress.SENDING: (">", "accent"),
+    Progress.ACCEPTED: ("✓", "success"),
+    Progress.SKIPPED: ("x", "warning"),
+    Progress.FAILED: ("x", "error"),
+    Progress.UNKNOWN: ("?", "warning"),
+    Progress.STOPPED: ("·", "muted"),
+}
+"""Of one answer: its mark and role."""
+
+
+def item_line(item: Item, due: str, width: int) -> Content:
+    """`✓  41m  Publish #3?`: one wait of a batch on a line; what became of it behind, where its mark does not say it."""
+    mark, role = MARKS[item.progress]
+    is_plain = item.progress in (Progress.PLANNED, Progress.SENDING, Progress.ACCEPTED)
+    said = "" if is_plain else f"  {item.progress.value}"
+    detail = f": {item.detail}" if item.detail and not is_plain else ""
+    text = one_line(f"{due:>7}  {words.subject_of(item.wait)}", DETAIL_CELLS)
+    room = max(12, width - 2)
+    behind = one_line(f"{said}{detail}", DETAIL_CELLS)
+    if behind:
+        text = f"{fit(text, room // 2)}{behind}"
+    return Content.assemble((f"{mark} ", f"$c-{role}"), safe.line(fit(text, room).rstrip()))
+
+
+def bar(batch: AnswerBatch) -> str:
+    """`▓▓▓▓░░░░ 120 of 491`."""
+    done, count = batch.done, len(batch.items)
+    full = BAR_CELLS * done // count if count else 0
+    return f"{'▓' * full}{'░' * (BAR_CELLS - full)} {done} of {count}"
+
+
+class BatchRun:
+    """Sends what was planned, each answer as an operation of its own.
+
+    Args:
+        console: Sends it, and says what came of it if no screen of it is in front by then.
+        plan: What was seen, in order.
+        data: The answer.
+        batch_id: What the answers are one of.
+    """
+
+    def __init__(self, console: Console, plan: AnswerBatch, data: Any, batch_id: str) -> None:
+        self.plan = plan
+        self.batch_id = batch_id
+        self.is_done = False
+        self.watched: Callable[[], object] | None = None
+        """Called as it goes on, by whoever shows it."""
+        self._console = console
+        self._data = data
+        self._operations = {item.wait.id: ids.new_id(ids.OPERATION) for item in plan.items}
+        self._is_stopping = False
+        self._drawn_s = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether answers are being sent."""
+        return not self.is_done
+
+    def stop(self) -> None:
+        """No more after the one that is under way."""
+        if self.is_running:
+            self._is_stopping = True
+            self._console.say("Stopping before the next answer", "warning")
+
+    async def send(self) -> None:
+        """All of them, or until it is stopped."""
+        console = self._console
+        console.batch = self
+        console.sending += 1
+        try:
+            await self._send_all()
+        finally:
+            self.is_done = True
+            console.sending -= 1
+            console.show_under_way("")
+            self._draw()
+        if self.watched is None:
+            said = f"{self.plan.summary()}; {console.key_of('batch.seen')} shows each"
+            is_good = self.plan.done == len(self.plan.items) == self.plan.accepted
+            console.say(f"Batch: {said}", "receipt" if is_good else "warning")
+
+    async def _send_all(self) -> None:
+        while (index := self.plan.stopped_at) is not None:
+            if self._is_stopping:
+                self.plan = self.plan.stop()
+                break
+            wait = self.plan.items[index].wait
+            self.plan = self.plan.mark(index, Progress.SENDING)
+            self._draw_soon()
+            progress, detail = await self._one(wait)
+            self.plan = self.plan.mark(index, progress, detail)
+            if progress is Progress.FAILED and not self._console.base_context().live:
+                self._is_stopping = True
+
+    def _draw_soon(self) -> None:
+        if monotonic() - self._drawn_s >= DRAWN_EVERY_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn_s = monotonic()
+        if self.is_running:
+            self._console.show_under_way(f"batch {bar(self.plan)}")
+        if self.watched is not None:
+            self.watched()
+        else:
+            self._console.lists_changed()
+
+    async def _one(self, wait: WaitInfo) -> tuple[Progress, str]:
+        console = self._console
+        context = replace(console.base_context(), marked=len(self.plan.items))
+        try:
+            given = permit("batch", context, console.client)
+        except NotPermitted as refusal:
+            return Progress.FAILED, str(refusal)
+        if why := batches.changed(wait, console.store.wait(wait.id) or wait):
+            return Progress.SKIPPED, why
+        try:
+            receipt = await given.client.waits.answer(
+                wait.id,
+                self._data,
+                batch_id=self.batch_id,
+                sign=beside(SshSigner()),
+                operation_id=self._operations[wait.id],
+            )
+        except HelmrError as error:
+            return self._refused(error)
+        outcome = of_receipt(receipt)
+        self._took(wait.id, outcome)
+        await asyncio.to_thread(console.files.drafts.discard, wait.id)
+        return Progress.ACCEPTED, outcome.lines[0]
+
+    def _took(self, wait_id: str, outcome: AnswerOutcome) -> None:
+        """Lists follow when it is drawn, not with each answer."""
+        if outcome.result is Result.VOTED:
+            self._console.voted(wait_id)
+        else:
+            self._console.store.answered(wait_id)
+
+    def _refused(self, error: HelmrError) -> tuple[Progress, str]:
+        outcome = of_error(error)
+        detail = outcome.lines[0] if outcome.lines else outcome.result.value
+        progress = batches.came_of(error)
+        self._is_stopping |= batches.meets_all(error)
+        if progress is Progress.SKIPPED:
+            detail = f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
+        return progress, detail
+
+    def content(self, width: int) -> Content:
+        """How far it is, then a line for each."""
+        now = self._console.store.now()
+        items = (
+            item_line(item, words.of_wait(item.wait, now).text, width) for item in self.plan.items
+        )
+        return lines([head(bar(self.plan)), head(self.plan.summary()), *items])
