@@ -122,6 +122,27 @@ def entry_line(entry: EntryInfo) -> EntryLine:
     )
 
 
+_SAID = (
+    "note.added",
+    "input.accepted",
+    "output.appended",
+    "step.succeeded",
+    "step.failed",
+    "wait.voted",
+    "wait.fulfilled",
+    "run.failed",
+    "run.attempt_failed",
+    "token.completed",
+)
+"""Entries by which a person or a step says something."""
+
+
+def is_said(entry: EntryInfo) -> bool:
+    """Whether a person or a step says something by it; what only began, opened or was counted says nothing."""
+    is_of_record = entry.kind == "wait.fulfilled" and entry.body.get("record_seq")
+    return entry.kind in _SAID and not is_of_record
+
+
 def by_whom(entry: EntryInfo) -> str:
     """Who did it, in words; its escalation's default, where that answered in the name of the runtime. Safe."""
     is_default = entry.kind in _ANSWERED and entry.body.get("mode") == AnswerMode.DEFAULT.value

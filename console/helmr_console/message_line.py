@@ -102,5 +102,13 @@ class MessageLine:
         return self._beside if self._beside is not None and now_s < self._beside.until_s else None
 
 
+def receipt_text(text: str) -> str:
+    """A receipt in few words, `✓ tool held0`: the rest of it was for who waited for it."""
+    accepted = "Accepted: "
+    if text.startswith(accepted):
+        text = text.removeprefix(accepted).partition("; ")[0]
+    return f"✓ {text}"
+
+
 def _rank(said: LineMessage) -> int:
     return _RANK.index(said.severity)

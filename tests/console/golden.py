@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from textual._context import visible_screen_stack
 from textual.app import App
 from textual.strip import Strip
 
@@ -20,7 +21,8 @@ ROLES = ("accent", "success", "warning", "error", "muted", "border")
 
 
 def strips(app: App[object]) -> list[Strip]:
-    """The lines on the terminal."""
+    """The lines on the terminal: where a screen is see-through, those of the one below it."""
+    visible_screen_stack.set(app._background_screens)
     return [
         Strip.join(parts) if isinstance(parts, list) else parts
         for parts in app.screen._compositor.render_strips()

@@ -11,13 +11,14 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from helmr.filters import Facts, Fields
+from helmr.filters import Facts, Fields, parse
 from helmr.models import EntryInfo
 from helmr.review import words
 from helmr.safe_text import one_line
 from helmr_console import entry_lines, gate_views, safe, system_views, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S
+from helmr_console.entry_lines import EntryLine
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.gate import GrantsScreen, UnknownOutcomesScreen
 from helmr_console.screens.lists import ListScreen
@@ -35,10 +36,21 @@ SAID_ABOVE = ("warnings", "states", "limits")
 
 ACTIVITY_FIELDS = Fields(
     noun="activity",
-    texts=("by", "kind", "what", "session"),
+    texts=("by", "kind", "what", "session", "is"),
     times={"age": ("at", False)},
     pushed={},
+    words={"is": ("people",)},
 )
+BY_PEOPLE = "is:people"
+_OF_PROGRAMS = ("session.created", "run.created", "token.created", "public_token.created")
+"""What programs do all day; what else is done, people do, under whichever key."""
+
+
+
+def is_of_people(entry: EntryInfo) -> bool:
+    """Whether a person did it, named or by what it is: keys of programs start, send and make links."""
+    is_sent = entry.kind == "input.accepted" and not entry.body.get("wait_id")
+    return entry.principal.person is not None or not (is_sent or entry.kind in _OF_PROGRAMS)
 
 
 class ActivityScreen(ListScreen[EntryInfo]):
@@ -61,9 +73,15 @@ class ActivityScreen(ListScreen[EntryInfo]):
         Column("session", 11, from_width=90),
     )
     HELP_TEXT = (
-        "What people and programs did, with their names: answers, input, notes, cancels, retries. What tasks and the "
-        "runtime did is left out. The list covers the last 2,000 entries of the feed and goes on live."
+        "What people did, with their names: answers, notes, cancels, retries; esc clears the filter is:people and shows "
+        "what programs did, too. What tasks and the runtime did is left out. The list covers the last 2,000 entries of "
+        "the feed and goes on live."
     )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter_text = BY_PEOPLE
+        self.filter = parse(BY_PEOPLE, self.FIELDS)
 
     def all_keys(self) -> Iterable[str]:
         """Offsets as keys, newest first."""
@@ -75,7 +93,7 @@ class ActivityScreen(ListScreen[EntryInfo]):
 
     def row_of(self, entry: EntryInfo, now: datetime) -> Row:
         """Who, what, where."""
-        line = entry_lines.entry_line(entry)
+        line = self._line(entry)
         return (
             Cell(words.clock(entry.recorded_at), "muted"),
             Cell(line.by),
@@ -84,10 +102,20 @@ class ActivityScreen(ListScreen[EntryInfo]):
             Cell(words.short_id(entry.session_id), "muted"),
         )
 
+    def _line(self, entry: EntryInfo) -> EntryLine:
+        """An answer by the subject of its wait, where that is known."""
+        line = entry_lines.entry_line(entry)
+        wait = self.console.store.wait(str(entry.body.get("wait_id", "")))
+        if entry.kind != "input.accepted" or wait is None:
+            return line
+        said = f"{words.subject_of(wait)}  → {words.brief(entry.body.get('data'))}"
+        return replace(line, word="answered", text=said)
+
     def facts_of(self, entry: EntryInfo) -> Facts:
         """What the filter sees."""
-        line = entry_lines.entry_line(entry)
+        line = self._line(entry)
         return {
+            "is": ("people",) if is_of_people(entry) else (),
             "by": line.by,
             "kind": entry.kind,
             "what": line.text,

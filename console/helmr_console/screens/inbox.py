@@ -35,7 +35,8 @@ PREVIEW_DELAY_S = 0.08
 PREVIEWS_MAX = 200
 ONE_AGE = timedelta(minutes=1)
 """Waits that came within it are of one age, which says nothing."""
-LAST_ENTRIES = 4
+LAST_ENTRIES = 16
+"""Among which the last that anyone said is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +449,8 @@ class InboxScreen(ListScreen[WaitInfo]):
         if wait is None:
             return
         items = [("wait id", wait.id), ("session id", wait.session_id), ("run id", wait.run_id)]
+        if wait.token_id:
+            items.append(("token id", wait.token_id))
         if wait.correlation_id:
             items.append(("correlation id", wait.correlation_id))
         items.append(("JSON", wait.model_dump_json(by_alias=True, indent=2)))

@@ -23,6 +23,11 @@ from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane, lines
 
 FOUND_MAX = 200
+MENU_ROWS = 8
+FRAME_LINES = 3
+"""Of a menu: its frame, and the line that a filter is typed into."""
+BARS_ABOVE = 2
+MENU_INDENT = 4
 DIGITS = "123456789"
 LETTERS = "abcdefghilmnopqrstuvwxyz"
 """But j and k, which move."""
@@ -180,6 +185,8 @@ class PickScreen(ConsoleScreen):
     DEFAULT_CSS = """
     PickScreen #box { height: 1fr; border: round $c-accent; border-title-color: $c-foreground; }
     PickScreen LineList { height: 1fr; }
+    PickScreen.menu #box { background: $c-background; width: 1fr; max-width: 84; }
+    PickScreen.menu #find { height: 1; border: none; }
     """
 
     def __init__(self, title: str, choices: Sequence[MenuItem], *, typed: bool) -> None:
@@ -192,19 +199,39 @@ class PickScreen(ConsoleScreen):
             (Column("", 30), Column("", 0)), self._row, empty="nothing matches", id="list"
         )
         self.field = SafeInput(id="find", placeholder="type to find", select_on_focus=False)
+        self._about = BARS_ABOVE
 
     def body(self) -> Iterable[Widget]:
         """Field and list."""
         self.field.display = self.typed
+        self._about = max(BARS_ABOVE, self.app.cursor_position.y)
         box = Vertical(self.field, self.list, id="box")
         box.border_title = Content(self.title_text)
         yield box
 
     def on_mount(self) -> None:
         """Everything, until something is typed."""
+        if not self.typed:
+            self.add_class("menu")
+            self.styles.background = "transparent"  # the list stays in sight
+            self._over_the_row()
         self._find("")
         (self.field if self.typed else self.list).focus()
         self.refresh_bars()
+
+    def on_resize(self) -> None:
+        """The box stays in sight."""
+        if not self.typed:
+            self._over_the_row()
+
+    def _over_the_row(self) -> None:
+        """A menu is a box below the row that it is about, or above it."""
+        height = min(len(self.choices), MENU_ROWS) + FRAME_LINES
+        row, screen = self._about, self.app.size.height
+        top = row + 1 if row + 1 + height < screen else max(BARS_ABOVE, row - height)
+        box = self.query_one("#box")
+        box.styles.height = height
+        box.styles.margin = (top - BARS_ABOVE, 2, 0, MENU_INDENT)
 
     def _row(self, key: str) -> Row:
         choice = self.choices[int(key)]

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from helmr_console.actions import Action
-from helmr_console.message_line import LineMessage, Severity
+from helmr_console.message_line import LineMessage, Severity, receipt_text
 from helmr_console.widgets.lines import fit
 
 AREAS = (
@@ -192,9 +192,10 @@ class StatusLine(Widget):
             parts.append((shown, _style(role)))
         between = room + 2
         if self.receipt is not None and between - 3 >= RECEIPT_CELLS_MIN:
-            said = fit(self.receipt.text, min(cell_len(self.receipt.text), between - 3))
+            said = receipt_text(self.receipt.text)
+            said = fit(said, min(cell_len(said), between - 3))
             gap = between - cell_len(said) - 2
-            parts += [(" " * gap, ""), (said, _style(_SAID_ROLE[self.receipt.severity]))]
+            parts += [(" " * gap, ""), (said, _style("muted"))]
             between = 2
         parts.append((" " * between, ""))
         parts += [(text, _style(role)) for text, role in self.right]

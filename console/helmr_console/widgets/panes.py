@@ -24,6 +24,7 @@ from helmr.forms import (
     Schema,
     ToolCall,
     form_of,
+    pretty,
     tool_call,
 )
 from helmr.forms.template import template_text
@@ -32,7 +33,7 @@ from helmr.review import agreement, words
 from helmr.review.words import escalation_texts, resolver, short_id, subject_of
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.entry_lines import EntryLine, entry_line
+from helmr_console.entry_lines import EntryLine, entry_line, is_said
 from helmr_console.views import DUE_ROLE
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
@@ -62,6 +63,7 @@ class StillText(Static):
 
 
 ANSWER_FIELDS_SHOWN = 12
+SAID_SHOWN = 2
 
 
 class TextPane(VerticalScroll, can_focus=False):
@@ -122,12 +124,17 @@ def wait_ids(wait: WaitInfo) -> list[Content]:
         fact("wait", safe.line(wait.id, limit=80)),
         fact("session", safe.line(wait.session_id, limit=80)),
     ]
+    token = [fact("token", safe.line(wait.token_id, limit=80))] if wait.token_id else []
+    return [*parts, *wait_elsewhere(wait), *token]
+
+
+def wait_elsewhere(wait: WaitInfo) -> list[Content]:
+    """What people elsewhere call what it is about, and the tags of its session."""
+    parts: list[Content] = []
     if wait.correlation_id and wait.subject:
-        parts.insert(0, fact("correlation", safe.line(wait.correlation_id, limit=200)))
+        parts.append(fact("correlation", safe.line(wait.correlation_id, limit=200)))
     if wait.session_tags:
         parts.append(fact("tagged", safe.line(", ".join(wait.session_tags), limit=200)))
-    if wait.token_id:
-        parts.append(fact("token", safe.line(wait.token_id, limit=80)))
     return parts
 
 
@@ -252,12 +259,13 @@ def needs(form: Form) -> list[Content]:
     return parts
 
 
-def last_entries(entries: Sequence[EntryInfo], width: int) -> list[Content]:
-    """The newest lines of the transcript."""
-    if not entries:
+def last_said(entries: Sequence[EntryInfo], width: int) -> list[Content]:
+    """The last that people and steps said in the transcript."""
+    telling = [entry for entry in entries if is_said(entry)][-SAID_SHOWN:]
+    if not telling:
         return []
-    rows = [entry_content(entry_line(entry), width) for entry in entries]
-    return [Content(""), head("Last entries"), *rows]
+    rows = [entry_content(entry_line(entry), width) for entry in telling]
+    return [Content(""), head("Said last"), *rows]
 
 
 def entry_content(entry: EntryLine, width: int) -> Content:
@@ -287,11 +295,24 @@ def wait_content(
     form = form_of(wait.json_schema, initial=agreement.initial_of(wait)) if loaded else None
     what = asked(wait, call=tool_call(form) if form is not None else None)
     brief = brief_facts(wait, due.full_text, role, ids_below=not narrow)
-    told = [*brief, *([*who_may(wait, form, me), *needs(form)] if form else [])]
+    told = [*brief, *_answered(wait)]
+    if form is not None and wait.status is WaitStatus.PENDING:
+        told += [*who_may(wait, form, me), *needs(form)]
     if narrow:
         return lines([*what, *told])
-    parts = [*what, Content(""), *told, *last_entries(entries, width)]
-    return lines([*parts, Content(""), *wait_more(wait, now), *wait_ids(wait)])
+    parts = [*what, Content(""), *told, *last_said(entries, width)]
+    more = [*wait_more(wait, now), *wait_elsewhere(wait)]
+    return lines([*parts, *([Content(""), *more] if more else [])])
+
+
+def _answered(wait: WaitInfo) -> list[Content]:
+    """What ended it, and what it was answered with."""
+    if wait.status is WaitStatus.PENDING:
+        return []
+    at = [fact("ended", words.stamp(wait.resolved_at))] if wait.resolved_at else []
+    if wait.answer is None:
+        return at
+    return [*at, Content(""), head("Answer"), safe.text(pretty(wait.answer), limit=4_000)]
 
 
 def _needs(item: Field, root: Schema) -> str:

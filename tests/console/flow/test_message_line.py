@@ -29,10 +29,10 @@ async def test_a_receipt_stands_beside_the_review_of_the_next_wait(bench: Bench)
     await form_on(bench, second)
     await bench.advance(6)
     await bench.stack.run_until(first["run"]["id"], "succeeded")
-    await bench.sees("Accepted: First #402?")
+    await bench.sees("✓ First #402?")
     line = second_line(bench)
     assert "2 of 2 > Second #403?" in line
-    assert line.index("Second #403?") < line.index("Accepted: First #402?")
+    assert line.index("Second #403?") < line.index("✓ First #402?")
 
 
 async def test_a_refusal_stays_until_it_could_be_read_and_a_receipt_does_not_cover_it(

@@ -80,3 +80,26 @@ async def test_a_held_answer_that_did_not_leave_says_so_until_it_is_looked_at(be
     await bench.press("g", "a")
     await bench.form()
     await bench.until(lambda: not bench.app.shared.unsent.returned)
+
+
+@pytest.mark.parametrize(("size", "cursor"), [((80, 24), "g"), ((120, 36), "G")])
+async def test_a_menu_is_a_box_at_the_row_that_it_is_about(
+    bench: Bench, size: tuple[int, int], cursor: str
+) -> None:
+    for n in range(24):
+        await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 60}m")
+    await bench.open(size=size)
+    inbox = await bench.inbox(24)
+    await bench.press(cursor)
+    row, subject = bench.app.cursor_position.y, f"Publish {0 if cursor == 'g' else 23}?"
+    await bench.press("z")
+    screen = await bench.on("PickScreen")
+    box = screen.query_one("#box").region
+    assert box.height <= 11
+    assert box.y == row + 1 or box.bottom == row, "below its row or above it"
+    drawn = bench.text().splitlines()
+    assert subject in drawn[row], "the row can be read"
+    assert sum("Publish" in line for line in drawn) >= 8, "so can the list around it"
+    await bench.press("2")
+    await bench.on("InboxScreen")
+    await bench.until(lambda: len(inbox.list.keys) == 23)

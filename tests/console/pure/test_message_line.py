@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_console.message_line import READ_S, STANDS_S, MessageLine, Severity
+from helmr_console.message_line import READ_S, STANDS_S, MessageLine, Severity, receipt_text
 
 RECEIPT, INFORMATION, WARNING, ERROR = Severity
 
@@ -99,3 +99,9 @@ def test_what_stands_there_was_said_and_neither_read_before_a_key_nor_too_old(
             assert (severity is RECEIPT) is is_beside
             assert at_s < since_s + STANDS_S[severity]
             assert not any(key_s - since_s >= READ_S[severity] for key_s in pressed)
+
+
+def test_a_receipt_is_short() -> None:
+    assert receipt_text("Accepted: tool held0; record 1 on tool; the run goes on") == "✓ tool held0"
+    assert receipt_text("Retry 3 sessions: 3 accepted") == "✓ Retry 3 sessions: 3 accepted"
+    assert receipt_text("Vote recorded: Pay?; 1 of 2") == "✓ Vote recorded: Pay?; 1 of 2"
