@@ -1,4 +1,4 @@
-"""A batch on its way: its answers are sent one by one beside the screens, whichever is in front, and it can be stopped."""
+"""A batch on its way: its answers are sent one by one, whichever screen is in front, until it is done or stopped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MARKS = {
 
 
 def item_line(item: Item, due: str, width: int) -> Content:
-    """`✓  41m  Publish #3?`: one wait of a batch on a line; what became of it behind, where its mark does not say it."""
+    """`✓  41m  Publish #3?`: one wait of a batch on a line, and what became of it if its mark does not say that."""
     mark, role = MARKS[item.progress]
     is_plain = item.progress in (Progress.PLANNED, Progress.SENDING, Progress.ACCEPTED)
     said = "" if is_plain else f"  {item.progress.value}"

@@ -46,7 +46,6 @@ _OF_PROGRAMS = ("session.created", "run.created", "token.created", "public_token
 """What programs do all day; what else is done, people do, under whichever key."""
 
 
-
 def is_of_people(entry: EntryInfo) -> bool:
     """Whether a person did it, named or by what it is: keys of programs start, send and make links."""
     is_sent = entry.kind == "input.accepted" and not entry.body.get("wait_id")
@@ -73,9 +72,9 @@ class ActivityScreen(ListScreen[EntryInfo]):
         Column("session", 11, from_width=90),
     )
     HELP_TEXT = (
-        "What people did, with their names: answers, notes, cancels, retries; esc clears the filter is:people and shows "
-        "what programs did, too. What tasks and the runtime did is left out. The list covers the last 2,000 entries of "
-        "the feed and goes on live."
+        "What people did, with their names: answers, notes, cancels, retries; esc clears the filter is:people and "
+        "shows what programs did, too. What tasks and the runtime did is left out. The list covers the last 2,000 "
+        "entries of the feed and goes on live."
     )
 
     def __init__(self) -> None:

@@ -73,9 +73,9 @@ class InboxScreen(ListScreen[WaitInfo]):
         Column("who", 12),
     )
     HELP_TEXT = (
-        "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten; `x` has ended; `◆` "
-        "is of high priority. `@ada` says whose it is, `○ gus` who is at it. The list does not move while you read: `.` lets new rows in. `a` opens the form for exactly the "
-        "wait under the cursor; nothing is sent before its review."
+        "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten; `x` has ended; `◆` is "
+        "of high priority. `@ada` says whose it is, `○ gus` who is at it. The list does not move while you read: `.` "
+        "lets new rows in. `a` opens the form for exactly the wait under the cursor; nothing is sent before its review."
     )
 
     def __init__(self) -> None:
@@ -110,6 +110,8 @@ class InboxScreen(ListScreen[WaitInfo]):
                 waits = sorted(waits, key=lambda w: w.session_id)
             case "age":
                 waits = sorted(waits, key=lambda w: w.opened_at)
+            case _:  # as the store has them
+                pass
         ended = store.ended_lately() if self.show_ended else []
         return [wait.id for wait in (*waits, *ended)]
 

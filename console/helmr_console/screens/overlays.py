@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from textual import events
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
@@ -219,7 +220,7 @@ class PickScreen(ConsoleScreen):
         (self.field if self.typed else self.list).focus()
         self.refresh_bars()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """The box stays in sight."""
         if not self.typed:
             self._over_the_row()

@@ -128,7 +128,9 @@ class SinceScreen(ListScreen[Happened]):
         since = words.moment_ago(self.since, self.console.store.now())
         if self.is_attached:
             first_time = "" if self.console.here.since else ", for the first time"
-            self.query_one("#frame").border_title = Content(f"{self.TITLE_TEXT}{first_time}: {since}")
+            self.query_one("#frame").border_title = Content(
+                f"{self.TITLE_TEXT}{first_time}: {since}"
+            )
             self.show_now()
 
     def _put(self, wait: WaitInfo) -> None:
@@ -161,7 +163,11 @@ class SinceScreen(ListScreen[Happened]):
             "what": one.what,
             "by": by,
             "subject": one.about,
-            "task": wait.task if wait is not None else session.task if session is not None else None,
+            "task": wait.task
+            if wait is not None
+            else session.task
+            if session is not None
+            else None,
             "tag": tags or tuple(session.tags if session is not None else ()),
             "session": one.session_id,
             "at": one.at,
@@ -173,7 +179,11 @@ class SinceScreen(ListScreen[Happened]):
         wait = one.wait
         if wait is None:
             assert one.session is not None, "it is one of both"
-            parts = [safe.line(one.what, "bold $c-error"), fact("task", safe.line(one.session.task)), at]
+            parts = [
+                safe.line(one.what, "bold $c-error"),
+                fact("task", safe.line(one.session.task)),
+                at,
+            ]
             error = one.session.error.text if one.session.error is not None else ""
             return lines([*parts, Content(""), safe.text(error, limit=4_000)])
         parts = [*asked(wait), Content(""), fact("ended", one.what)]

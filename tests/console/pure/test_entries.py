@@ -10,7 +10,8 @@ import pytest
 from helmr import ids
 from helmr.models import EntryInfo, PrincipalInfo
 from helmr.review import words
-from helmr_console.entry_lines import entry_line
+from helmr_console.entry_lines import entry_line, is_said
+from helmr_console.widgets.details import entry_in_full
 from helmr_runtime.core.entries import EntryKind
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
@@ -21,9 +22,9 @@ GRANT = "grant_01m8jje98rey1904776vsz85bk"
 CALL = "ses_01m8jje98rey1904776vsz85bk"
 
 
-def line(kind: str, body: dict[str, Any]) -> tuple[str, str]:
-    """An entry's word and text."""
-    entry = EntryInfo(
+def entry(kind: str, body: dict[str, Any]) -> EntryInfo:
+    """An entry of this kind."""
+    return EntryInfo(
         session_id=ids.new_id(ids.SESSION),
         seq=1,
         feed_offset=1,
@@ -32,7 +33,11 @@ def line(kind: str, body: dict[str, Any]) -> tuple[str, str]:
         principal=PrincipalInfo(type="api_key", id=KEY, name="ada"),
         body=body,
     )
-    made = entry_line(entry)
+
+
+def line(kind: str, body: dict[str, Any]) -> tuple[str, str]:
+    """An entry's word and text."""
+    made = entry_line(entry(kind, body))
     return made.word, made.text
 
 
@@ -212,3 +217,39 @@ def test_a_row_names_the_person(principal: dict[str, Any], by: str) -> None:
         body={"text": "x"},
     )
     assert entry_line(entry).by == by
+
+
+def test_a_failure_in_full_has_its_traceback_line_by_line() -> None:
+    frames = '  File "pay.py", line 7, in pay\n    raise Refused(order)\n'
+    error = {"code": "exception", "type": "Refused", "message": "no\nfunds", "traceback": frames}
+    one = entry("run.failed", {"error": {**error, "hint": "try later"}})
+    shown = entry_in_full(one).plain.split("\n")
+    assert shown[shown.index("Refused: no") + 1] == "funds"
+    at = shown.index('  File "pay.py", line 7, in pay')
+    assert shown[at + 1] == "    raise Refused(order)"
+    assert "\\n" not in "\n".join(shown)
+    assert any("try later" in line for line in shown), "what else it says stays"
+
+
+def test_what_an_escalation_answered_is_by_its_default() -> None:
+    for kind in ("wait.fulfilled", "input.accepted"):
+        one = entry(kind, {"mode": "default", "stream": "approval", "data": 1})
+        assert "by          its escalation's default" in entry_in_full(one).plain
+
+
+def test_what_only_began_says_nothing() -> None:
+    said = [
+        entry(kind, {"data": 1}) for kind in ("note.added", "output.appended", "step.succeeded")
+    ]
+    begun = [
+        entry(kind, {})
+        for kind in (
+            "session.created",
+            "run.created",
+            "run.started",
+            "wait.opened",
+            "token.created",
+        )
+    ]
+    assert [is_said(one) for one in (*said, *begun)] == [True] * 3 + [False] * 5
+    assert not is_said(entry("wait.fulfilled", {"record_seq": 1})), "the record said it"

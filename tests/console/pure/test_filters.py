@@ -181,7 +181,13 @@ def test_a_filter_that_is_glued_to_a_value_is_told(typed: str, wanted: str) -> N
 
 @pytest.mark.parametrize(
     "typed",
-    ["tag:client:claude-code", "tag:stage:prod", "correlation:oasis:draft", 'tag:"fiveis:draft"', "tag:is:draft"],
+    [
+        "tag:client:claude-code",
+        "tag:stage:prod",
+        "correlation:oasis:draft",
+        'tag:"fiveis:draft"',
+        "tag:is:draft",
+    ],
 )
 def test_a_value_with_a_colon_of_its_own_is_a_value(typed: str) -> None:
     assert parse(typed, WAIT_FIELDS)

@@ -57,7 +57,14 @@ def test_it_outlives_the_console(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["", "{", "[]", "{}", '{"last": 5, "since": null}', '{"last": "2026-11-26T14:00:00", "since": null}'],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"last": 5, "since": null}',
+        '{"last": "2026-11-26T14:00:00", "since": null}',
+    ],
 )
 def test_a_file_that_says_nothing_is_none(path: Path, said: str) -> None:
     path.parent.mkdir()

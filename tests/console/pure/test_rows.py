@@ -48,7 +48,9 @@ def call(tool: str, **given: Any) -> WaitInfo:
     """As the gate asks about it."""
     one = GatedCall("claude-code", "a1", tool, given, folder="/srv/ada")
     question = asked(one)
-    return wait(task="helmr.gate.call", stream="decisions", subject=question.subject, tags=tags_of(one))
+    return wait(
+        task="helmr.gate.call", stream="decisions", subject=question.subject, tags=tags_of(one)
+    )
 
 
 def room_of_subject(width: int) -> int:
@@ -104,7 +106,9 @@ def test_tags_are_last_and_never_those_of_the_gate(one: WaitInfo, width: int) ->
 def test_a_wide_row_says_what_else_a_wait_is_about() -> None:
     assert drawn(CALLS[-1], 118).rstrip() == "Refund?  0 of 2  approval  order-7  #money"
     assert drawn(CALLS[-1], 78).rstrip() == "Refund?  0 of 2"
-    assert "order-7" not in drawn(wait(subject="Refund order-7?", correlation_id="order-7"), 118)[16:]
+    assert (
+        "order-7" not in drawn(wait(subject="Refund order-7?", correlation_id="order-7"), 118)[16:]
+    )
 
 
 def test_who_stands_in_a_column_of_its_own() -> None:
