@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 from typing import Any
 
@@ -40,12 +41,13 @@ MARKS = {
 """Of one answer: its mark and role."""
 
 
-def item_line(item: Item, due: str, width: int) -> Content:
+def item_line(item: Item, now: datetime, width: int) -> Content:
     """`✓  41m  Publish #3?`: one wait of a batch on a line, and what became of it if its mark does not say that."""
     mark, role = MARKS[item.progress]
     is_plain = item.progress in (Progress.PLANNED, Progress.SENDING, Progress.ACCEPTED)
     said = "" if is_plain else f"  {item.progress.value}"
     detail = f": {item.detail}" if item.detail and not is_plain else ""
+    due = words.of_wait(item.wait, now).text if item.wait.ends_at is not None else ""
     text = one_line(f"{due:>7}  {words.subject_of(item.wait)}", DETAIL_CELLS)
     room = max(12, width - 2)
     behind = one_line(f"{said}{detail}", DETAIL_CELLS)
@@ -54,11 +56,10 @@ def item_line(item: Item, due: str, width: int) -> Content:
     return Content.assemble((f"{mark} ", f"$c-{role}"), safe.line(fit(text, room).rstrip()))
 
 
-def bar(batch: AnswerBatch) -> str:
-    """`▓▓▓▓░░░░ 120 of 491`."""
-    done, count = batch.done, len(batch.items)
-    full = BAR_CELLS * done // count if count else 0
-    return f"{'▓' * full}{'░' * (BAR_CELLS - full)} {done} of {count}"
+def cells(batch: AnswerBatch) -> str:
+    """How much of it is done, as a bar: `▓▓▓▓░░░░`."""
+    full = BAR_CELLS * batch.done // max(1, len(batch.items))
+    return "▓" * full + "░" * (BAR_CELLS - full)
 
 
 class BatchRun:
@@ -131,7 +132,9 @@ class BatchRun:
     def _draw(self) -> None:
         self._drawn_s = monotonic()
         if self.is_running:
-            self._console.show_under_way(f"batch {bar(self.plan)}")
+            self._console.show_under_way(
+                f"batch {cells(self.plan)} {self.plan.done} of {len(self.plan.items)}"
+            )
         if self.watched is not None:
             self.watched()
         else:
@@ -180,7 +183,5 @@ class BatchRun:
     def content(self, width: int) -> Content:
         """How far it is, then a line for each."""
         now = self._console.store.now()
-        items = (
-            item_line(item, words.of_wait(item.wait, now).text, width) for item in self.plan.items
-        )
-        return lines([head(bar(self.plan)), head(self.plan.summary()), *items])
+        items = (item_line(item, now, width) for item in self.plan.items)
+        return lines([head(f"{cells(self.plan)} {self.plan.summary()}"), *items])

@@ -66,7 +66,7 @@ class ActivityScreen(ListScreen[EntryInfo]):
     NONE = "No one has done anything lately."
     COLUMNS = (
         Column("at", 8),
-        Column("who", 20),
+        Column("who", 16),
         Column("did", 9),
         Column("what", 0),
         Column("session", 11, from_width=90),

@@ -170,7 +170,7 @@ class BatchScreen(SubmitScreen):
         now = self.console.store.now()
         parts = [head("In this order")]
         for item in self.plan.items:
-            parts.append(item_line(item, words.of_wait(item.wait, now).text, width))
+            parts.append(item_line(item, now, width))
             if item.unlike:
                 why = f"           unlike the others: {item.unlike}"
                 parts.append(safe.line(why, "$c-warning", limit=200))
@@ -200,7 +200,7 @@ class BatchScreen(SubmitScreen):
 
     def path(self) -> str:
         """Inbox > Answer n waits."""
-        return f"Inbox > Answer {len(self.plan.items)} marked waits"
+        return f"Inbox > Answer {len(self.plan.items) or len(self.marked)} marked waits"
 
     def context(self) -> ActionContext:
         """Marks are those of this batch."""

@@ -44,6 +44,8 @@ class Column:
     from_width: int = 0
     right: bool = False
     both_ends: bool = False
+    yields: bool = False
+    """Where it has nothing to say, the column of a width of its own takes its room."""
 
 
 class LineList(ScrollView, can_focus=True):
@@ -207,8 +209,8 @@ class LineList(ScrollView, can_focus=True):
 
     # --- drawing
 
-    def shown_columns(self) -> list[tuple[int, int, Column]]:
-        """Which cells are drawn, and how wide: (cell number, width, column)."""
+    def shown_columns(self) -> list[Drawn]:
+        """Which cells are drawn, and how wide."""
         width = self.size.width
         shown = [
             (i, column)
@@ -258,7 +260,7 @@ class LineList(ScrollView, can_focus=True):
             text = fit(row[0].text, max(0, width - GUTTER))
             segments.append(Segment(text, self._style(row[0].role, ground)))
             return Strip(segments).adjust_cell_length(width, self._style("", ground))
-        for number, cell_width, column in self.shown_columns():
+        for number, cell_width, column in yielded(self.shown_columns(), row):
             cell = row[number] if number < len(row) else Cell("")
             behind = "  ".join(filter(None, (cell.rest, cell.more if width >= MORE_FROM else "")))
             text, rest = with_rest(cell.text, behind, cell_width)
@@ -277,6 +279,21 @@ class LineList(ScrollView, can_focus=True):
 
     def _style(self, role: str, ground: str = "") -> Style:
         return look.style(self.app.theme, role, ground=ground or "background")
+
+
+Drawn = tuple[int, int, Column]
+"""Number of a cell, how wide it is drawn, its column."""
+
+
+def yielded(columns: Sequence[Drawn], row: Row) -> list[Drawn]:
+    """The columns of one row: what has nothing to say gives its room to the one that takes what is left."""
+    empty = [one for one in columns if one[2].yields and one[0] < len(row) and not row[one[0]].text]
+    room = sum(width + 1 for _, width, _ in empty)
+    return [
+        (number, width + room if column.width == 0 else width, column)
+        for number, width, column in columns
+        if (number, width, column) not in empty
+    ]
 
 
 REST_MIN = 4

@@ -42,6 +42,8 @@ async def seeded(bench: Bench) -> None:
         ]
     ):
         await bench.ask(subject=subject, correlation=f"key-{number}", timeout=timeout)
+    done = await bench.ask(subject="acme/docs#8 publish", timeout="2h")
+    await bench.answer(done["id"], {"decision": "approve"})
     await bench.ask("order", subject="Order pens for the office")
     await bench.ask("talk", subject="-")
     failed = await bench.ask("break", subject="the disk is gone")
