@@ -138,8 +138,8 @@ class GrantScreen(SubmitScreen):
             said = f"approved, but not allowed for a while: {one_line(error.message, 200)}"
             return AnswerOutcome(Result.ACCEPTED, (said,))
         allows = one_line(f"{made.tool}, {matches_text(made.matches)}", 200)
-        until = words.stamp(made.expires_at)
-        return AnswerOutcome(Result.ACCEPTED, (f"approved; until {until} allowed: {allows}",))
+        until = words.moment(made.expires_at, self.console.store.now())
+        return AnswerOutcome(Result.ACCEPTED, (f"approved, and allowed until {until}: {allows}",))
 
     def accepted(self, outcome: AnswerOutcome) -> None:
         """Closed; what was in front goes on."""

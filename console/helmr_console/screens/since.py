@@ -30,6 +30,7 @@ ENDED_MAX = 2_000
 FAILED_MAX = 5 * LIST_LIMIT_MAX
 FIRST_TIME = timedelta(days=1)
 """How far back it goes for one who was never here."""
+FIRST_TITLE = "The last day: you were not here before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,9 @@ class SinceScreen(ListScreen[Happened]):
         Column("by", 12, yields=True),
     )
     HELP_TEXT = (
-        "What was answered, timed out, was cancelled or failed since you were last here, newest first. Who presses no "
-        "key for fifteen minutes, or ends the console, is away; when you were here is kept on this machine. Enter "
-        "opens the session."
+        "What was answered, timed out, was cancelled or failed since you were last here, newest first. If you press "
+        "no key for fifteen minutes, you are away, whether the console is open or not; when you were here is kept on "
+        "this machine. Enter opens the session."
     )
 
     def __init__(self) -> None:
@@ -125,12 +126,11 @@ class SinceScreen(ListScreen[Happened]):
 
     async def _load(self) -> None:
         self.found, self.is_cut = await happened_since(self.console.client, self.since)
-        since = words.moment_ago(self.since, self.console.store.now())
         if self.is_attached:
-            first_time = "" if self.console.here.since else ", for the first time"
-            self.query_one("#frame").border_title = Content(
-                f"{self.TITLE_TEXT}{first_time}: {since}"
-            )
+            since = words.moment_ago(self.since, self.console.store.now())
+            was_here = self.console.here.since is not None
+            title = f"{self.TITLE_TEXT}: {since}" if was_here else FIRST_TITLE
+            self.query_one("#frame").border_title = Content(title)
             self.show_now()
 
     def _put(self, wait: WaitInfo) -> None:
@@ -216,7 +216,9 @@ class SinceScreen(ListScreen[Happened]):
 
     def counts(self) -> Pairs:
         """`3 failed, 28 answered`."""
-        of = [one.what for one in (self.found or {}).values()]
+        if self.found is None:
+            return (("asking the gateway…", "muted"),)
+        of = [one.what for one in self.found.values()]
         order = dict.fromkeys(("failed", "blocked", *views.ENDED_WORDS.values(), *of))
         said = ", ".join(f"{of.count(what)} {what}" for what in order if what in of)
         shown = f"{len(self.list.keys)} of " if self.filter else ""

@@ -153,7 +153,7 @@ class WaitActions:
                 return
             before = "  ten minutes before its deadline"
             is_cut = until - now < timedelta(seconds=durations.seconds(text))
-            detail = f"back at {words.stamp(until)}{before if is_cut else ''}"
+            detail = f"back at {words.moment(until, now)}{before if is_cut else ''}"
             pick = partial(self._start_snoozing, wait, text)
             choices.append(MenuItem(text, detail, pick))
             if is_cut:

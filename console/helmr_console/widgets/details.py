@@ -35,8 +35,14 @@ UNSAID = frozenset(("asked", "operation", "question_hash", "schema"))
 """Parts that no one reads here; they are in the JSON."""
 
 
-def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
-    """An entry in full, and by what it was set aside."""
+def entry_in_full(
+    entry: EntryInfo, aside: Rewound | None = None, *, cause: EntryInfo | None = None
+) -> Content:
+    """An entry in full, and by what it was set aside.
+
+    Args:
+        cause: The end of the step over which the run failed.
+    """
     line = entry_lines.entry_line(entry)
     parts = [
         Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
@@ -49,6 +55,8 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
         said = f"by entry {aside.seq}, {aside.by}: {aside.reason}"
         parts.append(fact("set aside", safe.line(said, "$c-warning", limit=600)))
     parts += [Content(""), *_body(entry), Content("")]
+    if cause is not None and isinstance(error := cause.body.get("error"), Mapping):
+        parts += [head(f"The step, op {cause.op}, entry {cause.seq}"), *_error(error), Content("")]
     size = len(pretty(entry.body))
     parts.append(fact("size", words.size(size)))
     if size > ENTRY_CELLS:

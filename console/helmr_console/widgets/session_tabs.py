@@ -115,7 +115,8 @@ class SessionTabs(Vertical):
         """Title and text of what is under the cursor."""
         entry = self.transcript.told if self.tab is Tab.TRANSCRIPT else None
         if entry is not None:
-            return f"Entry {entry.seq}", entry_in_full(entry, self.transcript.aside)
+            shown = entry_in_full(entry, self.transcript.aside, cause=self.transcript.cause)
+            return f"Entry {entry.seq}", shown
         if self.tab is Tab.WAITS and (wait := self.wait) is not None:
             return "Wait", _json(wait)
         if self.tab is Tab.RUNS and (run := self.run) is not None:

@@ -143,6 +143,17 @@ class TranscriptView(ScrollView, can_focus=True):
         """What the row under the cursor is about: of a step that has ended, its end."""
         return self.entry(self.rows.told(self.seq)) if self.count else None
 
+    @property
+    def cause(self) -> EntryInfo | None:
+        """Of a run that failed over a step, the step's end, if it is here: its frames are the step's own."""
+        told = self.told
+        op = told.body.get("failed_op") if told is not None and told.kind == "run.failed" else None
+        if told is None or op is None:
+            return None
+        ends = (one for one in self.pages.in_order() if one.kind == "step.failed")
+        found = [one for one in ends if (one.run_id, one.op) == (told.run_id, op)]
+        return found[-1] if found and found[-1].seq < told.seq else None
+
     # --- cursor and folding
 
     def move_to(self, seq: int) -> None:

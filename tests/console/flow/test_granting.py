@@ -69,7 +69,7 @@ async def test_a_call_is_approved_and_calls_like_it_allowed(bench: Bench) -> Non
     screen.query("Input").first().value = "git push*"
     await bench.press("ctrl+s")
     await bench.on("InboxScreen")
-    await bench.sees("approved; until")
+    await bench.sees("approved, and allowed until")
     [grant] = await grants(bench)
     assert (grant["matches"], grant["session_id"]) == ({"command": ["git push*"]}, session_id)
     run = (await bench.stack.http.get(f"/v1/sessions/{session_id}/runs")).json()["items"][0]

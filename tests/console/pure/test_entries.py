@@ -253,3 +253,13 @@ def test_what_only_began_says_nothing() -> None:
     ]
     assert [is_said(one) for one in (*said, *begun)] == [True] * 3 + [False] * 5
     assert not is_said(entry("wait.fulfilled", {"record_seq": 1})), "the record said it"
+
+
+def test_a_run_that_failed_over_a_step_shows_the_steps_own_frames() -> None:
+    failed = entry("run.failed", {"error": {"type": "StepFailed", "message": "m"}, "failed_op": 1})
+    frames = '  File "pay.py", line 26, in pay\n    raise NoFunds(order)\n'
+    body = {"error": {"type": "NoFunds", "message": "order 9", "traceback": frames}}
+    step = entry("step.failed", body).model_copy(update={"op": 1, "seq": 5})
+    shown = entry_in_full(failed, cause=step).plain
+    assert "The step, op 1, entry 5\nNoFunds: order 9\nTraceback\n" in shown
+    assert "    raise NoFunds(order)" in shown
