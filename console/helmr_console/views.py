@@ -57,11 +57,6 @@ PRIORITY_CELLS = {WaitPriority.HIGH: Cell("◆", "accent"), WaitPriority.LOW: Ce
 BRIGHT_S = 3_600
 """A deadline is bright in its last hour."""
 DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
-ENDED_WORDS = {
-    WaitStatus.FULFILLED: "answered",
-    WaitStatus.TIMED_OUT: "timed out",
-    WaitStatus.CANCELLED: "cancelled",
-}
 _ACTIVITY = {
     Activity.WAITING: ("?", "accent"),
     Activity.RUNNING: (">", "success"),
@@ -142,7 +137,7 @@ def wait_row(
 
 def _ended_cells(wait: WaitInfo, now: datetime, stuck_since: datetime | None) -> Row:
     """How a wait has ended, how long ago, and with what."""
-    word = ENDED_WORDS.get(wait.status, "over")
+    word = words.ended(wait)
     due, role, stuck = Cell(word, "muted"), "muted", ""
     if stuck_since is not None:
         due, role = Cell("queued", "warning"), "warning"

@@ -45,7 +45,7 @@ class Happened:
     def what(self) -> str:
         """`answered`, `failed`."""
         if self.wait is not None:
-            return views.ENDED_WORDS.get(self.wait.status, "over")
+            return words.ended(self.wait)
         return views.session_state(self.session)[0] if self.session is not None else ""
 
     @property
@@ -219,7 +219,7 @@ class SinceScreen(ListScreen[Happened]):
         if self.found is None:
             return (("asking the gateway…", "muted"),)
         of = [one.what for one in self.found.values()]
-        order = dict.fromkeys(("failed", "blocked", *views.ENDED_WORDS.values(), *of))
+        order = dict.fromkeys(("failed", "blocked", *words.ENDED.values(), *of))
         said = ", ".join(f"{of.count(what)} {what}" for what in order if what in of)
         shown = f"{len(self.list.keys)} of " if self.filter else ""
         more = f"  the first {ENDED_MAX} waits" if self.is_cut else ""
