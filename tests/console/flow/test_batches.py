@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from tests.console.flow.bench import Bench
+from tests.console.flow.test_hostile import walked
+from tests.hostile import HOSTILE
 
 
 async def test_every_text_of_a_batch_can_be_read_and_taken_out_before_it_goes(bench: Bench) -> None:
@@ -112,7 +114,7 @@ async def test_a_batch_takes_all_of_them_and_goes_on_behind_the_list(
     bench: Bench, count: int
 ) -> None:
     for n in range(count):
-        await bench.ask(subject=f"Publish {n}?")
+        await bench.ask(subject=f"Publish {n}? {HOSTILE}".replace("\n", " ")[:190])
     await bench.open(size=(100, 30))
     inbox = await bench.inbox(count)
     await bench.press("asterisk", "asterisk", "B")
@@ -138,6 +140,7 @@ async def test_a_batch_takes_all_of_them_and_goes_on_behind_the_list(
     await bench.on("BatchSeenScreen")
     drawn = [line for line in bench.text().splitlines() if "Publish" in line]
     assert len(drawn) >= 20, "a line for each"
+    await walked(bench)
     assert [line.strip("│╭ ").split()[0] for line in drawn[:2]] == [">", "·"]
     await bench.press("escape")
     await bench.on("InboxScreen")

@@ -62,7 +62,7 @@ async def test_several_children_are_picked_from_and_a_line_opens_its_own(bench: 
     await bench.sees("waits for 2 sessions to end")
     await bench.press("o")
     await bench.on("PickScreen")
-    await bench.sees(f"{newest}  Publish?  publish  waiting")
+    await bench.sees(f"{newest}  Publish?")
     await bench.sees(oldest)
     await bench.press("escape")
     entries = await bench.entries(parent)

@@ -55,7 +55,7 @@ async def test_one_amends_ones_own_answer_from_its_row_and_sees_what_was_asked(
     await bench.inbox(2)
     await bench.answer(mine["id"], {"decision": "approve"}, person="ana")
     await bench.answer(theirs["id"], {"decision": "approve"}, person="ben")
-    await bench.sees("x  answered")
+    await bench.sees("x answered")
     await bench.press("g", "j", "c")
     assert "Claim: the wait is fulfilled by ben" in bench.toasts()[-1]
     await bench.press("g", "c")

@@ -191,7 +191,7 @@ async def test_answering_an_ended_row_says_how_it_ended(bench: Bench) -> None:
     await bench.open()
     await bench.inbox(2)
     await bench.answer(wait["id"], {"decision": "reject"})
-    await bench.sees("x  answered")
+    await bench.sees("x answered")
     await bench.press("a")
     assert "Answer: the wait is fulfilled by ben" in bench.toasts()[-1]
     bench.app.shared.store.ended.clear()

@@ -70,7 +70,7 @@ async def test_a_wait_is_answered_and_the_console_left(
     await terminal.sees('"decision": "approve"')
     await terminal.sees("^s sends it.")
     await terminal.press("\x13")
-    await terminal.sees("Accepted")
+    await terminal.sees("✓ ")
     await bench.stack.run_until(wait["run"]["id"], "succeeded")
     assert (await bench.wait(wait["id"]))["resolved_by"]["on_behalf_of"] == "ana"
     await terminal.press("q")

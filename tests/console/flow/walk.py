@@ -47,6 +47,8 @@ def _steps() -> list[Step]:
         ("escape", inbox, "Inbox · oldest"),
         ("slash paste", inbox, "0 of 3 waits"),
         ("escape", inbox, "no filter"),
+        ("h", "SinceScreen", "The last day"),
+        ("escape", inbox, "Inbox · oldest"),
         # --- filters by name
         ("f", pick, "no filter"),
         ("escape", inbox, "Inbox · oldest"),
