@@ -105,10 +105,10 @@ def test_a_pid_that_another_process_has_now_holds_nothing(original: Path) -> Non
     os.makedirs(copy := original.with_name("copy"), mode=0o700)
     started = platform.look(os.getppid())[1]  # type: ignore[index]
     boot = platform.boot_id()
-    for process in (f"{started - 1} {boot}", f"{started} of an earlier boot", "", "?"):
+    for process in (f"{boot}:{started - 1}", f"earlier:{started}", "", "?"):
         (copy / LOCK_FILE).write_text(f"{os.getppid()}\n{process}\n1:1\n")
         assert take(copy)
-    (copy / LOCK_FILE).write_text(f"{os.getppid()}\n{started} {boot}\n1:1\n")
+    (copy / LOCK_FILE).write_text(f"{os.getppid()}\n{boot}:{started}\n1:1\n")
     with pytest.raises(RuntimeHeld, match="is a copy"):
         take(copy)
 

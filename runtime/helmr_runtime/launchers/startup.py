@@ -105,7 +105,7 @@ class UpOptions(RuntimeSettings):
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
                 "a runtime in one process can't limit the memory of its hosts: it can't end one of them alone",
-                hint="Leave out --host-memory or --in-process.",
+                hint="Leave out --host-memory, or run on Ray.",
             )
 
     @property
@@ -283,7 +283,8 @@ def _process(pid: int) -> str:
     """Names a process for as long as this machine runs; empty if it has ended."""
     found = platform.look(pid)
     gone = found is None or found[0] in platform.ENDED
-    return "" if gone or found is None else f"{found[1]} {platform.boot_id()}"
+    # One word that is no number: `kill $(cat up.lock)`, which was right when the pid stood alone, kills no one else.
+    return "" if gone or found is None else f"{platform.boot_id()}:{found[1]}"
 
 
 def _check_not_copied(data_dir: Path, before: _Holder, descriptor: int) -> None:
