@@ -141,9 +141,14 @@ class TaskLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As the base class; `asyncio.to_thread` comes here too."""
-        func = handed_over(func)
         mark = code_mark.get()
-        if mark is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
+        if executor is None or isinstance(executor, ThreadPoolExecutor):
+            func = handed_over(
+                func
+            )  # not for another process, to which only the function itself goes
+        else:
+            mark = None
+        if mark is None:
             future = super().run_in_executor(executor, func, *args)
         else:
             future = super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
