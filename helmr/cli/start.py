@@ -79,14 +79,15 @@ def is_in_process(options: list[str], data_dir: Path) -> bool:
 
 
 def data_dir_of(options: list[str]) -> str | None:
-    """What `--data-dir` says, or its default; None where that takes a parser to tell."""
+    """What `--data-dir` says, else the environment, or its default; None where that takes a parser to tell."""
     from helmr.hash_seed import DATA_DIR
+    from helmr.whereabouts import named_data_dir
 
     places = [at for at, one in enumerate(options) if one.startswith("--data-dir")]
     if "--" in options or len(places) > 1:
         return None
     if not places:
-        return str(DATA_DIR)
+        return str(named_data_dir(os.environ) or DATA_DIR)
     name, equals, value = options[places[0]].partition("=")
     if not equals:
         value = "".join(options[places[0] + 1 : places[0] + 2])

@@ -232,12 +232,11 @@ def up(
     ] = CheckMode.NO,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
-    shared: Cli = ctx.find_root().obj
     _check_ensured(ensure, external_id, address)
     data = arguments.json_argument(payload, option="--payload")
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
-    place = _place(shared, data_dir)
+    place = _place(ctx, data_dir)
     lacks_ray = False
     if in_process is None:
         in_process = address is None and form_to_start(config, place) is RuntimeForm.IN_PROCESS
@@ -295,9 +294,15 @@ def up(
     )
 
 
-def _place(shared: Cli, data_dir: Path) -> Path:
-    """The data directory to start on; names variables that the user has set and that mean nothing."""
-    place = shared.data_dir if shared.data_dir is not None and data_dir == DATA_DIR else data_dir
+def _place(ctx: typer.Context, data_dir: Path) -> Path:
+    """The data directory to start on; names variables that the user has set and that mean nothing.
+
+    What stands on the command line, before the command or behind it, goes before the environment.
+    """
+    shared: Cli = ctx.find_root().obj
+    source = ctx.get_parameter_source("data_dir")
+    is_said = source is not None and source.name == "COMMANDLINE"
+    place = shared.data_dir if shared.data_dir is not None and not is_said else data_dir
     if strange := strange_variables(os.environ, place.absolute().parent / CONFIG_NAME):
         printing.note(f"helmr: {strange}")
     return place
@@ -394,9 +399,8 @@ def dev(
     data_dir: Folder = DATA_DIR,
 ) -> None:
     """Run tasks while you write them: in one process, and start again when one of their files changes."""
-    shared: Cli = ctx.find_root().obj
     check_extra("local")
-    place = _place(shared, data_dir)
+    place = _place(ctx, data_dir)
     named = named_tasks(tasks, also=gate_modules(gate_table(None, place)))
     hash_seed.start_with_seed(place)
     _run(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from helmr.cli.environment import KNOWN, OF_THE_IMAGE, strange_variables
+from helmr.cli.start import data_dir_of
 from helmr.client.discovery import find_runtime, nearest_data_dir
 from helmr.errors import RuntimeNotFound
 
@@ -86,3 +87,28 @@ def test_the_data_directory_may_be_named_by_the_environment(tmp_path: Path) -> N
         find_runtime(environ=environ, cwd=near.parent, data_dir=near)
     found = find_runtime(environ={**environ, "HELMR_URL": "http://127.0.0.1:1"}, cwd=near.parent)
     assert found.url == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("command", ["up", "dev"])
+def test_a_directory_on_the_command_line_goes_before_the_environment(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, command: str, is_before: bool
+) -> None:
+    from helmr.cli import up
+    from helmr.cli.main import main
+
+    places: list[Path] = []
+
+    def started(tasks: list[str], data_dir: Path, *_: object, **__: object) -> None:
+        places.append(data_dir)
+
+    monkeypatch.setattr(up, "_run", started)
+    (nowhere / "tasks.py").write_text("from helmr import task\n@task\nasync def t() -> None: ...\n")
+    monkeypatch.setenv("HELMR_DATA_DIR", "by-environment")
+    said = ["--data-dir", "said"]
+    words = [*said, command] if is_before else [command, *said]
+    monkeypatch.setattr("sys.argv", ["helmr", *words, "tasks.py"])
+    with pytest.raises(SystemExit):
+        main()
+    assert places == [Path("said")]
+    assert data_dir_of(["tasks.py"]) == "by-environment"
