@@ -18,9 +18,6 @@ from random import Random
 from unittest import mock
 from uuid import UUID
 
-import uuid_utils
-from typeid import TypeID
-
 from helmr import ids
 from helmr_runtime import faults
 from helmr_runtime.core import commands
@@ -207,15 +204,12 @@ def ids_from(random: Random, now: Callable[[], datetime], stack: ExitStack) -> N
     """Ids of the seed: the time, and what it draws."""
 
     class Drawn:
-        """`TypeID`, but for what a new one is made of."""
+        """`uuid_utils`, but for what a new id is made of."""
 
-        from_string = staticmethod(TypeID.from_string)
-        from_uuid = staticmethod(TypeID.from_uuid)
-
-        def __call__(self, *, prefix: str) -> TypeID:
+        @staticmethod
+        def uuid7() -> UUID:
             millis = int(now().timestamp() * 1000) & (2**48 - 1)
             high, low = random.getrandbits(12), random.getrandbits(62)
-            value = UUID(int=millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
-            return TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix)
+            return UUID(int=millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
 
-    stack.enter_context(mock.patch.object(ids, "TypeID", Drawn()))
+    stack.enter_context(mock.patch.object(ids, "uuid_utils", Drawn))
