@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from helmr.errors import BadRequest, DataError, OperationConflict
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX, VoteOutcome
 from helmr_runtime.core.answerers import AnswerSignature, Identity
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, decided_at, iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +337,7 @@ def receipt_of(entry: Entry) -> dict[str, Any]:
     Raises:
         DataError: The kind carries no receipt.
     """
-    return receipt(entry, entry.session_id, seq=entry.seq, at=entry.recorded_at)
+    return receipt(entry, entry.session_id, seq=entry.seq, at=decided_at(entry))
 
 
 def receipt(

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from helmr_runtime.core.entries import (
     Entry,
     EntryKind,
+    decided_at,
     from_iso,
     link,
     principal_text,
@@ -277,7 +278,7 @@ class Invariants:
                 self.check(known == "pending", "S-40", f"{where}: it is {known}")
                 self.tokens[body["token_id"]] = kind.value.partition(".")[2]
                 if kind is EntryKind.TOKEN_COMPLETED:
-                    self.completed_at[body["token_id"]] = entry.recorded_at
+                    self.completed_at[body["token_id"]] = decided_at(entry)
             case _:
                 pass
 
@@ -416,7 +417,7 @@ class Invariants:
             return
         if body.get("mode") != "default":
             told = body.get("completed_at")
-            at = from_iso(told) if told is not None else entry.recorded_at
+            at = from_iso(told) if told is not None else decided_at(entry)
             is_before = default_at is None or at < default_at
             self.check(is_before, "S-82", f"{where}: the default was due at {default_at}")
             return
@@ -456,7 +457,7 @@ class Invariants:
             self.links.ends(entry)
             self._default_or_before(wait, entry)
         if kind is EntryKind.WAIT_FULFILLED and wait.kind == "input":
-            is_in_time = due is None or entry.recorded_at < due or body.get("mode") == "default"
+            is_in_time = due is None or decided_at(entry) < due or body.get("mode") == "default"
             self.check(is_in_time, "S-14", f"{where}: too late")
             record = body["stream"], int(body["record_seq"])
             self.check(record not in session.taken, "S-24", f"{where}: {record} is taken")

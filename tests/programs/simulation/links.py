@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.entries import Entry, EntryKind, decided_at, from_iso
 from tests.programs.simulation.counts import Counts
 
 
@@ -60,7 +60,7 @@ class Links:
         link = self.by_id[principal.id or ""]
         where = f"{entry.session_id} {entry.seq} by {principal.id}"
         self._check(not link.is_revoked, "S-46", f"{where}: it was revoked")
-        is_live = entry.recorded_at < link.expires_at
+        is_live = decided_at(entry) < link.expires_at
         self._check(is_live, "S-46", f"{where}: it ended at {link.expires_at}")
         self._check(link.answered is None, "S-74", f"{where}: it has answered {link.answered}")
         is_hers = principal.on_behalf_of == link.person

@@ -374,9 +374,9 @@ def _cancel(
     if token.status is TokenStatus.COMPLETED:
         assert ended_by is not None
         raise TokenCompleted(
-            f"{token.id} was completed at {iso(ended_by.recorded_at)} by {who(ended_by.principal)}",
+            f"{token.id} was completed at {iso(decided_at(ended_by))} by {who(ended_by.principal)}",
             token_id=token.id,
-            completed_at=iso(ended_by.recorded_at),
+            completed_at=iso(decided_at(ended_by)),
             completed_by=ended_by.principal.to_json(),
         )
     _require_pending(token, now, ended_by)

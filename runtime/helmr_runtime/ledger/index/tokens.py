@@ -21,7 +21,7 @@ from typing import Any
 
 from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
-from helmr_runtime.core.entries import Entry, EntryKind, from_iso, iso
+from helmr_runtime.core.entries import Entry, EntryKind, decided_at, from_iso, iso
 from helmr_runtime.core.tokens import CHILD_ENDS, Parent
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.views import UNREADABLE
@@ -289,7 +289,7 @@ class TokenIndex:
             return []  # the first end is the end
         assert entry.feed_offset is not None
         token.status = status
-        token.ended_at = entry.recorded_at
+        token.ended_at = decided_at(entry)
         token.ended_offset = entry.feed_offset
         self._leave_session(token)
         self._ended[token.id] = None
