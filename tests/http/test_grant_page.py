@@ -92,7 +92,7 @@ async def test_what_can_not_be_granted_is_said_before_anything_is_recorded(
 ) -> None:
     ada = await tab_of(stack, opened, "ada")
     async with asker(stack) as http:
-        await ask(http, event(tool_input=PUSH), timeout_s=0)
+        await ask(http, event(tool_input=PUSH), **NOW)
         (wait,) = await waiting(stack)
         path = f"/inbox/{wait['id']}"
         page = await ada.get(path)
@@ -118,7 +118,7 @@ async def test_only_whom_the_call_may_be_granted_by_gets_the_form(
 ) -> None:
     ada = await tab_of(stack, opened, "ada")
     async with asker(stack) as http:
-        await ask(http, event(), timeout_s=0)
+        await ask(http, event(), **NOW)
         (wait,) = await waiting(stack)
         assert OFFERED in (await ada.get(f"/inbox/{wait['id']}")).text
         # A link answers one wait, and allows nothing else.
@@ -136,7 +136,7 @@ async def test_only_whom_the_call_may_be_granted_by_gets_the_form(
         assert OFFERED not in (await ada.get(f"/inbox/{wait['id']}")).text
         # A plan is another one each time.
         plan = event(call_id="toolu_2", tool_name="ExitPlanMode", tool_input={"plan": "x"})
-        await ask(http, {**plan, "session_id": "agent-2"}, timeout_s=0)
+        await ask(http, {**plan, "session_id": "agent-2"}, **NOW)
         asked = next(one for one in await waiting(stack, 2) if one["id"] != wait["id"])
         page = await ada.get(f"/inbox/{asked['id']}")
         assert page.status_code == 200
