@@ -77,6 +77,8 @@ class ActionContext:
     looked_at: bool = False
     discardable: bool = False
     composing: bool = False
+    folded: bool = False
+    """The arguments of a call are not shown as fields."""
     has_form: bool = False
     """There are fields to fill, and not only a thing to confirm."""
     is_narrow: bool = False
@@ -180,6 +182,7 @@ _needs_marks = _needs("marked", "nothing is marked: space marks")
 _needs_pending = _needs("pending", "nothing is new")
 _needs_session = _needs("session_status", "no session is selected")
 _needs_field = _needs("field", "no field has the focus")
+_needs_folded = _needs("folded", "there is no call here whose arguments are folded")
 _needs_list = _needs("in_list", "no list of rows has the focus")
 _needs_list_below = _needs("list_below", "there is no list of rows here or below")
 _needs_typed = _needs("discardable", "nothing has been typed")
@@ -452,6 +455,9 @@ ACTIONS: tuple[Action, ...] = (
            writes=True),
     Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again; in the review, its values as text.", 20,
            shown_when=lambda context: context.has_form),
+    Action("arguments", _F, ("e",), "Arguments",
+           "Change what a tool is called with; until then the call stands above, and its fields are folded.",
+           reason=_needs_folded),
     Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30,
            shown_when=lambda context: context.has_form and context.is_narrow),
     Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field,

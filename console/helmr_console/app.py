@@ -168,7 +168,7 @@ class ConsoleApp(App[int]):
         self._close_messages_no_wait()
 
     async def on_unmount(self) -> None:
-        """End what runs in the background, then close the connections it used."""
+        """End what runs in the background, give claims back, then close the connections."""
         if self._giving is not None:
             self._giving.cancel()
         running = list(self.workers)
@@ -177,6 +177,7 @@ class ConsoleApp(App[int]):
             async with asyncio.timeout(CLOSE_S):
                 waits = (worker.wait() for worker in running)
                 await asyncio.gather(*waits, return_exceptions=True)
+        await self.shared.give_back()
         await self.shared.client.close()
 
     # --- keys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -22,7 +23,7 @@ from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import AnswerDraft, PersonalFiles
 from helmr.safe_text import one_line
 from helmr_console import views
-from helmr_console.actions import BY_ID, ActionContext, key_name
+from helmr_console.actions import BY_ID, ActionContext, Permit, key_name
 from helmr_console.background import Background
 from helmr_console.bell import Bell
 from helmr_console.clock import ConsoleClock, LinkState, MachineClock, ServerClock
@@ -37,6 +38,8 @@ from helmr_console.widgets.bars import HeaderFacts
 
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
+GIVES_BACK_S = 2.0
+"""Longest that leaving waits for claims to be released; they lapse by themselves."""
 LOST_MAX = 50
 
 
@@ -118,6 +121,8 @@ class Console:
         self.line = MessageLine()
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Pending answers to waits that someone else answered first, the newest first."""
+        self.form_claims: dict[str, Permit] = {}
+        """Waits that are claimed for as long as their form is open, and what let that through."""
         self.sending = 0
         self.batch: UnderWay | None = None
         """The batch of answers that was sent last, or is being sent."""
@@ -219,6 +224,7 @@ class Console:
 
     def took(self, wait_id: str, outcome: AnswerOutcome) -> None:
         """The gateway took an answer of this console."""
+        self.form_claims.pop(wait_id, None)
         if outcome.result is Result.VOTED:
             self.voted(wait_id)
         else:
@@ -228,6 +234,14 @@ class Console:
         """This answer was accepted: forms of waits alike can be filled with it."""
         keeping = asyncio.to_thread(self.files.last.keep, wait, draft)
         self.background.start(keeping, group="last")
+
+    async def give_back(self) -> None:
+        """Release what open forms have claimed: the console ends."""
+        claimed, self.form_claims = self.form_claims, {}
+        releases = [given.client.waits.release(wait_id) for wait_id, given in claimed.items()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVES_BACK_S):
+                await asyncio.gather(*releases, return_exceptions=True)
 
     def hold(self, sending: PendingSend) -> None:
         """It was confirmed: it leaves when its time has passed, unless it is taken back."""

@@ -109,7 +109,8 @@ class PendingAnswer:
                 operation_id=self._operation_id,
             )
         except HelmrError as error:
-            return of_error(error, now_wait=await self._now_wait())
+            found = await self._now_wait()
+            return of_error(error, now_wait=found, now=self._console.store.now())
         return of_receipt(receipt)
 
     async def _now_wait(self) -> WaitInfo | None:

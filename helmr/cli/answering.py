@@ -35,7 +35,7 @@ from helmr.forms import Field, Kind, ToolCall, fill, form_of, redacted, tool_cal
 from helmr.forms.questions import Questions, labels, place_of
 from helmr.gate.grants import matches_text
 from helmr.models import AnswerReceipt, TokenAnswerReceipt, VoteReceipt, WaitInfo
-from helmr.review import agreement, granting, outcome, question
+from helmr.review import agreement, granting, outcome, question, words
 from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
 from helmr.review.question import Asking, GivenAnswer
 from helmr.review.sending import PendingSends
@@ -504,8 +504,11 @@ class Outgoing:
     def _refused(self, answer: GivenAnswer, error: HelmrError) -> None:
         """Nothing was stored, or no one knows: say so, and keep what was entered."""
         word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
-        self._say(f"{word}: {question.about(answer.wait)} · {printing.error_text(error)}")
         came = outcome.of_error(error)
+        why = printing.error_text(error)
+        if isinstance(error, WaitClaimed):
+            why = outcome.claimed_text(error, now())
+        self._say(f"{word}: {question.about(answer.wait)} · {why}")
         if isinstance(error, WaitResolved | TokenCompleted):
             self._tell_theirs(answer)
         if isinstance(error, WaitClaimed):
@@ -558,13 +561,13 @@ class WaitKeys:
             made = self._client.waits.claim(wait_id, override_claim=asking.was_told)
         except WaitClaimed as error:
             asking.was_told, asking.is_claimed = True, False
-            printing.write(f"  {one_line(error.message, 300)}; c once more takes it over")
+            printing.write(f"  {outcome.claimed_text(error, now())}; c once more takes it over")
         except HelmrError as error:
             printing.write(f"  {printing.error_text(error)}")
         else:
             asking.is_claimed = made.claim is not None
-            said = describe.claim_text(made.claim) if made.claim is not None else "no one"
-            printing.write(f"  claimed by {one_line(said, 200)}; c releases it")
+            said = words.presence(made.claim, now()) or "no one"
+            printing.write(f"  claimed by {said}; c releases it")
 
     def delegate(self, asking: Asking) -> bool:
         """Give the wait to someone; whether it was."""
@@ -573,6 +576,8 @@ class WaitKeys:
             return False
         assignee = None if name == NO_ONE else name
         try:
+            if assignee is not None and not self._is_meant(assignee):
+                return False
             self._client.waits.assign(
                 asking.wait.id, assignee=assignee, operation_id=ids.new_id(ids.OPERATION)
             )
@@ -583,6 +588,12 @@ class WaitKeys:
             return False
         printing.write(f"  assigned to {one_line(assignee or 'no one', 100)}")
         return True
+
+    def _is_meant(self, name: str) -> bool:
+        """Whether this is someone whom the runtime knows, or the person says that it is meant all the same."""
+        people = [one.id for one in self._client.people.list() if one.disabled_at is None]
+        doubt = words.unknown_name(name, people)
+        return not doubt or self._line(f"  {doubt} y assigns it all the same [n]: ") in ("y", "Y")
 
     def grant(self, asking: Asking) -> bool:
         """Approve the call and allow calls like it for a while; whether it was approved."""
@@ -656,12 +667,11 @@ class WaitKeys:
 
 def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list[str]:
     """What is asked, with how long it has and who has claimed it now."""
-    claim = wait.claim if wait.claim is not None and now() < wait.claim.until else None
     return question.wait_lines(
         wait,
         place,
         due=describe.due(wait) or "never",
-        claim=describe.claim_text(claim) if claim is not None else "",
+        claim=words.presence(wait.claim, now()),
         call=call,
     )
 
@@ -669,7 +679,7 @@ def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list
 def without_others(waits: Iterable[WaitInfo], left_out: set[str]) -> Iterator[WaitInfo]:
     """These but for those that others answer, or that this person has voted on, whose ids go to `left_out`."""
     for wait in waits:
-        if agreement.is_for_others(wait):
+        if agreement.is_for_others(wait) or agreement.why_not(wait, None):
             left_out.add(wait.id)
         else:
             yield wait

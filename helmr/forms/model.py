@@ -117,6 +117,7 @@ class Field:
     choices: tuple[Choice, ...] = ()
     minimum: int | float | None = None
     maximum: int | float | None = None
+    multiple_of: int | float | None = None
     length_min: int | None = None
     length_max: int | None = None
     pattern: str | None = None
@@ -161,7 +162,7 @@ class Field:
         return self.kind is Kind.JSON and self.reason == ANYTHING
 
     def range_text(self) -> str:
-        """`1 to 10 EUR`, `0 to 2 of them`; empty without bounds."""
+        """`1 to 10 EUR, a multiple of 5`, `0 to 2 of them`; empty without bounds."""
         if self.kind in (Kind.INTEGER, Kind.NUMBER):
             low, high, what = _number(self.minimum), _number(self.maximum), self.unit
         elif self.kind in LISTS and (self.length_min or self.length_max):
@@ -170,8 +171,9 @@ class Field:
         else:
             return self.unit
         text = f"{low} to {high}" if low and high else f"at least {low}" if low else ""
-        text = text or (f"at most {high}" if high else "")
-        return f"{text} {what}".strip()
+        text = f"{text or (f'at most {high}' if high else '')} {what}".strip()
+        step = f"a multiple of {_number(self.multiple_of)}" if self.multiple_of else ""
+        return ", ".join(one for one in (text, step) if one)
 
     @property
     def rows_max(self) -> int:
@@ -247,6 +249,12 @@ class Form:
         return next((one for one in (self.root, *self.root.children) if one.is_decision), None)
 
     @property
+    def is_one_choice(self) -> bool:
+        """Whether its decision is all that has to be entered."""
+        needed = [one for one in (self.root.children or (self.root,)) if not one.may_be_left_out]
+        return needed == [self.decision]
+
+    @property
     def has_free_text(self) -> bool:
         """Whether a person writes something into it, and not only chooses."""
         return any(one.kind in _WRITTEN for one in self.leaves(templates=True))
@@ -286,7 +294,9 @@ def escaped(part: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 _ONE_OF = (Kind.CHOICE, Kind.BOOL)

@@ -168,11 +168,9 @@ class _FormReader:
                     base, kind=Kind.BOOL, choices=(Choice("yes", True), Choice("no", False))
                 )
             case "integer":
-                low, high = _bounds(schema, step=1)
-                return replace(base, kind=Kind.INTEGER, minimum=low, maximum=high)
+                return _numeric(base, Kind.INTEGER, schema, step=1)
             case "number":
-                low, high = _bounds(schema, step=0)
-                return replace(base, kind=Kind.NUMBER, minimum=low, maximum=high)
+                return _numeric(base, Kind.NUMBER, schema, step=0)
             case "null":
                 return replace(base, kind=Kind.CONST, choices=(Choice(plain(None), None),))
             case "array":
@@ -476,6 +474,16 @@ def _text(value: Any) -> str:
 
 def _int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _numeric(base: Field, kind: Kind, schema: Schema, *, step: int) -> Field:
+    """A number with its bounds; what must stay outside is a `step` away."""
+    low, high = _bounds(schema, step=step)
+    of = schema.get("multipleOf")
+    multiple = (
+        of if isinstance(of, int | float) and of > 0 and (kind, of) != (Kind.INTEGER, 1) else None
+    )
+    return replace(base, kind=kind, minimum=low, maximum=high, multiple_of=multiple)
 
 
 def _bounds(schema: Schema, *, step: int) -> tuple[int | float | None, int | float | None]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from helmr.forms.call_blocks import CallBlock, blocks, without
 from helmr.forms.model import MISSING, ROW, Field, Form, Kind, Path, Schema, plain
 from helmr.models.common import BODY_SHOWN_BYTES, SUBJECT_MAX
 
@@ -56,6 +57,29 @@ class ToolCall:
             )
             for path in {**asked, **now}
         )
+
+    def blocks(self, answer: Any = MISSING) -> tuple[CallBlock, ...]:
+        """The command, the diff: what says more than the arguments do."""
+        hidden = {str(path[0]) for path in self.hidden if path}
+        return tuple(blocks(self._edited(answer), hidden))
+
+    def beside_blocks(self, answer: Any = MISSING) -> tuple[Argument, ...]:
+        """The arguments that no block says, and what was changed."""
+        told = {name for one in self.blocks(answer) for name in one.names}
+        return tuple(
+            one
+            for one in self.arguments(answer)
+            if one.is_changed or one.name.partition(".")[0] not in told
+        )
+
+    def own_text(self, body: str | None) -> str:
+        """What a wait's body says besides this call; empty if that is nothing."""
+        if not body or self.is_told_by(body):
+            return ""
+        told = [one.text for one in self.blocks()]
+        description = self.asked.get("description")
+        lines = [description] if isinstance(description, str) and description.strip() else []
+        return without(body, told, lines)
 
     def changed(self, answer: Any) -> tuple[Argument, ...]:
         """Where the answer's arguments differ from those that were asked for."""

@@ -9,7 +9,6 @@ Invariants: S-103 (one run, one wait), S-104 (a form offers what the client take
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +17,7 @@ from typing import Any, cast
 from helmr import streams
 from helmr.approvals import approval_schema
 from helmr.context import TaskContext
+from helmr.forms.call_blocks import diff
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.gate import (
     AGENT_TASK,
@@ -260,31 +260,21 @@ def _shown(call: GatedCall) -> Iterator[str]:
         if isinstance(given.get("description"), str):
             yield given["description"]
         yield fenced(command, "sh")
-    if not isinstance(path, str):
-        return
-    name = _relative(path, call.folder)
-    edits = given.get("edits")
-    for edit in edits if isinstance(edits, list) else [given]:
-        if not isinstance(edit, Mapping):
-            continue
-        old, new = edit.get("old_string"), edit.get("new_string")
-        if old is None and new is None:
-            old, new = "", edit.get("content", edit.get("new_source"))
-        if isinstance(old, str) and isinstance(new, str):
-            yield fenced(diff(name, old, new), "diff")
+    if isinstance(path, str):
+        name = _relative(path, call.folder)
+        for edit in edits if isinstance(edits := given.get("edits"), list) else [given]:
+            if isinstance(edit, Mapping):
+                yield from _diff_of(name, edit)
 
 
-def diff(name: str, old: str, new: str) -> str:
-    """A unified diff of two texts, cut where it is too long to be read."""
-    lines = difflib.unified_diff(
-        old[:SHOWN_CHARS_MAX].splitlines(),
-        new[:SHOWN_CHARS_MAX].splitlines(),
-        name if old else "/dev/null",
-        name,
-        lineterm="",
-    )
-    more = max(len(old), len(new)) > SHOWN_CHARS_MAX
-    return "\n".join([*lines, *(["… (the form has all of it)"] if more else [])])
+def _diff_of(name: str, edit: Mapping[str, Any]) -> Iterator[str]:
+    old, new = edit.get("old_string"), edit.get("new_string")
+    if old is None and new is None:
+        old, new = "", edit.get("content", edit.get("new_source"))
+    if isinstance(old, str) and isinstance(new, str):
+        more = max(len(old), len(new)) > SHOWN_CHARS_MAX
+        text = diff(name, old[:SHOWN_CHARS_MAX], new[:SHOWN_CHARS_MAX])
+        yield fenced(f"{text}\n… (the form has all of it)" if more else text, "diff")
 
 
 def fenced(text: str, language: str) -> str:

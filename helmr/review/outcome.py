@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import ValidationError
+
 from helmr.errors import (
     HelmrError,
     NotAllowed,
@@ -32,6 +34,7 @@ from helmr.errors import (
 from helmr.forms import Form, pretty, redacted
 from helmr.models import (
     AnswerReceipt,
+    ClaimInfo,
     PrincipalInfo,
     TokenAnswerReceipt,
     VoteReceipt,
@@ -159,11 +162,29 @@ def of_receipt(receipt: AnswerReceipt) -> AnswerOutcome:
     return AnswerOutcome(result, (where, effects[receipt.outcome.value]))
 
 
-def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> AnswerOutcome:
+def claim_of(error: WaitClaimed) -> ClaimInfo | None:
+    """The claim that was in the way, if the gateway says whose."""
+    try:
+        return ClaimInfo.model_validate(error.facts.get("claim"))
+    except ValidationError:
+        return None
+
+
+def claimed_text(error: WaitClaimed, now: datetime) -> str:
+    """`claimed by gus, 14m`; as the gateway says it where that is not known."""
+    said = words.presence(claim_of(error), now)
+    return f"claimed by {said}" if said else one_line(error.message, 300)
+
+
+def of_error(
+    error: HelmrError, *, now_wait: WaitInfo | None = None, now: datetime | None = None
+) -> AnswerOutcome:
     """The gateway did not take it, or no one knows.
 
     Args:
+        error: What came in place of a receipt.
         now_wait: The wait as it is now, if it could be asked for.
+        now: By the gateway's clock: how much longer another's claim lasts is said then.
     """
     hint = (one_line(error.hint, 200),) if error.hint else ()
     said = (one_line(error.message, 300), *hint)
@@ -182,7 +203,8 @@ def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> AnswerOu
             (f"the wait ended {at}; nothing of the answer was stored", "the run has gone on"),
         )
     if isinstance(error, WaitClaimed):
-        said = (one_line(error.message, 300), "^s shows the answer again; sent then, it overrides")
+        by = claimed_text(error, now) if now is not None else said[0]
+        said = (by, "^s shows the answer again; sent then, it overrides")
         return AnswerOutcome(Result.CLAIMED, said)
     if isinstance(error, TokenCancelled | SessionTerminal):
         return AnswerOutcome(Result.GONE, said)

@@ -42,6 +42,10 @@ VALUE_CELLS = 4_000
 """Of an argument of a call, none of which is left out: what is approved was shown."""
 
 
+VERBS_MAX, VERB_CELLS = 4, 16
+"""Of so few choices each is named beside its letter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What one letter does at a question."""
@@ -191,7 +195,7 @@ def wait_lines(
         place: Which one of how many.
         due: How long it has.
         claim: Who has claimed it, if another has.
-        call: The call that it asks leave for, which is shown in place of a body that says the same.
+        call: The call that it asks leave for, which is shown in place of what its body says of it.
     """
     found = [
         "",
@@ -200,24 +204,29 @@ def wait_lines(
     ]
     if call is not None:
         found += _call_lines(call)
-        if call.is_told_by(wait.body):
-            return found
-    lines = plain(wait.body or "", None).splitlines()
+    said = call.own_text(wait.body) if call is not None else wait.body or ""
+    lines = plain(said, None).splitlines()
     found += [f"  {line}" for line in lines[:BODY_LINES]]
-    if is_cut(wait):
+    if len(lines) > BODY_LINES:
         found.append(f"  … {len(lines) - BODY_LINES} more lines: m shows them")
+    if call is not None:
+        found += [f"  {decision}: {one_line(does, 300)}" for decision, does in call.outcomes()]
     return found
 
 
 def _call_lines(call: ToolCall) -> list[str]:
-    """The tool, what it is to be called with, and what each decision does, a line each."""
+    """The tool, and what it is to be called with: its command or diff line by line, arguments a line each."""
     return [
         f"  tool  {one_line(call.tool, 200)}",
         *(
             f"    {one_line(one.name, 100)}: {one_line(one.now or '', VALUE_CELLS)}"
-            for one in call.arguments()
+            for one in call.beside_blocks()
         ),
-        *(f"  {decision}: {one_line(does, 300)}" for decision, does in call.outcomes()),
+        *(
+            f"    {line}"
+            for block in call.blocks()
+            for line in (f"{block.language}:", *plain(block.text, None).split("\n"))
+        ),
     ]
 
 
@@ -271,11 +280,32 @@ def is_chosen(asked: Question | None) -> TypeGuard[Field]:
     return isinstance(asked, Field) and asked.kind in CHOSEN
 
 
+def needs(form: Form) -> list[tuple[Field, str]]:
+    """The fields that an answer has, at the top of the form, and what each of them takes; session text."""
+    root = form.schema if isinstance(form.schema, dict) else {}
+    fields = form.root.children if form.root.kind is Kind.GROUP else (form.root,)
+    return [(one, _takes(one, root)) for one in fields]
+
+
+def _takes(item: Field, root: dict[str, Any]) -> str:
+    choices = " | ".join(choice.label for choice in item.choices[:8])
+    more = " | …" if len(item.choices) > 8 else ""
+    what = choices + more if choices else item.kind.value
+    bounds = item.range_text()
+    if item.kind is Kind.JSON and (like := template_text(item.schema, root)):
+        bounds = f"{bounds} like {like}"
+    optional = "" if item.required else ", optional"
+    return f"{what}{' ' + bounds if bounds else ''}{optional}"
+
+
 def choice_lines(questions: Questions) -> list[str]:
-    """What can be chosen at once, a line each: its number, its letter, its name."""
+    """What can be chosen at once, a line each: its number, its letter, its name; else the fields of the answer."""
     asked = questions.current
     if not is_chosen(asked):
-        return []
+        if asked is None or questions.form.root.kind is not Kind.GROUP:
+            return []
+        takes = needs(questions.form)
+        return [f"  {one_line(one.label, 60)}: {one_line(text, 200)}" for one, text in takes]
     suggested = [f"  suggested: {one_line(asked.suggested, 200)}"] if asked.suggested else []
     return [*_choices(asked, taken(asked)), *suggested]
 
@@ -286,7 +316,14 @@ def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: 
     if is_chosen(asked):
         letters = keys(labels(asked), taken(asked))
         first = f"1-{len(labels(asked))}" if len(labels(asked)) > 1 else "1"
-        offered = [first, *letters]
+        names = [one_line(name, VERB_CELLS) for name in labels(asked)]
+        is_short = len(names) <= VERBS_MAX
+        others = {key.label for key in KEYS}
+        said = [
+            f"{one} {names[at]}" if is_short and names[at].lower() not in others else one
+            for one, at in letters.items()
+        ]
+        offered = [first, *said]
     else:
         offered = [f"{ANSWER} answer"]
     useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
@@ -353,6 +390,8 @@ def _how(asked: Field, form: Form) -> str:
     elif asked.kind not in (*CHOSEN, Kind.TEXT, Kind.LONG):
         parts.append(asked.kind.value)
     parts += [text for text in (one_line(asked.range_text(), 80),) if text]
+    if asked.pattern:
+        parts.append(f"matches {one_line(asked.pattern, 80)}")
     if example(asked.kind):
         parts.append(f"like {example(asked.kind)}")
     return ", ".join(parts)

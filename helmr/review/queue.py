@@ -16,8 +16,12 @@ from enum import StrEnum
 from helmr.models import ClaimInfo
 
 CLAIM_RETRY = timedelta(seconds=30)
+FORM_CLAIM_S = 120.0
+"""A claim that an open form makes: a window that is closed without a word keeps others from the wait no longer."""
+FORM_RENEW_BEFORE = timedelta(seconds=75)
+"""What is left of it when it is renewed outlasts a gateway that is away for a while."""
 RENEW_BEFORE = timedelta(minutes=10)
-"""A claim lasts a quarter of an hour; what is left of it when it is renewed outlasts a gateway that is away."""
+"""Of a claim that a person made by a key, which lasts a quarter of an hour."""
 
 
 class ReviewQueue:
@@ -66,6 +70,18 @@ class ReviewQueue:
         self._left = deque(one for one in self._left if one in open_ids)
         free = (one for one in self._left if not self._is_claimed(one))
         return next(free, self._left[0] if self._left else None)
+
+    def leave_out(self, wait_id: str) -> None:
+        """It is not asked here, and counts for nothing."""
+        if wait_id in self._left:
+            self._left.remove(wait_id)
+        else:
+            self.asked -= 1
+
+    def later(self, wait_id: str) -> None:
+        """It was given and is not asked now: it comes again behind the others."""
+        self.asked -= 1
+        self._left.append(wait_id)
 
     def again(self, *wait_ids: str) -> None:
         """These come next, in this order."""
@@ -174,8 +190,14 @@ class ClaimState:
     """When it is claimed again: to renew, or because it could not be."""
 
     def opened(self, claim: ClaimInfo | None) -> None:
-        """The wait was opened with this claim."""
-        self._stays = claim is not None and claim.on_behalf_of == self.me
+        """The wait was opened with this claim; one that was made for this form does not outlast it."""
+        is_own = claim is not None and claim.on_behalf_of == self.me
+        self._stays = is_own and self.own is None
+
+    @property
+    def lasts_s(self) -> float | None:
+        """How long the form's next claim is for; None for as long as one by a key."""
+        return None if self._stays else FORM_CLAIM_S
 
     def tries(self, now: datetime) -> None:
         """It is claimed now; again after a while if that does not succeed."""
@@ -185,7 +207,7 @@ class ClaimState:
         """The gateway took the claim of an open form."""
         self.own, self.overrides = claim, None
         if claim is not None:
-            self._due_at = claim.until - RENEW_BEFORE
+            self._due_at = claim.until - (RENEW_BEFORE if self._stays else FORM_RENEW_BEFORE)
 
     def set_by_key(self, claim: ClaimInfo | None) -> None:
         """The person claimed the wait, or released it: so it stays when the form is left."""

@@ -18,6 +18,8 @@ from helmr.review.outcome import AnswerOutcome
 
 READS_S = 0.3
 """No one reads a review in less: a key typed sooner was typed for something else."""
+SEES_S = 0.15
+"""No one sees what a choice is about in less; a choice that a key makes later was made by one who did."""
 REPEAT_S = 0.15
 """A key that comes again so soon repeats because it is held down."""
 REPEATS_WITHIN_S = 0.7
@@ -124,6 +126,10 @@ class Submission:
     """Since when what is sent can be read, by the monotonic clock; None while it is not drawn."""
     quiet_s: float | None = None
     """Since when a key that is read was typed by one who can have read it; None until then."""
+    seen_s: float | None = None
+    """Since when a key that is read was typed by one who can have seen what is to be chosen; None until then."""
+    chosen_s: float | None = None
+    """When the key was read that chose all there is to choose; None as long as none did."""
 
     @property
     def is_reviewing(self) -> bool:
@@ -145,20 +151,35 @@ class Submission:
 
     def is_to_draw(self) -> None:
         """What is to be read before it is sent is not on the screen yet."""
-        self.drawn_s = self.quiet_s = None
+        self.drawn_s = self.quiet_s = self.seen_s = self.chosen_s = None
 
     def quiet(self, now_s: float) -> None:
         """All that was typed before now has been read: if it could be read by now, what is read from now on counts."""
-        if self.quiet_s is None and self.drawn_s is not None and now_s - self.drawn_s >= READS_S:
+        if self.drawn_s is None:
+            return
+        if self.seen_s is None and now_s - self.drawn_s >= SEES_S:
+            self.seen_s = now_s
+        if self.quiet_s is None and now_s - self.drawn_s >= READS_S:
             self.quiet_s = now_s
+
+    def chose(self, read_s: float) -> None:
+        """A key that was read then chose all that there is to choose."""
+        self.chosen_s = read_s
 
     def is_readable(self, read_s: float) -> bool:
         """Whether a key that was read then was typed by one who can have read what it sends.
 
         A busy machine reads keys late: that it was read `READS_S` after the drawing does not mean that it was typed
         then.
+
+        A choice that a key made is as good as a while of reading, if it was made by one who can have seen it: nothing
+        that was typed ahead chooses and confirms.
         """
-        return self.quiet_s is not None and read_s >= self.quiet_s
+        if self.quiet_s is not None and read_s >= self.quiet_s:
+            return True
+        if self.seen_s is None or self.chosen_s is None:
+            return False
+        return self.seen_s <= self.chosen_s < read_s
 
     def takes(self, press: ConfirmPress, *, is_one_of_many: bool) -> bool:
         """Whether this press may send it.

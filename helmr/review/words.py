@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -46,6 +46,16 @@ def escalation_text(step: Mapping[str, Any]) -> str:
     since = " of its newest assignment" if step.get("from") == "assigned" else ""
     after = durations.spell(float(step["after_s"]))
     return f"{step['do']} after {after}{since}{what.get(step['do'], '')}"
+
+
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """Say that none of the known people has this name; empty if one has, if it names no one, or if none is known."""
+    names = {one.casefold(): one for one in known}
+    if not name or not names or name in known:
+        return ""
+    close = difflib.get_close_matches(name.casefold(), names, n=1)
+    guess = f" Did you mean {names[close[0]]}?" if close else ""
+    return one_line(f"No one here has the name {name}.{guess}", 300)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ async def test_a_call_is_approved_with_an_argument_changed(
 ) -> None:
     receipt = await asks(stack, "call", known=known)
     await person.begins("--undo-for", "1s")
-    assert SHOWN in await person.reads("[1-2, a, d")
+    assert SHOWN in await person.reads("[1-2, a approve, d decline")
     await person.reads("] ")
     await person.types("a")
     await person.reads("Arguments of refund: y changes what is there, Enter leaves it [n] ")
@@ -88,7 +88,7 @@ async def test_nothing_is_chosen_beforehand_and_declining_sends_no_arguments(
 ) -> None:
     receipt = await asks(stack, "call")
     await person.begins("--undo-for", "1s")
-    told = await person.reads("[1-2, a, d")
+    told = await person.reads("[1-2, a approve, d decline")
     assert "suggested" not in told, "a tool that asks leave suggests nothing"
     await person.reads("] ")
     await person.types("")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from helmr.models import ClaimInfo
-from helmr.review.queue import CLAIM_RETRY, RENEW_BEFORE, ClaimKey, ClaimState
+from helmr.review.queue import (
+    CLAIM_RETRY,
+    FORM_CLAIM_S,
+    FORM_RENEW_BEFORE,
+    RENEW_BEFORE,
+    ClaimKey,
+    ClaimState,
+)
 
 NOW = datetime(2026, 11, 24, 14, tzinfo=UTC)
 
@@ -38,17 +45,27 @@ def test_a_form_renews_its_claim_before_it_runs_out_and_lets_it_go_when_it_is_le
     state.tries(NOW)
     assert not state.is_due(NOW)
     assert state.is_due(NOW + CLAIM_RETRY), "it could not be claimed"
-    own = claim("ana")
+    assert state.lasts_s == FORM_CLAIM_S
+    own = claim("ana", for_=timedelta(seconds=FORM_CLAIM_S))
     state.claimed(own)
-    assert not state.is_due(own.until - RENEW_BEFORE - timedelta(seconds=1))
-    assert state.is_due(own.until - RENEW_BEFORE)
+    assert not state.is_due(own.until - FORM_RENEW_BEFORE - timedelta(seconds=1))
+    assert state.is_due(own.until - FORM_RENEW_BEFORE)
+    assert state.is_released_on_leaving
+
+
+def test_a_claim_that_was_made_before_the_form_was_shown_is_the_forms() -> None:
+    state = ClaimState("ana")
+    state.claimed(claim("ana"))
+    state.opened(claim("ana"))  # as the list has heard of it by now
     assert state.is_released_on_leaving
 
 
 def test_what_was_claimed_before_or_by_a_key_stays_when_the_form_is_left() -> None:
     before = ClaimState("ana")
     before.opened(claim("ana"))
+    assert before.lasts_s is None, "it is not made shorter"
     before.claimed(claim("ana"))
+    assert before.is_due(claim("ana").until - RENEW_BEFORE)
     assert not before.is_released_on_leaving
     by_key = ClaimState("ana")
     by_key.opened(None)

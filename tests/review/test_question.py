@@ -137,6 +137,17 @@ def test_a_long_text_is_cut_where_it_says_so_and_read_whole_by_a_key() -> None:
     assert body_lines(wait()) == ["  there is no more text"]
 
 
+DIFF = ["--- a.py", "+++ a.py", "@@ -1 +1 @@", "-x", "+y"]
+
+
+class Numbers(BaseModel):
+    """A form of nothing but numbers."""
+
+    low: int = Field(ge=0)
+    high: int = Field(multiple_of=5)
+    rate: float = 1.5
+
+
 def test_of_a_call_no_argument_is_left_out_and_a_body_that_says_the_same_is() -> None:
     one, card = call(**CALLED, why="x" * 900)
     shown = wait_lines(one.wait, "1 of 1", due="", call=card)
@@ -145,7 +156,32 @@ def test_of_a_call_no_argument_is_left_out_and_a_body_that_says_the_same_is() ->
     assert shown[7].startswith("  approve: refund is called")
     assert shown[8].startswith("  decline: refund is not called")
     other = wait_lines(wait(body="Mind the limit."), "1 of 1", due="", call=card)
-    assert other[-1] == "  Mind the limit."
+    assert other[7] == "  Mind the limit."
+    assert other[8:] == shown[7:]
+
+
+def test_a_command_and_a_diff_are_lines_and_their_arguments_are_not_repeated() -> None:
+    one, card = call(command="git push\necho done", why="now")
+    shown = wait_lines(one.wait, "1 of 1", due="", call=card)
+    assert shown[3:8] == [
+        "  tool  refund",
+        "    why: now",
+        "    sh:",
+        "    git push",
+        "    echo done",
+    ]
+    one, card = call(file_path="a.py", old_string="x\n", new_string="y\n")
+    shown = wait_lines(one.wait, "1 of 1", due="", call=card)
+    assert shown[4:10] == ["    diff:", *(f"    {line}" for line in DIFF)]
+
+
+def test_the_fields_of_an_answer_are_named_before_it_is_begun() -> None:
+    one = asking(Numbers)
+    assert choice_lines(one.questions) == [
+        "  low: whole number at least 0",
+        "  high: whole number a multiple of 5",
+        "  rate: number, optional",
+    ]
 
 
 def test_what_an_answer_changes_of_a_call_is_a_line_each() -> None:
@@ -181,13 +217,15 @@ def test_nothing_that_a_session_says_is_more_than_a_line_of_text(said: str) -> N
 def test_a_choice_is_made_by_number_or_letter_and_no_letter_does_two_things() -> None:
     one = asking()
     assert choice_lines(one.questions) == ["  1 a  approve", "  2 r  reject", "  3 i  edit"]
-    assert prompt(one) == "[1-3, a, r, i, e edit, s skip, l, c, d, z, ?, q] "
+    assert prompt(one) == "[1-3, a approve, r reject, i, e edit, s skip, l, c, d, z, ?, q] "
 
 
 def test_the_prompt_offers_what_can_be_done_now() -> None:
     begun = asking(Decision, "reject")
     begun.begin_again()
-    assert prompt(begun, holds=True).startswith("[1-3, a, r, i, k keep, e edit, s skip, u undo, ")
+    assert prompt(begun, holds=True).startswith(
+        "[1-3, a approve, r reject, i, k keep, e edit, s skip, u undo, "
+    )
     text = asking(str)
     assert prompt(text) == "[a answer, e edit, s skip, l, c, d, z, ?, q] "
     assert choice_lines(text.questions) == []

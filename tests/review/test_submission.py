@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helmr.forms import Form, form_of
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import AnswerDraft, Beginning, beginning
-from helmr.review.sending import READS_S, ConfirmPress, SendPhase, Submission
+from helmr.review.sending import READS_S, SEES_S, ConfirmPress, SendPhase, Submission
 
 
 def reviewed() -> Submission:
@@ -50,6 +52,47 @@ def test_what_may_repeat_the_press_that_confirmed_another_form_confirms_none_aft
     assert not submission.takes(again, is_one_of_many=True)
     assert submission.takes(again, is_one_of_many=False), "its own form led to this review"
     assert submission.takes(ConfirmPress(101.5, is_again=True), is_one_of_many=True)
+
+
+def test_a_choice_by_a_key_counts_for_as_much_as_reading() -> None:
+    """Once it can have been seen, and nothing typed ahead: neither the choice nor what confirms it."""
+    submission = Submission("op_1", SendPhase.FORM)
+    submission.is_to_draw()
+    submission.drawn_s = 100.0
+    submission.chose(100.0 + SEES_S / 2)
+    submission.quiet(100.0 + SEES_S)
+    assert not submission.is_readable(100.01 + SEES_S), "it was typed before it was seen"
+    submission.chose(100.02 + SEES_S)
+    assert not submission.is_readable(100.01 + SEES_S)
+    assert submission.is_readable(100.03 + SEES_S)
+    submission.is_to_draw()
+    assert not submission.is_readable(101.0), "the choice was of what stood there before"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("1s"), st.floats(0.01, 0.4), st.floats(0, 0.5)), max_size=40)
+)
+def test_nothing_that_is_typed_ahead_of_a_form_answers_it(
+    typed: list[tuple[str, float, float]],
+) -> None:
+    """Keys with pauses between, each read late: what was typed within `SEES_S` of the drawing sends nothing."""
+    submission = Submission("op_1", SendPhase.FORM)
+    submission.is_to_draw()
+    submission.drawn_s, at_s, reads_s = 100.0, 99.0, 99.0
+    chose_s: float | None = None
+    for key, pause_s, late_s in typed:
+        at_s += pause_s
+        if reads_s < at_s:  # all that was typed has been read by then
+            submission.quiet(at_s)
+        reads_s = max(reads_s, at_s + late_s) + 0.001
+        if key == "1":
+            submission.chose(reads_s)
+            chose_s = at_s
+        elif submission.takes(ConfirmPress(reads_s), is_one_of_many=True):
+            assert at_s >= 100.0 + READS_S or (
+                chose_s is not None and 100.0 + SEES_S <= chose_s <= at_s
+            )
+            return
 
 
 def test_what_is_drawn_anew_is_read_anew() -> None:

@@ -5,27 +5,30 @@ In a review, `ReviewTurns` says whose turn it is: one wait after the other, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
+from textual import events
 from textual.app import App
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 
 from helmr.errors import HelmrError, WaitClaimed
 from helmr.forms import Form, form_of, redacted
 from helmr.forms.model import json_text
 from helmr.models import AnswerReceipt, ClaimInfo, EntryInfo, WaitInfo, WaitStatus
 from helmr.review import agreement, words
-from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.outcome import AnswerOutcome, Result, claim_of
 from helmr.review.personal import Beginning
-from helmr.review.queue import ReviewQueue
+from helmr.review.queue import FORM_CLAIM_S, ReviewQueue
 from helmr.review.sending import SendPhase
 from helmr.safe_text import one_line
 from helmr.signing import SshSigner, as_shown, beside
 from helmr_console import effects, entry_lines, safe, views
-from helmr_console.actions import ActionScope, Permit
+from helmr_console.actions import ActionScope, NotPermitted, Permit, permit
 from helmr_console.console import Console
 from helmr_console.link import answer_of, tail
 from helmr_console.pending_answer import PendingAnswer
@@ -36,17 +39,24 @@ from helmr_console.screens.submit import TOO_SOON, SubmitScreen
 from helmr_console.screens.wait_actions import FormClaim, WaitActions
 from helmr_console.unsent import PendingSend
 from helmr_console.widgets import details
+from helmr_console.widgets.asked_text import (
+    FEWEST_LINES,
+    LEAST_LINES,
+    AskedText,
+    Unseen,
+    unseen_text,
+    wrapped,
+)
 from helmr_console.widgets.details import dry_run_lines
 from helmr_console.widgets.form import SchemaForm
-from helmr_console.widgets.markdown import markdown
+from helmr_console.widgets.markdown import Block, markdown_parts
 from helmr_console.widgets.panes import (
-    asked,
+    asked_parts,
     brief_facts,
     call_effects,
     entry_content,
     head,
     lines,
-    own_text,
     wait_due,
     wait_ids,
     who_may,
@@ -91,6 +101,81 @@ class ReviewTurns:
             wait_ids, listed, console.is_claimed_by_another, console.unsent.open_ids
         )
         self.ahead: Ahead | None = None
+        self.left_out = 0
+        """Waits that this person may not answer."""
+
+    async def take_free(self) -> AnswerScreen | None:
+        """The form of the next wait that this person may answer, claimed before it is shown; None if there is none.
+
+        Of two people who go along the same list each gets what the other has not. What others have claimed comes last,
+        and then shows whose it is.
+        """
+        refused: set[str] = set()
+        while (coming := self.take()) is not None:
+            wait_id, _, ahead = coming
+            with suppress(HelmrError):  # the form says why it can't be read
+                ahead = ahead or await self._read(await self._wait(wait_id))
+            if ahead is not None and _is_left_out(ahead.wait, self._console.identity):
+                self.left_out += 1
+                self.queue.leave_out(wait_id)
+                continue
+            claim = None
+            if wait_id not in refused:
+                try:
+                    claim = await self._claim(wait_id)
+                except WaitClaimed as error:
+                    refused.add(wait_id)
+                    self._put_claim(wait_id, claim_of(error))
+                    self.queue.later(wait_id)
+                    continue
+            screen = AnswerScreen(wait_id, self, ahead)
+            if claim is not None:
+                screen.claim.begun_with(*claim)
+            return screen
+        return None
+
+    def ended_text(self) -> str:
+        """What to say when there is no next one."""
+        what = "That was the last one" if self.queue.asked else "There is nothing here to answer"
+        others = f"; {self.left_out} left out, which you may not answer" if self.left_out else ""
+        return what + others
+
+    async def _claim(self, wait_id: str) -> tuple[ClaimInfo, Permit] | None:
+        """Claim it for its form; None where one has claimed it by a key, or can't now.
+
+        Raises:
+            WaitClaimed: Someone else has.
+        """
+        console = self._console
+        known = console.store.wait(wait_id)
+        now = console.store.now()
+        claim = known.claim if known is not None else None
+        if claim is not None and claim.until > now and claim.on_behalf_of == console.identity:
+            return None
+        try:
+            given = permit("claim", replace(console.base_context(), wait=True), console.client)
+            receipt = await given.client.waits.claim(wait_id, expires_in=FORM_CLAIM_S)
+        except WaitClaimed:
+            raise
+        except (NotPermitted, HelmrError):
+            return None  # the answer needs no claim
+        return (receipt.claim, given) if receipt.claim is not None else None
+
+    def _put_claim(self, wait_id: str, claim: ClaimInfo | None) -> None:
+        known = self._console.store.wait(wait_id)
+        if known is not None and claim is not None:
+            self._console.store.put_claims([known.model_copy(update={"claim": claim})])
+
+    async def _wait(self, wait_id: str) -> WaitInfo:
+        wait = await self._console.client.waits.get(wait_id)
+        self._console.store.put_wait(wait)
+        return wait
+
+    async def _read(self, wait: WaitInfo) -> Ahead:
+        console = self._console
+        entries = await tail(console.client, wait.session_id, CONTEXT_ENTRIES)
+        begun = await begun_with(console, wait.id, form_for(wait))
+        return Ahead(wait, entries, begun, console.store.mono())
 
     def take(self) -> tuple[str, ReviewTurns, Ahead | None] | None:
         """The next wait, and what was read of it; None if there is none."""
@@ -123,20 +208,24 @@ class ReviewTurns:
     async def _read_ahead(self) -> None:
         """The next wait, so that it is there when this one is answered."""
         console = self._console
-        wait = None
         for _ in range(LOOKED_AHEAD_MAX):
             wait_id = self.queue.coming(console.open_ids())
             if wait_id is None:
                 return
-            wait = await console.client.waits.get(wait_id)
-            console.store.put_wait(wait)
-            if not console.is_claimed_by_another(wait_id):
+            wait = await self._wait(wait_id)
+            if _is_left_out(wait, console.identity):
+                self.left_out += 1
+                self.queue.leave_out(wait_id)
+            elif not console.is_claimed_by_another(wait_id):
                 break  # else someone has claimed it by now, and it comes later
-        if wait is None:
+        else:
             return
-        entries = await tail(console.client, wait.session_id, CONTEXT_ENTRIES)
-        begun = await begun_with(console, wait.id, form_for(wait))
-        self.ahead = Ahead(wait, entries, begun, console.store.mono())
+        self.ahead = await self._read(wait)
+
+
+def _is_left_out(wait: WaitInfo, me: str) -> bool:
+    """Whether a review leaves it out: others answer it, or this person has."""
+    return bool(agreement.why_not(wait, me)) or agreement.is_for_others(wait)
 
 
 def _nothing_said(text: str) -> None:
@@ -189,6 +278,8 @@ class AnswerScreen(SubmitScreen):
         self._was_over = ""
         self._theirs: list[Content] = []
         """Another's answer that was first."""
+        self.asked_text = AskedText(id="asked")
+        self._unseen = Unseen()
         self.is_one_of_many = turns is not None
         if turns is not None:
             self.SCOPES = (*type(self).SCOPES, *REVIEW_SCOPES)
@@ -199,6 +290,16 @@ class AnswerScreen(SubmitScreen):
             self.wait, self.entries = read.wait, read.entries
             self.fields.form = SchemaForm(form_for(read.wait), read.begun.cells, read.begun.raw)
             self.slot = Vertical(self.fields.form, id="slot")
+
+    def on_mount(self) -> None:
+        """What is scrolled to was seen."""
+        self._draw_asked()
+        self.watch(self.query_one("#left"), "scroll_y", self._count_unseen, init=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Of another size other lines of the text are on the screen."""
+        self._unseen = Unseen()
+        self.call_after_refresh(self.redraw)
 
     def opens(self) -> None:
         """What was read ahead stands there already."""
@@ -233,6 +334,16 @@ class AnswerScreen(SubmitScreen):
         """This is the wait."""
         self.wait = self.fields.last_of = wait
         self.claim.opened(wait)
+
+    def on_key(self, event: events.Key) -> None:
+        """A page down or up in the text beside the form, where what is above the form all stands there."""
+        aside, left = self.fields.aside, self.query_one("#left", VerticalScroll)
+        if left.display and left.max_scroll_y:
+            return
+        if event.key == "pagedown":
+            aside.scroll_page_down(animate=False)
+        elif event.key == "pageup":
+            aside.scroll_page_up(animate=False)
 
     # --- what it is about
 
@@ -274,26 +385,84 @@ class AnswerScreen(SubmitScreen):
         """Why this person can only read it."""
         return agreement.why_not(self.wait, self.console.identity) if self.wait is not None else ""
 
+    def first(self) -> Iterable[Widget]:
+        """What is asked."""
+        return (self.asked_text,)
+
+    def redraw(self) -> None:
+        """What is asked, as the answer makes it, and all else."""
+        if self.is_attached:
+            self._draw_asked()
+        super().redraw()
+
+    def _draw_asked(self) -> None:
+        """Above the form, where it is not beside it; of a call that is reviewed what is sent and its effects tell."""
+        wait = self.now_wait()
+        if wait is None:
+            known = self.console.store.wait(self.wait_id)
+            what = words.subject_of(known) if known is not None else self.wait_id
+            self.asked_text.say([safe.line(what, "bold")], width=self._width, least=None)
+            return
+        call, is_narrow = self.tool_call(), self.has_class("-narrow")
+        parts = self._asked_parts()
+        if is_narrow:
+            parts = parts[:1] if call is not None and self.submission.is_reviewing else parts
+        elif not self._is_short:
+            parts = parts[:1]
+        is_read = self.submission.is_reviewing or (self.form is not None and self.form.is_raw)
+        least = FEWEST_LINES if is_read else LEAST_LINES
+        is_whole = call is not None or not is_narrow
+        self.asked_text.say(parts, width=self._width, least=None if is_whole else least)
+        self.call_after_refresh(self._count_unseen)
+
+    def _asked_parts(self) -> list[Content | Block]:
+        wait = self.now_wait()
+        assert wait is not None, "it was read"
+        return asked_parts(wait, call=self.tool_call(), answer=self.result().data, is_whole=True)
+
+    @property
+    def _width(self) -> int:
+        """Of what is asked, before it is laid out."""
+        width = self.app.size.width
+        return (width if self.has_class("-narrow") else width * 3 // 5) - 4
+
+    @property
+    def _aside_width(self) -> int:
+        """Of the context within its frame, before it is laid out, too."""
+        known = self.fields.aside.size.width or self.aside_width
+        is_alone = self.has_class("-narrow")
+        return (known or (self.app.size.width if is_alone else self.app.size.width * 2 // 5)) - 2
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether what is asked stands above the form also where there is room beside it: a call always does."""
+        if self.wait is None or self.tool_call() is not None:
+            return True
+        return len(wrapped(markdown_parts(self.wait.body or ""), self._width)) <= BODY_LINES
+
+    def _count_unseen(self) -> None:
+        """The frame says how much of a call was not on the screen."""
+        if self.tool_call() is None or not self.asked_text.content_size.height:
+            return
+        left = self.query_one("#left", VerticalScroll)
+        top = round(left.scroll_y)
+        if not self.has_class("aside"):
+            self._unseen.looks(top, left.scrollable_content_region.height)
+        else:
+            self._unseen.looks(0, round(self.fields.aside.scroll_y) + self.fields.aside.size.height)
+        unseen = self._unseen.of(len(self.asked_text.lines))
+        key = "pgup" if unseen and unseen[-1] < top else "pgdn"
+        left.border_subtitle = unseen_text(len(unseen), f"this call, {key}")
+
     def facts(self) -> Sequence[Content]:
         """Which wait, and how long it has."""
         wait = self.now_wait()
         if wait is None:
-            return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
+            return (safe.line("Asking for its form…", "$c-muted"),)
         due = words.of_wait(wait, self.console.store.now())
         role = views.DUE_ROLE.get(due.urgency, "")
-        call, answer = self.tool_call(), self.result().data
-        if self.has_class("-narrow"):
-            shown = asked(wait, call=call, answer=answer, lines_max=2, is_whole=True)
-            if call is not None and self.submission.is_reviewing:
-                shown = shown[:1]  # what is sent and what it does say the rest
-        else:
-            brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
-            shown = asked(brief, call=call, answer=answer, is_whole=True)
         agree = who_may(wait, self.form.form, self.console.identity) if self.form else []
-        return [*shown, *brief_facts(wait, due.full_text, role), *agree]
-
-    def _is_short(self, wait: WaitInfo) -> bool:
-        return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES
+        return [*brief_facts(wait, due.full_text, role), *agree]
 
     def focus_form(self, form: SchemaForm) -> None:
         """A call is read from its beginning, however far below it is decided; what one can't answer is only read."""
@@ -302,21 +471,20 @@ class AnswerScreen(SubmitScreen):
             return
         is_call = self.tool_call() is not None
         form.focus_first(scrolls=not is_call)
-        is_long = self.wait is not None and not self._is_short(self.wait)
-        self.set_class(is_long and form.is_short, "reading")
+        self.set_class(not self._is_short and form.is_short, "reading")
         if is_call:
             self.call_after_refresh(self.query_one("#left").scroll_home, animate=False)
 
     def context_content(self) -> Content:
-        """What is asked in full, transcript, then the JSON."""
-        width = (self.fields.aside.size.width or self.aside_width) - 2
+        """What is asked where it is not above the form, the transcript, then the JSON."""
+        aside = self.fields.aside
+        width = self._aside_width
         parts = [*self._theirs, head("Transcript, newest last")]
         parts += [entry_content(entry_lines.entry_line(entry), width) for entry in self.entries]
-        beside = self.has_class("-narrow") or (
-            self.wait is not None and not self._is_short(self.wait)
-        )
-        if self.wait is not None and self.wait.body and beside:
-            shown = asked(self.wait, call=self.tool_call(), answer=self.result().data)
+        aside.asked_lines = 0
+        if self.wait is not None and (self.has_class("-narrow") or not self._is_short):
+            shown = wrapped(self._asked_parts(), width - 2)
+            aside.asked_lines = len(shown)
             parts = [*shown, Content(""), *parts]
         if preview := self.preview():
             parts += [Content(""), *preview]
@@ -339,7 +507,8 @@ class AnswerScreen(SubmitScreen):
 
     def path(self) -> str:
         """Inbox > subject > Answer; in a review Inbox > 3 of 12 > subject."""
-        what = words.subject_of(self.wait) if self.wait is not None else self.wait_id
+        wait = self.wait or self.console.store.wait(self.wait_id)
+        what = words.subject_of(wait) if wait is not None else self.wait_id
         if self.turns is not None:
             return f"Inbox > {self.turns.queue.asked} of {self.turns.queue.count} > {what[:60]}"
         return f"Inbox > {what[:60]} > Answer"
@@ -436,6 +605,11 @@ class AnswerScreen(SubmitScreen):
         self.tell((*said, *details.compared(form.form, theirs, form.result())), role)
         self.redraw()
 
+    def on_schema_form_decided(self) -> None:
+        """Who chose by a key has seen what is chosen."""
+        if self.form is not None and self.form.form.is_one_choice:
+            self.submission.chose(self.console.keys.typed_s)
+
     # --- pending with undo in place of reviewed
 
     @property
@@ -483,7 +657,7 @@ class AnswerScreen(SubmitScreen):
                 answer.title, frozenset((wait.id,)), answer.send, lambda: self.taken_back(app)
             )
         )
-        self.go_on()
+        await self.go_on()
 
     def taken_back(self, app: App[Any]) -> None:
         """Its form again, with what was entered; in a review in place of the one that is asked now."""
@@ -503,20 +677,19 @@ class AnswerScreen(SubmitScreen):
         await self.claim.let_go()
         self.turns.queue.again(wait_id, self.wait_id)
         self.turns.queue.asked -= 2
-        self.go_on()
+        await self.go_on()
 
-    def go_on(self) -> None:
+    async def go_on(self) -> None:
         """The next one takes its place; outside of a review it closes."""
         if self.turns is None:
             self.dismiss()
             return
         self.console.line.unsay(TOO_SOON)
-        coming = self.turns.take()
-        if coming is None:
-            self.console.say("That was the last one", "information")
+        following = await self.turns.take_free()
+        if following is None:
+            self.console.say(self.turns.ended_text(), "information")
             self.dismiss()
             return
-        following = AnswerScreen(*coming)
         following.aside_width = self.fields.aside.size.width
         self.app.switch_screen(following)
 
@@ -530,7 +703,7 @@ class AnswerScreen(SubmitScreen):
     async def _skip(self) -> None:
         await self.keep()
         await self.claim.let_go()
-        self.go_on()
+        await self.go_on()
 
     async def let_go_of_it(self) -> None:
         """Release the claim."""
@@ -597,4 +770,4 @@ class AnswerScreen(SubmitScreen):
             self.console.took(self.wait_id, outcome)
         else:
             self.console.took(self.wait_id, outcome)
-            self.go_on()
+            self.console.background.start(self.go_on(), group="next", holds_keys=True)

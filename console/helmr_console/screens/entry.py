@@ -18,9 +18,10 @@ from helmr.review.personal import AnswerDraft, Beginning, beginning
 from helmr.review.sending import SendPhase, Submission
 from helmr.review.words import diff, summary
 from helmr_console.console import Console
+from helmr_console.widgets.asked_text import AsidePane
 from helmr_console.widgets.details import preview
+from helmr_console.widgets.field_row import enter
 from helmr_console.widgets.form import SchemaForm
-from helmr_console.widgets.panes import TextPane
 
 DRAFT_DELAY_S = 0.4
 """A draft is written when typing rests this long."""
@@ -71,7 +72,7 @@ class FormEntry:
     def __init__(self, page: FormPage) -> None:
         self._page = page
         self.form: SchemaForm | None = None
-        self.aside = TextPane("Context", id="context")
+        self.aside = AsidePane("Context", id="context")
         self.state = ""
         """The draft's state, in words."""
         self.last_of: WaitInfo | None = None
@@ -199,6 +200,7 @@ class FormEntry:
         if not page.has_class("aside"):
             self._before_aside = page.focused
         page.toggle_class("aside")
+        page.app.call_after_refresh(page.redraw)  # for the room that it has now
         if not page.has_class("aside") and self._before_aside is not None:
             # A field that is not shown loses the focus.
             page.app.call_after_refresh(self._before_aside.focus)
@@ -208,6 +210,12 @@ class FormEntry:
         row = self.form.focused_row() if self.form is not None else None
         if row is not None:
             row.cycle_blank()
+
+    def do_arguments(self) -> None:
+        """What a call is to be called with, to be changed."""
+        first = self.filling.arguments.open() if self.filling is not None else None
+        if first is not None:
+            self._page.app.call_after_refresh(enter, first)
 
     def do_reset(self) -> None:
         """The field's first value."""

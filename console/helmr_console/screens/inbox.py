@@ -389,10 +389,16 @@ class InboxScreen(ListScreen[WaitInfo]):
         keys = [key for key in self.list.keys if key in waits]
         if cursor in keys:
             begun = keys[keys.index(cursor) :]
-            begun = [key for key in begun if key == cursor or not is_for_others(waits[key])]
-            coming = ReviewTurns(self.console, begun, super().keys).take()
-            if coming is not None:
-                self.app.push_screen(AnswerScreen(*coming))
+            begun = [key for key in begun if not is_for_others(waits[key])]
+            work = self._review(ReviewTurns(self.console, begun, super().keys))
+            self.console.background.start(work, group="next", holds_keys=True)
+
+    async def _review(self, turns: ReviewTurns) -> None:
+        first = await turns.take_free()
+        if first is not None:
+            self.app.push_screen(first)
+        else:
+            self.console.say(turns.ended_text(), "information")
 
     def do_session(self) -> None:
         """Its session."""

@@ -24,7 +24,7 @@ from helmr.forms.template import spelled
 from helmr.models import AnswerReceipt, WaitInfo
 from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
 from helmr.review.personal import AnswerDraft
-from helmr.review.sending import READS_S, Press, SendPhase, Submission
+from helmr.review.sending import READS_S, SEES_S, Press, SendPhase, Submission
 from helmr.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
@@ -91,7 +91,13 @@ class SubmitScreen(ConsoleScreen):
     def body(self) -> Iterable[Widget]:
         """What it is about, what came back, what is entered or its review."""
         left = VerticalScroll(
-            self.facts_text, self.banner, self.slot, self.review_text, id="left", can_focus=False
+            *self.first(),
+            self.facts_text,
+            self.banner,
+            self.slot,
+            self.review_text,
+            id="left",
+            can_focus=False,
         )
         left.border_title = safe.line(self.TITLE_TEXT, limit=60)
         yield Container(*self.above(), left, *self.beside(), id="middle")
@@ -113,6 +119,10 @@ class SubmitScreen(ConsoleScreen):
 
     def above(self) -> Iterable[Widget]:
         """What stands before it."""
+        return ()
+
+    def first(self) -> Iterable[Widget]:
+        """What stands above the facts."""
         return ()
 
     def beside(self) -> Iterable[Widget]:
@@ -218,7 +228,7 @@ class SubmitScreen(ConsoleScreen):
         """What a key leads to is selected if it is short, so that what is typed replaces it."""
         if self.form is None:
             return super().focus_next(selector)
-        if self.form.declining.is_there_already():
+        if self.form.arguments.is_there_already():
             return self.focused
         if self.form.step(1):
             return self.focused
@@ -341,6 +351,7 @@ class SubmitScreen(ConsoleScreen):
             composing=True,
             reviewing=self.submission.is_reviewing,
             has_form=entry is not None,
+            folded=filling is not None and not filling.is_raw and filling.arguments.is_folded,
             is_narrow=entry is not None and self.has_class("-narrow"),
             field=form is not None and (form.focused_row() is not None or form.is_raw),
             in_list=filling is not None and filling.focused_list() is not None,
@@ -446,10 +457,11 @@ class SubmitScreen(ConsoleScreen):
 
     async def _comes_to_be_read(self, drawn_s: float) -> None:
         """From then on a key that is read was typed by one who can have read it."""
-        quiet_s = await self.console.keys.quiet_from(drawn_s + READS_S)
-        if self.submission.drawn_s != drawn_s:
-            return
-        self.submission.quiet(quiet_s)
+        for after_s in (SEES_S, READS_S):
+            quiet_s = await self.console.keys.quiet_from(drawn_s + after_s)
+            if self.submission.drawn_s != drawn_s:
+                return
+            self.submission.quiet(quiet_s)
         if self.submission.is_reviewing:
             self.redraw()  # it says that it may be sent
 
@@ -508,7 +520,8 @@ class SubmitScreen(ConsoleScreen):
         try:
             received = await self.deliver(permit, self.submission.data)
         except HelmrError as error:
-            return of_error(error, now_wait=await self.look_again(error))
+            found = await self.look_again(error)
+            return of_error(error, now_wait=found, now=self.console.store.now())
         return received if isinstance(received, AnswerOutcome) else of_receipt(received)
 
     def _broke(self, text: str) -> None:

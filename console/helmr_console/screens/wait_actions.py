@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from pydantic import ValidationError
 from textual.app import App
 from textual.content import Content
 from textual.suggester import SuggestFromList
@@ -20,7 +19,7 @@ from helmr import durations
 from helmr.errors import HelmrError, UsageError, WaitClaimed
 from helmr.models import ClaimInfo, WaitInfo
 from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.outcome import AnswerOutcome, Result, claim_of, claimed_text
 from helmr.review.personal import back_at
 from helmr.review.queue import ClaimKey, ClaimState
 from helmr.review.sending import SendPhase
@@ -206,6 +205,12 @@ class FormClaim:
         self.state.me = self._page.console.identity
         self.state.opened(wait.claim)
 
+    def begun_with(self, claim: ClaimInfo, given: Permit) -> None:
+        """It was claimed before its form was shown."""
+        self._is_begun = True
+        self.state.claimed(claim)
+        self._page.console.form_claims[self._wait_id] = given
+
     def begin(self) -> None:
         """Anyone who reads the form is working on the wait."""
         if not self._is_begun:
@@ -227,25 +232,26 @@ class FormClaim:
 
     async def _claim_it(self, permit: Permit) -> None:
         try:
-            receipt = await permit.client.waits.claim(self._wait_id)
+            lasts_s = self.state.lasts_s
+            receipt = await permit.client.waits.claim(self._wait_id, expires_in=lasts_s)
         except WaitClaimed as error:
             self.lost(error)
-            said = (one_line(error.message, 300), "what you type is kept")
-            self._page.tell(said, "warning")
+            by = claimed_text(error, self._page.console.store.now())
+            self._page.tell((f"{by[0].upper()}{by[1:]}", "what you type is kept"), "warning")
         except HelmrError:
             return  # the header shows that the gateway is away; the answer needs no claim
         else:
             self.state.claimed(receipt.claim)
+            if self.state.is_released_on_leaving:
+                self._page.console.form_claims[self._wait_id] = permit
 
     def lost(self, error: WaitClaimed) -> None:
         """Someone else has claimed it: show the operator who."""
-        claim = None
-        with suppress(ValidationError):
-            claim = ClaimInfo.model_validate(error.facts.get("claim"))
-        self.state.lost_to(claim)
+        self.state.lost_to(claim_of(error))
 
     async def let_go(self) -> None:
         """Release the claim, unless it was made for longer than the form is open."""
+        self._page.console.form_claims.pop(self._wait_id, None)
         if self.state.is_released_on_leaving:
             with suppress(HelmrError, NotPermitted):
                 permit = self._page.permit(self._page.ACTION)
@@ -253,7 +259,7 @@ class FormClaim:
 
 
 class DelegateScreen(SubmitScreen):
-    """To whom a wait is given: one name, sent by enter or ctrl+s.
+    """To whom a wait is given: one name, sent by enter or ctrl+s. One that is not known here is asked about first.
 
     Args:
         wait: The wait.
@@ -265,7 +271,8 @@ class DelegateScreen(SubmitScreen):
     TITLE_TEXT = "Delegate"
     IS_REVIEW = True
     HELP_TEXT = (
-        "Assigns the wait to the person with this name from now on; without a name, to no one."
+        "Assigns the wait to the person with this name from now on; without a name, to no one. "
+        "A name that no one here has is asked about: ^s assigns it all the same."
     )
 
     def __init__(self, wait: WaitInfo, given: Callable[[], None]) -> None:
@@ -273,11 +280,19 @@ class DelegateScreen(SubmitScreen):
         self.wait = wait
         self._given = given
         self.names: list[str] = []
+        self._asked_about = ""
+        """A name that no one here has, as the operator was told."""
+        self._is_enter = False
         self.field = SafeInput(id="typed", select_on_focus=False, max_length=NAME_MAX)
 
     async def load(self) -> None:
-        """The field."""
-        self.names = self.console.store.people()
+        """The field, and whose names are known."""
+        found = {self.console.identity, *self.console.store.people()}
+        with suppress(HelmrError):  # then those of the list are all that is known
+            async for person in self.console.client.people.list():
+                if person.disabled_at is None:
+                    found.add(person.id)
+        self.names = sorted(found, key=str.casefold)
         self.field.suggester = SuggestFromList(self.names, case_sensitive=False)
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
@@ -310,14 +325,25 @@ class DelegateScreen(SubmitScreen):
         return replace(super().context(), wait=True, wait_over=over)
 
     def lacks(self) -> str:
-        """Nothing: without a name it is given to no one in particular."""
-        self.submission.data = self.field.value.strip() or None
-        return ""
+        """Certainty, where no one here has this name; without a name it is given to no one in particular.
+
+        Enter does not say it, since a key that is held down would.
+        """
+        name = self.field.value.strip()
+        self.submission.data = name or None
+        doubt = words.unknown_name(name, self.names)
+        if not doubt or (name == self._asked_about and not self._is_enter):
+            return ""
+        self._asked_about = name
+        self.reads_from_now()
+        return f"{doubt} ^s assigns it all the same"
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter gives it."""
         event.stop()
+        self._is_enter = True
         self.do_review()
+        self._is_enter = False
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What is typed."""

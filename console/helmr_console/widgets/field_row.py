@@ -18,17 +18,19 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Select, TextArea
+from textual.widgets import Input, OptionList, Select, TextArea
 
 from helmr import forms
 from helmr.forms import Blank, Cell, Field, Kind
 from helmr.forms.questions import is_picked
 from helmr.jsonio import loads
-from helmr.safe_text import one_line, typed
+from helmr.safe_text import JOINERS, one_line, typed
 from helmr_console import safe
 from helmr_console.form_fields import about, complaint, default_text
 from helmr_console.widgets.panes import StillText
 
+TYPES_ON_S = 1.0
+"""A letter that comes sooner goes on with the word before it."""
 SHORT_MAX = 120
 """Characters of what a key that leads to it selects; a longer text is gone on with."""
 
@@ -67,7 +69,7 @@ class ChoiceField(Widget, can_focus=True):
     """Choices side by side, `(•) approve  ( ) reject`; several of them with boxes.
 
     Moving only moves; space or Enter chooses, so nothing is chosen by passing through. A digit chooses by place, a
-    letter by how a choice begins, if only one begins so.
+    letter by how a choice begins, if only one begins so. Letters that go on with a choice's name are the field's.
     """
 
     DEFAULT_CSS = """
@@ -98,6 +100,9 @@ class ChoiceField(Widget, can_focus=True):
         self.several = several
         self.chosen: set[int] = set()
         self.at = 0
+        self._word = ""
+        """The beginning of a name, as far as it was typed."""
+        self._word_s = 0.0
 
     def set_chosen(self, chosen: Sequence[int]) -> None:
         """Show these as chosen; says nothing."""
@@ -125,27 +130,38 @@ class ChoiceField(Widget, can_focus=True):
         key = (event.character or "").casefold()
         if key.isdigit() and key.isascii():
             event.stop()
+            self._word = ""
             if 1 <= int(key) <= len(self.labels):
                 self.at = int(key) - 1
                 self.action_choose()
             return
-        found = [i for i, label in enumerate(self.labels) if label.casefold().startswith(key)]
-        if not key.isalpha() or not found:
+        word = self._word + key if event.time - self._word_s < TYPES_ON_S else key
+        if not self._goes_on(word):
+            word = key
+        if not key.isalpha() or not (found := self._goes_on(word)):
+            self._word = ""
             return
         event.stop()
+        is_narrower = len(word) == 1 or len(found) < len(self._goes_on(word[:-1]))
+        self._word, self._word_s = word, event.time
         if len(found) == 1:
-            self.at = found[0]
-            self.action_choose()
-        else:
+            if is_narrower:  # else it was chosen by the letters before
+                self.at = found[0]
+                self.action_choose()
+        elif len(word) == 1 or self.at not in found:
             self.at = next((i for i in found if i > self.at), found[0])
             self.refresh()
+
+    def _goes_on(self, word: str) -> list[int]:
+        """The choices that begin so."""
+        return [i for i, label in enumerate(self.labels) if label.casefold().startswith(word)]
 
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
         """Digits and first letters are the field's own, before any binding."""
         given = (character or "").casefold()
         if given.isdigit() and given.isascii():
             return True
-        return given.isalpha() and any(one.casefold().startswith(given) for one in self.labels)
+        return given.isalpha() and bool(self._goes_on(given))
 
     def on_click(self, event: events.Click) -> None:
         """A click chooses."""
@@ -198,6 +214,23 @@ class ChoiceField(Widget, can_focus=True):
         return lines
 
 
+class PickField(Select[int]):
+    """A choice of many, in a list that opens. A character opens it and finds, as in a browser: none is a command."""
+
+    def on_key(self, event: events.Key) -> None:
+        """What is typed on the closed list is looked for in the open one."""
+        if event.is_printable and event.key != "space" and not self.expanded:
+            event.stop()
+            self.action_show_overlay()
+            found = self.query_one(OptionList)
+            # Behind the focus, with which the list begins a new word.
+            self.app.call_later(found.post_message, events.Key(event.key, event.character))
+
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        """All that is typed is looked for."""
+        return character is not None and character.isprintable()
+
+
 class SafeInput(Input):
     """One line of text; pasted control characters are left out and counted."""
 
@@ -205,6 +238,13 @@ class SafeInput(Input):
     SafeInput { height: 1; border: none; padding: 0 1; background: $c-surface; color: $c-foreground; }
     SafeInput:focus { border: none; background: $c-cursor; }
     """
+
+    def on_key(self, event: events.Key) -> None:
+        """A joiner is a letter's, though Textual takes it for no character."""
+        if event.character and event.character in JOINERS:
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character, *self.selection)
 
     def restricted(self) -> None:
         """What there is no room for is left out in silence: a bell means that a wait has come."""
@@ -229,6 +269,13 @@ class SafeText(TextArea):
     """
     is_cell = False
     """One of the fields of a row."""
+
+    def on_key(self, event: events.Key) -> None:
+        """A joiner is a letter's, though Textual takes it for no character."""
+        if event.character and event.character in JOINERS:
+            event.stop()
+            event.prevent_default()
+            self.replace(event.character, *self.selection, maintain_selection_offset=False)
 
     def on_blur(self) -> None:
         """What is selected is what typing replaces: nothing, where no one types."""
@@ -451,7 +498,7 @@ class FieldRow(Vertical):
                 words.append(f"{len(cell)}/{field.length_max}")
         elif field.kind is Kind.CONST:
             words.append(f"always {field.choices[0].label}")
-        if field.pattern and not field.description:
+        if field.pattern:
             words.append(f"matches {field.pattern}")
         if field.suggested:
             words.append(f"suggested: {field.suggested}")
@@ -479,7 +526,7 @@ def _editor(field: Field, like: str = "") -> Widget | None:
             (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
         ]
         # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
-        return Select(options, allow_blank=True, prompt="-", compact=True)
+        return PickField(options, allow_blank=True, prompt="-", compact=True)
     if field.kind in CHOICES:
         return ChoiceField(
             [choice.label for choice in field.choices], several=field.kind is Kind.MULTI

@@ -1,7 +1,7 @@
 """`SchemaForm`: a JSON Schema as fields, with JSON as the other view of the same answer.
 
-Keys add, remove and move the rows of its lists. When a tool's call is declined its arguments go away, and what is then
-asked is why.
+Keys add, remove and move the rows of its lists. The arguments of a tool's call are folded, as the call stands above;
+when it is declined they go away, and what is then asked is why.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from helmr import forms
 from helmr.errors import BadJson
 from helmr.forms import Built, Cell, Cells, Field, Form, Kind
 from helmr.forms.template import template_text
-from helmr.forms.tool_call import ARGUMENTS, REASON, is_call, is_declined
+from helmr.forms.tool_call import ARGUMENTS, REASON, is_call, is_declined, tool_call
 from helmr.jsonio import loads
 from helmr.safe_text import typed
 from helmr_console import form_fields, safe
@@ -30,8 +30,8 @@ from helmr_console.widgets.panes import StillText
 from helmr_console.widgets.table_field import TableField
 
 
-class Declining:
-    """Shows or hides the arguments of one form's call.
+class CallArguments:
+    """Shows or hides the arguments of one form's call: not at all once it is declined, else behind a key.
 
     Args:
         form: The form; in one that asks leave for no call nothing is ever hidden.
@@ -42,23 +42,56 @@ class Declining:
         self._form = form
         self._rows = rows
         self._is_call = is_call(form.schema, form.initial)
+        self._first = forms.first_cells(form)
         self._widgets: list[Widget] = []
-        self._declined = False
+        self._folded = StillText(classes="folded")
+        self._is_declined = self._is_open = False
         self._led_to: FieldRow | None = None
 
     def seen(self, field: Field, widgets: Iterable[Widget]) -> list[Widget]:
         """The widgets of a field, remembered if they are the arguments."""
         made = list(widgets)
-        if self._is_call and field.path == (ARGUMENTS,):
-            self._widgets = made
-        return made
+        if not self._is_call or field.path != (ARGUMENTS,):
+            return made
+        self._widgets = made
+        call = tool_call(self._form)
+        what = safe.line(f"  changes what {call.tool if call else ''} is called with", "$c-muted")
+        self._folded.say(Content.assemble(("e", "bold $c-accent"), what))
+        return [self._folded, *made]
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether there are arguments that no one sees."""
+        return bool(self._widgets) and not self._is_open and not self._is_declined
 
     def show(self, cells: Cells) -> bool:
-        """Hide or show the arguments as these cells say; whether the call has just been declined."""
-        was, self._declined = self._declined, self._is_call and is_declined(self._form, cells)
+        """Hide or show the arguments as these cells say; whether the call has just been declined.
+
+        Arguments that were changed are not folded.
+        """
+        was, self._is_declined = (
+            self._is_declined,
+            self._is_call and is_declined(self._form, cells),
+        )
+        self._is_open = self._is_open or self._is_changed(cells)
+        self._apply()
+        return self._is_declined and not was
+
+    def open(self) -> Widget | None:
+        """Unfold them; what is entered first of them."""
+        self._is_open = True
+        self._apply()
+        editors = (row.editor for key, row in self._rows.items() if _is_argument(key))
+        return next((one for one in editors if one is not None and one.focusable), None)
+
+    def _apply(self) -> None:
+        self._folded.display = self.is_folded
         for widget in self._widgets:
-            widget.display = not self._declined
-        return self._declined and not was
+            widget.display = self._is_open and not self._is_declined
+
+    def _is_changed(self, cells: Cells) -> bool:
+        keys = {key for key in (*cells, *self._first) if _is_argument(key)}
+        return any(cells.get(key) != self._first.get(key) for key in keys)
 
     def ask_why(self) -> None:
         """The reason has the focus."""
@@ -73,6 +106,10 @@ class Declining:
         if row is None or row.editor is None or not row.editor.has_focus:
             return False
         return not (isinstance(row.cell, str) and row.cell)
+
+
+def _is_argument(key: str) -> bool:
+    return key == ARGUMENTS or key.startswith((f"{ARGUMENTS}.", f"{ARGUMENTS}@"))
 
 
 class RowActions(Vertical):
@@ -195,6 +232,7 @@ class SchemaForm(RowActions):
     SchemaForm.raw > #raw { display: block; }
     SchemaForm.raw > #fields { display: none; }
     SchemaForm #fields { height: auto; }
+    SchemaForm .folded { margin: 0 0 1 0; }
     SchemaForm .group { height: auto; border-left: solid $c-border; padding: 0 0 0 1; margin: 0 0 1 0; }
     SchemaForm .variant { height: auto; display: none; }
     SchemaForm .variant.chosen { display: block; }
@@ -202,6 +240,9 @@ class SchemaForm(RowActions):
 
     class FormChanged(Message):
         """The answer is another."""
+
+    class Decided(Message):
+        """A key or a click made the decision."""
 
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
         super().__init__()
@@ -211,7 +252,7 @@ class SchemaForm(RowActions):
         self._first_raw = raw
         self.rows: dict[str, FieldRow] = {}
         self._variants: dict[str, list[Vertical]] = {}
-        self.declining = Declining(form, self.rows)
+        self.arguments = CallArguments(form, self.rows)
         self._raw = SafeText(tab_behavior="focus", soft_wrap=True)
         self._raw_problem = StillText()
 
@@ -227,7 +268,7 @@ class SchemaForm(RowActions):
     def on_mount(self) -> None:
         """A draft typed as JSON opens as JSON."""
         self._show_variants()
-        self.declining.show(self.cells())
+        self.arguments.show(self.cells())
         if self._first_raw is not None:
             self._open_raw(self._first_raw)
 
@@ -281,6 +322,8 @@ class SchemaForm(RowActions):
     def show_problems(self, problems: Mapping[str, str]) -> str:
         """Put each at its field; what belongs to none is returned as text. The first field gets the focus."""
         by_key = self._by_key(problems)
+        if any(map(_is_argument, by_key)):
+            self.arguments.open()
         if not self.is_raw:
             self._show_row_of(by_key)
         for key, row in self.rows.items():
@@ -377,9 +420,12 @@ class SchemaForm(RowActions):
         if event.row.field.kind is Kind.UNION:
             self._show_variants()
         if event.row.field.is_decision:
+            self.post_message(self.Decided())
             event.row.scroll_visible(animate=False)
-            if self.declining.show(self.cells()):
-                self.declining.ask_why()
+            if self.arguments.show(self.cells()):
+                self.arguments.ask_why()
+        elif _is_argument(event.row.field.key):
+            self.arguments.show(self.cells())
         self.post_message(self.FormChanged())
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
@@ -471,7 +517,7 @@ class SchemaForm(RowActions):
                 row.put(self._begun.get(key, row.first))
                 row.say("")
         self._show_variants()
-        self.declining.show(self.cells())
+        self.arguments.show(self.cells())
 
     def widgets_of(self, field: Field) -> Iterable[Widget]:
         """What a field is entered with, its label first."""
@@ -495,7 +541,7 @@ class SchemaForm(RowActions):
             yield from boxes
 
     def _of_child(self, field: Field) -> list[Widget]:
-        return self.declining.seen(field, self.widgets_of(field))
+        return self.arguments.seen(field, self.widgets_of(field))
 
     def _row_of(self, field: Field) -> FieldRow:
         first = self._first.get(field.key, forms.first_cell(field))

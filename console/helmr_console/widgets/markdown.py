@@ -6,7 +6,8 @@ words, a picture is its description and address, HTML is text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from markdown_it import MarkdownIt
@@ -15,9 +16,10 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from helmr.models import BODY_DRAWN_CHARS
-from helmr.safe_text import plain
+from helmr.safe_text import one_line, plain
 
 NESTING_MAX = 20
+DIFFS = ("diff", "patch")
 CELL_MAX = 40
 """Widest column of a table."""
 _INSIDE = ("inline", "thead_open", "tbody_open", "tr_open", "th_open", "td_open")
@@ -25,9 +27,40 @@ _INSIDE = ("inline", "thead_open", "tbody_open", "tr_open", "th_open", "td_open"
 _STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Code of a text: lines that belong together."""
+
+    language: str
+    lines: tuple[Content, ...]
+
+
+def code_block(code: str, language: str) -> Block:
+    """Code as it is coloured by its language; the language and each line are made safe."""
+    name = one_line(language, 20)
+    style = _diff_style if name in DIFFS else _code_style
+    said = _lines_of(plain(code, BODY_DRAWN_CHARS))
+    return Block(name, tuple(Content.styled(line, style(line)) for line in said))
+
+
 @lru_cache(64)
 def markdown(text: str) -> tuple[Content, ...]:
     """The lines of a text."""
+    return tuple(unframed(markdown_parts(text)))
+
+
+def unframed(parts: Iterable[Content | Block]) -> Iterator[Content]:
+    """The lines of these parts, code two cells further in."""
+    for part in parts:
+        if isinstance(part, Block):
+            yield from (Content.assemble("  ", line) for line in part.lines)
+        else:
+            yield part
+
+
+@lru_cache(64)
+def markdown_parts(text: str) -> tuple[Content | Block, ...]:
+    """The lines of a text; code that stands in nothing else is one part."""
     drawn = _Lines()
     tokens = _parser().parse(plain(text, BODY_DRAWN_CHARS))
     for place, token in enumerate(tokens):
@@ -46,7 +79,7 @@ class _Lines:
     """The lines so far, and where the next one begins."""
 
     def __init__(self) -> None:
-        self.lines: list[Content] = []
+        self.lines: list[Content | Block] = []
         self._indents: list[str] = []
         self._sign = ""
         self._numbers: list[int | None] = []
@@ -77,9 +110,11 @@ class _Lines:
         elif kind == "heading_close":
             self._style = ""
         elif kind in ("fence", "code_block"):
-            style = _diff_style if token.info.split()[:1] in (["diff"], ["patch"]) else _code_style
-            code = _lines_of(token.content)
-            self._put(Content.styled(f"  {line}", style(line)) for line in code)
+            code = code_block(token.content, (token.info.split() or [""])[0])
+            if self._indents:
+                self._put(Content.assemble("  ", line) for line in code.lines)
+            else:
+                self.lines.append(code)
         elif kind == "hr":
             self._put([Content.styled("─" * 20, "$c-muted")])
         elif kind == "inline":

@@ -6,7 +6,7 @@ moves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,25 +18,21 @@ from textual.widgets import Static
 from helmr.forms import (
     MISSING,
     Argument,
-    Field,
     Form,
-    Kind,
-    Schema,
     ToolCall,
     form_of,
     pretty,
     tool_call,
 )
-from helmr.forms.template import template_text
 from helmr.models import BODY_DRAWN_CHARS, ClaimInfo, EntryInfo, WaitInfo, WaitStatus, shown_facts
-from helmr.review import agreement, words
+from helmr.review import agreement, question, words
 from helmr.review.words import escalation_texts, resolver, short_id, subject_of
 from helmr.safe_text import one_line
 from helmr_console import safe
 from helmr_console.entry_lines import EntryLine, entry_line, is_said
 from helmr_console.views import DUE_ROLE
 from helmr_console.widgets.lines import fit
-from helmr_console.widgets.markdown import markdown
+from helmr_console.widgets.markdown import Block, code_block, markdown_parts, unframed
 
 
 class StillText(Static):
@@ -214,44 +210,52 @@ def asked(
     call: ToolCall | None = None,
     answer: Any = MISSING,
     lines_max: int | None = None,
-    is_whole: bool = False,
 ) -> list[Content]:
-    """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so.
+    """Subject and body: what the task asks. What is over `lines_max` lines is cut and says so.
 
-    A tool's call is shown as it would be under this answer, in place of a body that says only the call; `is_whole`
-    where it is decided below it.
+    A tool's call is shown as it would be under this answer, and the body as far as it says more than the call.
     """
-    parts = [safe.line(subject_of(wait), "bold")]
+    parts = list(unframed(asked_parts(wait, call=call, answer=answer)))
+    rest = len(parts) - 1 - lines_max if lines_max is not None else 0
+    if rest <= 0:
+        return parts
+    return [*parts[:-rest], Content.styled(f"… {rest} more lines", "$c-muted")]
+
+
+def asked_parts(
+    wait: WaitInfo,
+    *,
+    call: ToolCall | None = None,
+    answer: Any = MISSING,
+    is_whole: bool = False,
+) -> list[Content | Block]:
+    """As `asked`, code as one part; `is_whole` where it is decided below it."""
+    parts: list[Content | Block] = [safe.line(subject_of(wait), "bold")]
     if call is not None:
-        parts += call_content(call, answer, is_whole=is_whole)
+        parts += _call_parts(call, answer, is_whole=is_whole)
     if text := own_text(wait, call):
-        body = list(markdown(text))
-        if lines_max is not None and len(body) > lines_max:
-            rest = len(body) - lines_max
-            body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
-        elif len(text) > BODY_DRAWN_CHARS:
+        parts += markdown_parts(text)
+        if len(text) > BODY_DRAWN_CHARS:
             where = f"the beginning is drawn; all of it: helmr wait get {wait.id}"
-            body.append(safe.line(where, "$c-warning"))
-        parts += body
-    return parts
+            parts.append(safe.line(where, "$c-warning"))
+    return [*parts, *_outcomes(call, answer)] if call is not None else parts
 
 
 def own_text(wait: WaitInfo, call: ToolCall | None) -> str:
-    """The wait's body, unless the card of its call says the same."""
-    return "" if call is not None and call.is_told_by(wait.body) else wait.body or ""
+    """The wait's body, as far as the card of its call does not say the same."""
+    return call.own_text(wait.body) if call is not None else wait.body or ""
 
 
 def needs(form: Form) -> list[Content]:
     """What the answer is made of."""
     parts = [Content(""), head("Answer needs")]
-    root = form.schema if isinstance(form.schema, Mapping) else {}
-    fields = list(form.root.children) if form.root.kind is Kind.GROUP else [form.root]
-    for item in fields[:ANSWER_FIELDS_SHOWN]:
+    fields = question.needs(form)
+    for item, takes in fields[:ANSWER_FIELDS_SHOWN]:
         star = "*" if item.required else " "
         parts.append(
             Content.assemble(
                 safe.line(f"{item.label} {star} ", limit=40),
-                safe.line(_needs(item, root), "$c-muted", limit=200),
+                safe.line(takes, "$c-muted", limit=200),
             )
         )
     if len(fields) > ANSWER_FIELDS_SHOWN:
@@ -315,17 +319,6 @@ def _answered(wait: WaitInfo) -> list[Content]:
     return [*at, Content(""), head("Answer"), safe.text(pretty(wait.answer), limit=4_000)]
 
 
-def _needs(item: Field, root: Schema) -> str:
-    choices = " | ".join(choice.label for choice in item.choices[:8])
-    more = " | …" if len(item.choices) > 8 else ""
-    what = choices + more if choices else item.kind.value
-    bounds = item.range_text()
-    if item.kind is Kind.JSON and (like := template_text(item.schema, root)):
-        bounds = f"{bounds} like {like}"
-    optional = "" if item.required else ", optional"
-    return f"{what}{' ' + bounds if bounds else ''}{optional}"
-
-
 ROWS_MAX = 12
 NAME_CELLS = 24
 VALUE_CELLS = 200
@@ -335,27 +328,36 @@ WHOLE_ROWS, WHOLE_CELLS = 5_000, 20_000
 """Of a card above the decision about it: nothing of the call is left out there."""
 
 
-def call_content(call: ToolCall, answer: Any = MISSING, *, is_whole: bool = False) -> list[Content]:
-    """The call under this answer. Where there is no room for all rows, those that were changed come first.
+def _call_parts(
+    call: ToolCall, answer: Any = MISSING, *, is_whole: bool = False
+) -> list[Content | Block]:
+    """The call under this answer: its command or diff, and the arguments that these do not say.
+
+    Where there is no room for all rows, those that were changed come first.
 
     Args:
         is_whole: It is decided below it, so there is room.
     """
     rows_max, cells = (WHOLE_ROWS, WHOLE_CELLS) if is_whole else (ROWS_MAX, VALUE_CELLS)
-    rows = call.arguments(answer)
+    rows = call.beside_blocks(answer)
     shown = rows if len(rows) <= rows_max else sorted(rows, key=lambda one: not one.is_changed)
     shown = shown[:rows_max]
     names = [one_line(one.name, 100) for one in shown]
     width = min(NAME_CELLS, max([len("tool"), *map(cell_len, names)]))
-    parts = [_row("tool", width, safe.line(call.tool, "bold", limit=100))]
+    parts: list[Content | Block] = [_row("tool", width, safe.line(call.tool, "bold", limit=100))]
     parts += [_row(name, width, _value(one, cells)) for name, one in zip(names, shown, strict=True)]
     if len(rows) > len(shown):
         parts.append(Content.styled(f"… {len(rows) - len(shown)} more", "$c-muted"))
+    return [*parts, *(code_block(one.text, one.language) for one in call.blocks(answer))]
+
+
+def _outcomes(call: ToolCall, answer: Any) -> list[Content]:
+    """What the answer does; as long as nothing is decided, what each decision does."""
     effect = call.effect(answer)
     if effect:
-        return [*parts, safe.line(effect, "$c-accent", limit=300)]
+        return [safe.line(effect, "$c-accent", limit=300)]
     width = max(len(decision) for decision, _ in call.outcomes())
-    return [*parts, *(_row(name, width, safe.line(does)) for name, does in call.outcomes())]
+    return [_row(name, width, safe.line(does)) for name, does in call.outcomes()]
 
 
 def call_effects(call: ToolCall | None, answer: Any) -> tuple[str, ...]:

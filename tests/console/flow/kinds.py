@@ -15,6 +15,10 @@ TAB, SPACE, RIGHT, ENTER, BLANK = "\t", " ", "\x1b[C", "\r", "\x0e"
 ROW, NO_ROW, ROW_UP = "\x0f", "\x07", "\x1b[1;5A"
 """Adds a row behind this one, takes this one away, moves it up."""
 REVIEW = "\x13"
+JOINED = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+"""I want, in Persian: with a joiner that its keyboards have a key for."""
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+"""One picture of three, joined."""
 FIRST_ROW = ".g"
 """Lets new rows in and goes to the first."""
 
@@ -86,6 +90,17 @@ class Optional(BaseModel):
 class Pick(BaseModel):
     country: Literal["at", "be", "ch", "de", "fr", "it", "nl"]
     day: date
+
+
+class Months(BaseModel):
+    """Names of choices that begin like keys of the page: d, s, c, z, u."""
+
+    month: Literal[
+        "january", "february", "march", "april", "may", "june",
+        "july", "august", "september", "october", "november", "december",
+    ]  # fmt: skip
+    decision: Literal["approve", "edit", "escalate"]
+    note: str | None = Field(default=None, max_length=40)
 
 
 class Several(BaseModel):
@@ -173,6 +188,16 @@ KINDS = {
         {"note": None, "reason": "damaged", "count": 7},
     ),
     "pick": Kind(Pick, f"{ENTER}ch{ENTER}{TAB}2026-11-24", {"country": "ch", "day": "2026-11-24"}),
+    "letters": Kind(
+        Months,
+        f"dec{ENTER}{TAB}edit{TAB}as said",
+        {"month": "december", "decision": "edit", "note": "as said"},
+    ),
+    "joiners": Kind(
+        Long,
+        f"{JOINED}{TAB}{FAMILY}",
+        {"reply": JOINED, "sign": FAMILY},
+    ),
     "several": Kind(
         Several,
         f"{SPACE}{RIGHT}{RIGHT}{SPACE}{TAB}odd",

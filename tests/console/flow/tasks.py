@@ -110,7 +110,7 @@ async def review(ask: Ask) -> dict[str, str]:
 @task(id="order", streams=[orders])
 async def order(ask: Ask) -> str:
     """Asks for an order."""
-    found = await orders.wait(subject=ask.subject).unwrap()
+    found = await orders.wait(subject=ask.subject, body=ask.body).unwrap()
     return str(found.size)
 
 

@@ -123,3 +123,13 @@ async def test_who_may_not_answer_reads_why_before_typing(bench: Bench) -> None:
     assert (found["status"], found["voters"], found["claim"]) == ("pending", [], None)
     await bench.press("escape")
     await bench.inbox(1)
+
+
+async def test_a_review_leaves_out_what_a_key_may_not_answer_and_says_so(bench: Bench) -> None:
+    """Under a key that is no person's, which can't vote."""
+    await asks(bench.stack)
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("n")
+    await bench.sees("There is nothing here to answer; 1 left out, which you may not answer")
+    await bench.on("InboxScreen")

@@ -128,7 +128,7 @@ async def test_a_batch_takes_all_of_them_and_goes_on_behind_the_list(
 
     async def held(*args: object, **more: object) -> object:
         await go.wait()
-        return await real(*args, **more)  # type: ignore[arg-type]
+        return await real(*args, **more)
 
     bench.app.shared.client.waits.answer = held  # type: ignore[method-assign,assignment]
     await bench.press("ctrl+s")

@@ -17,7 +17,7 @@ from tests.service.stack import Stack
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
-SOME_KINDS = ["text", "choice", "long", "json", "rows"]
+SOME_KINDS = ["text", "choice", "long", "json", "rows", "letters", "joiners"]
 """Those whose widgets take keys in ways of their own."""
 
 

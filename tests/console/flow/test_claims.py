@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -39,8 +40,9 @@ async def test_an_open_form_claims_its_wait_and_leaving_it_releases(bench: Bench
 
     await bench.until(is_claimed)
     first = (await bench.wait(wait["id"]))["claim"]
-    await bench.advance(298, step=15)
-    await bench.advance(12, step=2)
+    lasts = datetime.fromisoformat(first["until"]) - datetime.fromisoformat(first["since"])
+    assert lasts == timedelta(minutes=2), "a window that is closed without a word is not missed"
+    await bench.advance(60, step=2)
 
     async def is_renewed() -> bool:
         found = (await bench.wait(wait["id"]))["claim"]
@@ -60,7 +62,7 @@ async def test_a_claim_of_another_is_seen_and_overridden_only_knowingly(bench: B
     await bench.sees("○ mia")
     await bench.press("a")
     await bench.form()
-    await bench.sees("is claimed by mia until")
+    await bench.sees("Claimed by mia, 1")
     assert await who_is_at(bench, wait["id"]) == "mia", "to look takes nothing from her"
     await bench.press("space", "ctrl+s")
     await bench.sees("overrides the claim of mia")
@@ -113,3 +115,50 @@ async def test_who_comes_to_a_wait_shows_in_a_list_that_is_open(bench: Bench) ->
     await bench.press("/")
     await bench.press(*"is", "colon", *"claimed", "enter")
     await bench.inbox(1)
+
+
+# --- two who go along the same list
+
+
+async def in_front(bench: Bench, wait: dict[str, Any]) -> Any:
+    """The form of this wait."""
+    await bench.until(lambda: getattr(bench.app.screen, "wait_id", "") == wait["id"])
+    return await bench.form()
+
+
+async def test_in_a_review_no_page_is_turned_that_another_has_come_to(bench: Bench) -> None:
+    """What mia has claimed since the list was read, and since the next wait was read ahead."""
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}h") for n in range(4)]
+    await bench.open(hold_s=5.0)
+    await bench.inbox(4)
+    await claim(bench, waits[0]["id"], person="mia")
+    await bench.press("n")
+    await in_front(bench, waits[1])
+    assert await who_is_at(bench, waits[1]["id"]) == "ana", "before it is shown"
+    await bench.until(lambda: bench.screen.turns.ahead is not None)
+    assert bench.screen.turns.ahead.wait.id == waits[2]["id"]
+    await claim(bench, waits[2]["id"], person="mia")
+    await bench.press("f8")
+    await in_front(bench, waits[3])
+    assert await who_is_at(bench, waits[1]["id"]) is None
+    assert "Claimed by" not in bench.text()
+    await bench.press("f8")  # what others are at comes last, and says so
+    await in_front(bench, waits[0])
+    await bench.sees("Claimed by mia, 1")
+    assert [await who_is_at(bench, one["id"]) for one in waits] == ["mia", None, "mia", None]
+
+
+async def test_ending_gives_back_what_an_open_form_has_claimed(bench: Bench) -> None:
+    first = await bench.ask(subject="First?", timeout="1h")
+    kept = await bench.ask(subject="Kept?", timeout="2h")
+    await bench.open()
+    await bench.inbox(2)
+    await bench.press("j", "c")
+    await bench.until(lambda: bench.screen.wait_in_front().claim is not None)
+    await bench.press("k", "a")
+    await bench.form()
+    await bench.until(lambda: bench.screen.claim.state.own is not None)
+    assert await who_is_at(bench, first["id"]) == "ana"
+    await bench.exit.aclose()
+    assert await who_is_at(bench, first["id"]) is None
+    assert await who_is_at(bench, kept["id"]) == "ana", "claimed by a key"

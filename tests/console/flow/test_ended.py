@@ -73,6 +73,6 @@ async def test_since_i_was_last_here(bench: Bench) -> None:
     await bench.sees("disk is gone")
     assert "Before I left?" not in bench.text()
     await bench.press("slash", *"by:bo", "enter")
-    await bench.until(lambda: bench.app.screen.list.keys == [wait["id"]])  # type: ignore[attr-defined]
+    await bench.until(lambda: bench.app.screen.list.keys == [wait["id"]])
     await bench.press("enter")
     await bench.on("SessionScreen")

@@ -89,6 +89,25 @@ async def test_sigterm_leaves_the_terminal_sane(
     is_sane(terminal)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+async def test_a_window_that_is_closed_gives_its_claim_back(
+    bench: Bench, terminal: Terminal, tmp_path: Path, number: signal.Signals
+) -> None:
+    wait = await bench.ask(subject="Publish A?")
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path, "--on-behalf-of", "ana")
+    await terminal.sees("Publish A?")
+    await terminal.press("a")
+    await terminal.sees("( ) approve")
+
+    async def is_claimed() -> bool:
+        return (await bench.wait(wait["id"]))["claim"] is not None
+
+    await bench.until(is_claimed)
+    terminal.process.send_signal(number)
+    assert await terminal.ended() == 128 + number
+    assert not await is_claimed()
+
+
 async def test_keys_typed_before_it_is_there_are_not_for_it(
     bench: Bench, terminal: Terminal, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ REVIEWED = "^s sends it."
 ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
 URGENCY = "!▲·"
+TOO_SOON = "Not sent: typed before"
 REFUSED = "Not sent: "
 """It was typed before it could be read, or over a picture that was stale: the same key sends it later."""
 AGAIN_S = 3.0
@@ -100,6 +101,8 @@ class Tally:
     watch: Stopwatch = field(default_factory=Stopwatch)
     typed: list[tuple[float, str]] = field(default_factory=list)
     """Everything, repeats too, with `time.time`."""
+    refused: int = 0
+    """How often the console said that the confirming key came too soon."""
     let_go: int = 0
     """Keys that were not held down, as this machine stood still for longer than any key needs to repeat."""
 
@@ -251,6 +254,7 @@ class ConsoleOperator(Operator):
             if int(found["number"]) != after and FORM_READY in self.text():
                 return int(found["number"])
             if time.monotonic() > (told_s if self._is_told_to_press() else again_s):
+                self.tally.refused += TOO_SOON in self.text()
                 await asyncio.sleep(RESTS_S if REFUSED in self.text() else READS_S)
                 if self._may_press_again(after):
                     await self.key(CTRL_S)

@@ -53,6 +53,8 @@ class Measured:
     by_kind: dict[str, tuple[int, float, float]]
     outage_s: float
     by_kind_and_stage: dict[str, dict[str, float]]
+    refused: int = 0
+    """How often the confirming key was refused as too soon."""
 
 
 def measured(
@@ -111,6 +113,7 @@ def measured(
         by_kind=by_kind,
         outage_s=covered(gone),
         by_kind_and_stage=tally.watch.by_kind(),
+        refused=tally.refused,
     )
 
 
@@ -160,6 +163,7 @@ def table(found: Mapping[str, Measured]) -> str:
         ),
         ("confirmed until its receipt, mean s", [f"{one.receipt_s:.1f}" for one in found.values()]),
         ("**wrong answers**", [f"**{len(one.wrong)}**" for one in found.values()]),
+        ("confirmed too soon, refused", [f"{one.refused}" for one in found.values()]),
         ("reached their last tenth unseen", [f"{len(one.unseen)}" for one in found.values()]),
         (
             "of these told by a notice",

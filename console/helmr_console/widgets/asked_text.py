@@ -1,0 +1,150 @@
+"""The text of a question above its form: it grows into the room that the form leaves, and says what it leaves out.
+
+A call is never cut: it is read down to its decision, and its frame says how many of its lines were not on the screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from textual import events
+from textual.content import Content
+from textual.widget import Widget
+
+from helmr_console.widgets.lines import fit
+from helmr_console.widgets.markdown import Block
+from helmr_console.widgets.panes import TextPane, lines
+
+LEAST_LINES = 6
+"""So many stand above a form that would take the whole screen."""
+FEWEST_LINES = 3
+"""So many above what is read itself: a review, JSON."""
+FRAME_FROM = 20
+"""Cells; what is narrower has no frames."""
+
+
+def wrapped(parts: Sequence[Content | Block], width: int) -> list[Content]:
+    """The lines of these parts on a page of so many cells, code in frames."""
+    return [line for part in parts for line in _wrapped(part, max(1, width))]
+
+
+def _wrapped(part: Content | Block, width: int) -> Iterator[Content]:
+    if isinstance(part, Content):
+        yield from part.wrap(width)
+        return
+    room = width - 4 if width >= FRAME_FROM else width
+    inner = [line for one in part.lines for line in (one.wrap(room) if one.plain else [one])]
+    if room == width:
+        yield from inner
+        return
+    title = f"─ {part.language} " if part.language else ""
+    yield Content.styled(f"╭{title}{'─' * (width - 2 - len(title))}╮", "$c-muted")
+    side = ("│", "$c-muted")
+    for line in inner:
+        blank = " " * max(0, room - line.cell_length)
+        yield Content.assemble(side, " ", line, f"{blank} ", side)
+    yield Content.styled(f"╰{'─' * (width - 2)}╯", "$c-muted")
+
+
+class AskedText(Widget):
+    """Lines that take what room is left, down to a least; the last one says how many there is no room for."""
+
+    DEFAULT_CSS = """
+    AskedText { height: 1fr; width: 1fr; background: $c-background; color: $c-foreground; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # Textual's name
+        super().__init__(id=id)
+        self._parts: list[Content | Block] = []
+        self._least: int | None = LEAST_LINES
+        self.lines: list[Content] = []
+        """All of it."""
+
+    def say(self, parts: Sequence[Content | Block], *, width: int, least: int | None) -> None:
+        """Show this.
+
+        Args:
+            parts: What is asked.
+            width: Of the text, as far as can be said before it is laid out.
+            least: So many lines stand there at least; None if nothing is cut, and what there is no room for is
+                scrolled to.
+        """
+        if list(parts) == self._parts and least == self._least:
+            return
+        self._parts, self._least = list(parts), least
+        self._lay_out(self.content_size.width or width)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Of another width it has other lines."""
+        self._lay_out(event.size.width)
+
+    def _lay_out(self, width: int) -> None:
+        self.lines = wrapped(self._parts, width)
+        least, most = self.styles.min_height, self.styles.max_height
+        count = max(1, len(self.lines))
+        wanted = (count if self._least is None else min(count, self._least), count)
+        if (least and least.value, most and most.value) != wanted:
+            self.styles.min_height, self.styles.max_height = wanted
+        self.refresh()
+
+    @property
+    def cut(self) -> int:
+        """How many of its lines are not shown, as its last line says."""
+        room = self.content_size.height
+        return len(self.lines) - room + 1 if 0 < room < len(self.lines) else 0
+
+    def render(self) -> Content:
+        """The lines that there is room for."""
+        if not self.cut:
+            return lines(self.lines)
+        shown = self.lines[: len(self.lines) - self.cut]
+        said = fit(f"… {self.cut} more lines, F3", self.content_size.width)
+        return lines([*shown, Content.styled(said, "bold $c-warning")])
+
+
+class Unseen:
+    """Which lines of a text were never on the screen."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def looks(self, first: int, count: int) -> None:
+        """These lines are on the screen."""
+        self._seen.update(range(max(0, first), first + count))
+
+    def of(self, count: int) -> list[int]:
+        """Those of the first so many lines that were not."""
+        return [one for one in range(count) if one not in self._seen]
+
+
+def unseen_text(count: int, what: str) -> Content:
+    """`… 25 more lines of this call, pgdn`; nothing of none."""
+    said = f" … {count} more line{'s' if count > 1 else ''} of {what} "
+    return Content.styled(said, "bold $c-warning") if count else Content("")
+
+
+class AsidePane(TextPane):
+    """Text beside a form, or in its place. Its frame says how much of the question is further down."""
+
+    asked_lines = 0
+    """So many lines at its beginning are the question."""
+
+    def say(self, content: Content, title: str | None = None) -> None:
+        """Show this."""
+        super().say(content, title)
+        self.call_after_refresh(self.count)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Other lines are on the screen."""
+        super().watch_scroll_y(old_value, new_value)
+        self.count()
+
+    def on_resize(self) -> None:
+        """Other lines are on the screen."""
+        self.call_after_refresh(self.count)
+
+    def count(self) -> None:
+        """Say how many lines of the question are below."""
+        room = self.scrollable_content_region.height
+        below = self.asked_lines - round(self.scroll_y) - room if room else 0
+        self.border_subtitle = unseen_text(max(0, below), "the text, pgdn")
