@@ -849,3 +849,31 @@ async def test_a_call_with_more_values_than_anyone_reads_is_denied_and_asks_no_o
     assert verdict == "deny"
     assert "more than 5,000 values" in str(reason)
     assert await calls(stack) == []
+
+
+async def test_rules_alone_know_where_an_agent_began_and_what_is_the_runtimes_own(
+    stack: Stack, tmp_path: Path
+) -> None:
+    home, away = tmp_path / "shop", tmp_path / "etc"
+    (home / ".helmr").mkdir(parents=True)
+    (home / "link").symlink_to(".helmr")
+    away.mkdir()
+    inside = {"file_path": ("{folder}/*",)}
+    rules = (
+        DeclaredRule("reads", GateAction.ALLOW, ("Read",), matches=inside),
+        DeclaredRule("searches", GateAction.ALLOW, ("Grep",)),
+        DeclaredRule("others", GateAction.ASK, ("Read",)),
+    )
+    stack.service.gate._rules = DeclaredRules(rules, "h", OwnFolder(str(home / ".helmr")))
+
+    async def verdict(tool: str, cwd: Path, **given: Any) -> str | None:
+        posted = event(tool_name=tool, tool_input=given, cwd=str(cwd))
+        output = await ask(stack.http, posted, **RULES_ONLY, rules="h")
+        return said(output)[0] if output else None
+
+    assert await verdict("Read", home, file_path=str(home / "a.py")) is None
+    assert await verdict("Read", away, file_path=str(away / "shadow")) == "ask"
+    assert await verdict("Read", home, file_path=str(home / "link" / "admin.key")) == "ask"
+    assert await verdict("Grep", home, pattern="key") == "deny"
+    assert await verdict("Grep", away, pattern="key") is None
+    assert await verdict("Other", home, **{str(n): n for n in range(6_000)}) == "deny"

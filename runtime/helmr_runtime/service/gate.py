@@ -202,7 +202,10 @@ class Gate:
         said: dict[str, Any] = {}
         if event.get("hook_event_name") == HookEvent.PRE_TOOL_USE:
             call = call_of_event(event, client)
-            rule = rules_copy.names(self._rules, call)
+            if has_many_values(call.input):
+                return reply(HookEvent.PRE_TOOL_USE, GateDecision(GateVerdict.DENY, MANY_VALUES))
+            call = await self._agents.at_home(caller, call)
+            rule = await asyncio.to_thread(rules_copy.names, self._rules, call)  # looks at files
             if rule is not None and rule.action is GateAction.ASK:
                 said = reply(HookEvent.PRE_TOOL_USE, rules_copy.asks(rule))
             elif rule is not None:
