@@ -77,7 +77,7 @@ class BatchRun:
         self.batch_id = batch_id
         self.is_done = False
         self.watched: Callable[[], object] | None = None
-        """Called as it goes on, by whoever shows it."""
+        """Called as it goes on, by what shows it."""
         self._console = console
         self._data = data
         self._operations = {item.wait.id: ids.new_id(ids.OPERATION) for item in plan.items}

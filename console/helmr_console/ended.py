@@ -1,6 +1,6 @@
 """What has ended, as the runtime has it: with its subject, who ended it, and, once it is looked at, its answer.
 
-The feed says that a wait ended, but not what it was about, and begins anew with a console. Here too is since when the
+The feed says that a wait ended, but not what it was about, and begins again with a console. Here too is since when the
 operator was away, kept on this machine.
 """
 
@@ -94,7 +94,7 @@ class AnswersRead:
 
 
 AWAY = timedelta(minutes=15)
-"""Who presses no key for so long is away."""
+"""An operator who presses no key for that long is away."""
 KEPT_EVERY = timedelta(minutes=1)
 
 

@@ -144,7 +144,7 @@ def is_said(entry: EntryInfo) -> bool:
 
 
 def by_whom(entry: EntryInfo) -> str:
-    """Who did it, in words; its escalation's default, where that answered in the name of the runtime. Safe."""
+    """Who did it, in words; its escalation's default, where that answered on behalf of the runtime. Safe."""
     is_default = entry.kind in _ANSWERED and entry.body.get("mode") == AnswerMode.DEFAULT.value
     return words.ESCALATION_DEFAULT if is_default else words.who(entry.principal)
 

@@ -68,7 +68,7 @@ _ACTIVITY = {
 
 
 def who_of(wait: WaitInfo, now: datetime) -> str:
-    """Who is at it, `○ gus`, else whose it is, `@ada`; of one that is over, who ended it. Safe."""
+    """The claimant, `○ gus`, else the assignee, `@ada`; of one that is over, who ended it. Safe."""
     if wait.status is not WaitStatus.PENDING:
         is_default = wait.mode is AnswerMode.DEFAULT
         by = words.person(wait.resolved_by) if wait.resolved_by is not None else ""

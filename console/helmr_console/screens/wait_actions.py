@@ -281,7 +281,7 @@ class DelegateScreen(SubmitScreen):
         self._given = given
         self.names: list[str] = []
         self._asked_about = ""
-        """A name that no one here has, as the operator was told."""
+        """A name that no one here has, as the operator saw."""
         self._is_enter = False
         self.field = SafeInput(id="typed", select_on_focus=False, max_length=NAME_MAX)
 
