@@ -15,7 +15,7 @@ import pytest
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from tests.http.test_access_tokens import bearing
-from tests.http.test_gate import REGISTRY, ask, asker, event, said, waiting
+from tests.http.test_gate import NOW, REGISTRY, ask, asker, event, said, waiting
 from tests.http.test_grants import PUSH, RULES, verdict
 from tests.http.test_inbox import tab_of
 from tests.http.test_links import linked, path_of
