@@ -118,7 +118,8 @@ class Browser:
         session = proven.session
         nonce = self.nonce(session.id, SIGN_OUT_PURPOSE) if session is not None else ""
         name = proven.person.email or proven.person.id
-        return PagePerson(proven=proven, role=role, bar=SignedInBar(name=name, nonce=nonce))
+        bar = SignedInBar(name=name, nonce=nonce, has_inbox=may(role, Need.ANSWER))
+        return PagePerson(proven=proven, role=role, bar=bar)
 
     # --- sign-ins ---------------------------------------------------------------------------------
 

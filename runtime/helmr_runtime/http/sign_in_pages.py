@@ -7,6 +7,7 @@ The issuer's answer counts once, in the browser that asked, for the sign-in that
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from starlette.responses import Response
@@ -23,7 +24,14 @@ from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, 
 from helmr_runtime.security.callbacks import NONCE_FIELD, form_values, media_type
 from helmr_runtime.service.sign_in import GROUPS_FRESH
 
+if TYPE_CHECKING:
+    from helmr_runtime.security.id_tokens import SignIn
+
 FORM = "application/x-www-form-urlencoded"
+NO_EMAIL = (
+    "The issuer has verified no e-mail of this account, and by that the runtime knows people. "
+    "Have it verified there, then sign in again."
+)
 AGAIN = "Something went wrong on the way, or it took too long. Please sign in again."
 
 
@@ -68,6 +76,7 @@ async def finish_sign_in(exchange: Exchange) -> Response:
     exchange.limiter.admit_source(exchange.address)
     pending = browser.pending(exchange)
     wanted = pending.return_to if pending is not None else None
+    proof: SignIn | None = None
     try:
         if pending is None or not pending.is_answered_by(given.get("state")):
             raise NotAllowed("this is no answer to a sign-in that this browser has begun")
@@ -79,7 +88,8 @@ async def finish_sign_in(exchange: Exchange) -> Response:
         response = see_other(pending.return_to)
         await browser.begin(exchange, response, proof)
     except HelmrError as error:
-        return _failed(exchange, error, wanted)
+        problem = NO_EMAIL if proof is not None and proof.email is None else ""
+        return _failed(exchange, error, wanted, problem)
     return response
 
 
@@ -161,7 +171,9 @@ async def _fields(exchange: Exchange) -> dict[str, str]:
     return {name: found[0] for name, found in form_values(raw).items() if len(found) == 1}
 
 
-def _failed(exchange: Exchange, error: HelmrError, wanted: str | None) -> Response:
+def _failed(
+    exchange: Exchange, error: HelmrError, wanted: str | None, why_unknown: str = ""
+) -> Response:
     """The page with why no one is signed in now; for a program the error."""
     if not wants_page(exchange.headers.get("accept"), exchange.headers.get("content-type")):
         raise error
@@ -169,7 +181,10 @@ def _failed(exchange: Exchange, error: HelmrError, wanted: str | None) -> Respon
         case Unauthenticated() if exchange.method == "POST":
             problem = "This is no personal key, or one that does not count any more."
         case Unauthenticated():
-            problem = "This account is of no person whom the runtime knows, or who may act."
+            problem = (
+                why_unknown
+                or "This account is of no person whom the runtime knows, or who may act."
+            )
         case PersonBound():
             problem = error.message
         case _ if error.retryable:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from helmr.models import SUBJECT_MAX, WaitInfo, WaitPriority
 from helmr.review import agreement
+from helmr.review.words import next_end
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, render
 
@@ -75,6 +76,7 @@ class InboxRow:
     is_urgent: bool
     at: datetime | None
     word: str
+    asked_at: datetime | None
     state: str
 
 
@@ -113,6 +115,9 @@ def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
         facts.append(f"{wait.priority.value} priority")
     if tally := agreement.tally(wait):
         facts.append(f"{tally} agree")
+    end = next_end(wait) if not is_over else None
+    if end is not None and end.is_default:
+        facts.append(f"then {end.then}")
     if wait.claim is not None:
         facts.append(f"{wait.claim.label} is working on it")
     if wait.assignee is not None:
@@ -129,5 +134,6 @@ def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
         is_urgent=wait.priority is WaitPriority.HIGH,
         at=at,
         word=word,
+        asked_at=wait.opened_at,
         state=state[:STATE_CHARS],
     )

@@ -45,10 +45,12 @@ class SignedInBar:
     Attributes:
         name: Of the person.
         nonce: For the form that signs out; empty where a proxy signs people in, which ends that too.
+        has_inbox: Their role answers, so something may wait for them.
     """
 
     name: str
     nonce: str = ""
+    has_inbox: bool = True
 
 
 def render(
