@@ -52,6 +52,7 @@ class InboxPage:
         waits: In order.
         cursor: Of the next page; None at the end.
         is_first: It is the first page.
+        has_views: There is more to choose from than what is open.
         problem: Why a filter can't be.
     """
 
@@ -62,6 +63,7 @@ class InboxPage:
     waits: Sequence[WaitInfo] = ()
     cursor: str | None = None
     is_first: bool = True
+    has_views: bool = True
     problem: str = ""
 
 
@@ -95,6 +97,7 @@ def render_inbox(page: InboxPage) -> str:
         views=[
             (view.value, label, view is page.view, _query(page, view))
             for view, (label, _) in VIEWS.items()
+            if page.has_views
         ],
         following=_query(page, page.view, cursor=page.cursor) if page.cursor else "",
         first=_query(page, page.view),

@@ -30,6 +30,7 @@ TEMPLATES = (
     "page.html.jinja",
     "sign_in.html.jinja",
     "inbox.html.jinja",
+    "home.html.jinja",
     "errors.html.jinja",
 )
 # Here, so that no request reads a file; what is made of them is made for the first page.
