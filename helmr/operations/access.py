@@ -170,9 +170,9 @@ SHOW_INBOX_WAIT: Operation[bytes] = Operation(
 ANSWER_INBOX_WAIT: Operation[bytes] = Operation(
     "", "POST /inbox/{wait_id}", Need.PAGE,
     "Take the form of that page: the person's answer, or their vote taken back.",
-    description="After the form 303, back to the page.",
-    tag="pages", reply=PAGE, others={303: "A form was taken, or a sign-in is needed"},
-    problems=(400, 401, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)
+    description="After the form 303, back to the page. Without a sign-in 403, a page that keeps what was typed.",
+    tag="pages", reply=PAGE, others={303: "A form was taken"},
+    problems=(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)
 
 # The gate -----------------------------------------------------------------------------------------
 

@@ -295,7 +295,7 @@ async def test_a_browser_without_a_sign_in_is_sent_there_and_a_program_refused(
         assert page.url.path == "/sign-in"
         assert page.url.params["next"] == path
     posted = await tab.post(f"/inbox/{wait}", **APPROVE)
-    assert posted.headers["location"].startswith("/sign-in?next=%2Finbox%2Fwait_")
+    assert (posted.status_code, "/sign-in?next=%2Finbox%2Fwait_" in posted.text) == (403, True)
     assert (await tab.http.get("/inbox/events")).status_code == 401
     eve = await tab_of(stack, opened, "eve")
     refused = await eve.get("/inbox")
@@ -486,3 +486,27 @@ async def _fill(stack: Stack, count: int) -> None:
             await hand.stored(checkpoint=True, release=True)
 
     await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def test_what_one_typed_outlives_the_sign_in_and_says_that_nothing_was_recorded(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    wait = await asked(stack, "Publish?")
+    tab, path = await tab_of(stack, opened, "dan"), f"/inbox/{wait}"
+    fields = {**APPROVE, "f/note": 'ten "minutes" of <work>\nand more'}
+    nonce = hidden(await tab.get(path), "nonce")
+    stack.service.browser_sessions.end_of("dan")  # as a restart does
+    kept = await tab.post(path, nonce=nonce, **fields)
+    assert (kept.status_code, "Nothing was recorded yet" in kept.text) == (403, True)
+    assert "ten &#34;minutes&#34; of &lt;work&gt;" in kept.text
+    foreign = await tab.post(path, site="cross-site", nonce=nonce, **fields)
+    assert foreign.status_code == 403
+    again = await tab_of(stack, opened, "dan")
+    page = await again.post(path, **fields)
+    assert "Please check and send again" in page.text
+    assert "ten &#34;minutes&#34; of &lt;work&gt;" in page.text
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
+    sent = await again.post(path, nonce=hidden(page, "nonce"), **fields)
+    assert sent.status_code == 303
+    answer = (await stack.http.get(f"/v1/waits/{wait}")).json()["answer"]
+    assert answer["note"].replace("\r\n", "\n") == fields["f/note"]

@@ -31,11 +31,11 @@ from helmr_runtime.http.answer_page import (
     render_page,
 )
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT
-from helmr_runtime.http.browser import Browser, PagePerson
+from helmr_runtime.http.browser import SEE_OTHER, Browser, PagePerson
 from helmr_runtime.http.exchange import Exchange, Handler
 from helmr_runtime.http.handlers import EventStream
 from helmr_runtime.http.problems import from_validation, no_route
-from helmr_runtime.http.sign_in_pages import refused_page, renewed_groups, to_sign_in
+from helmr_runtime.http.sign_in_pages import kept_form, refused_page, renewed_groups, to_sign_in
 from helmr_runtime.http.wait_page import PersonalWait, take_form
 from helmr_runtime.security.browser_sign_in import INBOX_PATH
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
@@ -110,7 +110,7 @@ async def _listed(
 
 
 async def show_home(exchange: Exchange) -> Response:
-    """Show that the runtime runs, and how much waits, if that is for whoever asks to know."""
+    """Show that the runtime runs, and how much waits, if the caller may know that."""
     if not wants_page(exchange.headers.get("accept")):
         return no_route(HTTPStatus.NOT_FOUND, {})
     who = await exchange.app.browser.person(exchange)
@@ -134,7 +134,7 @@ async def show_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
 async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
     """Take the form of one wait of theirs: an answer, or their vote taken back."""
     asked = await _wait(exchange, wait_id)
-    if isinstance(asked, Response):
+    if isinstance(asked, Response) and asked.status_code != SEE_OTHER:
         return asked
     sent = read_callback(
         content_type=exchange.headers.get("content-type"),
@@ -144,6 +144,8 @@ async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
     )
     if not isinstance(sent, CallbackForm):
         raise UnsupportedMedia("a page's form is needed here", hint="Programs call the API.")
+    if isinstance(asked, Response):
+        return kept_form(exchange, sent, f"{INBOX_PATH}/{wait_id}")
     return await take_form(exchange, asked, sent, f"{INBOX_PATH}/{wait_id}")
 
 

@@ -22,7 +22,7 @@ from helmr_runtime.http.answer_page.sign_in import KEY_FIELD, RETURN_FIELD, STAT
 from helmr_runtime.http.browser import SIGN_OUT_PURPOSE, Browser, PagePerson, see_other
 from helmr_runtime.http.exchange import Exchange, Handler
 from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, begun, own_page
-from helmr_runtime.security.callbacks import NONCE_FIELD, form_values, media_type
+from helmr_runtime.security.callbacks import NONCE_FIELD, CallbackForm, form_values, media_type
 from helmr_runtime.service.browser_sessions import LocalLink
 from helmr_runtime.service.sign_in import GROUPS_FRESH
 
@@ -176,6 +176,20 @@ def to_sign_in(exchange: Exchange, return_to: str) -> Response:
     if not wants_page(exchange.headers.get("accept")):
         raise unauthenticated()
     return see_other(f"{SIGN_IN_PATH}?{RETURN_FIELD}={quote(own_page(return_to), safe='')}")
+
+
+def kept_form(exchange: Exchange, sent: CallbackForm, path: str) -> Response:
+    """What a form gets in whose browser no one is signed in any more: itself, to be sent again after a sign-in.
+
+    Its nonce was of the session that is over, so that its page then shows it to be checked, and records nothing yet.
+
+    Raises:
+        OriginDenied: Another site's page sent it.
+    """
+    check_own_page(exchange, has_nonce=True)
+    kept = [(name, text) for name, given in sent.values.items() for text in given]
+    page = SignInPage(kept=kept, return_to=path)
+    return _page(page, HTTPStatus.FORBIDDEN)
 
 
 def renewed_groups(exchange: Exchange, who: PagePerson) -> Response | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +22,7 @@ class SignInPage:
 
     Attributes:
         is_on: The runtime knows people; else there is nothing to sign in to.
+        kept: The fields of an answer that was sent without a sign-in; `return_to` takes it again.
         code: Of a one-time link of the local key: there is a button to press, and no key to type.
         issuer: Where people sign in, if not only with keys.
         return_to: The page that they come from.
@@ -30,6 +32,7 @@ class SignInPage:
     """
 
     is_on: bool = True
+    kept: Sequence[tuple[str, str]] = ()
     code: str = ""
     issuer: str | None = None
     return_to: str = ""
