@@ -363,7 +363,7 @@ def _texts(wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
     by = wait.resolved_by
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None
     return {
-        "asked_by": wait.task,
+        "asked_by": granting.asker(wait),
         "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed),
         "have": wait.have,
         "need": wait.approvals,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from urllib.parse import urlencode
 
 from helmr.models import SUBJECT_MAX, WaitInfo, WaitPriority
-from helmr.review import agreement
+from helmr.review import agreement, granting
 from helmr.review.words import next_end
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, render
@@ -132,7 +132,7 @@ def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
     return InboxRow(
         id=wait.id,
         title=title or "Please answer",
-        asked_by=texts.clean(wait.task, SUBJECT_MAX),
+        asked_by=texts.clean(granting.asker(wait), SUBJECT_MAX),
         facts=shown,
         is_urgent=wait.priority is WaitPriority.HIGH,
         at=at,
