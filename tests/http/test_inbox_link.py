@@ -84,7 +84,7 @@ def test_only_a_browser_of_this_machine_is_here(host: str, peer: str, is_here: b
     async def receive() -> dict[str, object]:
         return {}
 
-    assert is_on_loopback(Exchange(scope, receive)) is is_here  # type: ignore[arg-type]
+    assert is_on_loopback(Exchange(scope, receive)) is is_here
 
 
 async def test_a_link_opens_the_inbox_once_and_looking_at_it_spends_nothing(
