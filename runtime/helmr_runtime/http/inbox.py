@@ -134,19 +134,28 @@ async def show_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
 async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
     """Take the form of one wait of theirs: an answer, or their vote taken back."""
     asked = await _wait(exchange, wait_id)
-    if isinstance(asked, Response) and asked.status_code != SEE_OTHER:
-        return asked
-    sent = read_callback(
-        content_type=exchange.headers.get("content-type"),
-        body=await exchange.raw(),
-        is_raw=False,
-        token_is_raw=False,
-    )
-    if not isinstance(sent, CallbackForm):
-        raise UnsupportedMedia("a page's form is needed here", hint="Programs call the API.")
     if isinstance(asked, Response):
-        return kept_form(exchange, sent, f"{INBOX_PATH}/{wait_id}")
+        typed = await _form(exchange) if asked.status_code == SEE_OTHER else None
+        path = f"{INBOX_PATH}/{wait_id}"
+        return kept_form(exchange, typed, path) if typed is not None else asked
+    sent = await _form(exchange)
+    if sent is None:
+        raise UnsupportedMedia("a page's form is needed here", hint="Programs call the API.")
     return await take_form(exchange, asked, sent, f"{INBOX_PATH}/{wait_id}")
+
+
+async def _form(exchange: Exchange) -> CallbackForm | None:
+    """The page's form that was sent; None if it is none."""
+    try:
+        sent = read_callback(
+            content_type=exchange.headers.get("content-type"),
+            body=await exchange.raw(),
+            is_raw=False,
+            token_is_raw=False,
+        )
+    except UnsupportedMedia:
+        return None
+    return sent if isinstance(sent, CallbackForm) else None
 
 
 async def follow_inbox(exchange: Exchange) -> Response:
