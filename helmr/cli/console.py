@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from helmr.cli import next, printing
-from helmr.cli.app import Cli, CommandWithExamples, Profile, command
+from helmr.cli.app import Cli, CommandWithExamples, Profile, command, now
+from helmr.errors import UsageError
+from helmr.inbox_link import inbox_link
 from helmr.review.sending import HOLD_S
 from helmr.version import check_extra, has_extra, needed
 
@@ -35,6 +38,22 @@ Hold = Annotated[
 def register_console(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "console")(console)
+
+
+def register_inbox_link(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "inbox-link")(inbox_link_)
+
+
+def inbox_link_(cli: Cli) -> None:
+    """Print a link that opens the inbox in a browser on this machine as the local admin: once, within ten minutes."""
+    found = cli.endpoint()
+    if found.key is None or urlsplit(found.url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise UsageError(
+            "such a link opens a runtime on this machine, by its local admin key",
+            hint="Run it on the runtime's machine, as its user, without --url.",
+        )
+    printing.write_line(inbox_link(found.url, found.key, now()))
 
 
 def console(

@@ -110,6 +110,7 @@ for _register in (
     status.register_logs,
     console.register_demo,
     console.register_console,
+    console.register_inbox_link,
     console.register_mcp,
     next.register_next,
     notices.register_listening,

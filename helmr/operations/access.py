@@ -119,10 +119,23 @@ REVOKE_SIGNING_KEY = Operation(
 
 # Pages for people ---------------------------------------------------------------------------------
 
+SHOW_HOME: Operation[bytes] = Operation(
+    "", "GET /", Need.NOTHING, "Show in a browser that the runtime runs, and where its inbox is.",
+    description="How many questions wait is said only to those who may see them. A program gets 404.",
+    tag="pages", reply=PAGE, problems=(404, 429))
 SHOW_SIGN_IN: Operation[bytes] = Operation(
     "", "GET /sign-in", Need.NOTHING, "Show the page where a person signs in, or who is signed in.",
     description="`?next=` is a page of this runtime to come back to. 404 where the runtime knows no people.",
     tag="pages", reply=PAGE, problems=(404, 429))
+SHOW_LOCAL_SIGN_IN: Operation[bytes] = Operation(
+    "", "GET /sign-in/local", Need.NOTHING,
+    "Show the page behind a one-time link of `helmr inbox-link`, which that does not spend.",
+    tag="pages", reply=PAGE, problems=(403, 429))
+SIGN_IN_LOCALLY: Operation[bytes] = Operation(
+    "", "POST /sign-in/local", Need.NOTHING,
+    "Take that page's form: sign the local admin in, on this machine, once.",
+    tag="pages", reply=PAGE, others={303: "Signed in; to the inbox"}, problems=(400, 403, 413, 415, 429),
+    repeat=Repeat.AGAIN)
 SIGN_IN_AT_ISSUER: Operation[bytes] = Operation(
     "", "GET /sign-in/issuer", Need.NOTHING, "Send the browser to the issuer, with state, nonce and PKCE challenge.",
     tag="pages", reply=PAGE, others={303: "To the issuer"}, problems=(404, 429, 503))
@@ -157,9 +170,9 @@ SHOW_INBOX_WAIT: Operation[bytes] = Operation(
 ANSWER_INBOX_WAIT: Operation[bytes] = Operation(
     "", "POST /inbox/{wait_id}", Need.PAGE,
     "Take the form of that page: the person's answer, or their vote taken back.",
-    description="After the form 303, back to the page.",
-    tag="pages", reply=PAGE, others={303: "A form was taken, or a sign-in is needed"},
-    problems=(400, 401, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)
+    description="After the form 303, back to the page. Without a sign-in 403, a page that keeps what was typed.",
+    tag="pages", reply=PAGE, others={303: "A form was taken"},
+    problems=(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)
 
 # The gate -----------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ starts from what was said last.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from helmr.forms import MISSING, Form, form_of, redacted
+from helmr.forms import MISSING, Form, form_of, plain, redacted
 from helmr.models import VoteInfo, WaitInfo, WaitStatus
 from helmr.people import answered_by, person_key
 from helmr.safe_text import one_line
@@ -56,15 +57,45 @@ def agreed(wait: WaitInfo, form: Form, me: str | None) -> list[str]:
     Of a wait that one answer is enough for, only that it will be signed, if it will.
     """
     signed = ["your answer is signed with your key"] if wait.signed and wait.takes_answers else []
+    more = ["you have voted: another answer replaces yours"] if _has_voted(wait, me) else []
+    said = standing(wait, form, _as_json)
+    return [*said, *more, *signed] if said else signed
+
+
+def standing(wait: WaitInfo, form: Form, spell: Callable[[Any], str] | None = None) -> list[str]:
+    """How many agree and who stands for what, the newest first; nothing where one answer is enough. Safe.
+
+    Args:
+        wait: As the gateway gave it.
+        form: Of its schema: what is secret in an answer.
+        spell: Writes an answer; `in_words` if not given.
+    """
     count = tally(wait)
     if not count:
-        return signed
-    said = _stances(wait, form)
+        return []
+    said = _stances(wait, form, spell or in_words)
     if not said and wait.voters:
         said = [f"{_joined(wait.voters)} voted"]
-    first = f"{count} agree: {said[0]}" if said else f"{count} agree"
-    more = ["you have voted: another answer replaces yours"] if _has_voted(wait, me) else []
-    return [first, *said[1:], *more, *signed]
+    return [f"{count} agree: {said[0]}" if said else f"{count} agree", *said[1:]]
+
+
+def own_vote(wait: WaitInfo, form: Form, me: str) -> str:
+    """What this person stands for, in words; empty if that is not known. Safe."""
+    own = (vote.data for vote in wait.votes if vote.person == person_key(me))
+    return next((in_words(redacted(form, data)) for data in own), "")
+
+
+def in_words(data: Any) -> str:
+    """An answer as a person says it: `pay, 120000`. Safe."""
+    return one_line(", ".join(_leaves(data)) or "an empty answer", SAID_CELLS)
+
+
+def _leaves(data: Any) -> Iterator[str]:
+    if isinstance(data, dict | list):
+        for one in data.values() if isinstance(data, dict) else data:
+            yield from _leaves(one)
+    elif data is not None and data != "":
+        yield plain(data)
 
 
 def initial_of(wait: WaitInfo) -> Any:
@@ -104,7 +135,11 @@ def begun_from(wait: WaitInfo) -> str:
     return f"begun from what {by} stands for: {one_line(shown, SAID_CELLS)}"
 
 
-def _stances(wait: WaitInfo, form: Form) -> list[str]:
+def _as_json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _stances(wait: WaitInfo, form: Form, spell: Callable[[Any], str]) -> list[str]:
     """`ada and bo stand for {"cents": 5}` for each proposal; nothing unless it is known what all voters said."""
     if {vote.person for vote in wait.votes} != set(wait.voters):
         return []
@@ -114,7 +149,7 @@ def _stances(wait: WaitInfo, form: Form) -> list[str]:
     found = []
     for votes in by_proposal.values():
         people = _joined([vote.person for vote in reversed(votes)])
-        shown = json.dumps(redacted(form, votes[0].data), ensure_ascii=False)
+        shown = spell(redacted(form, votes[0].data))
         verb = "stands" if len(votes) == 1 else "stand"
         found.append(f"{people} {verb} for {one_line(shown, SAID_CELLS)}")
     return found

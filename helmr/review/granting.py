@@ -63,3 +63,9 @@ def offered(wait: WaitInfo) -> GrantOffer | None:
     return GrantOffer(
         call.tool, {name: globs[0] for name, globs in exact_matches(call.asked).items()}
     )
+
+
+def asker(wait: WaitInfo) -> str:
+    """Who asks, as a person would say it: of an agent's call the agent, else the task."""
+    named = (tag.removeprefix("client:") for tag in wait.tags if tag.startswith("client:"))
+    return next(named, wait.task) if wait.task == CALL_TASK else wait.task

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +18,14 @@ import httpx
 import pytest
 
 from helmr import ids
+from helmr.models import WaitInfo
 from helmr.operation import PATH_IDS
 from helmr.operations import OPERATIONS
 from helmr.roles import Need, Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX
 from helmr_runtime.http import inbox
+from helmr_runtime.http.answer_page import InboxPage, SignedInBar, render_inbox
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from helmr_runtime.service.sign_in import GROUPS_FRESH
@@ -194,7 +196,7 @@ async def test_a_vote_is_shown_replaced_and_taken_back(
     page = await bo.get("/inbox")
     assert "1 of 2 agree" in page.text
     form = await bo.get(path)
-    assert "ada stands for {&#34;cents&#34;: 7}" in form.text
+    assert "ada stands for 7" in form.text
     assert "&#34;cents&#34;: 7" in form.text.partition("<textarea")[2]
     voted = await ada.get(path)
     assert "Take my answer back" in voted.text
@@ -204,6 +206,30 @@ async def test_a_vote_is_shown_replaced_and_taken_back(
         assert (await stack.http.get(f"/v1/waits/{wait}")).json()["have"] == count
     assert "Take my answer back" not in (await ada.get(path)).text
     assert listed(await ada.get("/inbox")) == [wait]
+
+
+def test_a_row_says_how_old_it_is_and_what_is_answered_without_a_person() -> None:
+    now = datetime(2026, 11, 30, 14, tzinfo=UTC)
+    empty = InboxPage(now=now, bar=SignedInBar(name="dan"), filters={})
+    assert "on this page" not in render_inbox(empty)
+    wait = WaitInfo.model_validate(
+        {
+            "id": "wait_1",
+            "session_id": "ses_1",
+            "run_id": "run_1",
+            "task": "ask",
+            "kind": "input",
+            "status": "pending",
+            "opened_at": now - timedelta(hours=2),
+            "ends_at": now + timedelta(hours=1),
+            "default_at": now + timedelta(hours=1),
+            "escalation": [{"do": "default", "value": {"decision": "reject"}}],
+        }
+    )
+    page = render_inbox(replace(empty, waits=[wait], cursor="next"))
+    assert "1 question on this page, more on the next." in page
+    assert "<bdi>then reject</bdi>" in page
+    assert re.search(r'asked <time datetime="[^"]+">2h ago</time>', page)
 
 
 async def test_who_works_on_a_wait_is_said_and_answered_over_only_if_one_says_so(
@@ -217,7 +243,9 @@ async def test_who_works_on_a_wait_is_said_and_answered_over_only_if_one_says_so
     form = await tab.get(f"/inbox/{wait}")
     assert "Answer although" in form.text
     refused = await tab.post(f"/inbox/{wait}", nonce=hidden(form, "nonce"), **APPROVE)
-    assert (refused.status_code, "claimed by bo" in refused.text) == (409, True)
+    assert refused.status_code == 409
+    assert "bo is working on it. Tick the box to answer all the same." in refused.text
+    assert wait not in refused.text.partition("<form")[0]
     assert 'value="&#34;approve&#34;" checked' in refused.text
     fields = {**APPROVE, "override_claim": "1", "nonce": hidden(refused, "nonce")}
     assert (await tab.post(f"/inbox/{wait}", **fields)).status_code == 303
@@ -267,11 +295,14 @@ async def test_a_browser_without_a_sign_in_is_sent_there_and_a_program_refused(
         assert page.url.path == "/sign-in"
         assert page.url.params["next"] == path
     posted = await tab.post(f"/inbox/{wait}", **APPROVE)
-    assert posted.headers["location"].startswith("/sign-in?next=%2Finbox%2Fwait_")
+    assert (posted.status_code, "/sign-in?next=%2Finbox%2Fwait_" in posted.text) == (403, True)
     assert (await tab.http.get("/inbox/events")).status_code == 401
     eve = await tab_of(stack, opened, "eve")
     refused = await eve.get("/inbox")
     assert (refused.status_code, "viewer, answers nothing" in refused.text) == (403, True)
+    for page in (refused, await eve.get("/sign-in")):
+        assert "role = &#34;operator&#34;" in page.text or 'role = "operator"' in page.text
+        assert 'href="/inbox"' not in page.text, "a page that sends a viewer in a circle"
     assert (await eve.http.get("/inbox/events")).status_code == 401
 
 
@@ -455,3 +486,27 @@ async def _fill(stack: Stack, count: int) -> None:
             await hand.stored(checkpoint=True, release=True)
 
     await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def test_what_one_typed_outlives_the_sign_in_and_says_that_nothing_was_recorded(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    wait = await asked(stack, "Publish?")
+    tab, path = await tab_of(stack, opened, "dan"), f"/inbox/{wait}"
+    fields = {**APPROVE, "f/note": 'ten "minutes" of <work>\nand more'}
+    nonce = hidden(await tab.get(path), "nonce")
+    stack.service.browser_sessions.end_of("dan")  # as a restart does
+    kept = await tab.post(path, nonce=nonce, **fields)
+    assert (kept.status_code, "Nothing was recorded yet" in kept.text) == (403, True)
+    assert "ten &#34;minutes&#34; of &lt;work&gt;" in kept.text
+    foreign = await tab.post(path, site="cross-site", nonce=nonce, **fields)
+    assert foreign.status_code == 403
+    again = await tab_of(stack, opened, "dan")
+    page = await again.post(path, **fields)
+    assert "Please check and send again" in page.text
+    assert "ten &#34;minutes&#34; of &lt;work&gt;" in page.text
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
+    sent = await again.post(path, nonce=hidden(page, "nonce"), **fields)
+    assert sent.status_code == 303
+    answer = (await stack.http.get(f"/v1/waits/{wait}")).json()["answer"]
+    assert answer["note"].replace("\r\n", "\n") == fields["f/note"]

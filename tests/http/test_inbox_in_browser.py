@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from helmr.inbox_link import inbox_link
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from tests.client.npm import installed
@@ -182,6 +183,13 @@ async def test_axe_finds_nothing_serious(
         ]
 
     bare = await tab_of(browser, stack.url, color_scheme=scheme)
+    await bare.goto("/")
+    await look(bare, "home")
+    await bare.goto(inbox_link(stack.url, stack.key, stack.service.now()))
+    await look(bare, "link of the local key")
+    await bare.get_by_role("button", name="Open the inbox").click()
+    await look(bare, "inbox of the local key")
+    await bare.get_by_role("button", name="Sign out").click()
     await bare.goto("/sign-in")
     await look(bare, "sign-in")
     await bare.get_by_role("button", name="Sign in with the key").click()

@@ -12,9 +12,12 @@ from helmr.forms import MISSING, Blank, first_cells, form_of
 from helmr.models import WaitInfo
 from helmr.review.agreement import (
     agreed,
+    in_words,
     initial_of,
     is_for_others,
+    own_vote,
     proposal_of,
+    standing,
     tally,
     why_not,
 )
@@ -75,6 +78,19 @@ def test_each_proposal_says_who_stands_for_it_the_newest_first() -> None:
         'bo stands for {"cents": 3}',
     ]
     assert agreed(wait(), FORM, "ada") == ["0 of 2 agree"]
+
+
+def test_an_answer_is_said_in_words_without_what_is_secret() -> None:
+    asked = voted(vote("ada", "a", cents=5, pin="1234", why="late"), why=None)
+    assert standing(asked, FORM) == ["1 of 2 agree: ada stands for 5, ••••••, late"]
+    assert "1234" not in own_vote(asked, FORM, "Ada")
+    assert own_vote(asked, FORM, "bo") == ""
+    assert in_words({"decision": "pay", "lines": [{"sku": "a", "n": 2}], "note": None}) == (
+        "pay, a, 2"
+    )
+    assert in_words({}) == "an empty answer"
+    assert standing(wait(approvals=1), FORM) == []
+    assert "\x1b" not in in_words(HOSTILE)
 
 
 def test_what_a_list_does_not_have_is_not_made_up() -> None:

@@ -9,9 +9,12 @@ import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
+from helmr import inbox_link
 from helmr.errors import NotAllowed, OriginDenied, ScopeDenied, Unauthenticated
+from helmr.inbox_link import VALID_FOR
 from helmr.models import ACCESS_TOKEN_HEADER
 from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
@@ -32,10 +35,9 @@ from helmr_runtime.security.secrets import (
     secret_hash,
 )
 from helmr_runtime.service.access import AccessTokens, ApiKeys, LiveKey
+from helmr_runtime.service.browser_sessions import LOCAL_NAME
 from helmr_runtime.service.people import PeopleView
 from helmr_runtime.service.sign_in import SignIns
-
-LOCAL_KEY_NAME = "local"
 
 PROXY = "proxy"
 """What proves a person whom a proxy's header names."""
@@ -72,6 +74,9 @@ class Access:
         self._sign_ins = sign_ins
         self._now = now
         self.limiter = limiter
+        self._began_at = now()
+        self._spent_links: dict[str, datetime] = {}
+        """When each was spent. A link of before this gateway began counts no more, so none needs to be kept longer."""
 
     async def authenticate(
         self, exchange: Exchange, need: Need, scope: ScopeType | None = None
@@ -94,7 +99,7 @@ class Access:
 
     async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
         if any(hmac.compare_digest(hashed, one) for one in self._admin_key_hashes):
-            key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
+            key_id, role, name = None, Role.ADMIN, LOCAL_NAME
         else:
             key = self._api_keys.known(hashed)
             if key is None:
@@ -143,6 +148,31 @@ class Access:
         if person is None:
             raise unauthenticated()
         return person_principal(person.id, PROXY), person
+
+    def check_local_link(self, exchange: Exchange, code: str) -> None:
+        """Return if a link with this code was made with the local key lately, since this gateway began, and for here.
+
+        Raises:
+            NotAllowed: It was not; the same for all that can be wrong with it.
+        """
+        now, found = self._now(), None
+        if is_on_loopback(exchange) and code not in self._spent_links:
+            made = (inbox_link.made_at(one, code) for one in self._admin_key_hashes)
+            found = next((one for one in made if one is not None), None)
+        if found is None or found < self._began_at or not found <= now < found + VALID_FOR:
+            self.limiter.count_malformed(exchange.address)
+            raise NotAllowed("this link opens nothing", hint="`helmr inbox-link` makes another.")
+
+    def spend_local_link(self, exchange: Exchange, code: str) -> None:
+        """As `check_local_link`; it counts never again.
+
+        Raises:
+            NotAllowed: It does not count.
+        """
+        self.check_local_link(exchange, code)
+        now = self._now()
+        kept = {one: at for one, at in self._spent_links.items() if now < at + VALID_FOR}
+        self._spent_links = {**kept, code: now}
 
     async def personal_key(self, exchange: Exchange, text: str) -> str:
         """The hash of a personal key that someone typed.
@@ -225,6 +255,19 @@ class Trusting:
             return await self._access.authenticate(exchange, need, scope)
         exchange.role = Role.ADMIN
         return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
+
+
+def is_on_loopback(exchange: Exchange) -> bool:
+    """The browser runs on this machine and asks for it as such, not through a proxy that says otherwise."""
+    host = urlsplit(f"//{exchange.headers.get('host', '')}").hostname or ""
+    return all(one == "localhost" or _is_loopback(one) for one in (host, exchange.peer))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def check_own_page(exchange: Exchange, *, has_nonce: bool = False) -> None:

@@ -176,12 +176,21 @@ async def submit(
         except (NotAnAnswerer, GroupsUnknown, WaitClaimed) as error:
             refused = await _page(service, await asked.latest(), values=sent.values)
             renew_at = refused.renew_at if isinstance(error, GroupsUnknown) else ""
-            refused = replace(refused, refusal=error.message, renew_at=renew_at)
+            refusal = _claimed(refused) if isinstance(error, WaitClaimed) else error.message
+            refused = replace(refused, refusal=refusal, renew_at=renew_at)
             return _html(refused, is_post=True, status=error.status)
         else:
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
     again = await _page(service, asked, values=sent.values, problems=problems)
     return _html(again, is_post=True)
+
+
+def _claimed(page: AnswerPage) -> str:
+    """Why the answer of a person is not taken while another works on it, and what they can do."""
+    todo = (
+        "Tick the box to answer all the same." if page.may_override else "Ask them, or try later."
+    )
+    return f"{page.claimed_by or 'Someone else'} is working on it. {todo}"
 
 
 def _second(page: AnswerPage, sent: CallbackForm) -> AnswerPage:

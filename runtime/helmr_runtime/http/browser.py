@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from helmr.errors import Unauthenticated
 from helmr.roles import Need, Role, may
-from helmr_runtime.http.access import Access
+from helmr_runtime.http.access import Access, is_on_loopback
 from helmr_runtime.http.answer_page import SignedInBar, page_headers
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.browser_sign_in import PENDING_FOR, PURPOSE, SIGN_IN_PATH, PendingSignIn
@@ -25,7 +25,7 @@ from helmr_runtime.security.browser_sign_in import read as read_pending
 from helmr_runtime.security.callbacks import NonceState, make_nonce, read_nonce
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
 from helmr_runtime.service import Service
-from helmr_runtime.service.browser_sessions import AGE_MAX, ProvenPerson, SignInProof
+from helmr_runtime.service.browser_sessions import AGE_MAX, LOCAL_NAME, ProvenPerson, SignInProof
 
 SEE_OTHER = 303
 SIGN_OUT_PURPOSE = "sign-out"
@@ -92,12 +92,14 @@ class Browser:
         Raises:
             Overloaded: Too many requests of this source without a sign-in.
         """
-        if not self.is_on:
+        if not self.is_on and not exchange.cookies:
             return None
-        proven = await self._by_proxy(exchange)
+        proven = await self._by_proxy(exchange) if self.is_on else None
         secret = self._cookie(exchange)
         if proven is None and secret is not None:
             proven = await self._sessions.find(secret, is_used=is_used)
+            if proven is not None and proven.is_local and not is_on_loopback(exchange):
+                proven = None
         if proven is None:
             self._access.limiter.admit_source(exchange.address)
             return None
@@ -113,12 +115,14 @@ class Browser:
 
     def _signed_in(self, exchange: Exchange, proven: ProvenPerson) -> PagePerson:
         role = self._service.people_view.named.role_of(proven.person)
-        exchange.principal, exchange.identity = proven.principal, proven.identity
+        exchange.principal = proven.principal
+        exchange.identity = proven.identity if not proven.is_local else None
         exchange.role = role
         session = proven.session
         nonce = self.nonce(session.id, SIGN_OUT_PURPOSE) if session is not None else ""
-        name = proven.person.email or proven.person.id
-        return PagePerson(proven=proven, role=role, bar=SignedInBar(name=name, nonce=nonce))
+        name = proven.person.email or proven.person.id or LOCAL_NAME
+        bar = SignedInBar(name=name, nonce=nonce, has_inbox=may(role, Need.ANSWER))
+        return PagePerson(proven=proven, role=role, bar=bar)
 
     # --- sign-ins ---------------------------------------------------------------------------------
 

@@ -19,22 +19,23 @@ from starlette.responses import Response
 from helmr.errors import BadId, NotFound, UnsupportedMedia, UsageError
 from helmr.models import LIST_LIMIT_MAX, WaitsQuery, WaitStatus
 from helmr_runtime.core.public_tokens import unauthenticated
-from helmr_runtime.http.answer_flow import show
+from helmr_runtime.http.answer_flow import show, wants_page
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     InboxPage,
     InboxView,
     PageState,
     page_headers,
+    render_home,
     render_inbox,
     render_page,
 )
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT
-from helmr_runtime.http.browser import Browser, PagePerson
+from helmr_runtime.http.browser import SEE_OTHER, Browser, PagePerson
 from helmr_runtime.http.exchange import Exchange, Handler
 from helmr_runtime.http.handlers import EventStream
-from helmr_runtime.http.problems import from_validation
-from helmr_runtime.http.sign_in_pages import refused_page, renewed_groups, to_sign_in
+from helmr_runtime.http.problems import from_validation, no_route
+from helmr_runtime.http.sign_in_pages import kept_form, refused_page, renewed_groups, to_sign_in
 from helmr_runtime.http.wait_page import PersonalWait, take_form
 from helmr_runtime.security.browser_sign_in import INBOX_PATH
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
@@ -55,11 +56,13 @@ async def show_inbox(exchange: Exchange) -> Response:
         return who
     given = exchange.query_params
     view = InboxView(given["show"]) if given.get("show") in list(InboxView) else InboxView.OPEN
+    view = InboxView.OPEN if who.proven.is_local else view
     filters = {name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}
     page = InboxPage(
         now=exchange.service.now(),
         bar=who.bar,
         view=view,
+        has_views=not who.proven.is_local,
         filters=filters,
         is_first="cursor" not in given,
     )
@@ -83,6 +86,8 @@ async def _listed(
     service, person = exchange.service, who.proven.person.id
     wanted: dict[str, object] = {**page.filters, "limit": ROWS_MAX, "cursor": cursor or None}
     match page.view:
+        case _ if who.proven.is_local:
+            pass  # what is open, for whomever
         case InboxView.OPEN:
             wanted["can_answer"] = True
         case InboxView.MINE:
@@ -104,6 +109,22 @@ async def _listed(
     return replace(page, waits=waits, cursor=following)
 
 
+async def show_home(exchange: Exchange) -> Response:
+    """Show that the runtime runs, and how much waits, if the caller may know that."""
+    if not wants_page(exchange.headers.get("accept")):
+        return no_route(HTTPStatus.NOT_FOUND, {})
+    who = await exchange.app.browser.person(exchange)
+    waiting = ""
+    if who is not None and who.may_answer:
+        listed = InboxPage(now=exchange.service.now(), bar=who.bar, filters={})
+        found = await _listed(exchange, who, listed, None)
+        waiting = f"{len(found.waits)}{'+' if found.cursor else ''}"
+    page = render_home(
+        version=exchange.app.settings.version, waiting=waiting, bar=who.bar if who else None
+    )
+    return Response(page, headers=page_headers())
+
+
 async def show_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
     """Show one wait of theirs with its form, or how it ended."""
     asked = await _wait(exchange, wait_id)
@@ -114,16 +135,27 @@ async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
     """Take the form of one wait of theirs: an answer, or their vote taken back."""
     asked = await _wait(exchange, wait_id)
     if isinstance(asked, Response):
-        return asked
-    sent = read_callback(
-        content_type=exchange.headers.get("content-type"),
-        body=await exchange.raw(),
-        is_raw=False,
-        token_is_raw=False,
-    )
-    if not isinstance(sent, CallbackForm):
+        typed = await _form(exchange) if asked.status_code == SEE_OTHER else None
+        path = f"{INBOX_PATH}/{wait_id}"
+        return kept_form(exchange, typed, path) if typed is not None else asked
+    sent = await _form(exchange)
+    if sent is None:
         raise UnsupportedMedia("a page's form is needed here", hint="Programs call the API.")
     return await take_form(exchange, asked, sent, f"{INBOX_PATH}/{wait_id}")
+
+
+async def _form(exchange: Exchange) -> CallbackForm | None:
+    """The page's form that was sent; None if it is none."""
+    try:
+        sent = read_callback(
+            content_type=exchange.headers.get("content-type"),
+            body=await exchange.raw(),
+            is_raw=False,
+            token_is_raw=False,
+        )
+    except UnsupportedMedia:
+        return None
+    return sent if isinstance(sent, CallbackForm) else None
 
 
 async def follow_inbox(exchange: Exchange) -> Response:
@@ -230,6 +262,6 @@ def _now_s() -> float:
 
 HANDLERS: dict[str, Handler] = {
     handler.__name__: handler
-    for handler in (show_inbox, show_inbox_wait, answer_inbox_wait, follow_inbox)
+    for handler in (show_home, show_inbox, show_inbox_wait, answer_inbox_wait, follow_inbox)
 }
 """By the name of the operation."""

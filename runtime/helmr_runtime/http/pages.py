@@ -20,7 +20,7 @@ from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import Exchange, Handler, json_response
-from helmr_runtime.http.sign_in_pages import renewed_groups
+from helmr_runtime.http.sign_in_pages import kept_form, renewed_groups
 from helmr_runtime.http.wait_page import ENDED, LinkedWait, PersonalWait, take_form
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
@@ -209,6 +209,8 @@ async def answer_by_link(exchange: Exchange, secret: str) -> Response:
         asked = await _asked(exchange, linked, secret)
         if isinstance(asked, PersonalWait):
             return await take_form(exchange, asked, sent, f"{LINK_PATH}{secret}")
+        if asked.return_to and asked.state(exchange.service.now()) is PageState.SIGN_IN:
+            return kept_form(exchange, sent, asked.return_to)
         return await submit(exchange.service, asked, sent, f"{LINK_PATH}{secret}")
     return json_response(await linked.answer(AnswerRequest(data=sent.data)))
 

@@ -7,11 +7,13 @@ The issuer's answer counts once, in the browser that asked, for the sign-in that
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from starlette.responses import Response
 
 from helmr.errors import HelmrError, NotAllowed, NotFound, PersonBound, Unauthenticated
+from helmr.inbox_link import CODE_FIELD, LOCAL_PATH
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.http.access import Access, check_own_page
 from helmr_runtime.http.answer_flow import wants_page
@@ -20,22 +22,67 @@ from helmr_runtime.http.answer_page.sign_in import KEY_FIELD, RETURN_FIELD, STAT
 from helmr_runtime.http.browser import SIGN_OUT_PURPOSE, Browser, PagePerson, see_other
 from helmr_runtime.http.exchange import Exchange, Handler
 from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, begun, own_page
-from helmr_runtime.security.callbacks import NONCE_FIELD, form_values, media_type
+from helmr_runtime.security.callbacks import NONCE_FIELD, CallbackForm, form_values, media_type
+from helmr_runtime.service.browser_sessions import LocalLink
 from helmr_runtime.service.sign_in import GROUPS_FRESH
 
+if TYPE_CHECKING:
+    from helmr_runtime.security.id_tokens import SignIn
+
 FORM = "application/x-www-form-urlencoded"
+NO_EMAIL = (
+    "The issuer has verified no e-mail of this account, and by that the runtime knows people. "
+    "Have it verified there, then sign in again."
+)
+LINK_OVER = (
+    "This link was used, is older than ten minutes, or is not for this machine. "
+    "`helmr inbox-link` makes another."
+)
 AGAIN = "Something went wrong on the way, or it took too long. Please sign in again."
 
 
 async def show_sign_in(exchange: Exchange) -> Response:
     """Show where a person signs in, or who is signed in."""
     browser: Browser = exchange.app.browser
-    if not browser.is_on:
+    who = await browser.person(exchange)
+    if not browser.is_on and who is None:
         if not wants_page(exchange.headers.get("accept")):
             raise NotFound("this runtime knows no people")
         return _page(SignInPage(is_on=False), HTTPStatus.NOT_FOUND)
-    who = await browser.person(exchange)
     return _sign_in_page(exchange, exchange.query_params.get(RETURN_FIELD), who=who)
+
+
+async def show_local_sign_in(exchange: Exchange) -> Response:
+    """Show a button: what looks at links before people do spends none."""
+    browser: Browser = exchange.app.browser
+    access: Access = exchange.app.access
+    code = exchange.query_params.get(CODE_FIELD, "")
+    try:
+        access.check_local_link(exchange, code)
+    except HelmrError as error:
+        return _failed(exchange, error, None)
+    pending = begun(browser.key, None, exchange.service.now())
+    response = _page(SignInPage(code=code, state=pending.state), HTTPStatus.OK)
+    browser.keep_pending(exchange, response, pending)
+    return response
+
+
+async def sign_in_locally(exchange: Exchange) -> Response:
+    """Take the form of that page."""
+    browser: Browser = exchange.app.browser
+    access: Access = exchange.app.access
+    fields = await _fields(exchange)
+    pending = browser.pending(exchange)
+    try:
+        check_own_page(exchange, has_nonce=True)
+        if pending is None or not pending.is_answered_by(fields.get(STATE_FIELD)):
+            raise NotAllowed("this form is of no page that this browser was shown")
+        access.spend_local_link(exchange, fields.get(CODE_FIELD, ""))
+        response = see_other(pending.return_to)
+        await browser.begin(exchange, response, LocalLink())
+    except HelmrError as error:
+        return _failed(exchange, error, None)
+    return response
 
 
 async def sign_in_at_issuer(exchange: Exchange) -> Response:
@@ -68,6 +115,7 @@ async def finish_sign_in(exchange: Exchange) -> Response:
     exchange.limiter.admit_source(exchange.address)
     pending = browser.pending(exchange)
     wanted = pending.return_to if pending is not None else None
+    proof: SignIn | None = None
     try:
         if pending is None or not pending.is_answered_by(given.get("state")):
             raise NotAllowed("this is no answer to a sign-in that this browser has begun")
@@ -79,7 +127,8 @@ async def finish_sign_in(exchange: Exchange) -> Response:
         response = see_other(pending.return_to)
         await browser.begin(exchange, response, proof)
     except HelmrError as error:
-        return _failed(exchange, error, wanted)
+        problem = NO_EMAIL if proof is not None and proof.email is None else ""
+        return _failed(exchange, error, wanted, problem)
     return response
 
 
@@ -129,6 +178,20 @@ def to_sign_in(exchange: Exchange, return_to: str) -> Response:
     return see_other(f"{SIGN_IN_PATH}?{RETURN_FIELD}={quote(own_page(return_to), safe='')}")
 
 
+def kept_form(exchange: Exchange, sent: CallbackForm, path: str) -> Response:
+    """What a form gets in whose browser no one is signed in any more: itself, to be sent again after a sign-in.
+
+    Its nonce was of the session that is over, so that its page then shows it to be checked, and records nothing yet.
+
+    Raises:
+        OriginDenied: Another site's page sent it.
+    """
+    check_own_page(exchange, has_nonce=True)
+    kept = [(name, text) for name, given in sent.values.items() for text in given]
+    page = SignInPage(kept=kept, return_to=path)
+    return _page(page, HTTPStatus.FORBIDDEN)
+
+
 def renewed_groups(exchange: Exchange, who: PagePerson) -> Response | None:
     """Send a page by way of the issuer if the person's groups are getting old; None if they are not.
 
@@ -161,15 +224,22 @@ async def _fields(exchange: Exchange) -> dict[str, str]:
     return {name: found[0] for name, found in form_values(raw).items() if len(found) == 1}
 
 
-def _failed(exchange: Exchange, error: HelmrError, wanted: str | None) -> Response:
+def _failed(
+    exchange: Exchange, error: HelmrError, wanted: str | None, why_unknown: str = ""
+) -> Response:
     """The page with why no one is signed in now; for a program the error."""
     if not wants_page(exchange.headers.get("accept"), exchange.headers.get("content-type")):
         raise error
     match error:
+        case _ if exchange.url.path == LOCAL_PATH and not error.retryable:
+            problem = LINK_OVER
         case Unauthenticated() if exchange.method == "POST":
             problem = "This is no personal key, or one that does not count any more."
         case Unauthenticated():
-            problem = "This account is of no person whom the runtime knows, or who may act."
+            problem = (
+                why_unknown
+                or "This account is of no person whom the runtime knows, or who may act."
+            )
         case PersonBound():
             problem = error.message
         case _ if error.retryable:
@@ -190,6 +260,7 @@ def _sign_in_page(
     browser: Browser = exchange.app.browser
     pending = begun(browser.key, wanted, exchange.service.now())
     page = SignInPage(
+        is_on=browser.is_on,
         issuer=exchange.service.sign_ins.settings.issuer,
         return_to=pending.return_to,
         state=pending.state,
@@ -208,6 +279,14 @@ def _page(page: SignInPage, status: int) -> Response:
 
 HANDLERS: dict[str, Handler] = {
     handler.__name__: handler
-    for handler in (show_sign_in, sign_in_at_issuer, finish_sign_in, sign_in_by_key, sign_out)
+    for handler in (
+        show_sign_in,
+        show_local_sign_in,
+        sign_in_locally,
+        sign_in_at_issuer,
+        finish_sign_in,
+        sign_in_by_key,
+        sign_out,
+    )
 }
 """By the name of the operation."""

@@ -167,6 +167,8 @@ class PersonalWait:
 
     @property
     def _is_admitted(self) -> bool:
+        if self.who.proven.is_local:
+            return not self.wait.is_restricted  # as its key
         answerers = frozenset(self.wait.answerers)
         is_named = not answerers or bool(self.who.proven.identity.keys & answerers)
         return self.who.may_answer and is_named and not self._is_excluded
@@ -178,7 +180,8 @@ class PersonalWait:
     @property
     def may_see(self) -> bool:
         """They may answer it, or have: of others' waits a page shows nothing."""
-        return self._is_admitted or self.is_own or self.has_voted
+        is_local = self.who.proven.is_local  # whose key reads everything
+        return self._is_admitted or self.is_own or self.has_voted or is_local
 
     @property
     def has_voted(self) -> bool:
@@ -193,6 +196,9 @@ class PersonalWait:
     def is_own(self) -> bool:
         """They have answered it, or were one of those who voted: they may see what was recorded."""
         by, key = self.wait.resolved_by, self._key
+        if self.who.proven.is_local:
+            own = self.who.proven.principal
+            return by is not None and (by.type, by.id, by.name) == (own.type, own.id, own.name)
         is_resolver = by is not None and by.type == PERSON and person_key(by.id or "") == key
         return is_resolver or (key in self.wait.voters and self.wait.status is WaitStatus.FULFILLED)
 
@@ -271,7 +277,8 @@ class PersonalWait:
             "made_for": self.made_for,
             "bar": self.who.bar,
             "also_answered": self._others(),
-            "agreed": agreement.agreed(wait, form, person.id),
+            "agreed": agreement.standing(wait, form),
+            "voted_for": agreement.own_vote(wait, form, person.id) if self.has_voted else "",
             "may_override": claim is not None and _claimer(claim) != person.id,
             "withdraw_nonce": withdraw,
             "grant": self._grant_form(),
@@ -356,7 +363,7 @@ def _texts(wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
     by = wait.resolved_by
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None
     return {
-        "asked_by": wait.task,
+        "asked_by": granting.asker(wait),
         "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed),
         "have": wait.have,
         "need": wait.approvals,

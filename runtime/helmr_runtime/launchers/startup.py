@@ -7,6 +7,7 @@ import fcntl
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from helmr import platform
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, pointer_dir, read_credentials
 from helmr.errors import Conflict, RuntimeHeld, StoreUnavailable, UsageError
 from helmr.hash_seed import FILE, VARIABLE, fresh_seed, is_seed, kept_seed
+from helmr.inbox_link import inbox_link
 from helmr.limits import Limit
 from helmr.models import Catalog
 from helmr.version import version
@@ -382,6 +384,9 @@ def announce(
     )
     pointer = local_access.publish(credentials, pointer_dir(os.environ))
     say(f"{state} on {credentials.url} (Ctrl-C ends it)")
+    if state == "ready" and sys.stderr.isatty() and is_loopback(options.host):
+        link = inbox_link(credentials.url, key, SystemClock().now())
+        say(f"open it in a browser, once and within ten minutes: {link}")
     if (warning := in_clear(options.host, claimed.port, options.external_url)) is not None:
         say(warning)
     if options.ready_fd is not None and state == "ready":
@@ -390,13 +395,17 @@ def announce(
     return pointer
 
 
+def is_loopback(host: str) -> bool:
+    """Only this machine reaches what listens there; a name may have any address."""
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def in_clear(host: str, port: int, external_url: str | None) -> str | None:
     """Warn of keys on the network, if other machines may connect and no proxy is known to be in front."""
-    try:
-        is_local = host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # a name, of whatever address
-        is_local = False
-    if is_local or (external_url or "").startswith("https://"):
+    if is_loopback(host) or (external_url or "").startswith("https://"):
         return None
     name = f"[{host}]" if ":" in host.strip("[]") and not host.startswith("[") else host
     return (

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Union
 
 from helmr.errors import Unauthenticated
+from helmr.roles import Role
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal
@@ -26,8 +27,18 @@ from helmr_runtime.service.sign_in import SignIns
 if TYPE_CHECKING:
     from helmr_runtime.security.id_tokens import SignIn
 
-SignInProof = Union["SignIn", str]
-"""What the issuer said, or the hash of a personal key."""
+
+@dataclass(frozen=True, slots=True)
+class LocalLink:
+    """A one-time link of the local admin key was opened."""
+
+
+SignInProof = Union["SignIn", LocalLink, str]
+"""What the issuer said, that a link of the local key was opened, or the hash of a personal key."""
+
+LOCAL_ADMIN = NamedPerson(id="", role=Role.ADMIN)
+"""Who holds the local key: no person that the configuration could name."""
+LOCAL_NAME = "local"
 
 IDLE_MAX = timedelta(hours=8)
 AGE_MAX = timedelta(hours=24)
@@ -75,6 +86,11 @@ class ProvenPerson:
     identity: Identity
     principal: Principal
     session: BrowserSession | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """It is the holder of the local key, and no person."""
+        return self.person is LOCAL_ADMIN
 
 
 class BrowserSessions:
@@ -164,6 +180,8 @@ class BrowserSessions:
     async def _proven(
         self, proof: SignInProof, person_id: str | None
     ) -> tuple[NamedPerson, Identity, Principal]:
+        if isinstance(proof, LocalLink):
+            return LOCAL_ADMIN, Identity(id=""), Principal("api_key", None, LOCAL_NAME)
         if not isinstance(proof, str):
             return await self._sign_ins.proven(proof, person_id)
         key = self._api_keys.known(proof) or await self._api_keys.find(proof)

@@ -731,3 +731,10 @@ def test_what_scrolls_sideways_is_reached_by_keys() -> None:
     assert '<pre tabindex="0">' in html
     assert '<table tabindex="0">' in html
     assert '<pre tabindex="0">' in render_page(page(form=build_form({"type": "object"})))
+
+
+def test_a_diff_says_which_lines_come_and_go_and_ends_in_no_markup_of_its_own() -> None:
+    html = markdown_html("```diff\n--- a\n+++ a\n-old <b>\n+new\n same\n```\n\n```sh\n-x\n```")
+    assert "<del>-old &lt;b&gt;</del>\n<ins>+new</ins>\n same" in html
+    assert html.count("<del>") == html.count("<ins>") == 1
+    assert "\n-x\n" in f"\n{html.rpartition('<code>')[2]}"

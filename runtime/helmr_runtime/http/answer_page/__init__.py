@@ -31,7 +31,7 @@ from helmr_runtime.http.answer_page.page import (
     page_status,
     render_page,
 )
-from helmr_runtime.http.answer_page.sign_in import SignInPage, render_sign_in
+from helmr_runtime.http.answer_page.sign_in import SignInPage, render_home, render_sign_in
 
 __all__ = [
     "AnswerPage",
@@ -50,6 +50,7 @@ __all__ = [
     "page_headers",
     "page_status",
     "render_errors",
+    "render_home",
     "render_inbox",
     "render_page",
     "render_sign_in",

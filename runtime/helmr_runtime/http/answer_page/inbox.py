@@ -10,7 +10,8 @@ from enum import StrEnum
 from urllib.parse import urlencode
 
 from helmr.models import SUBJECT_MAX, WaitInfo, WaitPriority
-from helmr.review import agreement
+from helmr.review import agreement, granting
+from helmr.review.words import next_end
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, render
 
@@ -51,6 +52,7 @@ class InboxPage:
         waits: In order.
         cursor: Of the next page; None at the end.
         is_first: It is the first page.
+        has_views: There is more to choose from than what is open.
         problem: Why a filter can't be.
     """
 
@@ -61,6 +63,7 @@ class InboxPage:
     waits: Sequence[WaitInfo] = ()
     cursor: str | None = None
     is_first: bool = True
+    has_views: bool = True
     problem: str = ""
 
 
@@ -75,6 +78,7 @@ class InboxRow:
     is_urgent: bool
     at: datetime | None
     word: str
+    asked_at: datetime | None
     state: str
 
 
@@ -93,6 +97,7 @@ def render_inbox(page: InboxPage) -> str:
         views=[
             (view.value, label, view is page.view, _query(page, view))
             for view, (label, _) in VIEWS.items()
+            if page.has_views
         ],
         following=_query(page, page.view, cursor=page.cursor) if page.cursor else "",
         first=_query(page, page.view),
@@ -113,6 +118,9 @@ def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
         facts.append(f"{wait.priority.value} priority")
     if tally := agreement.tally(wait):
         facts.append(f"{tally} agree")
+    end = next_end(wait) if not is_over else None
+    if end is not None and end.is_default:
+        facts.append(f"then {end.then}")
     if wait.claim is not None:
         facts.append(f"{wait.claim.label} is working on it")
     if wait.assignee is not None:
@@ -124,10 +132,11 @@ def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
     return InboxRow(
         id=wait.id,
         title=title or "Please answer",
-        asked_by=texts.clean(wait.task, SUBJECT_MAX),
+        asked_by=texts.clean(granting.asker(wait), SUBJECT_MAX),
         facts=shown,
         is_urgent=wait.priority is WaitPriority.HIGH,
         at=at,
         word=word,
+        asked_at=wait.opened_at,
         state=state[:STATE_CHARS],
     )

@@ -30,6 +30,7 @@ TEMPLATES = (
     "page.html.jinja",
     "sign_in.html.jinja",
     "inbox.html.jinja",
+    "home.html.jinja",
     "errors.html.jinja",
 )
 # Here, so that no request reads a file; what is made of them is made for the first page.
@@ -45,10 +46,12 @@ class SignedInBar:
     Attributes:
         name: Of the person.
         nonce: For the form that signs out; empty where a proxy signs people in, which ends that too.
+        has_inbox: Their role answers, so something may wait for them.
     """
 
     name: str
     nonce: str = ""
+    has_inbox: bool = True
 
 
 def render(

@@ -201,6 +201,7 @@ class AnswerPage:
         bar: Who is signed in, where that is who answers.
         made_for: Whom the link was made for, where another who is signed in answers.
         agreed: How many agree and who stands for what, a line each.
+        voted_for: What the person's own answer says, in words, while it waits for others to agree.
         also_answered: Who else has said something, whatever it was, once it has ended.
         refusal: Why an answer was not taken, although its fields are right.
         renew_at: Where the person signs in again, if that would help.
@@ -238,6 +239,7 @@ class AnswerPage:
     bar: SignedInBar | None = None
     made_for: str = ""
     agreed: Sequence[str] = ()
+    voted_for: str = ""
     also_answered: Sequence[str] = ()
     refusal: str = ""
     renew_at: str = ""
@@ -284,6 +286,7 @@ def render_page(page: AnswerPage) -> str:
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         made_for=texts.clean(page.made_for, SUBJECT_MAX),
         agreed=[texts.clean(line, AGREED_CHARS_MAX) for line in page.agreed],
+        voted_for=texts.clean(page.voted_for, AGREED_CHARS_MAX),
         also_answered=texts.clean(", ".join(page.also_answered), ANSWERED_BY_CHARS_MAX),
         override_field=OVERRIDE_FIELD,
         withdraw_field=WITHDRAW_FIELD,

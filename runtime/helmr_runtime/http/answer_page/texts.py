@@ -13,12 +13,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import nh3
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from helmr.durations import spell
 from helmr.models import BODY_DRAWN_CHARS, BODY_MAX_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
@@ -26,7 +28,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]"
 )
 _TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
+    "a", "blockquote", "br", "code", "del", "em", "h2", "h3", "h4", "h5", "h6", "hr", "ins", "li", "ol", "p",
     "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
@@ -87,12 +89,27 @@ def _shift_headings(tokens: list[Token]) -> None:
             token.tag = f"h{min(6, int(token.tag[1:]) + _HEADING_SHIFT)}"
 
 
+def _fence(_: object, tokens: Sequence[Token], place: int, *__: object) -> str:
+    """A block of code; in a diff what comes and what goes is marked as such."""
+    token = tokens[place]
+    lines = [str(escape(line)) for line in token.content.splitlines()]
+    if token.info.strip() == "diff":
+        lines = [_marked(line) for line in lines]
+    return "<pre><code>" + "".join(f"{line}\n" for line in lines) + "</code></pre>\n"
+
+
+def _marked(line: str) -> str:
+    tag = {"+": "ins", "-": "del"}.get(line[:1])
+    return f"<{tag}>{line}</{tag}>" if tag and not line.startswith(("+++ ", "--- ")) else line
+
+
 @cache
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt  # noqa: PLC0415 - a ninth of what the gateway imports, for pages with a text
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _NESTING_MAX})
     parser.enable(["table", "strikethrough"]).disable("image")
+    parser.add_render_rule("fence", _fence)
     parser.core.ruler.push("shift_headings", lambda state: _shift_headings(state.tokens))
     return parser
 

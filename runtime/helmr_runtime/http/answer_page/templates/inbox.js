@@ -34,7 +34,9 @@
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });
       if (!answer.ok) throw new Error(answer.statusText);
-      merge(new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("waits"));
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      merge(fresh.getElementById("waits"));
+      document.getElementById("count").textContent = fresh.getElementById("count").textContent;
     } catch {
       stop();
     }
