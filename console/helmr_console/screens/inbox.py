@@ -74,7 +74,7 @@ class InboxScreen(ListScreen[WaitInfo]):
     )
     HELP_TEXT = (
         "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten; `x` has ended; `◆` is "
-        "of high priority. `@ada` says whose it is, `○ gus` who has claimed it. The list does not move while you read: `.` "
+        "of high priority. `@ada` says whose it is, `○ gus` its claimant. The list does not move while you read: `.` "
         "lets new rows in. `a` opens the form for exactly the wait under the cursor; nothing is sent before its review."
     )
 
