@@ -217,6 +217,7 @@ def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: 
             )
         return found
     url, *others = _addresses(url)
+    key = key or environ.get(KEY_VARIABLE) or None  # then no file is looked at
     pointer = None if key is not None else _pointer_of(url, environ)
     if others:  # which of them is of this machine says nothing: the other may be at work
         found_key = key or (pointer.key if pointer is not None else None)

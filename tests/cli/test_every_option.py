@@ -270,6 +270,7 @@ LINES = [
     Line("key create --person ada-$ROUND --expires 90d", "hlmr_key_"),
     # people
     Line("whoami", "local"),
+    Line("inbox-link", "/sign-in/local"),
     Line("person list --all", "ada-human"),
     Line("person list --output name", "ada-human", has_form=True),
     Line("person list --limit 1 --cursor $PEOPLE_CURSOR", "ada-json"),

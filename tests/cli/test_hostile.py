@@ -60,7 +60,7 @@ WALKED = {
     "wait release": ["wait release WAIT", "wait release ANSWERED"],
     "wait withdraw": ["wait withdraw WAIT", "wait withdraw HOSTILE"],
     "wait assign": ["wait assign WAIT HOSTILE", "wait assign ANSWERED ada"],
-    "wait link": ["wait link WAIT --person HOSTILE"],
+    "wait link": ["wait link WAIT --person SHORT"],
     "wait links": ["wait links WAIT"],
     "wait unlink": ["wait unlink WAIT pat_01m89x544te4za7mrgjvxzyttd"],
     "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON",
@@ -103,7 +103,7 @@ WALKED = {
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
-    "status", "token create", "session note", "wait unlink", "schedule list",
+    "status", "token create", "session note", "wait link", "wait links", "wait unlink", "schedule list",
     "limit list", "notices list", "whoami", "person list", "person add-key", "person signers",
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
@@ -122,6 +122,7 @@ NOT_WALKED = {
     "next": "asks on a terminal: tests/cli/test_next.py",
     "login": "asks an issuer: tests/http/test_login.py",
     "logout": "as login",
+    "inbox-link": "prints a link made of the runtime's own address and key",
     "console": "is the console: tests/console/flow/test_terminal.py",
     "mcp": "JSON for programs, in which controls are escaped: tests/http/mcp/test_restart.py",
     "export": "writes a file; says only how many rows and where",

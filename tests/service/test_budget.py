@@ -19,6 +19,8 @@ from tests.service.stack import BOUND_S, Stack, until
 
 LONG_POLLS = {"chunks", "feed", "work", "watch", "ping"}
 """Calls that stay pending, whatever is answered."""
+SHARED = {"freshness"}
+"""One now and then, whether the ledger is at work, which all calls until the next share."""
 
 
 @asynccontextmanager
@@ -42,7 +44,7 @@ async def calls_of(stack: Stack, path: str, data: Any) -> Counter[str]:
         name = f"{kind_of(actor)}.{method}"
         # A commit counts when it is on disk: the next one begins as soon as one returns, and the
         # answer does not wait for it.
-        if not answered.is_set() and method not in LONG_POLLS and method != "commit":
+        if not answered.is_set() and method not in LONG_POLLS | SHARED and method != "commit":
             made.append(name)
         try:
             return await call(actor, method, *args, **kwargs)
@@ -113,7 +115,7 @@ async def counted(stack: Stack) -> AsyncIterator[Counter[str]]:
     call, project = reads.call, ledger._group.project
 
     async def watched(method: str, /, *args: Any, **kwargs: Any) -> Any:
-        if method not in LONG_POLLS:
+        if method not in LONG_POLLS | SHARED:
             made[method] += 1
         return await call(method, *args, **kwargs)
 

@@ -49,7 +49,7 @@ from helmr_console.widgets.asked_text import (
 )
 from helmr_console.widgets.details import dry_run_lines
 from helmr_console.widgets.form import SchemaForm
-from helmr_console.widgets.markdown import Block, markdown_parts
+from helmr_console.widgets.markdown import CodeLines, markdown_parts
 from helmr_console.widgets.panes import (
     asked_parts,
     brief_facts,
@@ -415,7 +415,7 @@ class AnswerScreen(SubmitScreen):
         self.asked_text.say(parts, width=self._width, least=None if is_whole else least)
         self.call_after_refresh(self._count_unseen)
 
-    def _asked_parts(self) -> list[Content | Block]:
+    def _asked_parts(self) -> list[Content | CodeLines]:
         wait = self.now_wait()
         assert wait is not None, "it was read"
         return asked_parts(wait, call=self.tool_call(), answer=self.result().data, is_whole=True)
@@ -605,7 +605,7 @@ class AnswerScreen(SubmitScreen):
         self.tell((*said, *details.compared(form.form, theirs, form.result())), role)
         self.redraw()
 
-    def on_schema_form_decided(self) -> None:
+    def on_schema_form_choice_made(self) -> None:
         """Who chose by a key has seen what is chosen."""
         if self.form is not None and self.form.form.is_one_choice:
             self.submission.chose(self.console.keys.typed_s)

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from helmr_console.widgets.lines import fit
-from helmr_console.widgets.markdown import Block
+from helmr_console.widgets.markdown import CodeLines
 from helmr_console.widgets.panes import TextPane, lines
 
 LEAST_LINES = 6
@@ -23,12 +23,12 @@ FRAME_FROM = 20
 """Cells; what is narrower has no frames."""
 
 
-def wrapped(parts: Sequence[Content | Block], width: int) -> list[Content]:
+def wrapped(parts: Sequence[Content | CodeLines], width: int) -> list[Content]:
     """The lines of these parts on a page of so many cells, code in frames."""
     return [line for part in parts for line in _wrapped(part, max(1, width))]
 
 
-def _wrapped(part: Content | Block, width: int) -> Iterator[Content]:
+def _wrapped(part: Content | CodeLines, width: int) -> Iterator[Content]:
     if isinstance(part, Content):
         yield from part.wrap(width)
         return
@@ -55,12 +55,12 @@ class AskedText(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:  # Textual's name
         super().__init__(id=id)
-        self._parts: list[Content | Block] = []
+        self._parts: list[Content | CodeLines] = []
         self._least: int | None = LEAST_LINES
         self.lines: list[Content] = []
         """All of it."""
 
-    def say(self, parts: Sequence[Content | Block], *, width: int, least: int | None) -> None:
+    def say(self, parts: Sequence[Content | CodeLines], *, width: int, least: int | None) -> None:
         """Show this.
 
         Args:

@@ -241,7 +241,7 @@ class SchemaForm(RowActions):
     class FormChanged(Message):
         """The answer is another."""
 
-    class Decided(Message):
+    class ChoiceMade(Message):
         """A key or a click made the decision."""
 
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
@@ -420,7 +420,7 @@ class SchemaForm(RowActions):
         if event.row.field.kind is Kind.UNION:
             self._show_variants()
         if event.row.field.is_decision:
-            self.post_message(self.Decided())
+            self.post_message(self.ChoiceMade())
             event.row.scroll_visible(animate=False)
             if self.arguments.show(self.cells()):
                 self.arguments.ask_why()

@@ -28,19 +28,19 @@ _STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CodeLines:
     """Code of a text: lines that belong together."""
 
     language: str
     lines: tuple[Content, ...]
 
 
-def code_block(code: str, language: str) -> Block:
+def code_block(code: str, language: str) -> CodeLines:
     """Code as it is coloured by its language; the language and each line are made safe."""
     name = one_line(language, 20)
     style = _diff_style if name in DIFFS else _code_style
     said = _lines_of(plain(code, BODY_DRAWN_CHARS))
-    return Block(name, tuple(Content.styled(line, style(line)) for line in said))
+    return CodeLines(name, tuple(Content.styled(line, style(line)) for line in said))
 
 
 @lru_cache(64)
@@ -49,17 +49,17 @@ def markdown(text: str) -> tuple[Content, ...]:
     return tuple(unframed(markdown_parts(text)))
 
 
-def unframed(parts: Iterable[Content | Block]) -> Iterator[Content]:
+def unframed(parts: Iterable[Content | CodeLines]) -> Iterator[Content]:
     """The lines of these parts, code two cells further in."""
     for part in parts:
-        if isinstance(part, Block):
+        if isinstance(part, CodeLines):
             yield from (Content.assemble("  ", line) for line in part.lines)
         else:
             yield part
 
 
 @lru_cache(64)
-def markdown_parts(text: str) -> tuple[Content | Block, ...]:
+def markdown_parts(text: str) -> tuple[Content | CodeLines, ...]:
     """The lines of a text; code that stands in nothing else is one part."""
     drawn = _Lines()
     tokens = _parser().parse(plain(text, BODY_DRAWN_CHARS))
@@ -79,7 +79,7 @@ class _Lines:
     """The lines so far, and where the next one begins."""
 
     def __init__(self) -> None:
-        self.lines: list[Content | Block] = []
+        self.lines: list[Content | CodeLines] = []
         self._indents: list[str] = []
         self._sign = ""
         self._numbers: list[int | None] = []

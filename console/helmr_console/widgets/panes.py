@@ -32,7 +32,7 @@ from helmr_console import safe
 from helmr_console.entry_lines import EntryLine, entry_line, is_said
 from helmr_console.views import DUE_ROLE
 from helmr_console.widgets.lines import fit
-from helmr_console.widgets.markdown import Block, code_block, markdown_parts, unframed
+from helmr_console.widgets.markdown import CodeLines, code_block, markdown_parts, unframed
 
 
 class StillText(Static):
@@ -228,9 +228,9 @@ def asked_parts(
     call: ToolCall | None = None,
     answer: Any = MISSING,
     is_whole: bool = False,
-) -> list[Content | Block]:
+) -> list[Content | CodeLines]:
     """As `asked`, code as one part; `is_whole` where it is decided below it."""
-    parts: list[Content | Block] = [safe.line(subject_of(wait), "bold")]
+    parts: list[Content | CodeLines] = [safe.line(subject_of(wait), "bold")]
     if call is not None:
         parts += _call_parts(call, answer, is_whole=is_whole)
     if text := own_text(wait, call):
@@ -330,7 +330,7 @@ WHOLE_ROWS, WHOLE_CELLS = 5_000, 20_000
 
 def _call_parts(
     call: ToolCall, answer: Any = MISSING, *, is_whole: bool = False
-) -> list[Content | Block]:
+) -> list[Content | CodeLines]:
     """The call under this answer: its command or diff, and the arguments that these do not say.
 
     Where there is no room for all rows, those that were changed come first.
@@ -344,7 +344,9 @@ def _call_parts(
     shown = shown[:rows_max]
     names = [one_line(one.name, 100) for one in shown]
     width = min(NAME_CELLS, max([len("tool"), *map(cell_len, names)]))
-    parts: list[Content | Block] = [_row("tool", width, safe.line(call.tool, "bold", limit=100))]
+    parts: list[Content | CodeLines] = [
+        _row("tool", width, safe.line(call.tool, "bold", limit=100))
+    ]
     parts += [_row(name, width, _value(one, cells)) for name, one in zip(names, shown, strict=True)]
     if len(rows) > len(shown):
         parts.append(Content.styled(f"… {len(rows) - len(shown)} more", "$c-muted"))
