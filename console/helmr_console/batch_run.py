@@ -9,6 +9,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from helmr import ids
@@ -41,18 +42,19 @@ MARKS = {
 """Of one answer: its mark and role."""
 
 
+SAID_BY_MARK = (Progress.PLANNED, Progress.SENDING, Progress.ACCEPTED)
+
+
 def item_line(item: Item, now: datetime, width: int) -> Content:
     """`✓  41m  Publish #3?`: one wait of a batch on a line, and what became of it if its mark does not say that."""
     mark, role = MARKS[item.progress]
-    is_plain = item.progress in (Progress.PLANNED, Progress.SENDING, Progress.ACCEPTED)
-    said = "" if is_plain else f"  {item.progress.value}"
-    detail = f": {item.detail}" if item.detail and not is_plain else ""
+    said = "" if item.progress in SAID_BY_MARK else item.progress.value
+    behind = one_line(": ".join(filter(None, (said, item.detail))), DETAIL_CELLS)
     due = words.of_wait(item.wait, now).text if item.wait.ends_at is not None else ""
     text = one_line(f"{due:>7}  {words.subject_of(item.wait)}", DETAIL_CELLS)
     room = max(12, width - 2)
-    behind = one_line(f"{said}{detail}", DETAIL_CELLS)
     if behind:
-        text = f"{fit(text, room // 2)}{behind}"
+        text = f"{fit(text, max(room // 3, room - cell_len(behind) - 2))}  {behind}"
     return Content.assemble((f"{mark} ", f"$c-{role}"), safe.line(fit(text, room).rstrip()))
 
 
@@ -162,7 +164,8 @@ class BatchRun:
         outcome = of_receipt(receipt)
         self._took(wait.id, outcome)
         await asyncio.to_thread(console.files.drafts.discard, wait.id)
-        return Progress.ACCEPTED, outcome.lines[0]
+        # That it is accepted the mark says; that others must agree does not go without saying.
+        return Progress.ACCEPTED, outcome.lines[0] if outcome.result is Result.VOTED else ""
 
     def _took(self, wait_id: str, outcome: AnswerOutcome) -> None:
         """Lists follow when it is drawn, not with each answer."""

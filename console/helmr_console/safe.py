@@ -52,8 +52,10 @@ _ASCII = {
     **dict.fromkeys(map(ord, "│┃┆┇┊┋║╎╏╵╷╹╻"), "|"),
     **dict.fromkeys(range(0x2580, 0x25A0), "|"),  # blocks: ends of scrollbars, edges
     ord("▌"): ">",  # the cursor
+    ord("▓"): "#",  # how far a batch is
+    ord("░"): ".",
     **dict.fromkeys(range(0x2400, 0x2440), "?"),  # what control characters in data are shown as
-    **dict(zip(map(ord, "…•·◆✓▲▼►▶◀→←—“”⟨⟩\ufffd"), '~o.++^v>><><-""<>?', strict=True)),
+    **dict(zip(map(ord, "…•·○◆✓▲▼►▶◀→←—“”⟨⟩\ufffd"), '~o.o++^v>><><-""<>?', strict=True)),
     0x2013: "-",  # en dash
     0x2018: "'",
     0x2019: "'",

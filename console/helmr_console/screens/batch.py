@@ -164,7 +164,7 @@ class BatchScreen(SubmitScreen):
         """The items and how far each is, the JSON below; or the text of one."""
         if self._looked_at is not None and not self._begun:
             return self._text_of(self._looked_at)
-        width = self.fields.aside.size.width - 2
+        width = self.fields.aside.size.width - 3
         if self.run is not None:
             return self.run.content(width)
         now = self.console.store.now()
@@ -361,7 +361,7 @@ class BatchSeenScreen(ConsoleScreen):
 
     def tick(self) -> None:
         """It goes on."""
-        self.pane.say(self.run.content(max(40, self.app.size.width - 4)))
+        self.pane.say(self.run.content(max(40, self.app.size.width - 5)))
         super().tick()
 
     def do_stop(self) -> None:

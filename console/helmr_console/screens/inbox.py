@@ -70,7 +70,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         Column("due", 9),
         Column("age", 7, from_width=84),
         Column("subject", 0, both_ends=True),
-        Column("who", 12, yields=True),
+        Column("who", 14, yields=True),
     )
     HELP_TEXT = (
         "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten; `x` has ended; `◆` is "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -29,6 +30,7 @@ FRAME_LINES = 3
 """Of a menu: its frame, and the line that a filter is typed into."""
 BARS_ABOVE = 2
 MENU_INDENT = 4
+LABEL_CELLS = 30
 DIGITS = "123456789"
 LETTERS = "abcdefghilmnopqrstuvwxyz"
 """But j and k, which move."""
@@ -196,11 +198,19 @@ class PickScreen(ConsoleScreen):
         self.choices = list(choices)
         self.typed = typed
         kind = LineList if typed else PickList
+        widest = LABEL_CELLS if typed else max(map(self._label_cells, choices), default=0)
         self.list = kind(
-            (Column("", 30), Column("", 0)), self._row, empty="nothing matches", id="list"
+            (Column("", min(LABEL_CELLS, widest)), Column("", 0)),
+            self._row,
+            empty="nothing matches",
+            id="list",
         )
         self.field = SafeInput(id="find", placeholder="type to find", select_on_focus=False)
         self._about = BARS_ABOVE
+
+    @staticmethod
+    def _label_cells(choice: MenuItem) -> int:
+        return cell_len(one_line(choice.label, 120)) + 4
 
     def body(self) -> Iterable[Widget]:
         """Field and list."""

@@ -100,7 +100,7 @@ class SinceScreen(ListScreen[Happened]):
         Column("what", 9),
         Column("ago", 7),
         Column("about", 0, both_ends=True),
-        Column("by", 12, yields=True),
+        Column("by", 14, yields=True),
     )
     HELP_TEXT = (
         "What was answered, timed out, was cancelled or failed since you were last here, newest first. If you press "

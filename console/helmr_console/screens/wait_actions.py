@@ -150,7 +150,7 @@ class WaitActions:
             except UsageError as error:
                 console.say(f"Snooze: {error.message}. {error.hint}", "warning")
                 return
-            before = "  ten minutes before its deadline"
+            before = ", 10m before it ends"
             is_cut = until - now < timedelta(seconds=durations.seconds(text))
             detail = f"back at {words.moment(until, now)}{before if is_cut else ''}"
             pick = partial(self._start_snoozing, wait, text)

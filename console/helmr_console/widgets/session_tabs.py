@@ -25,7 +25,7 @@ WAIT_COLUMNS = (
     Column("due", 9),
     Column("age", 7),
     Column("subject", 0),
-    Column("who", 12, yields=True),
+    Column("who", 14, yields=True),
 )
 RUN_COLUMNS = (
     Column("", 1),

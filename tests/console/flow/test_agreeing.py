@@ -74,7 +74,7 @@ async def test_votes_of_a_batch_leave_their_waits_in_the_inbox(bench: Bench) -> 
     await bench.sees("^s sends it.")
     await bench.press("ctrl+s")
     await bench.sees("2 of 2 done, 2 accepted")
-    await bench.sees("accepted: 1 of 2 agree; 1 more")
+    await bench.sees("1 of 2 agree; 1 more")
     await bench.press("escape")
     await bench.inbox(2)
     await bench.sees("Refund Ada?  1 of 2")

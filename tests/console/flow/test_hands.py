@@ -225,7 +225,7 @@ async def test_an_empty_filter_result_says_how_rows_come_back(bench: Bench) -> N
     await bench.sees("The filter hides every row; esc clears it.")
     for key in "23":
         await bench.press(key)
-        await bench.until(lambda: bench.app.screen.loaded or bench.app.screen.list.keys)
+        await bench.until(lambda: bench.screen.list.keys or bench.screen.filter)
         await bench.press("slash", *"nowhere", "enter")
         await bench.sees("esc clears")
 

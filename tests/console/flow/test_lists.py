@@ -217,7 +217,7 @@ async def test_help_is_about_what_is_in_front_and_complete(bench: Bench) -> None
     await bench.inbox(1)
     await bench.press("question_mark")
     await bench.on("TextScreen")
-    await bench.sees("lets new rows in")
+    await bench.sees("The list does not move")
     text = bench.text()
     assert all(action.label in text for action in ACTIONS)
 

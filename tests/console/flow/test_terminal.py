@@ -158,7 +158,7 @@ async def test_a_resize_while_it_starts_is_followed(
         await until(partial(_more_than, terminal, written))
         terminal.resize(columns, lines)
     await terminal.sees("Publish A?")
-    await terminal.sees("Last entries")
+    await terminal.sees("3 Activity")
     await terminal.press("q")
     assert await terminal.ended() == 0
 
@@ -171,7 +171,7 @@ async def test_a_resize_is_followed(bench: Bench, terminal: Terminal, tmp_path: 
     terminal.resize(50, 12)
     await terminal.sees("needs 60 by 16")
     terminal.resize(110, 30)
-    await terminal.sees("Last entries")
+    await terminal.sees("3 Activity")
     await terminal.press("q")
     assert await terminal.ended() == 0
 
