@@ -42,6 +42,8 @@ REVIEWED = "^s sends it."
 ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
 URGENCY = "!▲·"
+MARK = re.compile(r"\b\d{3}\.\d{2}\b")
+CUT = " more lines"
 TOO_SOON = "Not sent: typed before"
 REFUSED = "Not sent: "
 """It was typed before it could be read, or over a picture that was stale: the same key sends it later."""
@@ -103,6 +105,8 @@ class Tally:
     """Everything, repeats too, with `time.time`."""
     refused: int = 0
     """How often the console said that the confirming key came too soon."""
+    unread: list[int] = field(default_factory=list)
+    """Answered although lines of the text had not been on the screen, and no line said so."""
     let_go: int = 0
     """Keys that were not held down, as this machine stood still for longer than any key needs to repeat."""
 
@@ -133,6 +137,9 @@ class Operator:
         self.tally = Tally()
         self._begun = (0.0, 0)
         self._seen = (0, "")
+        self._marks: set[str] = set()
+        self._is_cut = False
+        """A screen said so since the last answer."""
 
     async def begins(self, url: str, key: str, folder: Path) -> None:
         """Start the command."""
@@ -211,6 +218,8 @@ class ConsoleOperator(Operator):
         if written != self._seen[0]:
             self._seen = (written, self.terminal.text())
             self.tally.shown |= {int(number) for number in re.findall(r"#(\d{3})", self._seen[1])}
+            self._marks |= set(MARK.findall(self._seen[1]))
+            self._is_cut = self._is_cut or CUT in self._seen[1]
         return self._seen[1]
 
     async def sees(self, *patterns: str, within_s: float = SEES_WITHIN_S) -> re.Match[str]:
@@ -489,6 +498,9 @@ class Now(ConsoleOperator):
             watch.goes_on(Stage.MAY_SEND)
             await asyncio.sleep(max(0.0, arrived_s + READS_S - time.monotonic()))
             await self.is_live()
+            if not (set(one.marks) <= self._marks or self._is_cut or one.kind == "call"):
+                self.tally.unread.append(number)
+            self._is_cut = False
             await self.confirms_it()
             self._confirms(number)
             self._begins_wait()

@@ -56,6 +56,8 @@ NOTES = ("The lease is not renewed.", "Tests are missing.", "Not before Monday."
 REPLIES = ("It left this morning.", "You will have it on Friday.", "Thank you, it is noted.")
 STREETS = ("Elm", "Oak", "Pine")
 REASONS = ("goodwill", "damaged", "late")
+BODY_LINES = (0, 0, 4, 7, 0, 11)
+"""How many lines more than one the bodies have; the JSON that the eyes look for still stands below."""
 PLACES = ("acme/api", "acme/web", "otterworks/infra")
 
 
@@ -107,8 +109,15 @@ class Asked:
 
     @property
     def body(self) -> str:
-        """What the decision follows from."""
-        return f"Kind {self.kind}. **Please** look at it."
+        """What the decision follows from: of many waits a line, of others some more."""
+        first = f"Kind {self.kind}. **Please** look at it."
+        return "\n".join([first, *(f"Reason {mark} for it." for mark in self.marks)])
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """One for each line of its body but the first, which is in no other wait's."""
+        count = BODY_LINES[self.number % len(BODY_LINES)]
+        return tuple(f"{self.number:03d}.{line:02d}" for line in range(count))
 
     @property
     def initial(self) -> Mapping[str, Any] | None:

@@ -53,6 +53,8 @@ class Measured:
     by_kind: dict[str, tuple[int, float, float]]
     outage_s: float
     by_kind_and_stage: dict[str, dict[str, float]]
+    unread: Sequence[int] = ()
+    """Numbers of waits that were answered from a screen that had not all of their text and did not say so."""
     refused: int = 0
     """How often the confirming key was refused as too soon."""
 
@@ -114,6 +116,7 @@ def measured(
         outage_s=covered(gone),
         by_kind_and_stage=tally.watch.by_kind(),
         refused=tally.refused,
+        unread=tally.unread,
     )
 
 
@@ -164,6 +167,10 @@ def table(found: Mapping[str, Measured]) -> str:
         ("confirmed until its receipt, mean s", [f"{one.receipt_s:.1f}" for one in found.values()]),
         ("**wrong answers**", [f"**{len(one.wrong)}**" for one in found.values()]),
         ("confirmed too soon, refused", [f"{one.refused}" for one in found.values()]),
+        (
+            "**text neither whole nor said to be cut**",
+            [f"**{len(one.unread)}**" for one in found.values()],
+        ),
         ("reached their last tenth unseen", [f"{len(one.unseen)}" for one in found.values()]),
         (
             "of these told by a notice",
@@ -186,6 +193,7 @@ def table(found: Mapping[str, Measured]) -> str:
 def broken_bounds(found: Mapping[str, Measured], before: str, after: str) -> Collection[str]:
     """What is not as it is to be, in words."""
     said = [f"{name}: wrong {one.wrong}" for name, one in found.items() if one.wrong]
+    said += [f"{name}: unread {one.unread}" for name, one in found.items() if one.unread]
     if before in found and after in found:
         old, new = found[before], found[after]
         for what, share in (
