@@ -39,8 +39,8 @@ EMPTY = r"not complete yet|│ \"\" "
 NOT_READ = r"esc goes back *│"
 FITS = "fits the schema"
 REVIEWED = "^s sends it."
-ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
-"""A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
+ROW = re.compile(r"^│(▌?)[ *◆]+([!▲·x](?=[+-]? )|(?= *\d+(?::\d|[dhms] )))", re.MULTILINE)
+"""A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over; nothing of most."""
 URGENCY = "!▲·"
 MARK = re.compile(r"\b\d{3}\.\d{2}\b")
 CUT = " more lines"
