@@ -44,6 +44,7 @@ from helmr_console.widgets.asked_text import (
     LEAST_LINES,
     AskedText,
     Unseen,
+    outside,
     unseen_text,
     wrapped,
 )
@@ -300,6 +301,7 @@ class AnswerScreen(SubmitScreen):
         """Of another size other lines of the text are on the screen."""
         self._unseen = Unseen()
         self.call_after_refresh(self.redraw)
+        self.call_after_refresh(self._begin_at_the_top)
 
     def opens(self) -> None:
         """What was read ahead stands there already."""
@@ -441,18 +443,23 @@ class AnswerScreen(SubmitScreen):
         return len(wrapped(markdown_parts(self.wait.body or ""), self._width)) <= BODY_LINES
 
     def _count_unseen(self) -> None:
-        """The frame says how much of a call was not on the screen."""
-        if self.tool_call() is None or not self.asked_text.content_size.height:
+        """The frame says how much of a call was never on the screen, and how much of a text is not on it now."""
+        left, text = self.query_one("#left", VerticalScroll), self.asked_text
+        if not text.content_size.height:
             return
-        left = self.query_one("#left", VerticalScroll)
-        top = round(left.scroll_y)
-        if not self.has_class("aside"):
-            self._unseen.looks(top, left.scrollable_content_region.height)
+        top, room = round(left.scroll_y), left.scrollable_content_region.height
+        if self.tool_call() is None:
+            count = len(text.lines) - text.cut  # what is cut says so itself
+            unseen = [] if self.has_class("aside") else outside(top, room, count)
+            what = "the text"
         else:
-            self._unseen.looks(0, round(self.fields.aside.scroll_y) + self.fields.aside.size.height)
-        unseen = self._unseen.of(len(self.asked_text.lines))
-        key = "pgup" if unseen and unseen[-1] < top else "pgdn"
-        left.border_subtitle = unseen_text(len(unseen), f"this call, {key}")
+            if self.has_class("aside"):
+                top, room = 0, round(self.fields.aside.scroll_y) + self.fields.aside.size.height
+            self._unseen.looks(top, room)
+            unseen = self._unseen.of(len(text.lines))
+            what = "this call"
+        key = "pgup" if unseen and unseen[-1] < left.scroll_y else "pgdn"
+        left.border_subtitle = unseen_text(len(unseen), f"{what}, {key}")
 
     def facts(self) -> Sequence[Content]:
         """Which wait, and how long it has."""
@@ -469,11 +476,22 @@ class AnswerScreen(SubmitScreen):
         if self._why_not():
             form.disabled = True
             return
-        is_call = self.tool_call() is not None
-        form.focus_first(scrolls=not is_call)
+        form.focus_first(scrolls=False)
         self.set_class(not self._is_short and form.is_short, "reading")
-        if is_call:
-            self.call_after_refresh(self.query_one("#left").scroll_home, animate=False)
+        self.call_after_refresh(self._begin_at_the_top)
+
+    def _begin_at_the_top(self, laid_out: tuple[int, int] | None = None) -> None:
+        """Scroll to the beginning, from there to the field in front unless it is a call's, and again until the
+        layout rests: the text takes its room only after the form has.
+        """
+        left = self.query_one("#left", VerticalScroll)
+        now = (self.asked_text.size.height, left.virtual_size.height)
+        if now == laid_out:
+            return
+        left.scroll_home(animate=False)
+        if self.tool_call() is None and self.focused is not None:
+            self.focused.scroll_visible(animate=False)
+        self.call_after_refresh(self._begin_at_the_top, now)
 
     def context_content(self) -> Content:
         """What is asked where it is not above the form, the transcript, then the JSON."""

@@ -117,6 +117,11 @@ class Unseen:
         return [one for one in range(count) if one not in self._seen]
 
 
+def outside(top: int, room: int, count: int) -> list[int]:
+    """Those of the first so many lines that are not among the lines on the screen."""
+    return [one for one in range(count) if not top <= one < top + room]
+
+
 def unseen_text(count: int, what: str) -> Content:
     """`… 25 more lines of this call, pgdn`; nothing of none."""
     said = f" … {count} more line{'s' if count > 1 else ''} of {what} "
