@@ -131,7 +131,7 @@ class ReviewTurns:
                     continue
             screen = AnswerScreen(wait_id, self, ahead)
             if claim is not None:
-                screen.claim.begun_with(*claim)
+                screen.claim.begun_with(claim)
             return screen
         return None
 
@@ -141,7 +141,7 @@ class ReviewTurns:
         others = f"; {self.left_out} left out, which you may not answer" if self.left_out else ""
         return what + others
 
-    async def _claim(self, wait_id: str) -> tuple[ClaimInfo, Permit] | None:
+    async def _claim(self, wait_id: str) -> ClaimInfo | None:
         """Claim it for its form; None where one has claimed it by a key, or can't now.
 
         Raises:
@@ -155,12 +155,16 @@ class ReviewTurns:
             return None
         try:
             given = permit("claim", replace(console.base_context(), wait=True), console.client)
+            console.form_claims[wait_id] = (
+                given  # a console that ends before the reply gives it back, too
+            )
             receipt = await given.client.waits.claim(wait_id, expires_in=FORM_CLAIM_S)
         except WaitClaimed:
+            console.form_claims.pop(wait_id, None)
             raise
         except (NotPermitted, HelmrError):
             return None  # the answer needs no claim
-        return (receipt.claim, given) if receipt.claim is not None else None
+        return receipt.claim
 
     def _put_claim(self, wait_id: str, claim: ClaimInfo | None) -> None:
         known = self._console.store.wait(wait_id)

@@ -205,11 +205,10 @@ class FormClaim:
         self.state.me = self._page.console.identity
         self.state.opened(wait.claim)
 
-    def begun_with(self, claim: ClaimInfo, given: Permit) -> None:
+    def begun_with(self, claim: ClaimInfo) -> None:
         """It was claimed before its form was shown."""
         self._is_begun = True
         self.state.claimed(claim)
-        self._page.console.form_claims[self._wait_id] = given
 
     def begin(self) -> None:
         """Anyone who reads the form is working on the wait."""
@@ -231,10 +230,16 @@ class FormClaim:
         self._page.console.background.start(self._claim_it(permit), group="claim")
 
     async def _claim_it(self, permit: Permit) -> None:
+        claims = self._page.console.form_claims
+        lasts_s = self.state.lasts_s
+        if lasts_s is not None:
+            claims[self._wait_id] = (
+                permit  # a console that ends before the reply gives it back, too
+            )
         try:
-            lasts_s = self.state.lasts_s
             receipt = await permit.client.waits.claim(self._wait_id, expires_in=lasts_s)
         except WaitClaimed as error:
+            claims.pop(self._wait_id, None)
             self.lost(error)
             by = claimed_text(error, self._page.console.store.now())
             self._page.tell((f"{by[0].upper()}{by[1:]}", "what you type is kept"), "warning")
@@ -242,8 +247,6 @@ class FormClaim:
             return  # the header shows that the gateway is away; the answer needs no claim
         else:
             self.state.claimed(receipt.claim)
-            if self.state.is_released_on_leaving:
-                self._page.console.form_claims[self._wait_id] = permit
 
     def lost(self, error: WaitClaimed) -> None:
         """Someone else has claimed it: show the operator who."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from helmr.client.waits import AsyncWaits
 from tests.console.flow.bench import Bench
 
 
@@ -162,3 +164,27 @@ async def test_ending_gives_back_what_an_open_form_has_claimed(bench: Bench) -> 
     await bench.exit.aclose()
     assert await who_is_at(bench, first["id"]) is None
     assert await who_is_at(bench, kept["id"]) == "ana", "claimed by a key"
+
+
+@pytest.mark.parametrize("key", ["a", "n"])
+async def test_a_claim_whose_reply_is_on_its_way_is_given_back_too(
+    bench: Bench, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = await bench.ask(subject="First?")
+    await bench.open()
+    await bench.inbox(1)
+    claims = AsyncWaits.claim
+
+    async def replies_late(self: AsyncWaits, *args: Any, **options: Any) -> Any:
+        await claims(self, *args, **options)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(AsyncWaits, "claim", replies_late)
+    await bench.app._press_keys([key])  # the form never comes to rest
+
+    async def is_claimed() -> bool:
+        return await who_is_at(bench, wait["id"]) == "ana"
+
+    await bench.until(is_claimed)
+    await bench.exit.aclose()
+    assert not await is_claimed()
