@@ -19,7 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.programs.operators_hour.hour import one_hour
-from tests.programs.operators_hour.operators import Before, Hurried, Lines, Now, Operator
+from tests.programs.operators_hour.operators import (
+    Before,
+    Hurried,
+    HurriedNarrow,
+    Lines,
+    Now,
+    NowNarrow,
+    Operator,
+)
 from tests.programs.operators_hour.page import Page
 from tests.programs.operators_hour.plan import HURRIED_SHARES, SEED, hundred
 from tests.programs.operators_hour.report import Measured, broken_bounds, table
@@ -30,6 +38,7 @@ BEFORE_COMMIT = "a7e85b4"
 """The last commit on main without claims, `helmr next`, held sends and the desk."""
 
 BEFORE, NOW, LINES, HURRIED, PAGE = "before", "now", "helmr next", "hurried", "page"
+NARROW, HURRIED_NARROW = "80x24", "hurried-80x24"
 
 
 def say(text: str) -> None:
@@ -60,7 +69,8 @@ def main() -> int:
     parser.add_argument("--waits", type=int, default=100)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--before", default=BEFORE_COMMIT, metavar="COMMIT")
-    parser.add_argument("--only", choices=(BEFORE, NOW, LINES, HURRIED, PAGE), action="append")
+    choices = (BEFORE, NOW, NARROW, LINES, HURRIED, HURRIED_NARROW, PAGE)
+    parser.add_argument("--only", choices=choices, action="append")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="a new one for ledgers and all else"
@@ -70,11 +80,14 @@ def main() -> int:
         BEFORE: Before,
         NOW: Now,
         LINES: Lines,
+        NARROW: NowNarrow,
         HURRIED: Hurried,
+        HURRIED_NARROW: HurriedNarrow,
         PAGE: Page,
     }
     plans = {name: hundred(given.waits, given.seed) for name in ways}
-    plans[HURRIED] = hundred(given.waits, given.seed, HURRIED_SHARES)
+    for name in (HURRIED, HURRIED_NARROW):
+        plans[name] = hundred(given.waits, given.seed, HURRIED_SHARES)
     found: dict[str, Measured] = {}
     began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     load = os.getloadavg()[0]

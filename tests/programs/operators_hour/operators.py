@@ -38,6 +38,9 @@ EMPTY = r"not complete yet|│ \"\" "
 """What would be sent of a form that nobody has touched; of a text that is nothing but it, an empty text."""
 NOT_READ = r"esc goes back *│"
 FITS = "fits the schema"
+NARROW_FIELD = r"│ [^│\n]*(?: \*|, not sent)\s|│ [^│\n]*\([ •]\) |│ [^│\n]*optional"
+"""A field, where the form has no room for what would be sent."""
+RESTORED = "restored"
 REVIEWED = "^s sends it."
 ROW = re.compile(r"^│(▌?)[ *◆]+([!▲·x](?=[+-]? )|(?= *\d+(?::\d|[dhms] )))", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over; nothing of most."""
@@ -260,7 +263,7 @@ class ConsoleOperator(Operator):
             found = await self.sees(*patterns)
             if "number" not in found.re.groupindex:
                 return None
-            if int(found["number"]) != after and FORM_READY in self.text():
+            if int(found["number"]) != after and self.is_form_there():
                 return int(found["number"])
             if time.monotonic() > (told_s if self._is_told_to_press() else again_s):
                 self.tally.refused += TOO_SOON in self.text()
@@ -333,9 +336,8 @@ class ConsoleOperator(Operator):
     async def fills(self, one: Asked) -> None:
         """Enter the answer, reading where each choice stands."""
         answer = one.answer
-        begun = await self.sees("restored", EMPTY, FITS)
-        if begun.re.pattern != EMPTY:  # what was entered before the runtime died stands there
-            await self.sees(FITS)
+        if await self.is_filled_already():  # what was entered before the runtime died stands there
+            await self.fits(one)
             return
         match one.task:
             case "review":
@@ -357,6 +359,18 @@ class ConsoleOperator(Operator):
                 await self.lists(answer["items"])
             case _:
                 await self.chooses(answer["sign"])
+        await self.fits(one)
+
+    def is_form_there(self) -> bool:
+        """Whether its fields can be filled."""
+        return FORM_READY in self.text()
+
+    async def is_filled_already(self) -> bool:
+        """Whether something was entered into it before."""
+        return (await self.sees(RESTORED, EMPTY, FITS)).re.pattern != EMPTY
+
+    async def fits(self, one: Asked) -> None:
+        """Return when the screen says that what was entered is an answer."""
         await self.sees(FITS)
 
     async def lists(self, items: Sequence[Mapping[str, Any]]) -> None:
@@ -566,6 +580,40 @@ class Hurried(Now):
                 await self.types(answer["reason"])
             case _:
                 await super().fills(one)
+
+
+class Narrow(ConsoleOperator):
+    """Of a screen of 80x24, which has no room for what would be sent: the fields themselves are read."""
+
+    SIZE = (80, 24)
+
+    def is_form_there(self) -> bool:
+        """As its first field is."""
+        return re.search(NARROW_FIELD, self.text()) is not None
+
+    async def is_filled_already(self) -> bool:
+        """The form says so above its fields, as soon as it is there."""
+        return RESTORED in self.text()
+
+    async def fits(self, one: Asked) -> None:
+        """What was typed last stands in its field."""
+        match one.task:
+            case "talk":
+                await self.sees(re.escape(one.answer["reply"][-20:]))
+            case "review" if "note" in one.answer:
+                await self.sees(re.escape(one.answer["note"][-20:]))
+            case "order":
+                await self.sees(rf"items[^\n]* {len(one.answer['items'])} rows?\b")
+            case _:
+                """A choice was seen when it was made."""
+
+
+class NowNarrow(Narrow, Now):
+    """The usual hand at 80x24."""
+
+
+class HurriedNarrow(Narrow, Hurried):
+    """The hurried hand at 80x24."""
 
 
 class Lines(Operator):

@@ -23,7 +23,16 @@ from tests.http.browsing import CHROMIUM
 from tests.programs.operators_hour import hour as hours
 from tests.programs.operators_hour import hour_tasks, hurried_tasks, operators, runtime
 from tests.programs.operators_hour.hour import Hour, one_hour
-from tests.programs.operators_hour.operators import Handled, Hurried, Lines, Now, Operator, Tally
+from tests.programs.operators_hour.operators import (
+    Handled,
+    Hurried,
+    HurriedNarrow,
+    Lines,
+    Now,
+    NowNarrow,
+    Operator,
+    Tally,
+)
 from tests.programs.operators_hour.page import Page
 from tests.programs.operators_hour.plan import (
     HURRIED_SHARES,
@@ -384,12 +393,13 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 @pytest.mark.long  # a program for figures; its hands and its judge are tested above
 @pytest.mark.pty
 @pytest.mark.allows_blocking
-async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [Now, NowNarrow])
+async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path, way: type[Now]) -> None:
     """Of every kind but the one that takes its time to run out."""
     asked = [one for one in hundred(9) if one.fate is not Fate.EXPIRES]
-    terminal = WholeFrames(*Now.SIZE)
+    terminal = WholeFrames(*way.SIZE)
     hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
-    operator = Now(terminal, hour.plan, hour)
+    operator = way(terminal, hour.plan, hour)
     try:
         await hour.begins()
         await operator.begins(stack.url, stack.key, tmp_path / "operator")
@@ -421,14 +431,15 @@ async def test_a_short_hour_by_page_with_a_restart(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.pty
 @pytest.mark.allows_blocking
+@pytest.mark.parametrize("way", [Hurried, HurriedNarrow])
 async def test_a_hurried_hand_says_nothing_that_it_did_not_mean(
-    stack: Stack, tmp_path: Path
+    stack: Stack, tmp_path: Path, way: type[Hurried]
 ) -> None:
     """Each kind once: typed key by key without a look, over what is filled, the confirming key held down."""
     asked = [one for one in hundred(9, shares=HURRIED_SHARES) if one.fate is Fate.OPERATOR]
-    terminal = WholeFrames(*Hurried.SIZE)
+    terminal = WholeFrames(*way.SIZE)
     hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
-    operator = Hurried(terminal, hour.plan, hour)
+    operator = way(terminal, hour.plan, hour)
     try:
         await hour.begins()
         await operator.begins(stack.url, stack.key, tmp_path / "operator")
