@@ -103,7 +103,7 @@ def grants_line(found: Mapping[str, GrantInfo], now: datetime) -> tuple[str, str
 def unknown_line(found: Mapping[str, GatedCallInfo], now: datetime) -> tuple[str, str]:
     """All calls of unknown outcome in a few words, and the role of that."""
     if not found:
-        return "of every approved call it is known what became", ""
+        return "all known", ""
     calls = "1 call" if len(found) == 1 else f"{len(found)} calls"
     approved = [one.decided_at for one in found.values() if one.decided_at]
     since = f", the oldest approved {words.ago(min(approved), now)}" if approved else ""

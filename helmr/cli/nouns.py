@@ -330,7 +330,7 @@ OUTCOME = Noun(
         columns=describe.OUTCOME_COLUMNS,
         row=describe.outcome_row,
         name=lambda one: one.session_id,
-        nothing="of every approved call it is known what became",
+        nothing="the outcome of every approved call is known",
     ),
     argument=arguments.Session,
     find=arguments.session,

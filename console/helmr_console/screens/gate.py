@@ -177,7 +177,7 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
     NOUN = "calls"
     PANE = "Call"
     HINT = "What a call was to do is shown here."
-    NONE = "Of every approved call it is known what became."
+    NONE = "The outcome of every approved call is known."
     COLUMNS = (
         Column("approved", 9),
         Column("tool", 14),

@@ -6,18 +6,72 @@ import html
 import os
 import re
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_corrections import at_entry, filled, picked, posted
-from tests.console.flow.test_goldens import seeded
+from tests.console.flow.test_goldens import BODY
 from tests.console.golden import steady
 
 SIZES = [(80, 24), pytest.param((120, 36), marks=pytest.mark.long)]
 DRAWS_MAX = 30
 """A busy machine may still be drawing what the last key set off."""
+
+
+async def later(bench: Bench, minutes: int) -> None:
+    """So much of the day goes by."""
+    bench.clock.move_to(bench.clock.now() + timedelta(minutes=minutes))
+
+
+async def given(bench: Bench, wait: dict[str, Any], to: str) -> None:
+    """Assigned to this person."""
+    path = f"/v1/waits/{wait['id']}/assign"
+    assert (await bench.stack.http.post(path, json={"assignee": to})).status_code == 200
+
+
+async def afternoon(bench: Bench) -> dict[str, Any]:
+    """Reviews, a plan, a contract, an order and a customer, as they came in; returns the one that was posted."""
+    contract = await bench.ask(
+        subject="Send contract draft v3 to Okafor Ltd?", correlation="okafor", timeout="3h"
+    )
+    await given(bench, contract, "grace")
+    await later(bench, 25)
+    await bench.ask("order", subject="Order pens for the office?")
+    await later(bench, 18)
+    done = await bench.ask(subject="Publish the review of acme/docs#8?", timeout="4h")
+    await bench.ask(subject="Reply to Ms Ferrari about parcel 4127?", correlation="4127")
+    await later(bench, 12)
+    await bench.answer(done["id"], {"decision": "approve"})
+    failed = await bench.ask("break", subject="the disk is gone")
+    await bench.stack.run_until(failed["run"]["id"], "failed")
+    plan = await bench.ask(
+        subject="Apply the plan of acme/infra#17?", correlation="infra-17", timeout="65m"
+    )
+    await given(bench, plan, "ana")
+    found = await posted(bench, "the release notes of 2.4")
+    await later(bench, 31)
+    await bench.ask(
+        subject="Publish the review of acme/web#91?", correlation="web-91", timeout="80m"
+    )
+    await later(bench, 4)
+    await bench.stack.started(
+        "publish",
+        {
+            "subject": "Publish the review of acme/api#2204?",
+            "correlation": "github:acme/api#2204",
+            "body": BODY,
+            "timeout": "6m",
+            "say": ["Reviewing 14 changed files.", "Two blocking findings, 5 comments."],
+        },
+        external_id="acme/api#2204",
+        tags=["support"],
+    )
+    await later(bench, 3)
+    return found
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="pictures are of Python 3.11")
@@ -28,8 +82,7 @@ async def test_the_guides_pictures_are_those_of_the_console(
     monkeypatch.chdir(bench.folder)
     folder = project_root / "docs" / "images"
     tail = f"{size[0]}x{size[1]}"
-    await seeded(bench)
-    asked = await posted(bench, "github:acme/api#2204")
+    asked = await afternoon(bench)
     # System shows where the log is: a path of the test's would be broken into lines elsewhere in every run.
     await bench.open(size=size, name="prod-eu", hold_s=5.0, state_folder=Path("state"))
     inbox = await bench.inbox(7)

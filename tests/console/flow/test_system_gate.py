@@ -103,7 +103,7 @@ async def test_what_became_of_a_call_is_said_by_a_person(bench: Bench) -> None:
     await bench.sees("Say that it was not made")
     await bench.press("ctrl+s")
     await bench.on("UnknownOutcomesScreen")
-    await bench.sees("Of every approved call it is known what became.")
+    await bench.sees("The outcome of every approved call is known.")
     found = await bench.stack.http.get(f"/v1/gate/calls/{session_id}")
     assert found.json()["outcome"] == "not_made"
 

@@ -170,7 +170,7 @@ def _steps() -> list[Step]:
         ("escape", "SystemScreen", "Runtime"),
         ("g", "GrantsScreen", "Nothing is granted"),
         ("escape", "SystemScreen", "Runtime"),
-        ("o", "UnknownOutcomesScreen", "it is known what became"),
+        ("o", "UnknownOutcomesScreen", "approved call is known"),
         ("escape", "SystemScreen", "Runtime"),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
