@@ -7,9 +7,9 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY helmr helmr
 COPY runtime runtime
 COPY console console
-# pip writes bytecode, without which each process of a runtime compiles Ray anew.
+# pyarrow: clients get the results of SQL as Arrow, for tables and Parquet. pip writes bytecode, without which each process of a runtime compiles Ray anew.
 RUN python -m venv /opt/helmr && \
-    /opt/helmr/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[runtime,mcp,otel,bucket,postgres]'
+    /opt/helmr/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[runtime,mcp,otel,bucket,postgres]' pyarrow
 
 FROM python:${PYTHON}-slim
 # A data directory for its owner alone, as `helmr up` asks for. What else is written, is to /tmp.

@@ -135,20 +135,23 @@ class QueryResult:
         """The result as an Arrow table.
 
         Raises:
-            MissingExtra: pyarrow is not installed.
+            MissingExtra: pyarrow is not installed, here or where the runtime is.
         """
-        pyarrow = _imported("pyarrow", ".arrow()")
+        _imported("pyarrow", ".arrow()")
         if self._arrow is None:
-            names = [column.name for column in self.columns]
-            columns = [[row[place] for row in self.values()] for place in range(len(names))]
-            self._arrow = pyarrow.table(dict(zip(names, columns, strict=True)))
+            raise MissingExtra(
+                "the result came as rows, whose values have lost their types: "
+                "tables need pyarrow where the runtime is installed, too",
+                hint="In the runtime's environment: pip install 'helmr[sql]'. `.rows()` needs nothing.",
+                extra="sql",
+            )
         return self._arrow
 
     def polars(self) -> polars.DataFrame:
         """The result as a polars frame; intervals are durations.
 
         Raises:
-            MissingExtra: polars or pyarrow is not installed.
+            MissingExtra: polars or pyarrow is not installed, or the runtime's pyarrow.
             BadQuery: An interval has months, which are no duration, or stands in a list or structure.
         """
         frames = _imported("polars", ".polars()")
@@ -159,7 +162,7 @@ class QueryResult:
         """The result as a pandas frame; intervals are durations.
 
         Raises:
-            MissingExtra: pandas or pyarrow is not installed.
+            MissingExtra: pandas or pyarrow is not installed, or the runtime's pyarrow.
             BadQuery: An interval has months, which are no duration, or stands in a list or structure.
         """
         _imported("pandas", ".pandas()")

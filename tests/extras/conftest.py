@@ -32,6 +32,11 @@ class Fresh:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         }
 
+    def installed_bytes(self) -> int:
+        """How much of the disk its packages take."""
+        files = (self.folder / "venv" / "lib").rglob("*")
+        return sum(one.stat().st_size for one in files if not one.is_symlink() and one.is_file())
+
     def installs(self, *packages: str) -> None:
         """These too, as new as they are."""
         there = ["--quiet", "--python", str(self.python)]

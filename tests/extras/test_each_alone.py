@@ -24,6 +24,9 @@ EXEC = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 
 Make = Callable[[str], Fresh]
 
+LOCAL_BYTES_MAX = 160 * 2**20
+"""Installed, without bytecode; docs/install.md says how much it is."""
+
 
 def test_the_base_has_tasks_tests_clients_and_the_command_line(
     fresh: Make, runtime: tuple[str, str]
@@ -50,6 +53,7 @@ def test_the_runtime_runs_sessions(runtime: tuple[str, str]) -> None:
 def test_without_ray_a_runtime_starts_in_one_process_and_says_so(fresh: Make) -> None:
     """The commands of README and of the gate's pages: nothing says which form, and none needs to."""
     local = fresh("local")
+    assert local.installed_bytes() <= LOCAL_BYTES_MAX
     for words in (["init"], ["gate", "init", "--yes"]):
         done = local.run("-m", "helmr.cli", *words)
         assert done.returncode == 0, done.stderr
@@ -74,10 +78,7 @@ def test_experiments_give_frames(fresh: Make) -> None:
 
 
 def test_sql_gives_frames_and_parquet(fresh: Make, runtime: tuple[str, str]) -> None:
-    url, key = runtime
-    sql = fresh("sql")
-    sql.environ["HELMR_API_KEY"] = key
-    sql.does("alone_sql.py", url, key)
+    fresh("local,sql").does("alone_sql.py", *runtime)
 
 
 def test_notebooks_have_a_kernel_that_shows_cards(fresh: Make, runtime: tuple[str, str]) -> None:

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import pytest_asyncio
 
-from helmr.errors import BadQuery
+from helmr.errors import BadQuery, MissingExtra
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult
 from helmr_runtime.ledger.tables.public_views import VIEWS
 from tests.longer import long_but
@@ -361,6 +361,103 @@ async def test_rows_are_the_same_as_json_and_as_arrow(stack: Stack) -> None:
     )  # fmt: skip
     assert row["span"] == "01:30:00"
     assert as_arrow.arrow().num_rows == 1
+
+
+VALUES = (
+    "INTERVAL '-14 months -3 days -3.5 seconds'", "[INTERVAL 1 MONTH]", "TIMESTAMPTZ '2024-01-01 10:00:00.5+02'",
+    "TIMESTAMP '2024-01-01 10:00:00'", "TIMESTAMP_NS '2024-01-01 10:00:00.123456789'", "TIMESTAMP_S '1969-01-01'",
+    "{'at': TIMESTAMP '2024-01-01'}", "DATE '9999-12-31'", "[DATE '2024-02-29', NULL]", "TIME '10:00:00.5'",
+    "TIME '10:00:00'", "12345678901234567890123::HUGEINT", "1.50::DECIMAL(5, 2)", "1.00::DECIMAL(5, 2)",
+    "[12345678901234567890.12::DECIMAL(38, 2)]", "'NaN'::DOUBLE", "['-inf'::DOUBLE]", "0.1::FLOAT", "0.1 + 0.2::DOUBLE",
+    "1.0::DOUBLE", "1e300::DOUBLE", "5::UBIGINT", "true", "NULL", "''", "'é\n\"' || chr(0)", "'x'::ENUM('x', 'y')",
+    "'00000000-0000-0000-0000-000000000001'::UUID", "'a\\xAB\\x5C\"'::BLOB", "['a'::BLOB]",
+    "'{\"a\": [1,  2]}'::JSON", "{'j': '[1,  2]'::JSON}", "['[1,  2]'::JSON]", "MAP {'a': 1, 'b': NULL}",
+    "MAP {DATE '2024-01-01': '{ }'::JSON}", "MAP {[1]: 1.50::DECIMAL(5, 2)}", "MAP {}", "NULL::MAP(INTEGER, DATE)",
+    "union_value(k := 1)", "union_value(k := [DATE '2024-01-01'])", "[union_value(k := 1.5::DECIMAL(5, 2))]",
+    "row(1, DATE '2024-01-01')", "array_value(1, 2)", "[[1], NULL]", "{'a': 1, 'A \"': {'b': NULL}}", "[]",
+    "NULL::STRUCT(a DATE)", "NULL::DECIMAL(5, 2)", "TIME_NS '10:00:00.123456789'",
+)  # fmt: skip
+"""A value of each engine type that a result can hold, at the top and inside of others."""
+
+
+def without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger's process as where only the extra `local` is installed."""
+    monkeypatch.setattr("helmr_runtime.ledger.query.has_arrow", lambda: False)
+
+
+async def test_rows_are_the_same_where_pyarrow_is_not_installed(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = f"SELECT {', '.join(VALUES)}, 1 AS a, 2 AS a ; -- ; and more"
+    expected = await asked(stack, sql)
+    views = {view: await asked(stack, f"SELECT * FROM {view} ORDER BY ALL") for view in VIEWS}
+    without_pyarrow(monkeypatch)
+    found = await asked(stack, sql)
+    for value, wanted, got in zip(
+        [*VALUES, "a", "a"], expected["rows"][0], found["rows"][0], strict=True
+    ):
+        assert got == wanted, value
+        assert type(got) is type(wanted), value
+    assert found["columns"] == expected["columns"]
+    for view in VIEWS:
+        again = await asked(stack, f"SELECT * FROM {view} ORDER BY ALL")
+        assert {**again, "elapsed_s": 0} == {**views[view], "elapsed_s": 0}, view
+
+
+async def test_an_order_a_cut_and_a_wide_row_leave_without_pyarrow(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pyarrow(monkeypatch)
+    found = await asked(stack, "FROM range(10000) ORDER BY 1 DESC", limit=5_000)
+    assert (found["rows"], found["truncated"]) == ([[n] for n in range(9_999, 4_999, -1)], True)
+    found = await asked(stack, "SELECT 1 WHERE false")
+    assert (found["rows"], found["truncated"]) == ([], False)
+    found = await asked(stack, f"SELECT {', '.join(map(str, range(1_000)))}")
+    assert found["rows"] == [list(range(1_000))]
+
+
+WITHOUT_PYARROW = ("infinite time", "date before Christ", "bits in a list", "bad cast", "insert")
+
+
+@pytest.mark.parametrize("name", WITHOUT_PYARROW)
+async def test_what_a_query_may_not_is_refused_without_pyarrow_too(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    without_pyarrow(monkeypatch)
+    sql, words = REFUSED[name]
+    response = await stack.http.post("/v1/query", json={"sql": sql})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "bad_query"), problem
+    assert words in problem["detail"]
+
+
+async def test_a_result_without_pyarrow_is_ended_at_its_limit_too(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pyarrow(monkeypatch)
+    sql, code, words = ENDED["returns too many bytes"]
+    response = await stack.http.post("/v1/query", json={"sql": sql, "limit": 100_000})
+    assert (response.status_code, response.json()["code"]) == (422, code), response.text
+    assert words in response.json()["detail"]
+
+
+async def test_what_needs_pyarrow_where_the_runtime_is_names_the_extra(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pyarrow(monkeypatch)
+    response = await stack.http.post("/v1/query", json={"sql": "SELECT [MAP {1: 2}] AS maps"})
+    assert response.status_code == 422
+    assert "'maps' has a map inside another value" in response.json()["detail"]
+    assert "helmr[sql]" in response.json()["hint"]
+    response = await stack.http.post(
+        "/v1/query", json={"sql": "SELECT 1 AS n"}, headers={"Accept": ARROW_MEDIA_TYPE}
+    )
+    result = QueryResult.read(response.headers["content-type"], response.content)
+    assert result.rows() == [{"n": 1}]
+    for table in (result.arrow, result.polars, result.pandas):
+        with pytest.raises(MissingExtra, match="where the runtime is installed") as caught:
+            table()
+        assert "helmr[sql]" in str(caught.value.hint)
 
 
 async def in_arrow(stack: Stack, sql: str) -> QueryResult:

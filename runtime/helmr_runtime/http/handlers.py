@@ -132,12 +132,12 @@ async def _while_connected(exchange: Exchange, doing: Coroutine[Any, Any, T]) ->
 
 
 async def run_query(exchange: Exchange, body: QueryRequest) -> Response:
-    """Rows as JSON, or with the Arrow type in `Accept` as an IPC stream."""
-    queries = exchange.service.queries
-    if ARROW_MEDIA_TYPE in exchange.headers.get("accept", "").lower():
-        stream = await queries.arrow(body.sql, limit=body.limit)
-        return Response(stream, media_type=ARROW_MEDIA_TYPE)
-    return json_response(await queries.rows(body.sql, limit=body.limit))
+    """Rows as JSON, or with the Arrow type in `Accept` as an IPC stream, where pyarrow is installed."""
+    as_arrow = ARROW_MEDIA_TYPE in exchange.headers.get("accept", "").lower()
+    found = await exchange.service.queries.run(body.sql, limit=body.limit, as_arrow=as_arrow)
+    if isinstance(found, bytes):
+        return Response(found, media_type=ARROW_MEDIA_TYPE)
+    return json_response(found)
 
 
 # --- probes and the document ------------------------------------------------------------------------

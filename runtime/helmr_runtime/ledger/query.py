@@ -2,7 +2,8 @@
 
 A query runs in a thread of its own, on a connection of its own, in a read-only transaction, at a lower priority of
 the operating system than everything else in the process; its result is fetched as Arrow batches, which takes no
-interpreter lock, so that neither the writer nor the loop waits for it. A watcher ends it at its limits.
+interpreter lock, so that neither the writer nor the loop waits for it. Where pyarrow is not installed, the engine
+writes each row as one JSON text, outside of that lock too. A watcher ends a query at its limits.
 
 Raises only `BadQuery`, `QueryTimeout`, `QueryTooLarge`, `QueryBusy` and `StoreUnavailable`.
 """
@@ -17,7 +18,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,9 +33,11 @@ from helmr.errors import (
     StoreUnavailable,
 )
 from helmr.models import QUERY_BYTES_MAX, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
-from helmr.query import METADATA_KEY
+from helmr.query import METADATA_KEY, has_arrow
+from helmr_runtime.core import query_rows
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.tables.engine import Connection, first_row
+from helmr_runtime.ledger.tables.plain_rows import plain_query, sql_alone
 from helmr_runtime.ledger.tables.public_views import Guard, make_views, refused_by_engine
 
 logger = logging.getLogger(__name__)
@@ -79,7 +82,8 @@ class QueryRunner:
     async def run(
         self, sql: str, *, rows_max: int = QUERY_ROWS_MAX, timeout_s: float = QUERY_TIMEOUT_S
     ) -> bytes:
-        """The result as an Arrow IPC stream, with `columns`, `truncated` and `elapsed_s` in its metadata.
+        """The result as an Arrow IPC stream, with `columns`, `truncated` and `elapsed_s` in its metadata; where pyarrow
+        is not installed, as the JSON that `helmr_runtime.core.query_rows` reads.
 
         Args:
             sql: One SELECT.
@@ -218,13 +222,23 @@ class _Execution:
                     hint="Cast it to VARCHAR.",
                 )
             columns.append({"name": name, "type": str(kind)})
+        facts: dict[str, Any] = {"columns": columns}
+        if has_arrow():
+            return self._in_arrow(relation, names, facts, began_s)
+        plain, facts["shapes"] = plain_query(sql_alone(self._sql), names, relation.types)
+        found = connection.execute(plain)
+        batches, facts["truncated"] = self._fetch(
+            iter(lambda: found.fetchmany(BATCH_ROWS), []), _size_bytes
+        )
+        facts["elapsed_s"] = time.monotonic() - began_s
+        return query_rows.content_of(facts, itertools.chain.from_iterable(batches))
+
+    def _in_arrow(
+        self, relation: Any, names: list[str], facts: dict[str, Any], began_s: float
+    ) -> bytes:
         with relation.to_arrow_reader(BATCH_ROWS) as reader:
-            batches, is_cut = self._fetch(reader)
-            facts = {
-                "columns": columns,
-                "truncated": is_cut,
-                "elapsed_s": time.monotonic() - began_s,
-            }
+            batches, facts["truncated"] = self._fetch(reader, lambda batch: int(batch.nbytes))
+            facts["elapsed_s"] = time.monotonic() - began_s
             fields = [
                 field.with_name(name) for field, name in zip(reader.schema, names, strict=True)
             ]
@@ -239,18 +253,21 @@ class _Execution:
                 writer.write_batch(batch.rename_columns(names))
         return bytes(sink.getvalue().to_pybytes())
 
-    def _fetch(self, reader: Any) -> tuple[list[Any], bool]:
+    def _fetch(
+        self, reader: Iterable[Any], size_bytes_of: Callable[[Any], int]
+    ) -> tuple[list[Any], bool]:
+        """Read batches of rows up to the limits; True with them if there were more rows."""
         batches: list[Any] = []
         rows = size_bytes = 0
         for batch in reader:
             if self.ended_by is not None:
                 raise self.ended_by
             room = self._rows_max - rows
-            if batch.num_rows > room:
-                batches.append(batch.slice(0, room))
+            if len(batch) > room:
+                batches.append(batch[:room])
                 return batches, True
-            rows += batch.num_rows
-            size_bytes += batch.nbytes
+            rows += len(batch)
+            size_bytes += size_bytes_of(batch)
             if size_bytes > QUERY_BYTES_MAX:
                 raise QueryTooLarge(
                     f"the result is over {QUERY_BYTES_MAX // 2**20} MiB after {rows} rows",
@@ -287,10 +304,15 @@ def _apart(names: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def _size_bytes(rows: Sequence[Sequence[str]]) -> int:
+    """About as many bytes as the rows' texts have."""
+    return sum(len(text) for row in rows for text in row)
+
+
 def _type_ids(kind: Any) -> Iterator[str]:
     """A type's id and those of what it nests."""
     yield kind.id
-    if kind.id in ("list", "array", "struct", "map", "union"):
+    if kind.id in ("list", "array", "struct", "tuple", "map", "union"):
         for _, child in kind.children:
             if not isinstance(child, int):  # an array's size
                 yield from _type_ids(child)

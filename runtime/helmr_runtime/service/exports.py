@@ -23,6 +23,7 @@ from helmr.models import (
     QueryAnswer,
 )
 from helmr.query import QueryResult
+from helmr_runtime.core import query_rows
 from helmr_runtime.core.commands import Prune
 from helmr_runtime.core.session_file import BackupHeader, BackupWriter, FileWriter
 from helmr_runtime.ports.ledger import LedgerClient
@@ -186,30 +187,27 @@ def _schemas(catalog: Catalog, task_id: str) -> dict[str, Any] | None:
     }
 
 
-ROWS_AT_A_TIME = 200
-"""Rows that are turned into JSON values between two breaths, so that other callers are answered meanwhile."""
-
-
 class Queries:
     """SQL of an operator over the public views."""
 
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
 
-    async def arrow(self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT) -> bytes:
-        """The result as an Arrow IPC stream, as `helmr.query.QueryResult.from_arrow` reads it.
+    async def run(
+        self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT, as_arrow: bool = False
+    ) -> QueryAnswer | bytes:
+        """The result as rows of JSON values; as an Arrow IPC stream, which `helmr.query.QueryResult.from_arrow` reads,
+        if the caller wants it and the ledger has pyarrow.
 
         Raises:
             BadQuery: It can't be read or asks for what no query may.
             QueryTimeout, QueryTooLarge: It was ended at a limit.
             QueryBusy: Another one runs.
         """
-        return await self._ledger.query(sql, limit=limit)
-
-    async def rows(self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT) -> QueryAnswer:
-        """The result as rows of JSON values. Raises as `arrow`."""
-        stream = await self.arrow(sql, limit=limit)
-        return await asyncio.to_thread(_answer, stream)
+        content = await self._ledger.query(sql, limit=limit)
+        if query_rows.is_rows(content):
+            return await asyncio.to_thread(query_rows.answer_of, content)
+        return content if as_arrow else await asyncio.to_thread(_answer, content)
 
 
 def _answer(stream: bytes) -> QueryAnswer:
