@@ -1,12 +1,12 @@
 """What operating systems do each in their own way: processes, who is at the other end of a socket, disks, memory.
 
-Linux is asked by /proc, pidfds and its own calls; others, and Linux with `HELMR_PORTABLE=1`, by what macOS and every
-POSIX system have. Nothing else in the packages asks for what only Linux has. Standard library only: the watchdog runs
-it, and a command line's start pays for it.
+Processes are asked for by psutil. Otherwise Linux has its own calls; others, and Linux with `HELMR_PORTABLE=1`, what
+macOS and every POSIX system have. Nothing else in the packages asks for what only Linux has. What takes time to import
+is imported where it is used: a command line's start pays for this module.
 
 A process is named by pid and start time, never by its pid alone: pids are used again.
 
-Source: proc_pid_stat(5), proc_pid_status(5), cgroups(7), ps(1) of POSIX and macOS, unix(4) of macOS, fsync(2) of macOS;
+Source: proc_pid_stat(5), proc_pid_status(5), cgroups(7), unix(4) of macOS, fsync(2) of macOS;
 the kernel's admin-guide/cgroup-v2 and cgroup-v1/memory.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 TYPE_CHECKING = False  # `typing` takes long; so do the modules that functions load
@@ -32,11 +33,11 @@ STOPPED = "T"
 """The state of a process that got SIGSTOP; that of what is traced is a small one."""
 ENDED = "ZX"
 """States of what has ended and was not reaped."""
-ENVIRON_BYTES_MAX = 1024 * 1024
-COMMAND_CHARS_MAX = 200
+RUNS = "R"
+_LETTERS = {"stopped": STOPPED, "tracing-stop": "t", "zombie": "Z", "dead": "X"}
+"""What psutil calls the states that anyone here asks for."""
+MICROSECONDS = 1_000_000
 POLL_S = 0.05
-PS_S = 10.0
-"""Bound of one call of `ps`."""
 
 # --- processes ------------------------------------------------------------------------------------
 
@@ -44,82 +45,57 @@ PS_S = 10.0
 def look(pid: int) -> tuple[str, int] | None:
     """State letter and start time of a process; None if there is none.
 
-    The time only tells one process from another: clock ticks after boot on Linux, else seconds since 1970.
+    The time only tells one process from another: clock ticks after boot on Linux, else microseconds since 1970.
     """
-    return _look_in_proc(pid) if IS_LINUX else _look_by_ps(pid)
+    return _look_in_proc(pid) if IS_LINUX else _look_portably(pid)
 
 
 def started_at_s(pid: int) -> float | None:
     """When the process started, in seconds since 1970; None if there is none, only its remains, or no boot time."""
+    import psutil  # noqa: PLC0415
+
     found = look(pid)
     if found is None or found[0] in ENDED:
         return None
-    if not IS_LINUX:
-        return float(found[1])
     try:
-        lines = (PROC / "stat").read_text().splitlines()
-    except OSError:
+        return float(psutil.Process(pid).create_time())
+    except (psutil.Error, OSError, RuntimeError):  # the last: the system tells no boot time
         return None
-    boots = [int(line.split()[1]) for line in lines if line.startswith("btime ")]
-    return boots[0] + found[1] / os.sysconf("SC_CLK_TCK") if boots else None
 
 
 def parents() -> dict[int, int]:
     """Of each process its parent's pid."""
-    if not IS_LINUX:
-        rows = (line.split() for line in _ps("-ax", "-o", "pid=,ppid="))
-        return {int(pid): int(parent) for pid, parent in rows}
-    found = {}
-    for pid in _pids():
-        fields = _stat(pid)
-        if fields is not None:
-            found[pid] = int(fields[1])
-    return found
+    import psutil  # noqa: PLC0415
+
+    return {one.pid: one.info["ppid"] for one in psutil.process_iter(["ppid"])}
 
 
 def command(pid: int) -> str:
     """Its command line; empty if there is none, or no such process."""
-    if not IS_LINUX:
-        return next(iter(_ps("-o", "command=", "-p", str(pid))), "").strip()
+    import psutil  # noqa: PLC0415
+
     try:
-        text = (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
+        return " ".join(psutil.Process(pid).cmdline()).strip()
+    except (psutil.Error, OSError):
         return ""
-    return text.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def with_variable(name: str, value: str) -> Iterator[int]:
     """Pids of this user's processes that were started with that environment variable."""
-    sought = f"{name}={value}"
-    if not IS_LINUX:
-        for line in _ps("axeww", "-o", "pid=,command="):
-            found, _, rest = line.strip().partition(" ")
-            if sought in rest.split():
-                yield int(found)
-        return
-    for pid in _pids():
-        try:
-            with (PROC / str(pid) / "environ").open("rb") as file:
-                environ = file.read(ENVIRON_BYTES_MAX)
-        except OSError:
-            continue
-        if sought.encode() in environ.split(b"\0"):
-            yield pid
+    import psutil  # noqa: PLC0415
+
+    for one in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if one.environ().get(name) == value:
+                yield one.pid
 
 
 def open_files(pid: int) -> Iterator[str]:
-    """What the process has open; only Linux tells."""
-    if not IS_LINUX:
-        return
-    try:
-        links = list((PROC / str(pid) / "fd").iterdir())
-    except OSError:
-        return
-    for link in links:
-        try:
-            yield os.readlink(link)
-        except OSError:
-            continue  # closed meanwhile
+    """Regular files that the process has open."""
+    import psutil  # noqa: PLC0415
+
+    with suppress(psutil.Error, OSError):
+        yield from (file.path for file in psutil.Process(pid).open_files())
 
 
 def send_signal(pid: int, number: int, *, started: int | None = None) -> bool:
@@ -189,42 +165,27 @@ def boot_id() -> str:
     return f"{os.uname().nodename} {first[1] if first is not None else 0}"
 
 
-def _pids() -> Iterator[int]:
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            yield int(entry.name)
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on: they are counted from the last `)`, a name may hold anything."""
+def _look_in_proc(pid: int) -> tuple[str, int] | None:
+    """Not by psutil, whose start time is one of the wall clock, and moves when that is set."""
     try:
         text = (PROC / str(pid) / "stat").read_bytes()
     except OSError:
         return None
-    return text.rpartition(b")")[2].decode().split()
+    fields = (
+        text.rpartition(b")")[2].decode().split()
+    )  # from the state on: a name may hold anything
+    return fields[0], int(fields[19])
 
 
-def _look_in_proc(pid: int) -> tuple[str, int] | None:
-    fields = _stat(pid)
-    return (fields[0], int(fields[19])) if fields is not None else None
+def _look_portably(pid: int) -> tuple[str, int] | None:
+    import psutil  # noqa: PLC0415
 
-
-def _look_by_ps(pid: int) -> tuple[str, int] | None:
-    for line in _ps("-o", "stat=,lstart=", "-p", str(pid)):
-        state, _, started = line.strip().partition(" ")
-        words = " ".join(started.split())
-        return state[0], int(time.mktime(time.strptime(words, "%a %b %d %H:%M:%S %Y")))
-    return None
-
-
-def _ps(*arguments: str) -> list[str]:
-    import subprocess  # noqa: PLC0415
-
-    environ = {**os.environ, "LC_ALL": "C"}  # names of days and months
-    told = subprocess.run(
-        ["ps", *arguments], env=environ, capture_output=True, text=True, timeout=PS_S, check=False
-    )
-    return told.stdout.splitlines()
+    try:
+        process = psutil.Process(pid)
+        letter = _LETTERS.get(process.status(), RUNS)
+        return letter, round(process.create_time() * MICROSECONDS)
+    except (psutil.Error, OSError):
+        return None
 
 
 # --- sockets --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from helmr import platform
@@ -124,6 +125,7 @@ def test_a_process_that_the_system_does_not_show_counts_as_live(
 ) -> None:
     monkeypatch.setattr(platform, "IS_LINUX", True)
     monkeypatch.setattr(platform, "PROC", tmp_path)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     assert is_live(os.getpid(), written_at_s=0)
     (tmp_path / str(os.getpid())).mkdir()
     shown = Path(f"/proc/{os.getpid()}/stat").read_bytes()

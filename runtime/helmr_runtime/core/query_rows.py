@@ -20,7 +20,8 @@ from helmr.models import QueryAnswer
 from helmr.query import json_value
 
 Shape = str | Sequence[Any]
-"""`"date"`, `["list", shape]`, `["map", shape, shape]`, `["tuple", shape, …]`, `["struct" or "union", {name: shape}]`."""
+"""`"date"`, `["list", shape]`, `["map", shape, shape]`, `["tuple", shape, …]`, `["struct", {name: shape}]`,
+and the same for a union."""
 
 _Read = Callable[[Any], Any]
 

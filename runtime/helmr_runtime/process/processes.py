@@ -3,7 +3,7 @@
 A process is named by pid and start time, never by its pid alone: pids are used again. What belongs
 to a runtime is found even after its parent has ended: everything that `up` starts inherits a random
 marker in its environment, and Ray's agents, which write their title over their environment, hold
-files open in the runtime's own folder. Standard library only: the watchdog runs it.
+files open in the runtime's own folder.
 """
 
 from __future__ import annotations
