@@ -1,22 +1,23 @@
 """The texts of a form's field, and how its JSON is checked before it is sent. Pure.
 
-Text out of the schema is session data. The server decides; checking here only spares a round trip. Patterns run in
-pydantic's engine, which is linear; Python's can take seconds on a hostile one.
+Text out of the schema is session data. The server decides; checking here only spares a round trip, with the validator
+that the server has. Its patterns are linear, and bounded where they look around; Python's can take seconds.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError, validators
-from jsonschema.exceptions import SchemaError, best_match
-from pydantic_core import SchemaError as CoreSchemaError
-from pydantic_core import SchemaValidator, core_schema
-from pydantic_core import ValidationError as CoreValidationError
-from referencing.exceptions import Unresolvable
+from jsonschema_rs import (
+    Draft202012Validator,
+    FancyRegexOptions,
+    ReferencingError,
+    ValidationError,
+    ValidationErrorKind,
+)
 
 from helmr.forms import MISSING, Blank, Cell, Field, Kind, Schema, alone, example, takes_empty
 from helmr.forms.model import LISTS
@@ -136,19 +137,27 @@ def default_text(field: Field, cell: Cell) -> str:
 
 PROBLEMS_MAX = 50
 PATTERN_MAX = 120
+BACKTRACKS_MAX = 10_000
+"""Of one pattern that looks around; above it, that pattern is not judged here."""
 
 
 def problems(schema: Schema | bool, data: Any) -> dict[str, str]:
     """What is wrong, by path (`a.b.0`; `$` is the whole); empty when the data fits or can't be judged here."""
     found: dict[str, str] = {}
     try:
-        for error in _Validator(schema).iter_errors(data):
-            leaf = _deepest(error)
-            found.setdefault(_path(leaf), _sentence(leaf))
+        validator = Draft202012Validator(
+            schema if isinstance(schema, bool) else dict(schema),
+            retriever=_refuse,
+            pattern_options=FancyRegexOptions(backtrack_limit=BACKTRACKS_MAX),
+        )
+        for error in validator.iter_errors(data):
+            leaf = _meant(error)
+            if not isinstance(leaf.kind, ValidationErrorKind.BacktrackLimitExceeded):
+                found.setdefault(_path(leaf), _sentence(leaf.kind, leaf.message))
             if len(found) >= PROBLEMS_MAX:
                 break
-    except (SchemaError, Unresolvable, RecursionError):
-        return {}
+    except (ValidationError, ReferencingError, ValueError, RecursionError):
+        return {}  # no schema, one that refers elsewhere, or data that nests too deeply
     return found
 
 
@@ -168,50 +177,51 @@ def problem(field: Field, cell: Cell, root: Schema | bool) -> str:
     return next(iter(problems({**known, **field.schema}, built.data).values()), "")
 
 
-def _pattern(
-    validator: Any, pattern: str, instance: Any, schema: Schema
-) -> Iterator[ValidationError]:
-    if not isinstance(instance, str):
-        return
-    try:
-        SchemaValidator(core_schema.str_schema(pattern=pattern)).validate_python(instance)
-    except CoreSchemaError:
-        return
-    except CoreValidationError:
-        yield ValidationError(f"must match {pattern[:PATTERN_MAX]}")
+def _refuse(uri: str, /) -> Any:
+    raise ValueError(f"references are not fetched: {uri[:100]}")
 
 
-_Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})
-
-
-def _deepest(error: ValidationError) -> ValidationError:
-    """Inside "none of these fits" the alternative that was meant."""
-    if not error.context:
+def _meant(error: ValidationError) -> ValidationError:
+    """Inside "none of these fits" what is wrong with the alternative that was meant: the one that fits the deepest."""
+    kind = error.kind
+    if not isinstance(kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
         return error
-    found = best_match([error])
-    return found if isinstance(found, ValidationError) else error
+    branches = [branch for branch in kind.context if branch]
+    if not branches:
+        return error
+    base = len(error.instance_path)
+    return _meant(max(branches, key=lambda branch: _nearness(branch, base))[0])
+
+
+def _nearness(branch: Sequence[ValidationError], base: int) -> tuple[bool, int]:
+    """How well an alternative fits: it takes this type and has this tag, and how deep its first mistake is."""
+    depths = [(one.kind, len(one.instance_path) - base) for one in branch]
+    is_another = any(
+        (isinstance(kind, ValidationErrorKind.Type) and depth == 0)
+        or (isinstance(kind, ValidationErrorKind.Constant) and depth <= 1)
+        for kind, depth in depths
+    )
+    return not is_another, min(depth for _, depth in depths)
 
 
 def _path(error: ValidationError) -> str:
-    parts = [str(part) for part in error.absolute_path]
-    missing = _missing(error)
-    return ".".join([*parts, missing] if missing else parts) or "$"
+    parts = [str(part) for part in error.instance_path]
+    if isinstance(error.kind, ValidationErrorKind.Required):
+        parts.append(error.kind.property)
+    return ".".join(parts) or "$"
 
 
-def _missing(error: ValidationError) -> str:
-    if error.validator != "required" or not isinstance(error.instance, Mapping):
-        return ""
-    names = error.validator_value if isinstance(error.validator_value, list) else []
-    return next((str(name) for name in names if f"'{name}'" in error.message[:300]), "")
-
-
-def _sentence(error: ValidationError) -> str:
-    if error.validator == "required":
-        return "needed"
-    if error.validator == "enum" and isinstance(error.validator_value, list):
-        return f"one of {', '.join(str(value) for value in error.validator_value[:8])}"
-    if error.validator == "type":
-        return f"must be {error.validator_value}"
-    if error.validator == "additionalProperties":
-        return "holds a field that is not in the schema"
-    return str(error.message)[:200]
+def _sentence(kind: ValidationErrorKind, message: str) -> str:
+    match kind:
+        case ValidationErrorKind.Required():
+            return "needed"
+        case ValidationErrorKind.Enum() if isinstance(kind.options, list):
+            return f"one of {', '.join(str(value) for value in kind.options[:8])}"
+        case ValidationErrorKind.Type():
+            return f"must be {' or '.join(kind.types)}"
+        case ValidationErrorKind.Pattern():
+            return f"must match {kind.pattern[:PATTERN_MAX]}"
+        case ValidationErrorKind.AdditionalProperties():
+            return "holds a field that is not in the schema"
+        case _:
+            return message[:200]

@@ -36,6 +36,39 @@ def test_a_hostile_pattern_costs_no_time() -> None:
     assert problems({"type": "string", "pattern": "("}, "x") == {}
 
 
+def test_the_alternative_that_was_meant_says_what_is_wrong() -> None:
+    """Of another type, or with another tag, an alternative was not meant."""
+    note = {"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 3}]}
+    assert "longer than 3" in problems(note, "abcd")["$"]
+    tagged = {
+        "oneOf": [
+            {"properties": {"by": {"const": "card"}, "cents": {"minimum": 1}}, "required": ["by"]},
+            {
+                "properties": {
+                    "by": {"const": "wire"},
+                    "to": {"type": "object", "required": ["iban"]},
+                }
+            },
+        ]
+    }
+    assert problems(tagged, {"by": "wire", "to": {}}) == {"to.iban": "needed"}
+    assert problems({"type": ["string", "null"]}, 5) == {"$": "must be null or string"}
+
+
+@pytest.mark.timeout(5)
+def test_what_cannot_be_judged_here_is_left_to_the_server() -> None:
+    elsewhere = {"$ref": "http://127.0.0.1:1/schema.json"}
+    assert problems(elsewhere, 5) == {}
+    assert problems({"type": "nonsense"}, 5) == {}
+    deep: list[object] = []
+    for _ in range(2_000):
+        deep = [deep]
+    assert problems({"type": "object"}, deep) in ({}, {"$": "must be object"})
+    assert problems({"type": "integer", "maximum": 5}, 10**30).keys() == {"$"}
+    around = {"type": "string", "pattern": r"^(?=(a+)+$)(?!b).*c$"}
+    assert problems(around, "a" * 40 + "b") in ({}, {"$": f"must match {around['pattern']}"})
+
+
 def test_help_for_a_field_says_what_it_takes() -> None:
     schema = {
         "type": "object",
