@@ -65,7 +65,6 @@ BRANCH_COLUMNS = ("SESSION", "TASK", "STATUS", "ACTIVITY", "WAITS FOR")
 RUN_COLUMNS = ("ID", "SESSION", "TASK", "STATUS", "ATTEMPT", "CREATED", "ENDED", "ERROR")
 WAIT_COLUMNS = ("ID", "TASK", "KIND", "STREAM", "CORRELATION ID", "SUBJECT", "DEADLINE", "SESSION")
 OP_COLUMNS = ("OP", "KIND", "NAME", "DATA")
-RECORD_COLUMNS = ("SEQ", "CREATED", "CORRELATION ID", "CONSUMED BY", "BY", "DATA")
 
 SCHEMA_PROPERTIES_MAX = 50
 
@@ -145,13 +144,6 @@ def wait_lines(one: WaitInfo) -> list[str]:
         part for part in (one.stream or one.token_id or one.kind, one.correlation_id) if part
     )
     return [f"{one.id}  {due(one) or 'no deadline':<11}  {one.task}", f"  {about}"]
-
-
-def record_row(one: RecordInfo) -> tuple[object, ...]:
-    """Cells of `RECORD_COLUMNS`."""
-    created = time_text(one.created_at)
-    by = who(one.principal)
-    return (one.seq, created, one.correlation_id, one.consumed_by, by, value_text(one.data))
 
 
 def branch_row(depth: int, one: SessionInfo) -> tuple[object, ...]:

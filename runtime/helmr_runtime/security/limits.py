@@ -31,7 +31,6 @@ from limits.strategies import FixedWindowRateLimiter
 from helmr.errors import NotAllowed, Overloaded, RoleDenied
 from helmr.models import PERSON_MAX
 from helmr.operation import Operation
-from helmr.operations import OPERATIONS
 from helmr.roles import SCOPE_NEEDS, Need, Owner, Role, ScopeType, may
 from helmr_runtime.core.entries import Principal
 
@@ -283,17 +282,6 @@ def _host_of(authority: str) -> str:
 
 ON_BEHALF_OF_HEADER = "On-Behalf-Of"
 ON_BEHALF_OF_MAX = PERSON_MAX
-
-_BY_PLACE = {(row.method, row.path): row for row in OPERATIONS}
-
-
-def operation_at(method: str, path_template: str) -> Operation[Any]:
-    """The operation of a route; HEAD is GET.
-
-    Raises:
-        KeyError: There is none.
-    """
-    return _BY_PLACE["GET" if method == "HEAD" else method, path_template]
 
 
 @cache

@@ -25,7 +25,7 @@ from helmr.models import (
     WaitsQuery,
 )
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry, EntryKind, Principal, iso
+from helmr_runtime.core.entries import Entry, EntryKind, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow, fields_of
 from helmr_runtime.core.run import ACTIVE
 from helmr_runtime.ledger.index.heads import Head
@@ -238,11 +238,6 @@ def principal_of(entry: Entry) -> Json:
 def record_kind(direction: str) -> EntryKind:
     """The kind of entry that holds the records of a direction, `input` or `output`."""
     return EntryKind.INPUT_ACCEPTED if direction == "input" else EntryKind.OUTPUT_APPENDED
-
-
-def principal_from(text: str) -> Principal:
-    """The principal of a stored row."""
-    return Principal.from_json(jsontext.decode(text))
 
 
 def iso_or_none(moment: datetime | None) -> str | None:
