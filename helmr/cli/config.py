@@ -219,23 +219,28 @@ def _log_text(config: Path | None, data_dir: Path, name: str, hint: str) -> str 
     return text
 
 
-def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
-    """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
+def otel_of(config: Path | None, data_dir: Path) -> bool:
+    """True if the table `[otel]` wants traces to be sent.
 
     Raises:
-        UsageError: As `notices_table`; or it holds something else.
+        UsageError: As `notices_table`; or it holds something else, or wants metrics to be sent, as runtimes before did.
     """
     found, path = _read(config, data_dir)
     table = found.get("otel", {})
-    known = {"traces", "metrics"}
+    known = {"traces", "metrics"}  # `metrics = false` says what is so anyway
     if not isinstance(table, dict) or not table.keys() <= known:
         raise UsageError(
-            f"{path}: [otel] takes `traces` and `metrics`",
-            hint="Write `metrics = true`; the OTEL_ variables say where they are sent.",
+            f"{path}: [otel] takes `traces`",
+            hint="Write `traces = true`; the OTEL_ variables say where they are sent.",
         )
     if not all(isinstance(value, bool) for value in table.values()):
-        raise UsageError(f"{path}: `traces` and `metrics` of [otel] are true or false")
-    return table.get("traces", False), table.get("metrics", False)
+        raise UsageError(f"{path}: `traces` of [otel] is true or false")
+    if table.get("metrics", False):
+        raise UsageError(
+            f"{path}: metrics are no longer sent by [otel]: a collector scrapes /metrics",
+            hint="Take `metrics = true` out, and give the collector the receiver of docs/monitoring.md#opentelemetry.",
+        )
+    return bool(table.get("traces", False))
 
 
 def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 PORT = 4356
 HOST = "127.0.0.1"
 LEDGER_NAME = "ledger.duckdb"
+METRICS_ARE_SCRAPED = (
+    "helmr: --otel sends traces; a collector scrapes metrics from /metrics (docs/monitoring.md#opentelemetry). "
+    "OTEL_METRICS_EXPORTER=none says that you know"
+)
 WITHOUT_RAY = (
     "helmr: Ray is not installed, so this one process runs everything. "
     "For tasks in processes of their own: pip install 'helmr[runtime]'"
@@ -172,7 +176,7 @@ def up(
         bool,
         typer.Option(
             "--otel",
-            help="Send OpenTelemetry traces and metrics to where the OTEL_ variables say.",
+            help="Send OpenTelemetry traces to where the OTEL_ variables say.",
         ),
     ] = False,
     log_format: Annotated[
@@ -263,7 +267,8 @@ def up(
                 hint="Run `helmr check` against it first.",
             )
         _check(named, place, is_strict=check is CheckMode.REFUSE)
-    sends_traces, sends_metrics = otel_of(config, place)
+    if otel and not tracing.is_off("metrics", os.environ):
+        printing.note(METRICS_ARE_SCRAPED)
     _run(
         named,
         place,
@@ -280,8 +285,7 @@ def up(
         serves_http=http,
         trusted_proxies=proxies,
         transport=transport.value,
-        traces=(otel or sends_traces) and not tracing.is_off("traces", os.environ),
-        metrics=(otel or sends_metrics) and not tracing.is_off("metrics", os.environ),
+        traces=(otel or otel_of(config, place)) and not tracing.is_off("traces", os.environ),
         json_logs=log_format is LogFormat.JSON,
         in_process=in_process,
         log_url=log_url,

@@ -20,24 +20,29 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("", (False, False)),
-        ("[otel]", (False, False)),
-        ("[otel]\nmetrics = true", (False, True)),
-        ("[otel]\ntraces = true\nmetrics = false", (True, False)),
+        ("", False),
+        ("[otel]", False),
+        ("[otel]\ntraces = true", True),
+        ("[otel]\ntraces = true\nmetrics = false", True),
     ],
 )
-def test_each_signal_is_sent_if_it_is_wanted(
-    config: Path, text: str, wanted: tuple[bool, bool]
-) -> None:
+def test_traces_are_sent_if_they_are_wanted(config: Path, text: str, wanted: bool) -> None:
     config.write_text(text)
-    assert otel_of(None, config.parent / ".helmr") == wanted
+    assert otel_of(None, config.parent / ".helmr") is wanted
+
+
+def test_metrics_that_were_sent_are_scraped_says_where(config: Path) -> None:
+    config.write_text("[otel]\nmetrics = true")
+    with pytest.raises(UsageError, match="a collector scrapes /metrics") as raised:
+        otel_of(None, config.parent / ".helmr")
+    assert "docs/monitoring.md#opentelemetry" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("otel = true", "takes `traces` and `metrics`"),
-        ("[otel]\nendpoint = 'http://collector'", "takes `traces` and `metrics`"),
+        ("otel = true", r"\[otel\] takes `traces`"),
+        ("[otel]\nendpoint = 'http://collector'", r"\[otel\] takes `traces`"),
         ("[otel]\ntraces = 'yes'", "true or false"),
         ("[telemetry]", "'telemetry' is not a key of this file"),
     ],
@@ -108,3 +113,25 @@ def test_a_file_that_says_nothing_of_it_leaves_it_to_the_command(config: Path, t
     config.write_text(text)
     assert not is_in_process(["tasks.py"], config.parent / ".helmr")
     assert not is_in_process(["tasks.py"], config.parent / "gone" / ".helmr")
+
+
+@pytest.mark.parametrize(("exporter", "says_so"), [("", True), ("none", False)])
+def test_otel_says_that_metrics_are_scraped(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    exporter: str,
+    says_so: bool,
+) -> None:
+    """Before, it sent them: a dashboard that stays empty would be the only sign."""
+    from helmr.cli import up
+    from helmr.cli.main import invoke
+
+    kept: list[object] = []
+    monkeypatch.setattr(up, "_run", lambda *_, traces, **__: kept.append(traces))
+    monkeypatch.chdir(config.parent)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", exporter)
+    Path("tasks.py").write_text("from helmr import task\n@task\nasync def t() -> None: ...\n")
+    assert invoke(["up", "--otel", "--in-process", "tasks.py"]) == 0
+    assert kept == [True]
+    assert ("scrapes metrics from /metrics" in capsys.readouterr().err) == says_so

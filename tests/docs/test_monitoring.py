@@ -123,6 +123,22 @@ async def test_each_expression_names_metrics_and_labels_that_there_are(
             assert shown <= labels[first], panel["title"]
 
 
+def test_a_collector_scrapes_what_prometheus_scrapes_and_each_pipeline_has_its_parts() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+    (prometheus,) = (one for one in map(yaml.safe_load, blocks) if "scrape_configs" in one)
+    (collector,) = (one for one in map(yaml.safe_load, blocks) if "receivers" in one)
+    (scraped,) = collector["receivers"]["prometheus"]["config"]["scrape_configs"]
+    (wanted,) = prometheus["scrape_configs"]
+    files = [one["authorization"].pop("credentials_file") for one in (scraped, wanted)]
+    assert all(files)
+    assert scraped == wanted
+    pipelines = collector["service"]["pipelines"]
+    assert pipelines.keys() == {"metrics", "traces"}
+    for parts in pipelines.values():
+        assert set(parts["receivers"]) <= collector["receivers"].keys()
+        assert set(parts["exporters"]) <= collector["exporters"].keys()
+
+
 def test_a_rule_has_what_prometheus_and_people_need() -> None:
     assert len({rule["alert"] for rule in rules()}) == len(rules())
     for rule in rules():

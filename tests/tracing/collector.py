@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 HOST_ID = re.compile(r"-[0-9a-z]{26}$")
@@ -40,29 +37,19 @@ class Collector:
         self.url = url
         self._lock = threading.Lock()
         self._spans: list[SeenSpan] = []
-        self._metrics: dict[str, Any] = {}
         self.refuses = False
 
     def take(self, path: str, body: bytes) -> None:
         """One request."""
         with self._lock:
-            if path == "/v1/traces":
-                self._spans += _spans(body)
-            else:
-                assert path == "/v1/metrics", path
-                self._metrics |= _metrics(body)
+            assert path == "/v1/traces", path
+            self._spans += _spans(body)
 
     @property
     def spans(self) -> list[SeenSpan]:
         """All of them, by when they began."""
         with self._lock:
             return sorted(self._spans, key=lambda one: one.began_ns)
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """The newest data of each metric, as its message of the protocol."""
-        with self._lock:
-            return dict(self._metrics)
 
     def picture(self, trace_id: str) -> str:
         """A trace as a viewer shows it: a tree of names, each with its process, and what spans are to others."""
@@ -105,15 +92,6 @@ def _spans(body: bytes) -> Iterator[SeenSpan]:
                         (_attributes(link)["helmr.link"], link.span_id.hex()) for link in span.links
                     ),
                 )
-
-
-def _metrics(body: bytes) -> dict[str, Any]:
-    return {
-        metric.name: metric
-        for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-    }
 
 
 def _attributes(of: Any) -> dict[str, str]:

@@ -55,7 +55,7 @@ async def serve(way: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         registry = Registry([measured], modules=[__name__], code_hash="cost")
         stack = Stack(Path(folder), registry=registry)
-        stack.gateway = GatewayActor(stack.service, stack.settings(), sends_metrics=way == "on")
+        stack.gateway = GatewayActor(stack.service, stack.settings())
         await stack.start(sessions_per_host=SESSIONS)
         try:
             while await asyncio.to_thread(sys.stdin.readline):

@@ -92,7 +92,7 @@ class UpOptions(RuntimeSettings):
             UsageError: A bound is set on what can't be ended, traces are wanted that nothing here can make, or a
                 notice target lacks its secret.
         """
-        if self.traces or self.metrics:
+        if self.traces:
             tracing.check_installed()
         if self.notices and not self.serves_http:
             raise UsageError(

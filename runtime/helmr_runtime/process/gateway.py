@@ -24,7 +24,6 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.accepting import Accepting, OpenFiles
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, answering_to_the_end, behind_proxies
-from helmr_runtime.http.otlp import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.content import Sender
 from helmr_runtime.notices.targets import Target, for_people, read_targets
@@ -32,7 +31,7 @@ from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc import sockets
-from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledger_client_of
+from helmr_runtime.rpc.calls import Calls, directory_of, host_of, ledger_client_of
 from helmr_runtime.security.keys import KeyRing, pair_keys, read_key_ring
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
@@ -66,7 +65,6 @@ class GatewayActor:
         service: What the routes call; started and stopped with the server.
         settings: Keys, hosts and times.
         introduction: What it says of itself; None if no Ray job can come.
-        sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
 
     def __init__(
@@ -74,14 +72,10 @@ class GatewayActor:
         service: Service,
         settings: HttpSettings,
         introduction: Introduction | None = None,
-        *,
-        sends_metrics: bool = False,
     ) -> None:
         self._service = service
         self._settings = settings
         self._introduction = introduction
-        self._sends_metrics = sends_metrics
-        self._sender: MetricsSender | None = None
         self._server: _Server | None = None
         self._listens_on = -1
         self._serving: asyncio.Task[None] | None = None
@@ -103,9 +97,6 @@ class GatewayActor:
         bounds = self._settings.bounds.within(files_max)
         self.connections = Connections(bounds, proxies)
         app = GatewayApp(self._service, self._settings)
-        if self._sends_metrics:
-            self._sender = MetricsSender(app.metrics, self._service, GATEWAY)
-            await self._sender.start()
         config = uvicorn.Config(
             answering_to_the_end(behind_proxies(app, proxies)),
             http=self.connections.protocol(),
@@ -139,8 +130,6 @@ class GatewayActor:
         """Take no more requests, end the event streams, let the others finish. Idempotent."""
         if self._server is not None:
             self._server.should_exit = True
-        if self._sender is not None:
-            await self._sender.stop()
         await self._service.stop()
         if self._serving is not None:
             await asyncio.wait({self._serving})
@@ -163,7 +152,6 @@ def make_gateway(
     notice_targets: Sequence[tuple[Target, Sender]] = (),
     gate_rules: DeclaredRules = NO_RULES,
     people: PeopleConfig = NO_PEOPLE,
-    sends_metrics: bool = False,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -182,7 +170,6 @@ def make_gateway(
         notice_targets: Where notices go, and how.
         gate_rules: What is decided of agents' calls without a person.
         people: Who there may be.
-        sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -210,7 +197,7 @@ def make_gateway(
         pair_key_hashes=tuple(map(secret_hash, pair_keys(ring))) if is_shared and ring else (),
         trusted_proxies=trusted_proxies,
     )
-    return GatewayActor(service, settings, introduction, sends_metrics=sends_metrics)
+    return GatewayActor(service, settings, introduction)
 
 
 class _Server(uvicorn.Server):
@@ -297,7 +284,6 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),
         gate_rules=replace(read_rules(spec.gate or {}, "helmr.toml"), own=OwnFolder(spec.data_dir)),
         people=people,
-        sends_metrics=spec.metrics,
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)

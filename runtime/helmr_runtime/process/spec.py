@@ -104,7 +104,6 @@ class RuntimeSettings:
         trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         traces: Make spans, and send them where the OTEL_ variables say.
-        metrics: Send what is counted there too.
         json_logs: Log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
         retention: How long sessions that are over are kept; None keeps them.
@@ -123,7 +122,6 @@ class RuntimeSettings:
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
     traces: bool = False
-    metrics: bool = False
     json_logs: bool = False
     ensured: Ensured | None = None
     retention: Retention | None = None
