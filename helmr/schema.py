@@ -231,7 +231,7 @@ Place = tuple[str | int, ...]
 
 
 class StoredCodec(Codec[T]):
-    """See the module."""
+    """The codec of a step's result, from which any bytes come back as they were."""
 
     @cached_property
     def _holds_bytes(self) -> bool:

@@ -202,9 +202,9 @@ class Client(BlockingPart[AsyncClient]):
     """A connection to one runtime. May be used from several threads; close it, or use it in a `with`.
 
     Args:
-        url: Where the runtime answers; `ray` is the one in the Ray cluster of this process. Without it the
-            runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster that this process is connected to, the
-            nearest `.helmr/` upward, the only live one.
+        url: Where the runtime answers, or the addresses of a pair, also as one text with commas; `ray` is the one in
+            the Ray cluster of this process. Without it the runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster
+            that this process is connected to, the nearest `.helmr/` upward, the only live one.
         key: API key. Without it `HELMR_API_KEY` for a URL, else the one found with the runtime.
         data_dir: The runtime's data directory.
         on_behalf_of: The person for whom this program acts; recorded with everything it does (S-51).

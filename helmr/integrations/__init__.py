@@ -23,19 +23,32 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def load(name: str, *, of: str, module: str, extra: str, framework: str) -> Any:
-    """A name of the module that needs the framework.
+def loading(face: dict[str, Any], *, extra: str, framework: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module that imports its framework when one of its names is first used.
+
+    The names of `__all__` are in a module beside it, called the same with an underscore before. The function raises
+    `MissingExtra` if the framework, or a part of it, is not installed.
 
     Args:
-        name: What was asked for.
-        of: The module that was asked.
-        module: The one that has it.
+        face: The `globals()` of the module.
         extra: What brings the framework.
         framework: Its top-level package.
-
-    Raises:
-        MissingExtra: The framework, or a part of it, is not installed.
     """
+    of = str(face["__name__"])
+    package, _, own = of.rpartition(".")
+
+    def __getattr__(name: str) -> Any:  # noqa: N807 - what it is there
+        if name not in face["__all__"]:
+            raise AttributeError(f"module {of!r} has no attribute {name!r}")
+        found = face[name] = _load(
+            name, of=of, module=f"{package}._{own}", extra=extra, framework=framework
+        )
+        return found
+
+    return __getattr__
+
+
+def _load(name: str, *, of: str, module: str, extra: str, framework: str) -> Any:
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

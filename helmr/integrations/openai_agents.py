@@ -14,25 +14,13 @@ Outside a run `run` is `Runner.run`. `HelmrSession` is a session of the SDK that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from helmr.integrations import load
+from helmr.integrations import loading
 
 if TYPE_CHECKING:
     from helmr.integrations._openai_agents import HelmrSession, run
 
 __all__ = ["HelmrSession", "run"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = load(
-        name,
-        of=__name__,
-        module="helmr.integrations._openai_agents",
-        extra="openai-agents",
-        framework="agents",
-    )
-    globals()[name] = found
-    return found
+__getattr__ = loading(globals(), extra="openai-agents", framework="agents")

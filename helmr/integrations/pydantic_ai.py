@@ -12,25 +12,13 @@ Outside a run the same agent works as it does without Helmr. `HelmrHistory` keep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from helmr.integrations import load
+from helmr.integrations import loading
 
 if TYPE_CHECKING:
     from helmr.integrations._pydantic_ai import DeferredToolWaits, HelmrDurability, HelmrHistory
 
 __all__ = ["DeferredToolWaits", "HelmrDurability", "HelmrHistory"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = load(
-        name,
-        of=__name__,
-        module="helmr.integrations._pydantic_ai",
-        extra="pydantic-ai",
-        framework="pydantic_ai",
-    )
-    globals()[name] = found
-    return found
+__getattr__ = loading(globals(), extra="pydantic-ai", framework="pydantic_ai")

@@ -64,7 +64,7 @@ class ConnectionBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """See each.
+    """Names, keys and bounds of one gateway.
 
     Attributes:
         admin_key_hash: Hex SHA-256 of the local admin key.

@@ -113,7 +113,7 @@ class Gate:
     """Calls of agents: asked, decided, reported.
 
     Args:
-        shared: See there.
+        shared: Read and written through it.
         sessions: Where calls are kept.
         calls: Those that people are asked about.
         rules: What is decided without a person.

@@ -72,7 +72,7 @@ class GatedCalls:
     """The sessions of calls, decided by anyone or by no one yet.
 
     Args:
-        shared: See there.
+        shared: Read and written through it.
         sessions: Where they are kept.
     """
 

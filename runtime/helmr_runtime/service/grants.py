@@ -33,7 +33,7 @@ class GrantOperations:
     """Give, list and revoke grants.
 
     Args:
-        shared: See there.
+        shared: Read and written through it.
         calls: Those at which they are given.
     """
 

@@ -28,7 +28,7 @@ class GatedOutcomes:
     """What became of calls, as far as clients have not said it.
 
     Args:
-        shared: See there.
+        shared: Read and written through it.
         sessions: Where calls are kept.
         calls: Knows each of them.
     """

@@ -93,7 +93,7 @@ class Service:
         clock: Tells the time.
         host: What `/readyz` says of the process, and what callback URLs begin with.
         ring: The master keys, which secrets of tokens are derived from.
-        options: See there.
+        options: Notices, rules of the gate and people, as configured.
     """
 
     def __init__(

@@ -578,7 +578,7 @@ KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """See each.
+    """The parts of the runtime that operations of every noun need.
 
     Attributes:
         ledger: Reads, and the start of sessions.

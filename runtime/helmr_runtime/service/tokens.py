@@ -41,7 +41,7 @@ class TokenOperations:
     """Tokens: made by clients, read, completed, cancelled.
 
     Args:
-        shared: See there; tokens that are made from outside belong to the system stream.
+        shared: Tokens that are made from outside belong to the system stream.
         ring: The master keys; callbacks need them.
     """
 
