@@ -3,8 +3,8 @@
 Invariants: S-50 (dense seq, append-only), S-51 (every entry names its principal), S-52 (hash chain).
 
 Bodies (JSON keys; `?` may be absent). `operation{id,request_hash}` stands in the entry that carries a
-command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in `_at`. An answer, and the end
-of a run or token, say `decided_at` where the clock was behind the last entry's time, made while it was ahead.
+command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in `_at`. An answer, and what
+ends a run or token, say `decided_at` where the clock was behind the last entry's time, made while it was ahead.
 
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
@@ -334,7 +334,8 @@ SEALED_MARK = '{"enc":1,'
 """How a sealed body begins; no kind has such a key, so no body in the clear does."""
 
 LOOKUP_KEYS = ("record_id", "stream", "stream_seq", "wait_id", "decided_at")
-"""What of a body stays readable when it is sealed: the store looks records up by it, and folds the times of ends."""
+"""What of a body stays readable when it is sealed: the store looks records up by it, and SQL reads when an end was
+decided, as it reads `recorded_at`."""
 
 
 class BodyCipher(Protocol):
@@ -355,12 +356,14 @@ TIME_DECIDES = frozenset(
         EntryKind.RUN_SUCCEEDED,
         EntryKind.RUN_FAILED,
         EntryKind.RUN_CANCELLED,
+        EntryKind.RUN_REWOUND,
+        EntryKind.SESSION_CANCELLED,
         EntryKind.INPUT_ACCEPTED,
         EntryKind.WAIT_FULFILLED,
     }
 )
-"""Ends of tokens and children, and answers: whether one came before a deadline, or the end of a link, goes by
-`decided_at` (S-14, S-46)."""
+"""What ends tokens and children, a rewind and a cancelled session too, and answers: whether it came before a deadline,
+or the end of a link, goes by `decided_at` (S-14, S-46)."""
 
 NEVER_SEALED = frozenset(
     {EntryKind.SESSIONS_PRUNED, EntryKind.LEDGER_PROMOTED, EntryKind.LEDGER_OPENED}

@@ -499,9 +499,9 @@ class MemoryLedger(ReadableLedger):
                 self._store(due_entries(head, now, None, cipher))
         if expired := self.index.tokens.due(now, DUE_MAX):
             waits = [(token, wait) for token in expired for wait in self.index.unheld_waits(token)]
-            at = self._store(self._facts(expired_drafts(expired), now))[0].recorded_at
+            self._store(self._facts(expired_drafts(expired), now))
             for token, (head, wait_id) in waits:
-                end = expired_end(token, wait_id, at)
+                end = expired_end(token, wait_id, now)
                 self._store(token_end_entries(head, end, now, None, seal(head.session_id)))
         for due in list(self.index.schedules.due(now, self.index.is_active)):
             self._store(self._facts((due,), now) if isinstance(due, Draft) else self._begun(due))

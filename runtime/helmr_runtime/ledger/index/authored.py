@@ -319,6 +319,7 @@ def fork_entries(
         at=max(now, copies[-1].recorded_at),
         key=key,
         cipher=cipher,
+        clock_at=now,
     )
     return (*copies, *own)
 

@@ -350,9 +350,9 @@ def _require_pending(token: TokenHead, now: datetime, ended_by: Entry | None) ->
     if token.status is TokenStatus.CANCELLED:
         assert ended_by is not None
         raise TokenCancelled(
-            f"{token.id} was cancelled at {iso(ended_by.recorded_at)}",
+            f"{token.id} was cancelled at {iso(decided_at(ended_by))}",
             token_id=token.id,
-            cancelled_at=iso(ended_by.recorded_at),
+            cancelled_at=iso(decided_at(ended_by)),
             cancelled_by=ended_by.principal.to_json(),
         )
     # The time counts, whether or not the entry that says so is written yet.
