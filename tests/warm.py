@@ -291,7 +291,19 @@ def _become(
     sys.argv, sys.path[:] = argv, [str(cwd), *filter(None, [*paths, *sys.path])]
     # What modules read of the environment when they are imported.
     faults.on_point = faults.armed_by(env)
-    main()
+    try:
+        main()
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """As Python does at its end, also where a terminal is gone: `multiprocessing` would fail."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the process ends
 
 
 def _opened(file: int) -> Any:

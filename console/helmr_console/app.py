@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial, partialmethod
@@ -76,6 +81,8 @@ CLOSE_S = 10.0
 A call that is cancelled while it connects leaves its socket to the client, so the client is closed last: closed
 before the call has ended, it would never close that one.
 """
+GONE_S = CLOSE_S + 5.0
+"""How long a console without a terminal may take to give its claims back."""
 
 
 class ConsoleApp(App[int]):
@@ -147,11 +154,26 @@ class ConsoleApp(App[int]):
         self.shared.keys.confirming = actions.keys_of("review", self.options.keys)
         if self.options.handle_signals:
             # A killed console must leave the terminal as it was.
+            loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
+                loop.add_signal_handler(number, self.exit, 128 + number)
+            threading.Thread(target=self._end_with_terminal, args=(loop,), daemon=True).start()
         self._giving = asyncio.create_task(self.shared.keys.run())
         self._giving.add_done_callback(self._no_more_keys)
         self.shared.start()
+
+    def _end_with_terminal(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Once the terminal is gone, end as at a SIGHUP, which comes only if it is this session's own.
+
+        Textual reads a terminal that is gone over and over, with a core's whole time, and stands still when it can't
+        write there.
+        """
+        terminal = select.poll()
+        terminal.register(sys.stdin, 0)  # for no more than the hang-up
+        if any(event & select.POLLHUP for _, event in terminal.poll()):
+            loop.call_soon_threadsafe(self.exit, 128 + signal.SIGHUP)
+            time.sleep(GONE_S)
+            os._exit(128 + signal.SIGHUP)
 
     def panic(self, *renderables: RenderableType) -> None:
         """The console can't go on: Textual's input thread ends here. One line instead of a trace on the terminal."""

@@ -68,6 +68,9 @@ class Terminal:
         python: The interpreter that runs the command; this one if not given.
     """
 
+    has_session = True
+    """It is the command's session's own, which gets a SIGHUP when it goes."""
+
     def __init__(self, columns: int, lines: int, *, python: str = sys.executable) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
@@ -100,7 +103,7 @@ class Terminal:
                 env=env,
                 files=[self.slave] * 3,
                 has_session=True,
-                has_terminal=True,
+                has_terminal=self.has_session,
             )
             self._process = AwaitedWarm(one)
         else:
@@ -201,6 +204,12 @@ class Terminal:
     def _size(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
+    def hang_up(self) -> None:
+        """Close the window."""
+        asyncio.get_running_loop().remove_reader(self.master)
+        os.close(self.master)
+        self.master = -1
+
     async def ended(self, *, within_s: float = 20) -> int:
         """The exit code."""
         async with asyncio.timeout(within_s):
@@ -212,11 +221,11 @@ class Terminal:
 
     async def close(self) -> None:
         """End what still runs."""
-        asyncio.get_running_loop().remove_reader(self.master)
         if self.is_running:
             self.process.kill()
             await self.process.wait()
-        os.close(self.master)
+        if self.master >= 0:
+            self.hang_up()
         os.close(self.slave)
 
 

@@ -12,18 +12,20 @@ import sys
 import threading
 import time
 import tty
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from helmr.cli.app import ExitCode
 from tests.console.flow.bench import Bench
 from tests.console.flow.terminal import Terminal
 from tests.console.flow.walk import STEPS, hostile_everywhere
 from tests.hostile import HOSTILE
 from tests.service.stack import until
+from tests.warm import Warm
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
@@ -89,10 +91,21 @@ async def test_sigterm_leaves_the_terminal_sane(
     is_sane(terminal)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+CLOSES: dict[str, tuple[Callable[[Terminal], None], signal.Signals]] = {
+    "SIGTERM": (lambda one: one.process.send_signal(signal.SIGTERM), signal.SIGTERM),
+    "SIGHUP": (lambda one: one.process.send_signal(signal.SIGHUP), signal.SIGHUP),
+    "gone": (Terminal.hang_up, signal.SIGHUP),
+    "gone, of no session": (Terminal.hang_up, signal.SIGHUP),
+}
+"""What ends a console from outside, and the signal that its exit code names."""
+
+
+@pytest.mark.parametrize("how", CLOSES)
 async def test_a_window_that_is_closed_gives_its_claim_back(
-    bench: Bench, terminal: Terminal, tmp_path: Path, number: signal.Signals
+    bench: Bench, terminal: Terminal, tmp_path: Path, how: str
 ) -> None:
+    terminal.has_session = how != "gone, of no session"
+    closes, number = CLOSES[how]
     wait = await bench.ask(subject="Publish A?")
     await terminal.start(bench.stack.url, bench.stack.key, tmp_path, "--on-behalf-of", "ana")
     await terminal.sees("Publish A?")
@@ -103,9 +116,29 @@ async def test_a_window_that_is_closed_gives_its_claim_back(
         return (await bench.wait(wait["id"]))["claim"] is not None
 
     await bench.until(is_claimed)
-    terminal.process.send_signal(number)
+    closes(terminal)
     assert await terminal.ended() == 128 + number
     assert not await is_claimed()
+
+
+async def test_a_terminal_is_no_place_for_it_whose_stdin_is_at_its_end(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    reads, writes = os.pipe()
+    os.close(writes)
+    ended = os.open(os.devnull, os.O_RDONLY)
+    for stdin in (ended, reads):
+        command = Warm(
+            ["console", "--url", "http://127.0.0.1:9"],
+            env={**os.environ, "TERM": "xterm", "XDG_STATE_HOME": str(tmp_path)},
+            files=[stdin, terminal.slave, terminal.slave],
+            has_session=True,
+        )
+        os.close(stdin)
+        assert await asyncio.to_thread(command.wait, 30.0) == ExitCode.USAGE
+        said = os.read(terminal.master, 65_536).decode()
+        assert said.startswith("helmr: the console needs a terminal")
+        assert "\x1b" not in said, "nothing was drawn"
 
 
 async def test_keys_typed_before_it_is_there_are_not_for_it(
