@@ -24,6 +24,7 @@ from helmr.errors import Moved, SessionNotFound, TaskNotFound, UsageError
 from helmr.models import RunCheck
 from helmr.steps import Step
 from helmr.tasks import Task
+from helmr.testing import arguments
 from helmr.testing.clients import HarnessClients
 from helmr.testing.recorded import Recording, check_recorded, read
 from helmr.testing.session import (
@@ -125,7 +126,7 @@ class Harness(HarnessTokens):
     ) -> None:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
         self.ledger = MemoryLedger(self.clock)
-        self._registry = Registry(tasks, code_hash="test")
+        self._registry = Registry(arguments.tasks(tasks, "Harness"), code_hash="test")
         self._deployed = 0
         self._schedules = schedules
         self._replays: Replays = REPLAYS[replay_always]
@@ -190,6 +191,8 @@ class Harness(HarnessTokens):
         Raises:
             UsageError: The step is bound to an object: code makes others.
         """
+        arguments.step(step, "harness.replace")
+        arguments.function(function, "harness.replace")
         if step.is_bound:
             raise UsageError(
                 f"step {step.name} is bound to one object",
@@ -245,7 +248,7 @@ class Harness(HarnessTokens):
             TaskNotFound: The harness was made without that task.
             SchemaMismatch: The payload does not fit.
         """
-        task_id = task if isinstance(task, str) else task.id
+        task_id = task if isinstance(task, str) else arguments.task(task, "harness.start").id
         registered = self._registry.tasks.get(task_id)
         if registered is None:
             raise TaskNotFound(
@@ -328,6 +331,7 @@ class Harness(HarnessTokens):
 
     def emitted(self, session_id: str) -> list[Emitted]:
         """What the code of a session has emitted, and where that ended; `HarnessSession.chunks` shows it."""
+        session_id = arguments.session_id(session_id, "harness.emitted")
         return self._emitted.setdefault(session_id, [])
 
     async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:
@@ -337,8 +341,9 @@ class Harness(HarnessTokens):
             tasks: The code, by the tasks' ids; without any, the harness's own.
             silence_s: Real seconds after which code that does nothing is `unsure`.
         """
+        code = arguments.tasks(tasks, "harness.check")
         await self.settle()
-        registry = Registry(tasks, code_hash="checked") if tasks else self._registry
+        registry = Registry(code, code_hash="checked") if code else self._registry
         return await check_stored(self.ledger, self.clock, registry, silence_s)
 
     async def replay(
@@ -354,6 +359,8 @@ class Harness(HarnessTokens):
         Raises:
             UsageError, SessionFileDamaged: The file can't be read, or is not as it was written.
         """
+        if task is not None:
+            task = arguments.task(task, "harness.replay")
         session = read(recording)
         own = self._registry.tasks.get(session.task)
         code = task if task is not None else own.task if own is not None else None
@@ -364,8 +371,9 @@ class Harness(HarnessTokens):
 
         A live session keeps the code that it has: `park` it first, or `kill` it. So does a client that is there.
         """
+        code = arguments.tasks(tasks, "harness.deploy")
         self._deployed += 1
-        self._registry = Registry(tasks, code_hash=f"test-{self._deployed}")
+        self._registry = Registry(code, code_hash=f"test-{self._deployed}")
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""
@@ -453,6 +461,7 @@ class Harness(HarnessTokens):
 
     async def kill(self, session_id: str, *, cause: str = "killed by the test") -> None:
         """Let the session's host crash between two instructions, as kill -9 does."""
+        session_id = arguments.session_id(session_id, "harness.kill")
         host = self._hosts.get(session_id)
         if host is None:
             return
@@ -470,6 +479,7 @@ class Harness(HarnessTokens):
         Raises:
             UsageError: It does not wait.
         """
+        session_id = arguments.session_id(session_id, "harness.park")
         await self.settle()
         host = self._hosts.get(session_id)
         if host is None:

@@ -49,6 +49,11 @@ def read(recording: Recording) -> RecordedSession:
     if isinstance(recording, RecordedSession):
         return recording
     if not isinstance(recording, str | os.PathLike):
+        if not hasattr(recording, "export"):
+            raise UsageError(
+                f"{type(recording).__name__} is no recorded session",
+                hint="Pass the path of a file that `helmr session export` wrote, or a client's session.",
+            )
         return read_session(b"".join(recording.export()).splitlines(keepends=True))
     path = Path(recording)
     try:

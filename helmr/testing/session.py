@@ -16,6 +16,7 @@ from helmr.errors import HelmrError, TokenNotFound, UsageError
 from helmr.models import DryRun, RewindPreview, RunCheck, RunStatus, TokenInfo
 from helmr.people import person_key
 from helmr.tasks import Task
+from helmr.testing import arguments
 from helmr.tokens import Token
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock, FakeClock
@@ -160,6 +161,7 @@ class HarnessSession:
         settle: bool = True,
     ) -> dict[str, Any]:
         """Send input; the receipt. The code then runs until it waits or ends, unless `settle` is False."""
+        stream = arguments.stream_name(stream, "session.send({}, data)")
         operation = None
         if operation_id is not None:
             operation = OperationKey(
@@ -304,6 +306,8 @@ class HarnessSession:
             RunFailed: The run failed, was cancelled or is blocked.
             RunNotEnded: It waits for input, a token or a child: bring what it waits for, or `advance` the clock.
         """
+        if task is not None:
+            task = arguments.task(task, "session.result")
         while True:
             await self._harness.settle()
             state = await self.state()
@@ -353,6 +357,7 @@ class HarnessSession:
 
     async def outputs(self, stream: str) -> list[Any]:
         """The data of an output stream's records."""
+        stream = arguments.stream_name(stream, "session.outputs({})")
         return [
             e.body["data"]
             for e in await self.transcript()
@@ -361,6 +366,7 @@ class HarnessSession:
 
     async def chunks(self, stream: str) -> list[Any]:
         """The data of all chunks that the code has emitted to an output stream, in order; no one need have followed."""
+        stream = arguments.stream_name(stream, "session.chunks({})")
         emitted = tuple(self._harness.emitted(self.id))
         return [
             json.loads(one.data)
@@ -530,13 +536,15 @@ async def check_stored(
     return checks
 
 
-def token_of(ledger: MemoryLedger, token: str | Token) -> tuple[str, Principal]:
+def token_of(
+    ledger: MemoryLedger, token: str | Token, call: str = "complete_token"
+) -> tuple[str, Principal]:
     """The id of a token given by its id, handle or callback URL, and who acts with that.
 
     Raises:
         TokenNotFound: No token has that callback URL.
     """
-    text = token if isinstance(token, str) else token.id
+    text = arguments.token_text(token, f"harness.{call}")
     _, found, secret = text.partition(CALLBACK_PATH)
     if not found:
         return text, TESTER
@@ -573,7 +581,7 @@ class HarnessTokens(ABC):
             TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
             SchemaMismatch: The data does not fit its schema.
         """
-        token_id, principal = token_of(self.ledger, token)
+        token_id, principal = token_of(self.ledger, token, "complete_token")
         receipt = await complete(
             lambda: self.ledger.get_token(token_id),
             self.ledger.fact,
@@ -586,11 +594,11 @@ class HarnessTokens(ABC):
 
     async def cancel_token(self, token: str | Token) -> None:
         """Cancel a token; the code then goes on."""
-        token_id, _ = token_of(self.ledger, token)
+        token_id, _ = token_of(self.ledger, token, "cancel_token")
         await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
         await self.settle()
 
     async def token(self, token: str | Token) -> TokenInfo:
         """A token as it is now."""
-        token_id, _ = token_of(self.ledger, token)
+        token_id, _ = token_of(self.ledger, token, "token")
         return TokenInfo.model_validate(await self.ledger.get_token(token_id))
