@@ -16,6 +16,8 @@ matches = {command = "git push*"}
 action = "ask"
 ```
 
+It loads neither filters nor models until a rule has a filter: a hook matches a call in a process of its own.
+
 Invariants: S-109 (first match; a rule that can't be read refuses the start; what allows matches no more than it says).
 """
 
@@ -27,16 +29,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helmr import filters
 from helmr.errors import UsageError
-from helmr.filters import Filter
 from helmr.gate import GateAction, GatedCall, json_hash
 from helmr.gate.reach import SHELL_ARGUMENT, OwnFolder, is_below, real_path
 from helmr.gate.shell_words import is_single, loose_parts
-from helmr.models import PERSON_MAX, WaitInfo
-from helmr.people import APPROVALS_MAX, PEOPLE_MAX
+from helmr.people import APPROVALS_MAX, PEOPLE_MAX, PERSON_MAX
+
+if TYPE_CHECKING:
+    from helmr.filters import Filter
+    from helmr.models import WaitInfo
 
 RULES_MAX = 500
 GLOB_MAX = 1_000
@@ -120,6 +123,8 @@ class DeclaredRule:
         if self.answer is None and not call.client:
             return False
         if self.filter is not None:
+            from helmr import filters
+
             facts = filters.wait_facts(wait, wait.opened_at)
             if not self.filter.matches(facts, wait.opened_at):
                 return False
@@ -368,6 +373,8 @@ def rule_filter(text: str) -> Filter:
         BadFilter: It can't be read.
         UsageError: It asks for what is not recorded.
     """
+    from helmr import filters
+
     wanted = filters.parse(text, filters.WAIT_FIELDS)
     if any(term.field in ("is", "claimed", "batch") for term in wanted.terms):
         raise UsageError(

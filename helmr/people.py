@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from helmr.errors import UsageError
-from helmr.models import PERSON_MAX
+
+PERSON_MAX = 200
+"""Characters of a person's or group's name."""
 
 PERSON = "person:"
 GROUP = "group:"

@@ -106,7 +106,7 @@ def _event(raw: bytes) -> dict[str, Any]:
 
 
 def _load_matcher() -> None:
-    """Takes half a second, and is needed if the runtime says nothing."""
+    """Load what is needed if the runtime says nothing, while it may still say something."""
     from helmr.gate import rules_copy  # noqa: F401
 
 

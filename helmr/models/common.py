@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from helmr.people import PERSON_MAX as PERSON_MAX
 from helmr.truth import NoTruth
 
 
@@ -154,7 +155,6 @@ TOKEN_TAGS_MAX = 50
 TOKEN_TAG_MAX = 128
 TOKEN_METADATA_BYTES_MAX = 16 * 1024
 NAME_MAX = 100
-PERSON_MAX = 200
 SIGNATURE_CHARS_MAX = 8_192
 """An armored SSH signature; one by the longest RSA key has 3,600."""
 REASON_MAX = 500
