@@ -403,3 +403,48 @@ async def test_list_and_pane_share_the_screen_as_they_are_told(
     await bench.until(lambda: inbox.pane.display and inbox.pane.region.width == size[0])
     await bench.press("Z", "W")
     await bench.until(lambda: (inbox.list.region, inbox.pane.region) == first)
+
+
+async def test_sorting_by_mine_first_keeps_the_order_within_each_half(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m") for n in range(4)]
+    ids = [one["id"] for one in waits]
+    for mine in (ids[3], ids[1]):
+        path = f"/v1/waits/{mine}/assign"
+        assigned = await bench.stack.http.post(path, json={"assignee": "ana"})
+        assert assigned.status_code == 200
+    other = await bench.stack.http.post(f"/v1/waits/{ids[0]}/assign", json={"assignee": "bo"})
+    assert other.status_code == 200
+    await bench.open()
+    inbox = await bench.inbox(4)
+
+    async def sorted_as(*numbers: int) -> None:
+        await bench.until(lambda: inbox.list.keys == [ids[n] for n in numbers])
+
+    await sorted_as(0, 1, 2, 3)
+    await bench.press("j", "j", "s")
+    await sorted_as(1, 3, 0, 2)
+    await bench.sees("by mine first")
+    assert inbox.list.cursor == ids[2], "the cursor is on its row"
+    await bench.press("S")
+    await sorted_as(2, 0, 3, 1)
+    await bench.press("S", *["s"] * (len(inbox.SORTS) - 1))
+    await sorted_as(0, 1, 2, 3)
+
+
+async def test_typing_behind_slash_replaces_the_filter_and_an_arrow_goes_on_with_it(
+    bench: Bench,
+) -> None:
+    for subject in ("Publish A?", "Publish zebra?", "Publish zebu?"):
+        await bench.ask(subject=subject, timeout="8h")
+    await bench.open()
+    inbox = await bench.inbox(3)
+    await bench.press("slash", *"zeb", "enter")
+    assert (inbox.filter_text, len(inbox.list.keys)) == ("zeb", 2)
+    await bench.press("slash", "A", "question_mark", "enter")
+    assert (inbox.filter_text, len(inbox.list.keys)) == ("A?", 2)
+    await bench.press("slash", *"zeb", "enter", "slash", "right", "u", "enter")
+    assert (inbox.filter_text, len(inbox.list.keys)) == ("zebu", 1)
+    await bench.press("slash", "x", "escape")
+    assert (inbox.filter_text, len(inbox.list.keys)) == ("zebu", 1), "as it was before"
+    await bench.press("slash", "backspace", "enter")
+    assert (inbox.filter_text, len(inbox.list.keys)) == ("", 3)
