@@ -111,7 +111,7 @@ def size_bytes(value: Size) -> int:
     result = int(float(found[1]) * _UNITS[found[2].lower()]) if found is not None else 0
     if not 0 < result <= _BYTES_MAX:
         raise UsageError(
-            f"{str(value)[:80]!r} is not a size of memory",
+            f"{str(value)[:80]!r} is not a memory size",
             hint='Write it like "512MB", "4GB" or "1.5GiB", or as a number of bytes.',
         )
     return result

@@ -133,8 +133,8 @@ def up(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Memory of a host, as in 4GB; above it, another host takes over. A quarter of the "
-            "machine's memory if not given.",
+            help="Memory that a host may allocate before another host replaces it, such as 4GB; a "
+            "quarter of the machine's memory if not given. Not with --in-process.",
         ),
     ] = None,
     linger: Annotated[

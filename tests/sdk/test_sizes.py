@@ -28,7 +28,7 @@ def test_a_size_is_read(text: str | int, expected: int) -> None:
     "text", ["", "0", "-1", "GB", "4G", "25%", "1e9", "4 GB 2 MB", "9" * 30, True, 2**61]
 )
 def test_what_is_no_size_is_refused(text: str | int) -> None:
-    with pytest.raises(UsageError, match="not a size of memory"):
+    with pytest.raises(UsageError, match="not a memory size"):
         size_bytes(text)
 
 

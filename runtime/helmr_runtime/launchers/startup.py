@@ -106,7 +106,7 @@ class UpOptions(RuntimeSettings):
             Secrets(os.environ).check(for_people(target, people))
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
-                "a runtime in one process can't limit the memory of its hosts: it can't end one of them alone",
+                "--host-memory needs Ray: in one process, no host can be replaced on its own",
                 hint="Leave out --host-memory, or run on Ray.",
             )
 
