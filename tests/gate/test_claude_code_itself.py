@@ -23,8 +23,16 @@ import pytest
 from helmr.gate import AGENT_TASK, CALL_TASK, RULED
 from tests.programs.benchmarks.processes import free_port
 from tests.programs.gate import npm, recorded
-from tests.programs.gate.claude_code import PROGRAM, VERSION, ClaudeHome, bash, made, plan_file
-from tests.programs.gate.model_api import ModelApi, model_api
+from tests.programs.gate.claude_code import (
+    PROGRAM,
+    VERSION,
+    ClaudeHome,
+    bash,
+    claude_home,
+    made,
+    plan_file,
+)
+from tests.programs.gate.model_api import model_api
 from tests.programs.gate.runtime import (
     HELMR,
     LOOKS,
@@ -34,7 +42,6 @@ from tests.programs.gate.runtime import (
     asked_to,
     environ_of,
     gated_runtime,
-    install,
     statuses,
 )
 from tests.programs.gate.tmux import RUN_S, TmuxTerminal
@@ -52,19 +59,6 @@ BYPASS = "--dangerously-skip-permissions"
 HOUR_S = 3600.0
 SHORT_S = 13
 """A hook's timeout of which 3 s are left to people: the runtime answers 10 s before."""
-
-
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[LiveRuntime]:
-    with gated_runtime(tmp_path) as live:
-        yield live
-
-
-def home(runtime: LiveRuntime, api: ModelApi, *options: str, timeout_s: int = 600) -> ClaudeHome:
-    """A user's client, with the hooks that `helmr gate install` has put there."""
-    found = ClaudeHome(runtime.folder / "home", api)
-    install(runtime, found, "claude-code", *options, timeout_s=timeout_s)
-    return found
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -95,7 +89,7 @@ def test_a_call_is_made_as_a_person_decided(
     runtime: LiveRuntime, said: dict[str, Any], left: Sequence[str], told: tuple[str, bool]
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
-        client = home(runtime, api, "--headless")
+        client = claude_home(runtime, api, "--headless")
         process = client.start()
         assert answer(runtime, **said).subject == "Run touch one"
         assert result(process)["result"] == "done"
@@ -118,7 +112,7 @@ def test_a_deferred_call_outlives_the_runtime_and_is_made_once_an_hour_later(
         gated_runtime(tmp_path, environ=clock.environ) as runtime,
         model_api([bash("toolu_1", "echo x >> one")]) as api,
     ):
-        client = home(runtime, api, "--headless", timeout_s=SHORT_S)
+        client = claude_home(runtime, api, "--headless", timeout_s=SHORT_S)
         first = result(client.start(*bypass))
         assert first["stop_reason"] == "tool_deferred"
         assert first["deferred_tool_use"]["id"] == "toolu_1"
@@ -138,7 +132,7 @@ def test_a_deferred_call_outlives_the_runtime_and_is_made_once_an_hour_later(
 def test_ten_calls_one_after_the_other(runtime: LiveRuntime) -> None:
     turns = [[bash(f"toolu_{n}", f"touch f{n}")] for n in range(10)]
     with model_api(*turns) as api:
-        client = home(runtime, api, "--headless")
+        client = claude_home(runtime, api, "--headless")
         process = client.start()
         for n in range(10):
             wait = until(
@@ -204,7 +198,7 @@ def test_what_can_not_be_asked_does_not_run(
     runtime: LiveRuntime, what: str, bypass: Sequence[str]
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
-        client = home(runtime, api, "--headless", timeout_s=20 if what == "hung" else 600)
+        client = claude_home(runtime, api, "--headless", timeout_s=20 if what == "hung" else 600)
         with failing(what, runtime, client):
             process = client.start(*bypass)
             if what == "killed":
@@ -224,7 +218,7 @@ def test_of_two_calls_in_a_turn_only_what_was_allowed_runs(
 ) -> None:
     turn = [bash("toolu_1", "ls > /dev/null"), bash("toolu_2", "touch two")]
     with model_api(turn, [bash("toolu_3", "ls")]) as api:
-        client = home(runtime, api, "--headless", timeout_s=SHORT_S)
+        client = claude_home(runtime, api, "--headless", timeout_s=SHORT_S)
         first = result(client.start(*bypass))
         assert first["stop_reason"] == "tool_deferred", first
         assert made(client.project) == []
@@ -351,15 +345,6 @@ def is_client(pid: int) -> bool:
 # --- interactive ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[TmuxTerminal]:
-    found = TmuxTerminal(tmp_path / "tmux")
-    try:
-        yield found
-    finally:
-        found.end()
-
-
 def begin(terminal: TmuxTerminal, client: ClaudeHome) -> None:
     """Start the interactive client with a prompt, in the mode in which it asks about each call."""
     words = f"{client.in_terminal} --permission-mode manual go"
@@ -370,7 +355,7 @@ def test_a_prompt_is_answered_in_the_inbox_and_the_client_goes_on(
     runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
-        client = home(runtime, api)
+        client = claude_home(runtime, api)
         begin(terminal, client)
         answer(runtime, decision="approve")
         terminal.shows("Allowed by PermissionRequest hook")
@@ -382,7 +367,7 @@ def test_what_is_answered_in_the_terminal_is_decided_elsewhere(
     runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
-        client = home(runtime, api)
+        client = claude_home(runtime, api)
         begin(terminal, client)
         asked(runtime)
         terminal.shows("Do you want to proceed?")
@@ -396,7 +381,7 @@ def test_a_denial_in_the_inbox_reaches_the_model(
     runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
-        client = home(runtime, api)
+        client = claude_home(runtime, api)
         begin(terminal, client)
         answer(runtime, decision="decline", reason="not on Friday")
         text, is_error = until(
@@ -411,7 +396,7 @@ def test_without_a_runtime_the_clients_own_prompt_decides(
     runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
-        client = home(runtime, api)
+        client = claude_home(runtime, api)
         runtime.kill_all()
         begin(terminal, client)
         terminal.shows("Do you want to proceed?")
@@ -436,15 +421,6 @@ QUESTIONS = {
 PLAN = "# Ship it\n\n1. Build\n2. Publish"
 
 
-@pytest.fixture
-def console(tmp_path: Path) -> Iterator[TmuxTerminal]:
-    found = TmuxTerminal(tmp_path / "console")
-    try:
-        yield found
-    finally:
-        found.end()
-
-
 def open_console(console: TmuxTerminal, runtime: LiveRuntime, sees: str) -> None:
     """Start the console of an operator, who opens the one question that is there."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
@@ -458,7 +434,7 @@ def test_what_the_agent_asks_itself_is_answered_in_the_console(
     runtime: LiveRuntime, terminal: TmuxTerminal, console: TmuxTerminal
 ) -> None:
     with model_api([("toolu_1", "AskUserQuestion", QUESTIONS)]) as api:
-        client = home(runtime, api)
+        client = claude_home(runtime, api)
         begin(terminal, client)
         open_console(console, runtime, "Which color?")
         console.shows("( ) Blue")
@@ -478,7 +454,7 @@ def test_a_plan_is_decided_in_the_console(
     runtime: LiveRuntime, terminal: TmuxTerminal, console: TmuxTerminal, approves: bool
 ) -> None:
     with model_api(["Looked"]) as api:
-        client = home(runtime, api)
+        client = claude_home(runtime, api)
         terminal.start(
             f"{client.in_terminal} --permission-mode plan go", client.environ, client.project
         )

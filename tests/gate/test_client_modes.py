@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,14 @@ import pytest
 from helmr.gate import AGENT_TASK, RULED
 from helmr.gate.claude_code import TRIED
 from tests.programs.gate import npm
-from tests.programs.gate.claude_code import PROGRAM, ClaudeHome, bash, made
+from tests.programs.gate.claude_code import PROGRAM, ClaudeHome, bash, claude_home, made
 from tests.programs.gate.codex import PROGRAM as CODEX_PROGRAM
-from tests.programs.gate.codex import TRUST, CodexHome, shell
+from tests.programs.gate.codex import TRUST, codex_home, shell
 from tests.programs.gate.model_api import ModelApi, model_api
 from tests.programs.gate.runtime import (
     HELMR,
     WITHIN_S,
     asked,
-    gated_runtime,
     install,
     statuses,
 )
@@ -86,24 +84,8 @@ TURNS_S = 150.0
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[LiveRuntime]:
-    with gated_runtime(tmp_path, RULES) as live:
-        yield live
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[TmuxTerminal]:
-    found = TmuxTerminal(tmp_path / "tmux")
-    try:
-        yield found
-    finally:
-        found.end()
-
-
-def claude(runtime: LiveRuntime, api: ModelApi, *options: str) -> ClaudeHome:
-    found = ClaudeHome(runtime.folder / "home", api)
-    install(runtime, found, "claude-code", *options)
-    return found
+def rules() -> str:
+    return RULES
 
 
 def turns(rest: str) -> list[Any]:
@@ -161,7 +143,7 @@ def test_what_rules_name_is_held_or_denied_and_no_one_is_asked_of_the_rest(
 ) -> None:
     rest = "quiet_" if mode in ASKS_ABOUT_THE_REST else "free"
     with model_api(*turns(rest)) as api:
-        client = claude(runtime, api)
+        client = claude_home(runtime, api)
         words = [client.in_terminal, *MODES[mode], "go"]
         terminal.start(" ".join(words), client.environ, client.project)
         count = approve_each(runtime, api, client.project, f"toolu_{rest}{HALF - 1}")
@@ -182,7 +164,7 @@ def test_a_headless_client_with_the_hooks_of_a_terminal_runs_nothing_that_rules_
 ) -> None:
     """`claude -p` can't ask: what `ask` names is refused, and what no rule names is asked about as before."""
     with model_api(*turns("quiet_")) as api:
-        client = claude(runtime, api)
+        client = claude_home(runtime, api)
         with client.start() as process:
             out, err = process.communicate(timeout=240)
         assert process.returncode == 0, (out, err)
@@ -199,7 +181,7 @@ def test_where_each_call_is_held_the_rules_are_not_asked_a_second_time(
 ) -> None:
     """The hooks of a terminal in the user's settings, those of `claude -p` in the folder's: one question a call."""
     with model_api([bash("toolu_asked0", "touch asked0")]) as api:
-        client = claude(runtime, api)
+        client = claude_home(runtime, api)
         install(runtime, client, "claude-code", "--headless", "--project")
         process = client.start()
         assert approve_each(runtime, api, client.project, "toolu_asked0") == 1
@@ -231,7 +213,7 @@ def test_what_the_copy_names_is_asked_by_the_client_itself(
 ) -> None:
     named = [[bash(f"toolu_{name}", f"touch {name}")] for name in ("asked0", "never0")]
     with model_api([bash("toolu_free0", "touch free0")]) as api:
-        client = claude(runtime, api)
+        client = claude_home(runtime, api)
         begin = f"{client.in_terminal} go"
         terminal.start(begin, client.environ, client.project)
         until(lambda: "toolu_free0" in api.tool_results(), within_s=WITHIN_S, what="the first")
@@ -260,7 +242,7 @@ def test_what_the_copy_names_is_asked_by_the_client_itself(
 
 def test_the_status_says_how_the_client_starts_and_what_is_not_seen(runtime: LiveRuntime) -> None:
     with model_api() as api:
-        client = claude(runtime, api)
+        client = claude_home(runtime, api)
         found = status(client)
         assert (found["state"], found["install"], found["starts_in"]) == ("answers", None, "auto")
         assert found["version"] == npm.VERSIONS["@anthropic-ai/claude-code"]
@@ -295,8 +277,7 @@ def test_codex_holds_what_rules_name(
 ) -> None:
     names = [f"{kind}{n}" for n in range(HALF) for kind in ("asked", "never", "quiet", "free")]
     with model_api(*[[shell(f"call_{name}", f"touch {name}")] for name in names]) as api:
-        client = CodexHome(runtime.folder / "home", api)
-        install(runtime, client, "codex")
+        client = codex_home(runtime, api)
         words = [str(CODEX_PROGRAM), TRUST, *CODEX_MODES[mode], "go"]
         terminal.start(" ".join(words), client.environ, client.project)
         count = approve_each(runtime, api, client.project, f"call_free{HALF - 1}")
@@ -315,8 +296,7 @@ def test_codex_is_denied_what_the_copy_names(
     runtime: LiveRuntime, terminal: TmuxTerminal, what: str
 ) -> None:
     with model_api([shell("call_free0", "touch free0")]) as api:
-        client = CodexHome(runtime.folder / "home", api)
-        install(runtime, client, "codex")
+        client = codex_home(runtime, api)
         terminal.start(f"{client.in_terminal} go", client.environ, client.project)
         until(lambda: "call_free0" in api.tool_results(), within_s=WITHIN_S, what="the first")
         terminal.shows("done")
@@ -348,8 +328,7 @@ def test_the_reviewer_of_codex_is_asked_only_behind_the_gate(
 ) -> None:
     """A question at its prompt comes to the inbox first: a person's answer is taken in place of the reviewer's."""
     with model_api([shell("call_1", "touch asked0", escalated=True)]) as api:
-        client = CodexHome(runtime.folder / "home", api)
-        install(runtime, client, "codex")
+        client = codex_home(runtime, api)
         words = [str(CODEX_PROGRAM), TRUST, "--approve-for-me", "go"]
         terminal.start(" ".join(words), client.environ, client.project)
         assert approve_each(runtime, api, client.project, "call_1") == 1

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ import pytest
 from helmr.review import words
 from tests.programs.gate import npm, recorded
 from tests.programs.gate.claude_code import made
-from tests.programs.gate.codex import TRUST, VERSION, CodexHome, shell
-from tests.programs.gate.model_api import ModelApi, model_api
-from tests.programs.gate.runtime import WITHIN_S, answer, asked, gated_runtime, install, statuses
+from tests.programs.gate.codex import TRUST, VERSION, CodexHome, codex_home, shell
+from tests.programs.gate.model_api import model_api
+from tests.programs.gate.runtime import WITHIN_S, answer, asked, statuses
 from tests.programs.gate.tmux import RUN_S, TmuxTerminal
 from tests.stack.live import LiveRuntime, descendants, until
 
@@ -36,28 +36,6 @@ SHORT_S = 13
 """A hook's timeout of which 3 s are left to people: the runtime answers 10 s before."""
 
 OWN_PROMPT = "Would you like to run the following command?"
-
-
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[LiveRuntime]:
-    with gated_runtime(tmp_path) as live:
-        yield live
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[TmuxTerminal]:
-    found = TmuxTerminal(tmp_path / "tmux")
-    try:
-        yield found
-    finally:
-        found.end()
-
-
-def home(runtime: LiveRuntime, api: ModelApi, *options: str, timeout_s: int = 600) -> CodexHome:
-    """A user's client, with the hooks that `helmr gate install` has put there."""
-    found = CodexHome(runtime.folder / "home", api)
-    install(runtime, found, "codex", *options, timeout_s=timeout_s)
-    return found
 
 
 def ended(process: subprocess.Popen[str]) -> None:
@@ -88,7 +66,7 @@ def test_a_call_is_made_as_a_person_decided(
     runtime: LiveRuntime, said: dict[str, Any], left: Sequence[str], told: str
 ) -> None:
     with model_api([shell("call_1", "touch one")]) as api:
-        client = home(runtime, api, "--headless")
+        client = codex_home(runtime, api, "--headless")
         process = client.start(TRUST)
         assert answer(runtime, **said).subject == "Run touch one"
         ended(process)
@@ -99,7 +77,7 @@ def test_a_call_is_made_as_a_person_decided(
 
 def test_a_call_that_no_one_decides_is_to_be_called_again(runtime: LiveRuntime) -> None:
     with model_api([shell("call_1", "touch one")]) as api:
-        client = home(runtime, api, "--headless", timeout_s=SHORT_S)
+        client = codex_home(runtime, api, "--headless", timeout_s=SHORT_S)
         ended(client.start(TRUST))
         assert "Call it again" in api.tool_results()["call_1"][0]
         assert made(client.project) == []
@@ -108,7 +86,7 @@ def test_a_call_that_no_one_decides_is_to_be_called_again(runtime: LiveRuntime) 
 @pytest.mark.parametrize("what", ["away", "revoked", "missing", "killed"])
 def test_what_can_not_be_asked_does_not_run(runtime: LiveRuntime, what: str) -> None:
     with model_api([shell("call_1", "touch one")]) as api:
-        client = home(runtime, api, "--headless")
+        client = codex_home(runtime, api, "--headless")
         if what == "away":
             runtime.kill_all()
         elif what == "revoked":
@@ -132,7 +110,7 @@ def test_what_can_not_be_asked_does_not_run(runtime: LiveRuntime, what: str) -> 
 @pytest.mark.parametrize("what", ["not trusted", "killed with its shell"])
 def test_what_lets_a_call_run_is_what_the_page_names(runtime: LiveRuntime, what: str) -> None:
     with model_api([shell("call_1", "touch one")]) as api:
-        client = home(runtime, api, "--headless")
+        client = codex_home(runtime, api, "--headless")
         if what == "killed with its shell":
             settings = json.loads(client.settings.read_text())
             settings["hooks"]["PreToolUse"][0]["hooks"][0]["command"] = "kill -9 $$"
@@ -150,7 +128,7 @@ def test_a_prompt_is_answered_in_the_inbox_in_place_of_its_own(
     runtime: LiveRuntime, terminal: TmuxTerminal, decision: str
 ) -> None:
     with model_api([shell("call_1", "touch one", escalated=True)]) as api:
-        client = home(runtime, api)
+        client = codex_home(runtime, api)
         begin(terminal, client)
         asked(runtime)
         assert OWN_PROMPT not in terminal.screen()
@@ -169,7 +147,7 @@ def test_unanswered_its_own_prompt_decides_and_the_question_ends(
     runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([shell("call_1", "touch one", escalated=True)]) as api:
-        client = home(runtime, api, timeout_s=SHORT_S)
+        client = codex_home(runtime, api, timeout_s=SHORT_S)
         begin(terminal, client)
         asked(runtime)
         terminal.shows(OWN_PROMPT)
@@ -185,7 +163,7 @@ def test_without_a_runtime_its_own_prompt_decides(
     runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([shell("call_1", "touch one", escalated=True)]) as api:
-        client = home(runtime, api)
+        client = codex_home(runtime, api)
         runtime.kill_all()
         begin(terminal, client)
         terminal.shows(OWN_PROMPT)

@@ -14,7 +14,9 @@ from typing import Any
 from helmr.gate.claude_code import HookEvent
 from tests.programs.gate import npm
 from tests.programs.gate.model_api import ModelApi
+from tests.programs.gate.runtime import install
 from tests.programs.gate.tmux import RUN_S
+from tests.stack.live import LiveRuntime
 
 PROGRAM = npm.program("claude")
 VERSION = npm.VERSIONS["@anthropic-ai/claude-code"]
@@ -129,3 +131,12 @@ def plan_file(api: ModelApi) -> str:
 def made(project: Path) -> Sequence[str]:
     """What the calls have left: the files in the project."""
     return sorted(one.name for one in project.iterdir() if one.is_file())
+
+
+def claude_home(
+    runtime: LiveRuntime, api: ModelApi, *options: str, timeout_s: int = 600
+) -> ClaudeHome:
+    """A user's client, with the hooks that `helmr gate install` has put there."""
+    found = ClaudeHome(runtime.folder / "home", api)
+    install(runtime, found, "claude-code", *options, timeout_s=timeout_s)
+    return found

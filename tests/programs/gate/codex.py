@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tests.programs.gate import npm
 from tests.programs.gate.model_api import Block, ModelApi
+from tests.programs.gate.runtime import install
+from tests.stack.live import LiveRuntime
 
 PROGRAM = npm.program("codex")
 VERSION = npm.VERSIONS["@openai/codex"]
@@ -110,3 +112,12 @@ def shell(call_id: str, command: str, *, escalated: bool = False) -> Block:
     """
     more = {"sandbox_permissions": "require_escalated", "justification": "May I?"}
     return (call_id, "exec_command", {"cmd": command, **(more if escalated else {})})
+
+
+def codex_home(
+    runtime: LiveRuntime, api: ModelApi, *options: str, timeout_s: int = 600
+) -> CodexHome:
+    """A user's client, with the hooks that `helmr gate install` has put there."""
+    found = CodexHome(runtime.folder / "home", api)
+    install(runtime, found, "codex", *options, timeout_s=timeout_s)
+    return found
