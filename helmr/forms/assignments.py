@@ -16,6 +16,7 @@ from typing import Any
 
 from helmr import jsonio
 from helmr.errors import BadJson, UsageError
+from helmr.forms import moments
 from helmr.forms.model import MISSING
 from helmr.forms.reader import find_reference
 
@@ -370,7 +371,15 @@ def _converted(text: str, shape: Any) -> Any:
                 return found[0]
             return ITEM if kind == "array" else MISSING
         case _:
-            return text
+            return _written(text, shape.get("format"))
+
+
+def _written(text: str, form: Any) -> str:
+    """A date, time or duration as JSON holds it, as a form makes it of the same text; any other text as it stands."""
+    try:
+        return moments.written(form, text) if form in moments.FORMATS else text
+    except ValueError:
+        return text  # the runtime says what is wrong with it
 
 
 def _json(text: str) -> list[Any]:

@@ -15,12 +15,11 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
-from helmr import durations
-from helmr.errors import BadDuration, BadJson
+from helmr.errors import BadJson
+from helmr.forms import moments
 from helmr.forms.model import (
     FIELDS_MAX,
     MISSING,
@@ -369,32 +368,23 @@ def _text(item: Field, text: str) -> str:
 
 def _moment(item: Field, text: str) -> str:
     try:
-        if item.kind is Kind.DATE:
-            return date.fromisoformat(text).isoformat()
-        if item.kind is Kind.TIME:
-            return time.fromisoformat(text).isoformat().replace("+00:00", "Z")
-        if item.kind is Kind.DATETIME:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                raise _Refused("add a zone: …Z or …+02:00")
-            return moment.isoformat().replace("+00:00", "Z")
-        if text.startswith("P"):
-            return text
-        return f"PT{durations.seconds(text, allow_zero=True):g}S"
-    except (ValueError, BadDuration) as error:
+        return moments.written(_FORMATS[item.kind], text)
+    except moments.NoZone as error:
+        raise _Refused("add a zone: …Z or …+02:00") from error
+    except ValueError as error:
         raise _Refused(f"write it like {example(item.kind)}") from error
 
 
 def example(kind: Kind) -> str:
     """How a date, time or duration is written; empty for other kinds."""
-    return _EXAMPLES.get(kind, "")
+    return moments.EXAMPLES[_FORMATS[kind]] if kind in _FORMATS else ""
 
 
-_EXAMPLES = {
-    Kind.DATE: "2026-11-24",
-    Kind.TIME: "14:30:00",
-    Kind.DATETIME: "2026-11-24T14:30:00Z",
-    Kind.DURATION: "1h30m",
+_FORMATS = {
+    Kind.DATE: "date",
+    Kind.TIME: "time",
+    Kind.DATETIME: "date-time",
+    Kind.DURATION: "duration",
 }
 
 

@@ -68,7 +68,7 @@ def test_a_schema_that_refers_to_itself_works():
         ({"minItems": 1}, [], (), "Must have at least 1 item."),
         ({"maxItems": 1}, [1, 2], (), "Must have at most 1 item."),
         ({"uniqueItems": True}, [1, 1], (), "Must not hold the same item twice."),
-        ({"format": "date"}, "x", (), "Must be a date such as 2026-03-31."),
+        ({"format": "date"}, "x", (), "Must be a date such as 2026-11-24."),
         ({"format": "ipv4"}, "x", (), "Must be of format ipv4."),
         ({"pattern": "^a"}, "b", (), "Must match the pattern ^a"),
         ({"items": {"type": "integer"}}, [1, "x"], (1,), "Must be a whole number."),

@@ -34,6 +34,7 @@ from helmr_runtime.http.answer_page import (
     AnswerPage,
     PageForm,
     PageState,
+    all_problems,
     asks_for_rows,
     build_form,
     decode_form,
@@ -46,7 +47,7 @@ from helmr_runtime.http.answer_page import (
 )
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.callbacks import CallbackForm, NonceState, make_nonce, read_nonce
-from helmr_runtime.security.schemas import SchemaProblem, data_schema
+from helmr_runtime.security.schemas import SchemaProblem, data_schema, read_path
 from helmr_runtime.service import Service
 
 NONCE_PURPOSE = "page-nonce"
@@ -154,9 +155,8 @@ async def submit(
         values, new = with_action(page.form, sent.values)
         return _html(await _page(service, asked, values=values, new_row=new), is_post=False)
     decoded = decode_form(page.form, sent.values)
-    problems: Sequence[SchemaProblem] = decoded.problems
-    if not problems and asked.schema is not None:
-        problems = data_schema(asked.schema).problems(decoded.value)
+    found = data_schema(asked.schema).problems(decoded.value) if asked.schema is not None else []
+    problems = all_problems(decoded, found)
     if not problems:
         try:
             await asked.take(decoded.value, nonce.id)
@@ -171,8 +171,8 @@ async def submit(
             latest = await _page(service, await asked.latest(), values=sent.values)
             return _html(_second(latest, sent), is_post=True)
         except (SchemaMismatch, TooLarge) as error:
-            # An earlier schema than the one shown, or a limit that no schema says.
-            problems = [SchemaProblem((), error.message)]
+            # An earlier schema than the one shown, or what the task's type or a limit says and no schema.
+            problems = _refused(error)
         except (NotAnAnswerer, GroupsUnknown, WaitClaimed) as error:
             refused = await _page(service, await asked.latest(), values=sent.values)
             renew_at = refused.renew_at if isinstance(error, GroupsUnknown) else ""
@@ -183,6 +183,14 @@ async def submit(
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
     again = await _page(service, asked, values=sent.values, problems=problems)
     return _html(again, is_post=True)
+
+
+def _refused(error: SchemaMismatch | TooLarge) -> list[SchemaProblem]:
+    """What the runtime says of an answer, each thing at its place."""
+    listed = error.errors if isinstance(error, SchemaMismatch) else []
+    return [SchemaProblem(read_path(one["path"]), one["message"]) for one in listed] or [
+        SchemaProblem((), error.message)
+    ]
 
 
 def _claimed(page: AnswerPage) -> str:

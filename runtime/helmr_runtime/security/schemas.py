@@ -4,6 +4,10 @@ The schema is untrusted: it may refer to files and hosts, hold patterns that tak
 engine for ever, or refer to itself. So references are never fetched, patterns run in a linear
 engine (look-around and back-references are refused), and size and depth are bounded.
 
+A text fits a format if tasks' types take it: of dates and times as `helmr.forms.moments` says, of other formats by
+their RFC or by pydantic, which takes more of some. So an answer is the same answer on a page, in the console, on the
+command line and in a program.
+
 `complete` checks a token's data against the schemas it must fit, then asks the ledger (S-41, S-43).
 
 Source: JSON Schema 2020-12; jsonschema-rs fetches http and file references unless configured not to.
@@ -12,10 +16,13 @@ Source: JSON Schema 2020-12; jsonschema-rs fetches http and file references unle
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from ipaddress import IPv6Address
 from typing import Any
+from uuid import UUID
 
 from jsonschema_rs import (
     Draft202012Validator,
@@ -24,8 +31,11 @@ from jsonschema_rs import (
     ValidationError,
     ValidationErrorKind,
 )
+from pydantic import AnyUrl, TypeAdapter
+from pydantic import ValidationError as NotOfType
 
 from helmr.errors import BadSchema, SchemaMismatch, Unavailable
+from helmr.forms import moments
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.tokens import CompleteToken, check_completion_size
 
@@ -61,6 +71,7 @@ class DataSchema:
                 schema,
                 retriever=_refuse,
                 pattern_options=RegexOptions(),
+                formats=_FORMATS,
                 validate_formats=True,
                 ignore_unknown_formats=True,
             )
@@ -93,9 +104,52 @@ class DataSchema:
             )
 
 
+def _fits(format: str, of: Any) -> Callable[[str], bool]:
+    """Whether a text fits a format by its RFC, or is what a type of tasks takes."""
+
+    def fits(text: str) -> bool:
+        return _by_rfc(format).is_valid(text) or _is_of(of, text)
+
+    return fits
+
+
+@cache
+def _by_rfc(format: str) -> Draft202012Validator:
+    return Draft202012Validator({"format": format}, validate_formats=True)
+
+
+def _is_of(of: Any, text: str) -> bool:
+    try:
+        _adapter(of).validate_python(text)
+    except NotOfType:
+        return False
+    return True
+
+
+@cache
+def _adapter(of: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(of)
+
+
+_FORMATS: dict[str, Callable[[str], bool]] = {
+    **moments.FORMATS,
+    "uri": _fits("uri", AnyUrl),
+    "uuid": _fits("uuid", UUID),
+    "ipv6": _fits("ipv6", IPv6Address),
+    "regex": _fits("regex", re.Pattern),
+    # What pydantic takes, which it needs another package for.
+    "email": lambda text: _by_rfc("email").is_valid(text) or _by_rfc("idn-email").is_valid(text),
+}
+
+
 def dotted(path: tuple[str | int, ...]) -> str:
     """The path as errors show it: `items.0.name`."""
     return ".".join(str(part) for part in path)
+
+
+def read_path(text: str) -> tuple[str | int, ...]:
+    """The path that errors show so, as far as its names hold no dots."""
+    return tuple(int(part) if part.isdecimal() else part for part in text.split(".") if part)
 
 
 def _refuse(uri: str, /) -> Any:
@@ -182,9 +236,10 @@ _TYPE_WORDS = {
     "null": "empty",
 }
 _FORMAT_WORDS = {
-    "date": "a date such as 2026-03-31",
-    "time": "a time such as 14:30:00Z",
-    "date-time": "a date and time such as 2026-03-31T14:30:00Z",
+    "date": f"a date such as {moments.EXAMPLES['date']}",
+    "time": f"a time such as {moments.EXAMPLES['time']}",
+    "date-time": f"a date and time such as {moments.EXAMPLES['date-time']}",
+    "duration": f"a duration such as {moments.DURATION_EXAMPLE}",
     "email": "an e-mail address",
     "uri": "a web address such as https://example.com",
     "uuid": "a UUID",

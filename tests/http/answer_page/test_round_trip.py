@@ -13,14 +13,16 @@ from helmr.forms import Field, Kind
 from helmr.forms import fill as fill_cells
 from helmr_runtime.http.answer_page import (
     AnswerPage,
+    Decoded,
     PageState,
+    all_problems,
     build_form,
     decode_form,
     first_values,
     render_page,
 )
 from helmr_runtime.http.answer_page.fields import Question
-from helmr_runtime.security.schemas import DataSchema
+from helmr_runtime.security.schemas import DataSchema, SchemaProblem
 from tests.budget import examples
 from tests.http.answer_page.pages import NOW
 
@@ -359,3 +361,18 @@ def test_a_form_that_starts_with_a_value_and_is_sent_as_it_is_says_that_value(da
         assert not begun.get(decision.name), "chosen by nobody"
         begun |= {name: typed[name] for name in (decision.name,) if name in typed}
     assert decode_form(form, begun).value == value
+
+
+def test_what_could_not_be_read_hides_only_what_is_said_of_its_own_place():
+    at_rows = SchemaProblem(("rows", 1, "qty"), "Please fill this in.")
+    schema_says = [
+        SchemaProblem((), "Fits none of the forms it may have."),
+        SchemaProblem(("rows",), "Must not hold the same item twice."),
+        SchemaProblem(("rows", 1, "qty"), "Must be a whole number."),
+        SchemaProblem(("rows", 1, "sku"), "Must have at least 3 characters."),
+        SchemaProblem(("rows", 0, "qty"), "Must be 1 or more."),
+        SchemaProblem(("note",), "Must have at most 5 characters."),
+    ]
+    found = all_problems(Decoded({}, (at_rows,)), schema_says)
+    assert found == [at_rows, *schema_says[3:]]
+    assert all_problems(Decoded({}), schema_says) == schema_says

@@ -16,6 +16,7 @@ texts.py    untrusted texts made safe
 from helmr_runtime.http.answer_page.fields import (
     Decoded,
     PageForm,
+    all_problems,
     asks_for_rows,
     build_form,
     decode_form,
@@ -42,6 +43,7 @@ __all__ = [
     "PageState",
     "SignInPage",
     "SignedInBar",
+    "all_problems",
     "asks_for_rows",
     "build_form",
     "decode_form",

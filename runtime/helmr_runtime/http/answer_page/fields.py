@@ -30,6 +30,7 @@ from helmr.forms import (
     Schema,
     ToolCall,
     build,
+    example,
     first_cell,
     first_cells,
     form_of,
@@ -66,9 +67,9 @@ _CONTROLS = {
 }
 _INPUT_TYPES = {"email": "email", "uri": "url", "date": "date"}
 _KIND_HINTS = {
-    Kind.DATETIME: "Date and time, such as 2026-03-31T14:30:00Z.",
-    Kind.TIME: "A time, such as 14:30:00Z.",
-    Kind.DURATION: "A span of time, such as 1h30m.",
+    Kind.DATETIME: f"Date and time, such as {example(Kind.DATETIME)}.",
+    Kind.TIME: f"A time, such as {example(Kind.TIME)}.",
+    Kind.DURATION: f"A span of time, such as {example(Kind.DURATION)}.",
     Kind.LINES: "One per line.",
 }
 
@@ -386,7 +387,7 @@ def _anything(question: Question, cell: Cell | None, values: dict[str, list[str]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The value, if there are no problems."""
+    """The value; with problems, as far as it can be read."""
 
     value: Any
     problems: tuple[SchemaProblem, ...] = ()
@@ -405,7 +406,28 @@ def decode_form(form: PageForm, values: Values) -> Decoded:
         for each in form.walk()
         if each.field.key in found and each.field.path[:1] != (without,)
     )
-    return Decoded(None, problems) if problems else Decoded(built.data)
+    return Decoded(built.data, problems)
+
+
+def all_problems(decoded: Decoded, found: Sequence[SchemaProblem]) -> list[SchemaProblem]:
+    """What is wrong with a submitted form, of every kind at once.
+
+    What could not be read is missing in the value, or null: what its schema says of such a place, and of what is
+    around it, says nothing about the person's answer.
+
+    Args:
+        decoded: The form as it was read.
+        found: What the schema says of its value.
+    """
+    unread = [one.path for one in decoded.problems]
+    rest = (one for one in found if not any(_is_same_place(one.path, path) for path in unread))
+    return [*decoded.problems, *rest]
+
+
+def _is_same_place(one: Path, other: Path) -> bool:
+    """Whether one holds the other."""
+    shared = min(len(one), len(other))
+    return one[:shared] == other[:shared]
 
 
 def cells_of(form: PageForm, values: Values) -> Cells:
