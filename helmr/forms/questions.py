@@ -346,21 +346,25 @@ def is_picked(field: Field) -> bool:
     return field.kind is Kind.CHOICE and len(field.choices) > RADIO_MAX
 
 
-def columns_of(field: Field) -> Columns | None:
-    """The columns of a list of objects whose fields each take one line; None for any other list."""
+def cells_of(field: Field) -> tuple[Field, ...]:
+    """The fields of each row of a list of objects whose fields each take one line; none for any other list."""
     row = field.item
-    if row is None or row.kind is not Kind.GROUP or row.may_be_left_out or not row.children:
-        return None
+    if row is None or row.kind is not Kind.GROUP or row.may_be_left_out:
+        return ()
+    return row.children if None not in map(_width, row.children) else ()
+
+
+def columns_of(field: Field) -> Columns | None:
+    """The columns of such a list, if a terminal has the room for them."""
     needed, heads = 0, []
-    for child in row.children:
+    for child in cells_of(field):
         width = _width(child)
-        if width is None:
-            return None
+        assert width is not None, "each takes one line"
         label = f"{one_line(child.label, LABEL_MAX)}{' *' if child.required else ''}"
         least = TEXT_MIN if isinstance(width, str) else width
         needed += max(least, cells(label) + 2) + 1
         heads.append((label, width if isinstance(width, str) else max(width, cells(label) + 2)))
-    return Columns(tuple(heads)) if needed <= CELLS_MAX else None
+    return Columns(tuple(heads)) if 0 < needed <= CELLS_MAX else None
 
 
 def _width(field: Field) -> int | str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -41,6 +42,16 @@ CHOICES_MAX = 500
 VARIANTS_MAX = 20
 SHORT_TEXT_MAX = 120
 """Texts up to this length get one line."""
+SHORT_NAMES = frozenset(
+    {
+        "account", "branch", "city", "code", "color", "colour", "company", "country", "currency", "customer",
+        "department", "email", "field", "file", "folder", "host", "iban", "id", "label", "language", "locale", "model",
+        "name", "number", "organization", "path", "person", "phone", "plan", "postcode", "product", "project",
+        "reference", "region", "repository", "role", "serial", "sku", "state", "status", "street", "supplier",
+        "surname", "tag", "tel", "title", "town", "unit", "url", "user", "username", "vat", "vendor", "version", "zip",
+    }
+)  # fmt: skip
+"""What a text is called that takes one line although its schema sets no bound: the last word of its name counts."""
 _STEPS_MAX = 16
 """References and wrappers between a place and what it means."""
 
@@ -398,7 +409,7 @@ def _string(base: Field, schema: Schema) -> Field:
     length_max = _int(schema.get("maxLength"))
     if form in _FORMATS or schema.get("writeOnly") is True:
         kind = _FORMATS.get(form, Kind.SECRET)
-    elif pattern or form or (length_max is not None and length_max <= SHORT_TEXT_MAX):
+    elif pattern or form or _is_short(base.name, length_max):
         kind = Kind.TEXT
     else:
         kind = Kind.LONG
@@ -410,6 +421,17 @@ def _string(base: Field, schema: Schema) -> Field:
         length_max=length_max,
         pattern=pattern if isinstance(pattern, str) else None,
     )
+
+
+def _is_short(name: str, length_max: int | None) -> bool:
+    """Whether a text takes one line: its bound says so, or without one its name."""
+    if length_max is not None:
+        return length_max <= SHORT_TEXT_MAX
+    return _WORDS.split(name)[-1].lower() in SHORT_NAMES
+
+
+_WORDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
+"""Between the words of a name: `firstName`, `first_name`."""
 
 
 def _tag_name(schema: Schema, shapes: list[dict[str, Any]]) -> str:

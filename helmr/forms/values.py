@@ -186,12 +186,17 @@ def shows(item: Field, data: Any) -> bool:
 
 
 def fitted(field: Field, initial: Any) -> Field:
-    """The field with JSON for each list that can't show, as rows, what it begins with: nothing of it gets lost."""
+    """The field as one that can show what it begins with, so that nothing of it gets lost.
+
+    A list that can't show it as rows is JSON; a text of one line that has more is a long one.
+    """
     if initial is MISSING or (initial is None and field.may_be_left_out):
         return field
     if field.kind is Kind.GROUP and isinstance(initial, Mapping):
         parts = (fitted(child, initial.get(child.name, MISSING)) for child in field.children)
         return replace(field, children=tuple(parts))
+    if field.kind is Kind.TEXT and isinstance(initial, str) and "\n" in initial:
+        return replace(field, kind=Kind.LONG)
     if field.kind is Kind.ROWS and not shows(field, initial):
         return replace(
             field, kind=Kind.JSON, item=None, reason="rows can't show what it begins with"

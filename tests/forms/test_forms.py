@@ -181,7 +181,7 @@ def test_what_has_no_widget_is_json() -> None:
     assert form_of(None).root.kind is Kind.JSON
     assert form_of(True).root.kind is Kind.JSON
     assert kinds(dict[str, int]) == {"$": Kind.JSON}
-    assert kinds(Tree) == {"name": Kind.LONG, "children": Kind.ROWS}
+    assert kinds(Tree) == {"name": Kind.TEXT, "children": Kind.ROWS}
     assert kinds(int | str) == {"$": Kind.UNION, "$@0": Kind.INTEGER, "$@1": Kind.LONG}
     assert kinds(str) == {"$": Kind.LONG}
     assert kinds(Literal["a", "b"]) == {"$": Kind.CHOICE}

@@ -31,6 +31,7 @@ from helmr.forms import MISSING
 from helmr.forms.model import json_text
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.answer_page import (
+    LOCAL_SCRIPT,
     AnswerPage,
     PageForm,
     PageState,
@@ -252,7 +253,7 @@ def _nonce_key(service: Service) -> bytes:
 def _html(page: AnswerPage, *, is_post: bool, status: int | None = None) -> Response:
     if status is None:
         status = page_status(page.state, is_post=is_post, is_second=page.is_second)
-    return Response(render_page(page), status_code=status, headers=page_headers())
+    return Response(render_page(page), status_code=status, headers=page_headers(LOCAL_SCRIPT))
 
 
 def who_answered(principal: Mapping[str, Any] | None) -> str | None:

@@ -30,7 +30,7 @@ from helmr_runtime.http.answer_page import (
     render_inbox,
     render_page,
 )
-from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT
+from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, LOCAL_SCRIPT
 from helmr_runtime.http.browser import SEE_OTHER, Browser, PagePerson
 from helmr_runtime.http.exchange import Exchange, Handler
 from helmr_runtime.http.handlers import EventStream
@@ -71,7 +71,7 @@ async def show_inbox(exchange: Exchange) -> Response:
         page = await _listed(exchange, who, page, given.get("cursor"))
     except UsageError as error:
         page, status = replace(page, problem=error.message), HTTPStatus.BAD_REQUEST
-    headers = page_headers(INBOX_SCRIPT)
+    headers = page_headers(INBOX_SCRIPT, is_live=True)
     return Response(render_inbox(page), status_code=status, headers=headers)
 
 
@@ -200,7 +200,8 @@ async def _wait(exchange: Exchange, wait_id: str) -> PersonalWait | Response:
         if wait.kind.asks_people and asked.may_see:
             return asked
     nothing = AnswerPage(state=PageState.UNKNOWN, now=service.now(), bar=who.bar)
-    return Response(render_page(nothing), status_code=HTTPStatus.NOT_FOUND, headers=page_headers())
+    headers = page_headers(LOCAL_SCRIPT)
+    return Response(render_page(nothing), status_code=HTTPStatus.NOT_FOUND, headers=headers)
 
 
 # --- word of changes ------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Pages and schemas that several tests look at."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -72,3 +72,35 @@ def page(state: PageState = PageState.OPEN, **changes: Any) -> AnswerPage:
         "nonce": "the-nonce",
     }
     return AnswerPage(**{**parts, **changes})
+
+
+class Sold(BaseModel):
+    """One row: texts, a number, a day, a choice, yes or no."""
+
+    sku: str
+    day: date
+    count: int = Field(ge=1, le=99)
+    size: Literal["S", "M", "L"] | None = None
+    whole: bool
+
+
+class Parcel(BaseModel):
+    """Choices of short words, and a list of rows."""
+
+    decision: Literal["refund", "replace", "reject"]
+    reason: Literal["damaged", "delivered late", "something else"] | None = None
+    street: str
+    note: str
+    sold: list[Sold]
+
+
+SOLD = [
+    {"sku": f"A{n}", "day": "2026-11-24", "count": n, "size": "M", "whole": False}
+    for n in (1, 2, 3)
+]
+
+
+def parcel_page(**changes: Any) -> AnswerPage:
+    """A page with a table of three rows."""
+    form = build_form(Parcel.model_json_schema(), initial={"sold": SOLD})
+    return page(**{"form": form, "values": first_values(form), **changes})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from helmr_runtime.http.answer_page import (
+    LOCAL_SCRIPT,
     AnswerPage,
     PageState,
     decode_form,
@@ -83,7 +84,7 @@ def url(claims):
         def _answer(self, shown: AnswerPage, *, is_post: bool) -> None:
             html = render_page(shown).encode()
             self.send_response(page_status(shown.state, is_post=is_post))
-            for name, value in page_headers().items():
+            for name, value in page_headers(LOCAL_SCRIPT).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(html)))
             self.end_headers()

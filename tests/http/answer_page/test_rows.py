@@ -74,9 +74,7 @@ def test_a_list_begins_with_the_rows_it_needs_and_grows_by_a_button() -> None:
     form, values, new = press(typed, ADD)
     shown = page(form, values, focus=first_of_row(form, new))
     assert values["r/lines"] == ["0,1"]
-    assert [one["name"] for one in shown.all("textarea") if "autofocus" in one] == [
-        "f/lines/#1/sku"
-    ]
+    assert [one["name"] for one in shown.all("input") if "autofocus" in one] == ["f/lines/#1/sku"]
     assert "Lines 2" in shown.text
 
 

@@ -1,7 +1,7 @@
 """The page behind an emailed link: a question, a form made from a JSON Schema, what was recorded.
 
-It works without JavaScript, on a phone and with a screen reader, and runs nothing. Pure functions:
-the routes read the token, call these, and let the ledger decide.
+It works without JavaScript, on a phone and with a screen reader. Its one script says times in the reader's zone.
+Pure functions: the routes read the token, call these, and let the ledger decide.
 
 ```
 fields.py   form model → questions, filled in from JSON; submitted form → JSON; a row of a list more, or less
@@ -25,7 +25,12 @@ from helmr_runtime.http.answer_page.fields import (
     with_action,
 )
 from helmr_runtime.http.answer_page.inbox import InboxPage, InboxView, render_inbox
-from helmr_runtime.http.answer_page.layout import SignedInBar, page_headers, render_errors
+from helmr_runtime.http.answer_page.layout import (
+    LOCAL_SCRIPT,
+    SignedInBar,
+    page_headers,
+    render_errors,
+)
 from helmr_runtime.http.answer_page.page import (
     AnswerPage,
     PageState,
@@ -35,6 +40,7 @@ from helmr_runtime.http.answer_page.page import (
 from helmr_runtime.http.answer_page.sign_in import SignInPage, render_home, render_sign_in
 
 __all__ = [
+    "LOCAL_SCRIPT",
     "AnswerPage",
     "Decoded",
     "InboxPage",

@@ -40,12 +40,15 @@ from helmr.forms import (
     tool_call,
 )
 from helmr.forms.model import TABLE_CELLS_MAX, Path, escaped, json_text
+from helmr.forms.questions import cells_of as columns_in
 from helmr.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
 
 RADIOS_MAX = 8
 """More choices than this become a list to pull down."""
+COLUMNS_MAX = 6
+"""Rows of more fields than this are no lines of a table; a screen is wider than a terminal's form."""
 LABEL_CHARS_MAX = 120
 HINT_CHARS_MAX = 600
 SCHEMA_CHARS_MAX = 5_000
@@ -57,7 +60,6 @@ _CONTROLS = {
     Kind.UNION: "union",
     Kind.ROWS: "rows",
     Kind.CONST: "const",
-    Kind.BOOL: "options",
     Kind.MULTI: "options",
     Kind.INTEGER: "number",
     Kind.NUMBER: "number",
@@ -89,15 +91,29 @@ class Question:
     hint: str = ""
     inner: tuple[Question, ...] = ()
     rows: tuple[int, ...] = ()
+    is_cell: bool = False
+    """Of a table's row: it takes little room."""
 
     @property
     def control(self) -> str:
         """What is drawn: group, union, rows, const, options, select, number, area, code or line."""
         if self.field.takes_anything and self.inner:
             return "union"
-        if self.field.kind is Kind.CHOICE:
-            return "options" if len(self.field.choices) <= RADIOS_MAX else "select"
+        if self.field.kind in (Kind.CHOICE, Kind.BOOL):
+            few = len(self.field.choices) <= RADIOS_MAX and not self.is_cell
+            return "options" if few else "select"
         return _CONTROLS.get(self.field.kind, "line")
+
+    @property
+    def look(self) -> str:
+        """By which the page gives it its width."""
+        return "date" if self.control == "line" and self.input_type == "date" else self.control
+
+    @property
+    def heads(self) -> tuple[Question, ...]:
+        """Of a table that has rows its columns, which are the cells of the first."""
+        cells = self.inner[0].inner if self.field.kind is Kind.ROWS and self.inner else ()
+        return tuple(one for one in cells if one.is_cell)
 
     @property
     def is_one_of_many(self) -> bool:
@@ -277,12 +293,18 @@ class _Asker:
             rows = row_ids(field, self._cells.get(field.key, first_cell(field)))
         else:
             rows = row_ids(field, rows_of("".join(given[:1])))
+        is_table = 0 < len(columns_in(field)) <= COLUMNS_MAX
         asked = (
             self.question(field.row(number), (*made.where, place))
             for place, number in enumerate(rows)
         )
         labelled = (
-            replace(one, label=f"{made.label} {place}") for place, one in enumerate(asked, start=1)
+            replace(
+                one,
+                label=f"{made.label} {place}",
+                inner=tuple(replace(cell, is_cell=is_table) for cell in one.inner),
+            )
+            for place, one in enumerate(asked, start=1)
         )
         return replace(made, inner=tuple(labelled), rows=rows)
 
@@ -503,7 +525,8 @@ class _SubmissionReader:
     def _typed(self, question: Question) -> None:
         field, text = question.field, self._one(question.field, question.name)
         if text.strip() or (field.kind is Kind.LINES and field.required):
-            as_typed = field.kind in (Kind.LONG, Kind.SECRET)
+            is_free = field.kind is Kind.TEXT and not (field.format or field.pattern)
+            as_typed = is_free or field.kind in (Kind.LONG, Kind.SECRET)
             self.cells[field.key] = text if as_typed else text.strip()
         elif self._first.get(field.key) is Blank.EMPTY:
             self.cells[field.key] = Blank.EMPTY  # the question itself said so

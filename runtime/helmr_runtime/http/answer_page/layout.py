@@ -35,8 +35,10 @@ TEMPLATES = (
 )
 # Here, so that no request reads a file; what is made of them is made for the first page.
 _SOURCES = {name: _FILES.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
-INBOX_SCRIPT = _FILES.joinpath("inbox.js").read_text(encoding="utf-8")
-"""Keeps the list live; a browser without scripts has the same list."""
+LOCAL_SCRIPT = _FILES.joinpath("local.js").read_text(encoding="utf-8")
+"""Says each time in the reader's own zone too; without scripts UTC stands alone."""
+INBOX_SCRIPT = LOCAL_SCRIPT + _FILES.joinpath("inbox.js").read_text(encoding="utf-8")
+"""Keeps the list live, too; a browser without scripts has the same list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,6 @@ def render(
             bar_name=texts.clean(bar.name, SUBJECT_MAX) if bar is not None else "",
             nonce_field=NONCE_FIELD,
             moment=texts.moment,
-            here=texts.here,
             distance=texts.distance,
             **parts,
         )
@@ -89,9 +90,15 @@ def render_errors(rows: Sequence[tuple[str, int, str, str]]) -> str:
     return render("errors.html.jinja", title="Errors", rows=rows)
 
 
-def page_headers(script: str = "") -> dict[str, str]:
-    """The headers of every page: nothing else runs, nothing is kept, nothing leaks to where links lead."""
-    runs = (f"script-src 'sha256-{_hash(script)}'", "connect-src 'self'") if script else ()
+def page_headers(script: str = "", *, is_live: bool = False) -> dict[str, str]:
+    """The headers of every page: nothing else runs, nothing is kept, nothing leaks to where links lead.
+
+    Args:
+        script: What the page runs.
+        is_live: The script asks the runtime for what is new.
+    """
+    runs = (f"script-src 'sha256-{_hash(script)}'",) if script else ()
+    runs += ("connect-src 'self'",) if is_live else ()
     policy = (
         "default-src 'none'",
         f"style-src 'sha256-{_hash(STYLE)}'",

@@ -32,7 +32,7 @@ from helmr_runtime.http.answer_page.fields import (
     first_values,
     label_of,
 )
-from helmr_runtime.http.answer_page.layout import SignedInBar, render
+from helmr_runtime.http.answer_page.layout import LOCAL_SCRIPT, SignedInBar, render
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
 
@@ -273,6 +273,7 @@ def render_page(page: AnswerPage) -> str:
         "page.html.jinja",
         title=_title(page),
         bar=page.bar,
+        script=LOCAL_SCRIPT,
         page=page,
         state=page.state.value,
         sign_in_query=urlencode({"next": page.return_to}) if page.return_to else "",
@@ -294,9 +295,9 @@ def render_page(page: AnswerPage) -> str:
         grant_for=GRANT_FOR,
         grant_like=GRANT_LIKE,
         grant_tool=texts.clean(page.grant.tool, SUBJECT_MAX) if page.grant is not None else "",
-        granted=[texts.clean(line, ANSWERED_BY_CHARS_MAX) for line in page.granted],
+        granted=[texts.timed(texts.clean(line, ANSWERED_BY_CHARS_MAX)) for line in page.granted],
         refusal=texts.clean(page.refusal, ANSWERED_BY_CHARS_MAX),
-        escalation=[texts.clean(line, SUBJECT_MAX) for line in page.escalation],
+        escalation=[texts.timed(texts.clean(line, SUBJECT_MAX)) for line in page.escalation],
         call=call,
         arguments=arguments_of(form) if form is not None else None,
         is_edited=form is not None and is_edited(form, page.values, problems),

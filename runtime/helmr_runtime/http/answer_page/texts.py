@@ -135,13 +135,14 @@ def moment(at: datetime) -> str:
     return f"{at.day} {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M} UTC"
 
 
-def here(at: datetime) -> str:
-    """The same time in the zone of this machine: `16:30 CET`; empty where that is UTC."""
-    local = at.astimezone()
-    if not local.utcoffset():
-        return ""
-    day = "" if local.date() == at.date() else f"{local.day} {_MONTHS[local.month - 1]}, "
-    return f"{day}{local:%H:%M} {local.tzname()}"
+_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}) UTC")
+
+
+def timed(line: str) -> Markup:
+    """A line of ours with its times, `2026-11-24 15:30 UTC`, marked as such."""
+    return Markup(  # escaped first, and a time has nothing to escape
+        _MINUTE.sub(r'<time datetime="\1T\2Z" data-utc>\1 \2 UTC</time>', str(escape(line)))
+    )
 
 
 def distance(at: datetime, now: datetime) -> str:

@@ -7,6 +7,7 @@
     status.textContent = "This list is no longer live. Reload the page.";
   };
   const merge = (fresh) => {
+    sayLocal(fresh);
     const before = new Map([...list.children].map((row) => [row.id, row]));
     const rows = [...fresh.children];
     const ids = new Set(rows.map((row) => row.id));
