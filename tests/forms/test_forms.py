@@ -399,3 +399,23 @@ def test_a_title_is_a_label_where_its_author_put_it_and_not_where_a_class_did() 
     assert labels == ["home", "Where you work", "due_day"]
     page = build_form(odd).root
     assert [each.label for each in page.inner] == ["Home", "Where you work", "Due day"]
+
+
+class Shipment(BaseModel):
+    """Texts that take one line by their names, their bounds or their patterns, and others."""
+
+    street: str
+    billing_city: str
+    firstName: str  # noqa: N815 - as programs in other languages name it
+    sku: str = Field(max_length=500)
+    code: str = Field(max_length=8)
+    note: str
+    name_of_why: str
+    zip: str = Field(pattern="^[0-9]{5}$")
+
+
+def test_a_text_takes_one_line_by_its_bound_or_else_by_its_name() -> None:
+    short = {name for name, kind in kinds(Shipment).items() if kind is Kind.TEXT}
+    assert short == {"street", "billing_city", "firstName", "code", "zip"}
+    begun = form_of(Shipment.model_json_schema(), initial={"street": "Ring 1\nBerlin", "note": "x"})
+    assert {one.name for one in begun.leaves() if one.kind is Kind.LONG} >= {"street", "note"}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -110,6 +112,26 @@ async def test_the_list_is_live_and_the_keyboards_place_stays(stack: Stack, brow
     await asked(stack, "Third")
     await tab.get_by_text("This list is no longer live.").wait_for()
     assert await rows.count() == 0
+
+
+async def test_the_list_says_its_times_in_the_readers_zone_also_of_what_comes_in_later(
+    stack: Stack, browser: Any
+) -> None:
+    await asked(stack, "First", timeout="2h")
+    tab = await signed_in(stack, browser, "dan", timezone_id="Asia/Kolkata")
+    second = await asked(stack, "Second", timeout="1h")
+    await tab.locator(f"#{second}").wait_for()
+    for row in await tab.locator("#waits > li").all():
+        text = await row.inner_text()
+        assert text.count("your time") == 1, text
+        at = datetime.fromisoformat(await row.locator("time").last.get_attribute("datetime"))
+        assert f"{at.astimezone(ZoneInfo('Asia/Kolkata')):%H:%M} your time" in text
+    bare = await signed_in(
+        stack, browser, "bo", timezone_id="Asia/Kolkata", java_script_enabled=False
+    )
+    text = await bare.locator("#waits").inner_text()
+    assert "UTC" in text
+    assert "your time" not in text
 
 
 @long
