@@ -97,8 +97,9 @@ def page_headers(script: str = "", *, is_live: bool = False) -> dict[str, str]:
         script: What the page runs.
         is_live: The script asks the runtime for what is new.
     """
-    runs = (f"script-src 'sha256-{_hash(script)}'",) if script else ()
-    runs += ("connect-src 'self'",) if is_live else ()
+    runs = [f"script-src 'sha256-{_hash(script)}'"] if script else []
+    if is_live:
+        runs.append("connect-src 'self'")
     policy = (
         "default-src 'none'",
         f"style-src 'sha256-{_hash(STYLE)}'",
