@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 _FENCED: Final = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)\n\1$\n*", re.MULTILINE | re.DOTALL)
+DIFF: Final = "diff"
+"""Language of a block that shows an edit."""
+
 _TEXTS: Final = frozenset(("old_string", "new_string"))
 _TAIL: Final = re.compile(r"\n\\ the (?:old|new) text has no line break at its end\Z")
 _HEAD: Final = re.compile(r"\A--- [^\n]*\n\+\+\+ [^\n]*\n")
@@ -70,7 +73,7 @@ def _edit(path: str, edit: Mapping[str, Any], hidden: Collection[str]) -> CallBl
     if old.endswith("\n") != new.endswith("\n"):
         which = "old" if new.endswith("\n") else "new"
         text += f"\n\\ the {which} text has no line break at its end"
-    return CallBlock("diff", text, names)
+    return CallBlock(DIFF, text, names)
 
 
 def _is_plain(text: str) -> bool:

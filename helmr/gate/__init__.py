@@ -144,6 +144,25 @@ def call_metadata(call: GatedCall) -> dict[str, Any]:
     }
 
 
+def asked_line(call: GatedCall, *, is_headed: bool = False) -> str:
+    """Say who asks, where and with what, and what its server says of the tool: a line of Markdown.
+
+    Args:
+        call: The call.
+        is_headed: Client and home stand above the line, which is empty if there is nothing else to say.
+    """
+    folder = call.folder.replace("`", "")
+    claims = ", ".join(f"{name}: {value}" for name, value in sorted(call.annotations.items()))
+    said = [f"Its server says of the tool: {claims}."] if claims else []
+    if is_headed:
+        here = [f"It works in `{folder}` now."] if call.folder != call.home else []
+        model = [f"Its model is {call.model}."] if call.model else []
+        return " ".join([*here, *model, *said])
+    parts = [f"Asked by {call.client}", f"in `{folder}`" if folder else ""]
+    parts.append(f"with {call.model}" if call.model else "")
+    return " ".join([" ".join(filter(None, parts)) + ".", *said])
+
+
 def gate_modules(table: Mapping[str, Any] | None) -> list[str]:
     """The modules of built-in tasks that the table `[gate]` turns on."""
     if table is None:

@@ -30,6 +30,7 @@ from helmr.gate import (
     TOOL_TAG,
     UNTIL,
     GatedCall,
+    asked_line,
     call_of,
 )
 from helmr.gate.claude_code import (
@@ -199,7 +200,7 @@ def _asked_questions(call: GatedCall, questions: list[dict[str, Any]]) -> GateQu
     }
     return GateQuestion(
         subject=_line(questions[0]["question"]),
-        body="\n\n".join([*map(_question_lines, questions), _place(call)]),
+        body="\n\n".join([*map(_question_lines, questions), asked_line(call)]),
         schema={"type": "object", "properties": properties},
         on_decline={},
     )
@@ -218,7 +219,7 @@ def _asked_plan(call: GatedCall) -> GateQuestion:
     plan = call.input.get("plan")
     return GateQuestion(
         subject="Go on with this plan?",
-        body=f"{plan if isinstance(plan, str) else call_body(call.tool, call.input)}\n\n{_place(call)}",
+        body=f"{plan if isinstance(plan, str) else call_body(call.tool, call.input)}\n\n{asked_line(call)}",
         schema=_decision("What is to be different. The agent sees it."),
         on_decline={"decision": DECLINE},
     )
@@ -249,7 +250,7 @@ def _subject(call: GatedCall) -> str:
 
 def _body(call: GatedCall) -> str:
     shown = "\n\n".join(_shown(call)) or call_body(call.tool, call.input)
-    return f"{shown}\n\n{_place(call)}"
+    return f"{shown}\n\n{asked_line(call)}"
 
 
 def _shown(call: GatedCall) -> Iterator[str]:
@@ -294,17 +295,6 @@ def _ticks(text: str) -> Iterator[str]:
             run = ""
     if run:
         yield run
-
-
-def _place(call: GatedCall) -> str:
-    parts = [f"Asked by {call.client}"]
-    if call.folder:
-        parts.append(f"in `{call.folder.replace('`', '')}`")
-    if call.model:
-        parts.append(f"with {call.model}")
-    claims = ", ".join(f"{name}: {value}" for name, value in sorted(call.annotations.items()))
-    said = f" Its server says of the tool: {claims}." if claims else ""
-    return " ".join(parts) + f".{said}"
 
 
 def _relative(path: str, folder: str) -> str:

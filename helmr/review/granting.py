@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from helmr.forms import form_of, tool_call
-from helmr.gate import CALL_TASK
+from helmr.gate import CALL_TASK, CLIENT_TAG, GatedCall, asked_line
 from helmr.gate.claude_code import APPROVE, PLAN
 from helmr.gate.grants import exact_matches
 from helmr.models import WaitInfo
@@ -22,6 +22,9 @@ VALID_FOR = "8h"
 """How long a grant counts, unless the person says otherwise."""
 
 ANY = "*"
+RUN = "Run "
+"""How the question about a command begins."""
+
 HINT = "* stands for any text; of a shell's command a single one is allowed"
 SHOWN_CHARS_MAX = 2_000
 
@@ -67,5 +70,22 @@ def offered(wait: WaitInfo) -> GrantOffer | None:
 
 def asker(wait: WaitInfo) -> str:
     """Who asks, as a person would say it: of an agent's call the agent, else the task."""
-    named = (tag.removeprefix("client:") for tag in wait.tags if tag.startswith("client:"))
+    named = (tag.removeprefix(CLIENT_TAG) for tag in wait.tags if tag.startswith(CLIENT_TAG))
     return next(named, wait.task) if wait.task == CALL_TASK else wait.task
+
+
+def heading(wait: WaitInfo, call: GatedCall) -> str:
+    """The question where the call stands below it: without its command, if it says no more than that."""
+    command, subject = call.input.get("command"), wait.subject or ""
+    if not isinstance(command, str) or not subject.startswith(RUN):
+        return subject
+    said = subject.removeprefix(RUN).removesuffix("…")
+    return "Run this command?" if " ".join(command.split()).startswith(said) else subject
+
+
+def body_below(wait: WaitInfo, call: GatedCall) -> str | None:
+    """The wait's body where client and home stand above it, which it then does not say again."""
+    before, line, after = (wait.body or "").rpartition(asked_line(call))
+    if not line:
+        return wait.body
+    return f"{before}{asked_line(call, is_headed=True)}{after}".strip("\n")

@@ -87,6 +87,46 @@ async def test_a_call_is_approved_and_calls_like_it_allowed(
         assert await grants(stack) == [grant]
 
 
+@pytest.mark.parametrize(
+    ("changes", "heading"),
+    [
+        ({"tool_input": PUSH}, "Run this command?"),
+        ({"tool_input": {"command": "x\n" * 300}}, "Run this command?"),
+        (
+            {
+                "tool_name": "Edit",
+                "tool_input": {
+                    "file_path": "/srv/shop/a/pay.py",
+                    "old_string": "a\n",
+                    "new_string": "b\n",
+                },
+            },
+            "Edit pay.py",
+        ),
+        ({"tool_name": "ExitPlanMode", "tool_input": {"plan": "x"}}, "Go on with this plan?"),
+    ],
+)
+async def test_a_call_says_which_agent_asks_and_where_that_began(
+    stack: Stack, opened: AsyncExitStack, changes: dict[str, Any], heading: str
+) -> None:
+    ada = await tab_of(stack, opened, "ada")
+    async with asker(stack) as http:
+        await verdict(http, "toolu_0", tool_input={"command": "git push --force"})  # in /srv/shop
+        await ask(http, event(cwd="/srv/shop/a", model="m-1", **changes), **NOW)
+        (wait,) = await waiting(stack)
+        link = path_of(await linked(stack, wait["id"]))
+        for page in (await ada.get(f"/inbox/{wait['id']}"), await ada.get(link)):
+            text = html.unescape(page.text)
+            assert '<bdi>claude-code</bdi> asks, in <code dir="auto">/srv/shop</code>' in text
+            assert f'<h1 dir="auto">{heading}</h1>' in text
+            assert "It works in <code>/srv/shop/a</code> now. Its model is m-1." in text
+            assert "Asked by" not in text
+            assert f"<title>{html.escape(wait['subject'][:10])}" in page.text
+        listed = (await ada.get("/inbox")).text
+        assert "<bdi>claude-code</bdi>" in listed
+        assert "helmr.gate.call" not in listed
+
+
 async def test_what_can_not_be_granted_is_said_before_anything_is_recorded(
     stack: Stack, opened: AsyncExitStack
 ) -> None:

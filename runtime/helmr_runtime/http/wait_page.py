@@ -16,6 +16,7 @@ from starlette.responses import Response
 from helmr.durations import seconds
 from helmr.errors import Conflict, NotAllowed, UsageError, WaitResolved, WaitTimedOut
 from helmr.forms import MISSING, form_of
+from helmr.gate import CALL_TASK
 from helmr.gate.grants import matches_text
 from helmr.models import (
     AnswerRequest,
@@ -97,7 +98,7 @@ class LinkedWait:
 
     async def texts(self) -> dict[str, Any]:
         return {
-            **_texts(self.wait, is_own=self._is_own),
+            **await _texts(self.service, self.wait, is_own=self._is_own),
             "answers_as": self.link.person,
             "return_to": self.return_to,
         }
@@ -272,7 +273,7 @@ class PersonalWait:
         claim = wait.claim
         withdraw = self.browser.nonce(self.who.form_id, self._withdrawal) if self.has_voted else ""
         return {
-            **_texts(wait, is_own=self.is_own),
+            **await _texts(self.service, wait, is_own=self.is_own),
             "answers_as": self.who.bar.name,
             "made_for": self.made_for,
             "bar": self.who.bar,
@@ -358,18 +359,21 @@ def _ended_as(wait: WaitInfo, now: datetime, *, is_own: bool) -> PageState | Non
     return PageState.EXPIRED if wait.ends_at is not None and now >= wait.ends_at else None
 
 
-def _texts(wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
+async def _texts(service: Service, wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
     """Who asks, what and until when, and how it ended: arguments of `AnswerPage`."""
     by = wait.resolved_by
+    call = await service.gated_calls.payload(wait.session_id) if wait.task == CALL_TASK else None
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None
     return {
         "asked_by": granting.asker(wait),
+        "asked_in": call.home if call is not None else "",
+        "heading": granting.heading(wait, call) if call is not None else "",
         "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed),
         "have": wait.have,
         "need": wait.approvals,
         "then": end.then if end is not None and end.is_default else "",
         "subject": wait.subject,
-        "body": wait.body,
+        "body": granting.body_below(wait, call) if call is not None else wait.body,
         "asked_at": wait.opened_at,
         "deadline_at": wait.ends_at,
         "escalation": escalation_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),

@@ -25,7 +25,15 @@ from helmr_runtime.http.answer_page import (
     render_page,
 )
 from helmr_runtime.http.answer_page.layout import LOCAL_SCRIPT, STYLE
-from helmr_runtime.http.answer_page.texts import clean, distance, markdown_html, moment, timed
+from helmr_runtime.http.answer_page.page import CODE_CHARS_MAX
+from helmr_runtime.http.answer_page.texts import (
+    clean,
+    distance,
+    here,
+    markdown_html,
+    moment,
+    timed,
+)
 from helmr_runtime.security.schemas import DataSchema, SchemaProblem
 from helmr_runtime.service.tokens import _asker
 from tests.http.answer_page.pages import CALLED, NOW, Order, call_page, page
@@ -36,7 +44,7 @@ TAGS = {
     "h1", "h2", "h3", "h4", "h5", "h6", "p", "span", "bdi", "b", "a", "dl", "dt", "dd", "div", "time",
     "ul", "ol", "li", "label", "input", "select", "option", "textarea", "fieldset", "legend", "button",
     "details", "summary", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "blockquote",
-    "em", "strong", "s", "del", "hr", "br",
+    "em", "strong", "s", "del", "ins", "hr", "br",
 }  # fmt: skip
 
 
@@ -69,6 +77,9 @@ class Document(HTMLParser):
         return [attrs for tag, attrs in self.elements if tag in tags]
 
 
+EDIT = {"file_path": "pay.sql", "old_string": "-- fee\n<b>\n", "new_string": "++ fee\n<b>\n"}
+COMMAND = {"command": "git push  --force <b>", "description": "Pushes"}
+
 STATES = [page(state) for state in PageState] + [
     page(is_stale=True),
     page(form=build_form(True), body=None),
@@ -82,6 +93,7 @@ STATES = [page(state) for state in PageState] + [
     call_page(),
     call_page(body="A text of its own."),
     call_page(arguments={}),
+    call_page(tool="Edit", arguments=EDIT, asked_in="/srv/shop", heading="Edit pay.sql"),
     call_page(values={"f/arguments/amount/cents": ["x"]}),
     call_page(PageState.RECORDED, answer={"decision": "decline", "reason": "no"}),
     call_page(PageState.OVERTAKEN, ended_at=NOW, ended_by="ana"),
@@ -347,6 +359,39 @@ def test_a_recorded_answer_says_what_it_did_to_the_call(answer, said):
     assert [one for one in said if one not in text] == []
 
 
+def test_a_command_stands_once_and_as_it_is_given():
+    shown = call_page(tool="Bash", arguments=COMMAND, body=None, heading="Run this command?")
+    html = render_page(shown)
+    before, _, after = html.partition("<form")
+    assert "<pre><code>git push  --force &lt;b&gt;\n</code></pre>" in before
+    assert before.count("git push") == 1
+    assert before.count("Pushes") == 1
+    assert after.count("git push") == 1, "the field in which it is changed"
+    changed = {"decision": "approve", "arguments": {**COMMAND, "command": "git pull"}}
+    recorded = render_page(replace(shown, state=PageState.RECORDED, answer=changed))
+    assert "<code>git pull\n</code>" in recorded
+    assert "git pull <span" in recorded, "and what it was"
+    assert "Arguments" not in recorded.partition("What was recorded")[2]
+
+
+def test_a_command_that_is_too_long_for_a_page_says_how_much_is_left_out():
+    shown = call_page(tool="Bash", arguments={"command": "x" * (CODE_CHARS_MAX + 7)}, body=None)
+    assert "… 7 more characters are not shown" in render_page(shown)
+
+
+def test_an_edit_is_a_coloured_diff_and_what_it_comes_from_is_folded_away():
+    html = render_page(call_page(tool="Edit", arguments=EDIT, body=None))
+    card, _, form = html.partition("<form")
+    diff, _, folded = card.partition("<details>")
+    assert "--- pay.sql\n+++ pay.sql\n" in diff
+    assert "<del>--- fee\n</del><ins>+++ fee\n</ins> &lt;b&gt;\n" in diff
+    assert "old_string" not in diff
+    assert folded.count("old_string") == folded.count("new_string") == 1
+    assert "open" not in next(iter(Document(html).all("details")))
+    assert "Edit" in card
+    assert "f/arguments/old_string" in form
+
+
 def test_arguments_that_somebody_was_at_are_in_sight():
     def is_open(**changes: Any) -> bool:
         (details,) = Document(render_page(call_page(**changes))).all("details")
@@ -560,6 +605,9 @@ def test_a_page_of_a_wait_for_signed_answers_says_where_they_are_given():
     assert "1 of 2 agree so far" in html
     assert "<code>helmr next</code>" in html
     assert "<form" not in html
+    # It does not say that a page signs, beside that it can't.
+    assert "your answer is signed" not in html.lower()
+    assert html.count("which a page does not have") == 1
 
 
 def test_the_status_of_a_page_follows_its_state():
@@ -731,6 +779,6 @@ def test_what_scrolls_sideways_is_reached_by_keys() -> None:
 
 def test_a_diff_says_which_lines_come_and_go_and_ends_in_no_markup_of_its_own() -> None:
     html = markdown_html("```diff\n--- a\n+++ a\n-old <b>\n+new\n same\n```\n\n```sh\n-x\n```")
-    assert "<del>-old &lt;b&gt;</del>\n<ins>+new</ins>\n same" in html
+    assert "<del>-old &lt;b&gt;\n</del><ins>+new\n</ins> same\n" in html
     assert html.count("<del>") == html.count("<ins>") == 1
     assert "\n-x\n" in f"\n{html.rpartition('<code>')[2]}"

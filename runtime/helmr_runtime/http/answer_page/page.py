@@ -16,10 +16,13 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
+
 from helmr.durations import spell_bytes
 from helmr.forms import MISSING, Argument, Kind, plain, redacted
+from helmr.forms.call_blocks import DIFF, CallBlock
 from helmr.forms.model import ROW, Path, every_field
-from helmr.forms.tool_call import ARGUMENTS
+from helmr.forms.tool_call import ARGUMENTS, ToolCall
 from helmr.models import SUBJECT_MAX
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.fields import (
@@ -42,6 +45,8 @@ WITHDRAW_FIELD = "withdraw"
 
 CALL_ROWS_MAX = 200
 VALUE_CHARS_MAX = 20_000
+CODE_CHARS_MAX = 200_000
+"""Of a command or a diff; of a longer one the page says how much it leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +59,57 @@ class CallRow:
 
 
 @dataclass(frozen=True, slots=True)
-class CallCard:
-    """What stands in place of a call's JSON. `more` rows were left out.
+class CallCode:
+    """A command or a diff, as HTML; `more` characters were left out."""
 
-    `outcomes` says what each decision does, as a word and a sentence; of an answer there is the one.
+    text: Markup
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallCard:
+    """What stands in place of a call's JSON.
+
+    Attributes:
+        tool: Which tool.
+        code: Its command, its edits.
+        rows: The arguments that the code does not say; `more` of them were left out.
+        folded: Those that its diffs say, as they were given.
+        outcomes: What each decision does, as a word and a sentence; of an answer there is the one.
     """
 
     tool: str
+    code: tuple[CallCode, ...]
     rows: tuple[CallRow, ...]
     more: int
+    folded: tuple[CallRow, ...]
     outcomes: tuple[tuple[str, str], ...]
-    is_whole: bool
-    """The page's text says nothing else."""
 
 
-def call_card(form: PageForm, body: str | None, answer: Any = MISSING) -> CallCard | None:
-    """The card of a form that asks leave for a call, under this answer; None for any other form."""
-    call = form.call
-    if call is None:
-        return None
-    rows = call.arguments(answer)
+def call_card(call: ToolCall, answer: Any = MISSING) -> CallCard:
+    """The card of a call under this answer."""
+    rows = call.beside_blocks(answer)
+    blocks = call.blocks(answer)
+    in_diffs = {name for one in blocks if one.language == DIFF for name in one.names}
+    folded = [one for one in call.arguments(answer) if one.name.partition(".")[0] in in_diffs]
     effect = call.effect(answer)
     outcomes = (("Decided", effect),) if effect else call.outcomes()
     return CallCard(
-        clean(call.tool, SUBJECT_MAX),
-        tuple(_row(one) for one in rows[:CALL_ROWS_MAX]),
-        max(0, len(rows) - CALL_ROWS_MAX),
-        tuple((word.capitalize(), clean_block(text, VALUE_CHARS_MAX)) for word, text in outcomes),
-        call.is_told_by(body),
+        tool=clean(call.tool, SUBJECT_MAX),
+        code=tuple(_code(one) for one in blocks),
+        rows=tuple(_row(one) for one in rows[:CALL_ROWS_MAX]),
+        more=max(0, len(rows) - CALL_ROWS_MAX),
+        folded=tuple(_row(one) for one in folded if one not in rows)[:CALL_ROWS_MAX],
+        outcomes=tuple(
+            (word.capitalize(), clean_block(text, VALUE_CHARS_MAX)) for word, text in outcomes
+        ),
     )
+
+
+def _code(block: CallBlock) -> CallCode:
+    text = clean_block(block.text, CODE_CHARS_MAX)
+    more = max(0, len(block.text) - CODE_CHARS_MAX)
+    return CallCode(texts.code_html(text, block.language), more)
 
 
 def arguments_of(form: PageForm) -> Question | None:
@@ -150,6 +177,7 @@ _ANSWER_CHARS_MAX = 20_000
 _FEW_CHARS = 60
 ANSWERED_BY_CHARS_MAX = 4_000
 """Of who may answer: two lists of people."""
+FOLDER_CHARS_MAX = 1_000
 AGREED_CHARS_MAX = 2_000
 """Of what people stand for, and who they are."""
 
@@ -183,6 +211,8 @@ class AnswerPage:
         state: What it says; UNKNOWN has nothing else but `now`.
         now: The time of the view, aware.
         asked_by: Who asks: the task's id or the client's name.
+        asked_in: Of an agent's call, the folder where the agent's session began.
+        heading: The question as it is headed here; empty where that is the subject.
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
         asked_at, deadline_at: When the token was made, and until when it can be completed.
@@ -217,6 +247,8 @@ class AnswerPage:
     state: PageState
     now: datetime
     asked_by: str = ""
+    asked_in: str = ""
+    heading: str = ""
     subject: str | None = None
     body: str | None = None
     asked_at: datetime | None = None
@@ -267,8 +299,8 @@ def render_page(page: AnswerPage) -> str:
     problems = _by_field(page)
     form, is_recorded = page.form, page.state is PageState.RECORDED
     answer = page.answer if is_recorded else MISSING
-    call = call_card(form, page.body, answer) if form is not None else None
-    body = page.body if not (call is not None and call.is_whole) else None
+    call = form.call if form is not None else None
+    body = call.own_text(page.body) if call is not None else page.body
     return render(
         "page.html.jinja",
         title=_title(page),
@@ -277,7 +309,8 @@ def render_page(page: AnswerPage) -> str:
         page=page,
         state=page.state.value,
         sign_in_query=urlencode({"next": page.return_to}) if page.return_to else "",
-        subject=texts.clean(page.subject, SUBJECT_MAX),
+        heading=texts.clean(page.heading or page.subject, SUBJECT_MAX),
+        asked_in=texts.clean(page.asked_in, FOLDER_CHARS_MAX),
         asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
         then=texts.clean(page.then, SUBJECT_MAX),
@@ -298,7 +331,7 @@ def render_page(page: AnswerPage) -> str:
         granted=[texts.timed(texts.clean(line, ANSWERED_BY_CHARS_MAX)) for line in page.granted],
         refusal=texts.clean(page.refusal, ANSWERED_BY_CHARS_MAX),
         escalation=[texts.timed(texts.clean(line, SUBJECT_MAX)) for line in page.escalation],
-        call=call,
+        call=call_card(call, answer) if call is not None else None,
         arguments=arguments_of(form) if form is not None else None,
         is_edited=form is not None and is_edited(form, page.values, problems),
         body=texts.markdown_html(body) if body else None,
@@ -426,6 +459,8 @@ def _answer_rows(page: AnswerPage) -> tuple[_Row, ...]:
             labels.setdefault(asked.path, label_of(asked))
     labels.pop((), None)
     answer = redacted(page.form.model, page.answer) if page.form else page.answer
+    if page.form and page.form.call is not None and isinstance(answer, dict):
+        answer = {name: one for name, one in answer.items() if name != ARGUMENTS}  # on its card
     rows = _rows(answer, (), labels)
     if not isinstance(answer, dict) or _count(rows) > _ROWS_MAX:
         rows = (_Row("", texts.clean_block(_json_or_text(answer), _ANSWER_CHARS_MAX)),)

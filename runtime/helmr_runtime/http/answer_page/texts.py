@@ -16,10 +16,11 @@ import nh3
 from markupsafe import Markup, escape
 
 from helmr.durations import spell
+from helmr.forms.call_blocks import DIFF
 from helmr.models import BODY_DRAWN_CHARS, BODY_MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
@@ -38,6 +39,7 @@ _SCHEMES = {"http", "https", "mailto"}
 _HEADING_SHIFT = 1
 """The page's own heading is its h1, so a body's # is an h2: no level is left out."""
 _NESTING_MAX = 20
+_HUNK = re.compile(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
 
 
 def clean(value: Any, chars_max: int) -> str:
@@ -90,17 +92,30 @@ def _shift_headings(tokens: list[Token]) -> None:
 
 
 def _fence(_: object, tokens: Sequence[Token], place: int, *__: object) -> str:
-    """A block of code; in a diff what comes and what goes is marked as such."""
+    """A block of code."""
     token = tokens[place]
-    lines = [str(escape(line)) for line in token.content.splitlines()]
-    if token.info.strip() == "diff":
-        lines = [_marked(line) for line in lines]
-    return "<pre><code>" + "".join(f"{line}\n" for line in lines) + "</code></pre>\n"
+    return f"<pre><code>{code_html(token.content, token.info.strip())}</code></pre>\n"
 
 
-def _marked(line: str) -> str:
-    tag = {"+": "ins", "-": "del"}.get(line[:1])
-    return f"<{tag}>{line}</{tag}>" if tag and not line.startswith(("+++ ", "--- ")) else line
+def code_html(text: str, language: str) -> Markup:
+    """Code line by line; in a diff what comes and what goes is marked as such."""
+    lines = [f"{escape(line)}\n" for line in text.removesuffix("\n").split("\n")]
+    return Markup("".join(_marked(lines) if language == DIFF else lines))  # each line is escaped
+
+
+def _marked(lines: Sequence[str]) -> Iterator[str]:
+    """The lines of a diff; of those in a hunk none is its head, though a comment of SQL that goes begins like it."""
+    goes = comes = 0  # of the hunk, still to come
+    for line in lines:
+        sign, is_inside = line[:1], goes > 0 or comes > 0
+        if is_inside:
+            goes -= sign in (" ", "-")
+            comes -= sign in (" ", "+")
+        elif hunk := _HUNK.match(line):
+            goes, comes = int(hunk[1] or 1), int(hunk[2] or 1)
+        tag = {"+": "ins", "-": "del"}.get(sign)
+        is_head = line.startswith(("+++ ", "--- ")) and not is_inside
+        yield f"<{tag}>{line}</{tag}>" if tag and not is_head else line
 
 
 @cache
