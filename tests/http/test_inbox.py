@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from helmr import ids
+from helmr.gate import CALL_TASK
 from helmr.models import WaitInfo
 from helmr.operation import PATH_IDS
 from helmr.operations import OPERATIONS
@@ -141,6 +142,26 @@ def _without_nonces(text: str, like: str) -> str:
     return nonce.sub(found[0], text)
 
 
+async def test_tasks_are_chosen_among_those_of_ones_own_waits(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    await asked(stack, "Publish?", tags=["eu"])
+    await stack.started("refund", 1)  # for finance
+    dan, bo = [await tab_of(stack, opened, one) for one in ("dan", "bo")]
+    for tab, query, tasks in (
+        (dan, "", ["ask"]),
+        (bo, "", ["ask", "refund"]),
+        (bo, "?task=refund", ["ask", "refund"]),
+        (bo, "?task=ask&tag=eu", ["ask"]),
+        (bo, "?task=gone", ["ask", "gone", "refund"]),
+    ):
+        page = await tab.get(f"/inbox{query}")
+        choice = page.text.partition('<select id="task"')[2].partition("</select>")[0]
+        assert re.findall(r'<option value="([^"]+)"', choice) == tasks, query
+        selected = re.findall(r'<option value="([^"]+)" selected', choice)
+        assert selected == re.findall(r"task=(\w+)", query)
+
+
 async def test_pages_follow_each_other(
     stack: Stack, opened: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,10 +170,16 @@ async def test_pages_follow_each_other(
     tab = await tab_of(stack, opened, "dan")
     page = await tab.get("/inbox?task=ask")
     assert listed(page) == waits[:2]
+    assert "3 questions, page 1 of 2." in page.text
+    assert "3 questions wait" in (await tab.get("/")).text
     following = re.search(r'href="(/inbox\?[^"]+)" rel="next"', page.text)
     assert following is not None
     last = await tab.get(following[1].replace("&amp;", "&"))
     assert listed(last) == waits[2:]
+    assert "3 questions, page 2 of 2." in last.text
+    monkeypatch.setattr("helmr_runtime.http.inbox.LIST_LIMIT_MAX", 1)
+    monkeypatch.setattr("helmr_runtime.http.inbox.COUNTED_MAX", 2)
+    assert "2+ questions, page 1 of 1+." in (await tab.get("/inbox")).text
     assert "First page" in last.text
     assert 'rel="next"' not in last.text
 
@@ -211,7 +238,7 @@ async def test_a_vote_is_shown_replaced_and_taken_back(
 def test_a_row_says_how_old_it_is_and_what_is_answered_without_a_person() -> None:
     now = datetime(2026, 11, 30, 14, tzinfo=UTC)
     empty = InboxPage(now=now, bar=SignedInBar(name="dan"), filters={})
-    assert "on this page" not in render_inbox(empty)
+    assert '<p class="quiet" id="count"></p>' in render_inbox(empty)
     wait = WaitInfo.model_validate(
         {
             "id": "wait_1",
@@ -226,8 +253,12 @@ def test_a_row_says_how_old_it_is_and_what_is_answered_without_a_person() -> Non
             "escalation": [{"do": "default", "value": {"decision": "reject"}}],
         }
     )
-    page = render_inbox(replace(empty, waits=[wait], cursor="next"))
-    assert "1 question on this page, more on the next." in page
+    page = render_inbox(replace(empty, waits=[wait], total=1, tasks=("ask", CALL_TASK)))
+    assert '<p class="quiet" id="count">1 question.</p>' in page
+    assert f'<option value="{CALL_TASK}">calls of agents</option>' in page
+    many = {"total": 1_000, "has_more": True, "place": 2, "places": 20}
+    page = render_inbox(replace(empty, waits=[wait], cursor="next", **many))
+    assert "1,000+ questions, page 2 of 20+." in page
     assert "<bdi>then reject</bdi>" in page
     assert re.search(r'asked <time datetime="[^"]+">2h ago</time>', page)
 

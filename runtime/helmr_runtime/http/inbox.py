@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
+from math import ceil
 
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from helmr.errors import BadId, NotFound, UnsupportedMedia, UsageError
-from helmr.models import LIST_LIMIT_MAX, WaitsQuery, WaitStatus
+from helmr.models import LIST_LIMIT_MAX, Page, WaitInfo, WaitsQuery, WaitStatus
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.http.answer_flow import show, wants_page
 from helmr_runtime.http.answer_page import (
@@ -44,6 +45,8 @@ from helmr_runtime.service.following import Followed, FollowedEntries
 
 FILTERS = ("task", "priority", "tag")
 ROWS_MAX = 50
+COUNTED_MAX = 1_000
+"""Of waits in a view; of more the page says that there are more."""
 ANSWERED_WITHIN = timedelta(days=7)
 CHANGES_EVERY_S = 2.0
 """At most one word of a change in that time, to each page."""
@@ -69,6 +72,7 @@ async def show_inbox(exchange: Exchange) -> Response:
     status = HTTPStatus.OK
     try:
         page = await _listed(exchange, who, page, given.get("cursor"))
+        page = await _counted(exchange, who, page)
     except UsageError as error:
         page, status = replace(page, problem=error.message), HTTPStatus.BAD_REQUEST
     headers = page_headers(INBOX_SCRIPT, is_live=True)
@@ -83,8 +87,57 @@ async def _listed(
     Raises:
         UsageError: A filter or the cursor can't be what it says.
     """
+    found = await _read(exchange, who, page, cursor, _rows_max(page))
+    waits = list(found.items)
+    if page.view is InboxView.ANSWERED:
+        waits.sort(key=lambda one: one.resolved_at or page.now, reverse=True)
+    return replace(page, waits=waits, cursor=found.next_cursor)
+
+
+async def _counted(exchange: Exchange, who: PagePerson, page: InboxPage) -> InboxPage:
+    """The page with how many waits there are, where it stands among them, and of which tasks they are."""
+    found, has_more = page.waits, False
+    if page.cursor is not None or not page.is_first:
+        found, has_more = await _all(exchange, who, page)
+    others = {name: value for name, value in page.filters.items() if name != "task"}
+    of_any = found
+    if others != page.filters:
+        of_any, _ = await _all(exchange, who, replace(page, filters=others))
+    tasks = {one.task for one in of_any} | {*filter(None, [page.filters.get("task")])}
+    ids = [one.id for one in found]
+    before = min((ids.index(one.id) for one in page.waits if one.id in ids), default=0)
+    return replace(
+        page,
+        total=len(found),
+        has_more=has_more,
+        place=before // _rows_max(page) + 1,
+        places=ceil(len(found) / _rows_max(page)),
+        tasks=tuple(sorted(tasks)),
+    )
+
+
+def _rows_max(page: InboxPage) -> int:
+    return LIST_LIMIT_MAX if page.view is InboxView.ANSWERED else ROWS_MAX
+
+
+async def _all(exchange: Exchange, who: PagePerson, page: InboxPage) -> tuple[list[WaitInfo], bool]:
+    """The waits of a view, `COUNTED_MAX` at most, and whether there are more."""
+    found: list[WaitInfo] = []
+    cursor: str | None = None
+    while len(found) < COUNTED_MAX:
+        listed = await _read(exchange, who, page, cursor, LIST_LIMIT_MAX)
+        found += listed.items
+        cursor = listed.next_cursor
+        if cursor is None:
+            break
+    return found, cursor is not None
+
+
+async def _read(
+    exchange: Exchange, who: PagePerson, page: InboxPage, cursor: str | None, limit: int
+) -> Page[WaitInfo]:
     service, person = exchange.service, who.proven.person.id
-    wanted: dict[str, object] = {**page.filters, "limit": ROWS_MAX, "cursor": cursor or None}
+    wanted: dict[str, object] = {**page.filters, "limit": limit, "cursor": cursor or None}
     match page.view:
         case _ if who.proven.is_local:
             pass  # what is open, for whomever
@@ -97,16 +150,12 @@ async def _listed(
         case InboxView.ANSWERED:
             since = service.now() - ANSWERED_WITHIN
             ended = {"status": WaitStatus.FULFILLED, "answered_by": person, "resolved_since": since}
-            wanted |= {**ended, "limit": LIST_LIMIT_MAX}
+            wanted |= ended
     try:
         query = WaitsQuery.model_validate(wanted)
     except ValidationError as error:
         raise from_validation(error, is_query=True) from error
-    found = await service.waits.list(exchange.caller(), query)
-    waits, following = list(found.items), found.next_cursor
-    if page.view is InboxView.ANSWERED:
-        waits.sort(key=lambda one: one.resolved_at or page.now, reverse=True)
-    return replace(page, waits=waits, cursor=following)
+    return await service.waits.list(exchange.caller(), query)
 
 
 async def show_home(exchange: Exchange) -> Response:
@@ -117,8 +166,8 @@ async def show_home(exchange: Exchange) -> Response:
     waiting = ""
     if who is not None and who.may_answer:
         listed = InboxPage(now=exchange.service.now(), bar=who.bar, filters={})
-        found = await _listed(exchange, who, listed, None)
-        waiting = f"{len(found.waits)}{'+' if found.cursor else ''}"
+        listed = await _listed(exchange, who, listed, None)
+        waiting = (await _counted(exchange, who, listed)).total_text
     page = render_home(
         version=exchange.app.settings.version, waiting=waiting, bar=who.bar if who else None
     )

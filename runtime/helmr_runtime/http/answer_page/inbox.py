@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlencode
 
+from helmr.gate import CALL_TASK
 from helmr.models import SUBJECT_MAX, WaitInfo, WaitPriority
 from helmr.review import agreement, granting
 from helmr.review.words import next_end
@@ -16,6 +17,8 @@ from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, render
 
 STATE_CHARS = 12
+AGENTS = "calls of agents"
+"""The gate's own task, as people choose it."""
 
 
 class InboxView(StrEnum):
@@ -52,6 +55,9 @@ class InboxPage:
         waits: In order.
         cursor: Of the next page; None at the end.
         is_first: It is the first page.
+        total: So many waits are in the view, with these filters; `has_more` says that there are more than were counted.
+        place, places: Which page of how many this is.
+        tasks: Of which they are, whatever the filter by task.
         has_views: There is more to choose from than what is open.
         problem: Why a filter can't be.
     """
@@ -63,8 +69,18 @@ class InboxPage:
     waits: Sequence[WaitInfo] = ()
     cursor: str | None = None
     is_first: bool = True
+    total: int = 0
+    has_more: bool = False
+    place: int = 1
+    places: int = 1
+    tasks: Sequence[str] = ()
     has_views: bool = True
     problem: str = ""
+
+    @property
+    def total_text(self) -> str:
+        """`120`, `1,000+`."""
+        return f"{self.total:,}{'+' if self.has_more else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +109,8 @@ def render_inbox(page: InboxPage) -> str:
         page=page,
         heading=heading,
         empty=empty,
+        count=_count(page),
+        tasks=[(one, AGENTS if one == CALL_TASK else one) for one in page.tasks],
         rows=[_row(one, page.view) for one in page.waits],
         views=[
             (view.value, label, view is page.view, _query(page, view))
@@ -104,6 +122,16 @@ def render_inbox(page: InboxPage) -> str:
         priorities=[one.value for one in WaitPriority],
         problem=texts.clean(page.problem, SUBJECT_MAX),
     )
+
+
+def _count(page: InboxPage) -> str:
+    """How many there are, and where the page stands: `120 questions, page 2 of 3`."""
+    if not page.waits:
+        return ""
+    said = f"{page.total_text} {'question' if page.total == 1 else 'questions'}"
+    if page.places < 2 and not page.has_more:
+        return f"{said}."
+    return f"{said}, page {page.place} of {page.places}{'+' if page.has_more else ''}."
 
 
 def _query(page: InboxPage, view: InboxView, **more: str) -> str:
