@@ -169,7 +169,7 @@ SHOW_INBOX_WAIT: Operation[bytes] = Operation(
     tag="pages", reply=PAGE, others={303: "To the page where people sign in"}, problems=(401, 404, 429, 503))
 ANSWER_INBOX_WAIT: Operation[bytes] = Operation(
     "", "POST /inbox/{wait_id}", Need.PAGE,
-    "Take the form of that page: the person's answer, or their vote taken back.",
+    "Take a form of that page: the person's answer, their vote taken back, their claim, or to whom the wait goes.",
     description="After the form 303, back to the page. Without a sign-in 403, a page that keeps what was typed.",
     tag="pages", reply=PAGE, others={303: "A form was taken"},
     problems=(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)

@@ -256,7 +256,7 @@ def test_a_row_says_how_old_it_is_and_what_is_answered_without_a_person() -> Non
     page = render_inbox(replace(empty, waits=[wait], total=1, tasks=("ask", CALL_TASK)))
     assert '<p class="quiet" id="count">1 question.</p>' in page
     assert f'<option value="{CALL_TASK}">calls of agents</option>' in page
-    many = {"total": 1_000, "has_more": True, "place": 2, "places": 20}
+    many: dict[str, Any] = {"total": 1_000, "has_more": True, "place": 2, "places": 20}
     page = render_inbox(replace(empty, waits=[wait], cursor="next", **many))
     assert "1,000+ questions, page 2 of 20+." in page
     assert "<bdi>then reject</bdi>" in page

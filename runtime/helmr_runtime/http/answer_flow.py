@@ -131,7 +131,9 @@ async def show(service: Service, asked: PageSubject) -> Response:
 
 async def show_refused(service: Service, asked: PageSubject, error: HelmrError) -> Response:
     """The page as it is now, and why nothing of the form was recorded."""
-    page = replace(await _page(service, asked), refusal=error.message)
+    page = await _page(service, await asked.latest())
+    refusal = _claimed(page) if isinstance(error, WaitClaimed) else error.message
+    page = replace(page, refusal=refusal)
     return _html(page, is_post=True, status=error.status)
 
 

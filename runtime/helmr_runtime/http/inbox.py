@@ -34,6 +34,7 @@ from helmr_runtime.http.answer_page import (
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, LOCAL_SCRIPT
 from helmr_runtime.http.browser import SEE_OTHER, Browser, PagePerson
 from helmr_runtime.http.exchange import Exchange, Handler
+from helmr_runtime.http.handing import DONE
 from helmr_runtime.http.handlers import EventStream
 from helmr_runtime.http.problems import from_validation, no_route
 from helmr_runtime.http.sign_in_pages import kept_form, refused_page, renewed_groups, to_sign_in
@@ -45,7 +46,7 @@ from helmr_runtime.service.following import Followed, FollowedEntries
 
 FILTERS = ("task", "priority", "tag")
 ROWS_MAX = 50
-COUNTED_MAX = 1_000
+COUNTED_MAX = 400
 """Of waits in a view; of more the page says that there are more."""
 ANSWERED_WITHIN = timedelta(days=7)
 CHANGES_EVERY_S = 2.0
@@ -244,7 +245,12 @@ async def _wait(exchange: Exchange, wait_id: str) -> PersonalWait | Response:
     with suppress(NotFound, BadId):
         wait = await service.waits.get(wait_id)
         asked = PersonalWait(
-            service=service, wait=wait, who=who, caller=exchange.caller(), browser=browser
+            service=service,
+            wait=wait,
+            who=who,
+            caller=exchange.caller(),
+            browser=browser,
+            done=exchange.query_params.get(DONE, ""),
         )
         if wait.kind.asks_people and asked.may_see:
             return asked

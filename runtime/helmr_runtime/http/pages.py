@@ -20,6 +20,7 @@ from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import Exchange, Handler, json_response
+from helmr_runtime.http.handing import DONE
 from helmr_runtime.http.sign_in_pages import kept_form, renewed_groups
 from helmr_runtime.http.wait_page import ENDED, LinkedWait, PersonalWait, take_form
 from helmr_runtime.ports.ledger import Json
@@ -230,6 +231,7 @@ async def _asked(exchange: Exchange, linked: LinkedWait, secret: str) -> LinkedW
         caller=exchange.caller(),
         browser=browser,
         made_for=linked.link.person if linked.link.person not in who.proven.person.names else "",
+        done=exchange.query_params.get(DONE, ""),
     )
 
 

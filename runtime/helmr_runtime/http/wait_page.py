@@ -20,7 +20,6 @@ from helmr.gate import CALL_TASK
 from helmr.gate.grants import matches_text
 from helmr.models import (
     AnswerRequest,
-    ClaimInfo,
     GrantRequest,
     TokenStatus,
     WaitInfo,
@@ -30,6 +29,7 @@ from helmr.people import answered_by, person_key
 from helmr.review import agreement, granting
 from helmr.review.words import escalation_texts, next_end
 from helmr_runtime.core.entries import PERSON
+from helmr_runtime.http import handing
 from helmr_runtime.http.access import check_own_page
 from helmr_runtime.http.answer_flow import show, show_refused, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
@@ -37,6 +37,7 @@ from helmr_runtime.http.answer_page.page import (
     GRANT_FIELD,
     GRANT_FOR,
     GRANT_LIKE,
+    HAND_FIELD,
     OVERRIDE_FIELD,
     WITHDRAW_FIELD,
     GrantForm,
@@ -123,7 +124,8 @@ class PersonalWait:
     Attributes:
         made_for: Of a page behind a link, whom that was made for.
         overrides: They answer although someone else is working on it.
-        typed: What the form holds by which they allow calls for a while, if it was sent.
+        typed: What a form beside the answer's holds, if it was sent: to allow calls for a while, to hand the wait over.
+        done: What they have just done about who works on it.
     """
 
     service: Service
@@ -134,6 +136,7 @@ class PersonalWait:
     made_for: str = ""
     overrides: bool = False
     typed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    done: str = ""
 
     @property
     def id(self) -> str:
@@ -160,23 +163,26 @@ class PersonalWait:
     @property
     def may_answer(self) -> bool:
         """Their role covers it, and the wait admits them, or would with groups of theirs that are not known."""
-        return self._is_admitted or (
-            self.who.may_answer
-            and self.who.proven.identity.groups is None
-            and not self._is_excluded
-        )
+        if self.who.proven.is_local:
+            return self._is_admitted
+        return self.who.may_answer and handing.admits(self.wait, self.who.proven.identity)
 
     @property
     def _is_admitted(self) -> bool:
         if self.who.proven.is_local:
             return not self.wait.is_restricted  # as its key
-        answerers = frozenset(self.wait.answerers)
-        is_named = not answerers or bool(self.who.proven.identity.keys & answerers)
-        return self.who.may_answer and is_named and not self._is_excluded
+        wait, keys = self.wait, self.who.proven.identity.keys
+        is_named = not wait.answerers or bool(keys & {*wait.answerers})
+        return self.who.may_answer and is_named and not keys & {*wait.not_by}
 
     @property
-    def _is_excluded(self) -> bool:
-        return bool(self.who.proven.identity.keys & {*self.wait.not_by})
+    def has_claim(self) -> bool:
+        """They work on it, as far as an answer of theirs is concerned."""
+        claim, own = self.wait.claim, self.who.proven.principal
+        if claim is None:
+            return False
+        by = claim.principal
+        return (by.type, by.id, by.on_behalf_of) == (own.type, own.id, own.on_behalf_of)
 
     @property
     def may_see(self) -> bool:
@@ -214,9 +220,8 @@ class PersonalWait:
     @property
     def offer(self) -> granting.GrantOffer | None:
         """What a grant at this call begins with; None if they can give none here."""
-        claim = self.wait.claim
-        is_theirs = claim is None or _claimer(claim) == self.who.proven.person.id
-        is_open = self._is_admitted and self.wait.takes_answers and is_theirs
+        is_free = self.wait.claim is None or self.has_claim
+        is_open = self._is_admitted and self.wait.takes_answers and is_free
         return granting.offered(self.wait) if is_open else None
 
     def is_granting(self, nonce: str | None) -> bool:
@@ -256,7 +261,7 @@ class PersonalWait:
                 for number, (name, glob) in enumerate(offer.shown().items())
             ),
             valid_for=self._typed(GRANT_FOR, granting.VALID_FOR),
-            is_open=bool(self.typed),
+            is_open=GRANT_FOR in self.typed,
         )
 
     async def _granted(self) -> list[str]:
@@ -270,7 +275,6 @@ class PersonalWait:
     async def texts(self) -> dict[str, Any]:
         wait, person = self.wait, self.who.proven.person
         form = form_of(wait.json_schema, initial=agreement.initial_of(wait))
-        claim = wait.claim
         withdraw = self.browser.nonce(self.who.form_id, self._withdrawal) if self.has_voted else ""
         return {
             **await _texts(self.service, wait, is_own=self.is_own),
@@ -280,7 +284,8 @@ class PersonalWait:
             "also_answered": self._others(),
             "agreed": agreement.standing(wait, form),
             "voted_for": agreement.own_vote(wait, form, person.id) if self.has_voted else "",
-            "may_override": claim is not None and _claimer(claim) != person.id,
+            "may_override": wait.claim is not None and not self.has_claim,
+            "handing": await handing.form_of(self),
             "withdraw_nonce": withdraw,
             "grant": self._grant_form(),
             "granted": await self._granted(),
@@ -305,12 +310,14 @@ class PersonalWait:
 async def take_form(
     exchange: Exchange, asked: PersonalWait, sent: CallbackForm, location: str
 ) -> Response:
-    """Take a person's form: an answer, their vote taken back, or an answer that allows more for a while.
+    """Take a person's form: an answer, one that allows more for a while, their vote taken back, who works on it.
 
     Raises:
         OriginDenied: Another site's page sent it.
     """
     check_own_page(exchange, has_nonce=True)
+    if HAND_FIELD in sent.values:
+        return await handing.take(replace(asked, typed=sent.values), sent, location)
     if sent.values.pop(GRANT_FIELD, None):
         return await _take_grant(replace(asked, typed=sent.values), sent.nonce, location)
     if not sent.values.pop(WITHDRAW_FIELD, None):
@@ -339,10 +346,6 @@ async def _take_grant(asked: PersonalWait, nonce: str | None, location: str) -> 
         return await show_refused(asked.service, asked, error)
     await grants.create(asked.caller.fresh(), request)
     return see_other(location)
-
-
-def _claimer(claim: ClaimInfo) -> str | None:
-    return claim.on_behalf_of or claim.principal.person
 
 
 def _is_answered(wait: WaitInfo) -> bool:

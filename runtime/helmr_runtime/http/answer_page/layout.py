@@ -28,6 +28,7 @@ TEMPLATES = (
     "layout.html.jinja",
     "fields.html.jinja",
     "page.html.jinja",
+    "handing.html.jinja",
     "sign_in.html.jinja",
     "inbox.html.jinja",
     "home.html.jinja",

@@ -171,6 +171,31 @@ class GrantForm:
     is_open: bool = False
 
 
+HAND_FIELD, HAND_TO = "hand", "hand_to"
+"""Of the forms that say who works on a wait: what is to be done; to whom it goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandingForm:
+    """Forms to claim a wait, to release it and to hand it over (S-72, S-81).
+
+    Attributes:
+        nonce: Of these forms.
+        is_theirs: The person who is signed in has claimed it.
+        assignee: Whom it is assigned to; empty for no one.
+        choices: People and groups to hand it to.
+        typed: To whom, as it was typed.
+        done: What was just done.
+    """
+
+    nonce: str
+    is_theirs: bool = False
+    assignee: str = ""
+    choices: Sequence[str] = ()
+    typed: str = ""
+    done: str = ""
+
+
 _ROWS_MAX = 200
 """Rows of a recorded answer; a longer one is shown as JSON."""
 _ANSWER_CHARS_MAX = 20_000
@@ -238,6 +263,7 @@ class AnswerPage:
         may_override: Someone else is working on it, and the person may answer all the same.
         withdraw_nonce: Of the form that takes the person's vote back; empty if they have none.
         grant: Of an agent's call that the person may allow for a while.
+        handing: Forms that say who works on it.
         granted: For RECORDED, what counts of what was allowed with it, a line each.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
@@ -278,6 +304,7 @@ class AnswerPage:
     may_override: bool = False
     withdraw_nonce: str = ""
     grant: GrantForm | None = None
+    handing: HandingForm | None = None
     granted: Sequence[str] = ()
     answer: Any = None
     is_second: bool = False
@@ -324,6 +351,9 @@ def render_page(page: AnswerPage) -> str:
         also_answered=texts.clean(", ".join(page.also_answered), ANSWERED_BY_CHARS_MAX),
         override_field=OVERRIDE_FIELD,
         withdraw_field=WITHDRAW_FIELD,
+        hand_field=HAND_FIELD,
+        hand_to=HAND_TO,
+        assignee=texts.clean(page.handing.assignee, SUBJECT_MAX) if page.handing else "",
         grant_field=GRANT_FIELD,
         grant_for=GRANT_FOR,
         grant_like=GRANT_LIKE,
