@@ -6,9 +6,10 @@ someone who is known here and may answer it: others would have it and not see it
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from starlette.responses import Response
 
@@ -17,14 +18,11 @@ from helmr.models import AssignRequest, ClaimRequest, WaitInfo
 from helmr.people import GROUP, answered_by, group_key
 from helmr.roles import Need, may
 from helmr_runtime.core.answerers import Identity
-from helmr_runtime.http.answer_flow import show_refused
+from helmr_runtime.http.answer_flow import PageSubject, show_refused
 from helmr_runtime.http.answer_page.page import HAND_FIELD, HAND_TO, HandingForm
-from helmr_runtime.http.browser import see_other
+from helmr_runtime.http.browser import Browser, PagePerson, see_other
 from helmr_runtime.security.callbacks import CallbackForm
-from helmr_runtime.service import Service
-
-if TYPE_CHECKING:
-    from helmr_runtime.http.wait_page import PersonalWait
+from helmr_runtime.service import Caller, Service
 
 DONE = "done"
 """In the address of a page, what was done to its wait; the page says it if it is still so."""
@@ -45,7 +43,30 @@ class Hand(StrEnum):
     UNASSIGN = "unassign"
 
 
-async def form_of(asked: PersonalWait) -> HandingForm | None:
+class HandedWait(PageSubject, Protocol):
+    """A wait on a page, and the person who is signed in there."""
+
+    @property
+    def service(self) -> Service: ...
+    @property
+    def wait(self) -> WaitInfo: ...
+    @property
+    def who(self) -> PagePerson: ...
+    @property
+    def caller(self) -> Caller: ...
+    @property
+    def browser(self) -> Browser: ...
+    @property
+    def typed(self) -> Mapping[str, Sequence[str]]: ...
+    @property
+    def done(self) -> str: ...
+    @property
+    def may_see(self) -> bool: ...
+    @property
+    def has_claim(self) -> bool: ...
+
+
+async def form_of(asked: HandedWait) -> HandingForm | None:
     """The forms of a person at a wait; None if they can't say who works on it."""
     wait, who = asked.wait, asked.who
     if not (wait.takes_answers and who.may_answer and asked.may_see):
@@ -60,7 +81,7 @@ async def form_of(asked: PersonalWait) -> HandingForm | None:
     )
 
 
-async def take(asked: PersonalWait, sent: CallbackForm, location: str) -> Response:
+async def take(asked: HandedWait, sent: CallbackForm, location: str) -> Response:
     """Do what the form says, and send the browser back to look."""
     chosen = next(iter(sent.values.get(HAND_FIELD, ())), "")
     try:
@@ -76,7 +97,7 @@ async def take(asked: PersonalWait, sent: CallbackForm, location: str) -> Respon
     return see_other(f"{location}?{DONE}={chosen}")
 
 
-async def _do(asked: PersonalWait, hand: Hand) -> None:
+async def _do(asked: HandedWait, hand: Hand) -> None:
     claims, caller, wait = asked.service.claims, asked.caller, asked.wait
     match hand:
         case Hand.CLAIM | Hand.TAKE_OVER:
@@ -91,7 +112,7 @@ async def _do(asked: PersonalWait, hand: Hand) -> None:
                 await claims.release(caller.fresh(), wait.id)
 
 
-async def _receiver(asked: PersonalWait) -> str:
+async def _receiver(asked: HandedWait) -> str:
     """Whom the form names.
 
     Raises:
