@@ -122,9 +122,9 @@ async def test_a_call_says_which_agent_asks_and_where_that_began(
             assert "It works in <code>/srv/shop/a</code> now. Its model is m-1." in text
             assert "Asked by" not in text
             assert f"<title>{html.escape(wait['subject'][:10])}" in page.text
-        listed = (await ada.get("/inbox")).text
-        assert "<bdi>claude-code</bdi>" in listed
-        assert "helmr.gate.call" not in listed
+        rows = (await ada.get("/inbox")).text.partition('id="waits"')[2]
+        assert "<bdi>claude-code</bdi>" in rows
+        assert "helmr.gate.call" not in rows
 
 
 async def test_what_can_not_be_granted_is_said_before_anything_is_recorded(

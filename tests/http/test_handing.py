@@ -14,7 +14,7 @@ from helmr.inbox_link import inbox_link
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from tests.http.test_access_tokens import bearing
-from tests.http.test_inbox import APPROVE, FINANCE, REGISTRY, asked, listed, tab_of
+from tests.http.test_inbox import APPROVE, FINANCE, REGISTRY, asked, listed, nonce_of, tab_of
 from tests.http.test_links import linked, path_of
 from tests.http.test_people import personal
 from tests.http.test_sign_in_pages import Tab, hidden
@@ -50,10 +50,8 @@ async def opened() -> AsyncIterator[AsyncExitStack]:
 
 def handed(page: httpx.Response, hand: str, **typed: str) -> dict[str, str]:
     """The fields of such a form, as a browser sends them."""
-    section = page.text.partition('class="handing"')[2]
-    assert f'value="{hand}"' in section, hand
-    nonce = section.partition('name="nonce" value="')[2].partition('"')[0]
-    return {"nonce": nonce, "hand": hand, **typed}
+    assert f'name="hand" value="{hand}"' in page.text, hand
+    return {"nonce": nonce_of(page, "hand"), "hand": hand, **typed}
 
 
 async def sent(tab: Tab, path: str, hand: str, **typed: str) -> httpx.Response:
@@ -80,9 +78,12 @@ async def test_a_wait_is_claimed_taken_over_and_released(
     assert "You are working on it" in (await sent(ada, path, "claim")).text
     claim = (await found(stack, wait))["claim"]
     assert claim["on_behalf_of"] == "ada"
-    assert "<p>You do, until" in (await sent(ada, path, "claim")).text
+    again = await sent(ada, path, "claim")
+    assert "<dt>You are working on it</dt>" in again.text
+    assert "Renew your claim" in again.text
     assert (await found(stack, wait))["claim"]["until"] > claim["until"]
     shown = await bo.get(path)
+    assert "<dt>Someone is working on it</dt><dd><bdi>ada</bdi>, until" in shown.text
     assert "Take it over from <bdi>ada</bdi>" in shown.text
     assert "Answer although" in shown.text
     # A form that asks for less than to take it over changes nothing.
@@ -219,13 +220,7 @@ async def test_it_ends_with_the_wait(stack: Stack, opened: AsyncExitStack) -> No
     late = handed(await ada.get(path), "assign", hand_to="bo")
     form = await bo.get(path)
     await sent(bo, path, "claim")
-    answer = await bo.post(
-        path,
-        nonce=form.text.rpartition("Your answer</h2>")[2]
-        .partition('name="nonce" value="')[2]
-        .partition('"')[0],
-        **APPROVE,
-    )
+    answer = await bo.post(path, nonce=nonce_of(form, "f/decision"), **APPROVE)
     assert answer.status_code == 303, "who has claimed it answers it"
     assert SECTION not in (await bo.get(path)).text
     after = await ada.post(path, **late)

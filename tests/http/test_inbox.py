@@ -134,6 +134,12 @@ async def test_what_waits_for_a_person_is_listed_soonest_first_and_nothing_of_ot
         assert found.text == _without_nonces(others.text, found.text)
 
 
+def nonce_of(page: httpx.Response, field: str) -> str:
+    """The nonce of the form with this field."""
+    form = next(one for one in page.text.split("<form") if f'name="{field}"' in one)
+    return form.partition('name="nonce" value="')[2].partition('"')[0]
+
+
 def _without_nonces(text: str, like: str) -> str:
     """The text with the nonce that another page has: all else is to be equal."""
     nonce = re.compile(r'name="nonce" value="([^"]*)"')
@@ -227,7 +233,7 @@ async def test_a_vote_is_shown_replaced_and_taken_back(
     assert "&#34;cents&#34;: 7" in form.text.partition("<textarea")[2]
     voted = await ada.get(path)
     assert "Take my answer back" in voted.text
-    withdraw = voted.text.rpartition('name="nonce" value="')[2].partition('"')[0]
+    withdraw = nonce_of(voted, "withdraw")
     for nonce, count in ((hidden(form, "nonce"), 1), ("x", 1), (withdraw, 0)):
         await ada.post(path, nonce=nonce, withdraw="1")
         assert (await stack.http.get(f"/v1/waits/{wait}")).json()["have"] == count
@@ -453,7 +459,7 @@ async def test_a_link_of_a_restricted_wait_takes_a_vote_back_too(
     form = await bo.get(path)
     await bo.post(path, nonce=hidden(form, "nonce"), f='{"cents": 7}')
     voted = await bo.get(path)
-    withdraw = voted.text.rpartition('name="nonce" value="')[2].partition('"')[0]
+    withdraw = nonce_of(voted, "withdraw")
     assert (await bo.post(path, nonce=withdraw, withdraw="1")).headers["location"] == path
     assert (await stack.http.get(f"/v1/waits/{wait}")).json()["have"] == 0
     provider.who = CY
