@@ -26,7 +26,7 @@ from helmr.roles import Need, Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX
 from helmr_runtime.http import inbox
-from helmr_runtime.http.answer_page import InboxPage, SignedInBar, render_inbox
+from helmr_runtime.http.answer_page import InboxPage, InboxView, SignedInBar, render_inbox
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from helmr_runtime.service.sign_in import GROUPS_FRESH
@@ -245,6 +245,8 @@ def test_a_row_says_how_old_it_is_and_what_is_answered_without_a_person() -> Non
     now = datetime(2026, 11, 30, 14, tzinfo=UTC)
     empty = InboxPage(now=now, bar=SignedInBar(name="dan"), filters={})
     assert '<p class="quiet" id="count"></p>' in render_inbox(empty)
+    assert "The soonest end comes first." in render_inbox(empty)
+    assert "The newest comes first." in render_inbox(replace(empty, view=InboxView.ANSWERED))
     wait = WaitInfo.model_validate(
         {
             "id": "wait_1",

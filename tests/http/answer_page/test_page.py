@@ -29,7 +29,6 @@ from helmr_runtime.http.answer_page.page import CODE_CHARS_MAX
 from helmr_runtime.http.answer_page.texts import (
     clean,
     distance,
-    here,
     markdown_html,
     moment,
     timed,

@@ -38,7 +38,7 @@ VIEWS = {
     InboxView.OPEN: ("For you", "Nothing waits for you."),
     InboxView.MINE: ("Yours by name", "Nothing waits for you by name."),
     InboxView.VOTED: ("Others must agree", "Nothing that you have answered waits for others."),
-    InboxView.ANSWERED: ("Answered by you", "You have answered nothing in the last days."),
+    InboxView.ANSWERED: ("Answered by you", "You have answered nothing in the last seven days."),
 }
 """What each is called, and what an empty one says."""
 
