@@ -98,6 +98,24 @@ async def test_a_wait_is_claimed_taken_over_and_released(
     assert (await found(stack, wait))["claim"] is None
 
 
+async def test_a_claim_by_a_key_in_ones_name_is_another_claim(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    """As it is where an answer is taken: a name that a key says proves no one."""
+    wait = await asked(stack, "Publish?")
+    bo = await tab_of(stack, opened, "bo")
+    behalf = {"On-Behalf-Of": "bo"}
+    claimed = await stack.http.post(f"/v1/waits/{wait}/claim", json={}, headers=behalf)
+    assert claimed.status_code == 200, claimed.text
+    form = await bo.get(f"/inbox/{wait}")
+    assert "Take it over from <bdi>bo</bdi>" in form.text
+    fields = {**APPROVE, "nonce": nonce_of(form, "f/decision")}
+    refused = await bo.post(f"/inbox/{wait}", **fields)
+    assert (refused.status_code, "Tick the box" in refused.text) == (409, True)
+    fields |= {"override_claim": "1", "nonce": nonce_of(refused, "f/decision")}
+    assert (await bo.post(f"/inbox/{wait}", **fields)).status_code == 303
+
+
 async def test_a_wait_is_handed_to_another_and_back_to_no_one(
     stack: Stack, opened: AsyncExitStack
 ) -> None:
