@@ -1,4 +1,4 @@
-"""To approve an agent's call and allow calls like it for a while: what is offered, and what was typed. Pure.
+"""An agent's call: who asks, how it is headed; to approve it and allow calls like it for a while. Pure.
 
 The answer and the grant are two operations, the answer first (S-107).
 """

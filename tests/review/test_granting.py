@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from helmr.gate import CALL_TASK, GatedCall
+from helmr.gate import CALL_TASK, GatedCall, asked_line
 from helmr.gate.grant_scope import GrantScope
 from helmr.gate.grants import covers
 from helmr.gate.tasks import asked
 from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.review.granting import offered
+from helmr.review.granting import body_below, heading, offered
 from tests.hostile import HOSTILE, hidden
 
 
@@ -90,3 +90,35 @@ def test_nothing_shown_is_obeyed_by_a_terminal() -> None:
 )
 def test_what_is_not_offered(wait: WaitInfo) -> None:
     assert offered(wait) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "subject", "expected"),
+    [
+        ("ls  -l\n", "Run ls -l", "Run this command?"),
+        ("x " * 300, f"Run {'x ' * 90}…", "Run this command?"),
+        ("ls", "Run a campaign?", "Run a campaign?"),
+        ("ls", "Which database?", "Which database?"),
+        (None, "Run ls", "Run ls"),
+        ("ls", None, ""),
+    ],
+)
+def test_a_heading_does_not_say_the_command_that_stands_below_it(
+    command: str | None, subject: str | None, expected: str
+) -> None:
+    given = {"command": command} if command is not None else {}
+    call = GatedCall("claude-code", "a1", "Bash", given)
+    assert heading(wait_for("Bash", given, subject=subject), call) == expected
+
+
+def test_a_body_below_its_asker_loses_the_line_about_them_and_nothing_else() -> None:
+    call = GatedCall("codex", "a1", "Bash", {}, folder="/srv/a", start="/srv", model="m")
+    line = asked_line(call)
+    below = body_below(wait_for("Bash", {}, body=f"{line}\n\n{line}\n\nAnd more."), call)
+    assert below == f"{line}\n\nIt works in `/srv/a` now. Its model is m.\n\nAnd more."
+    here = GatedCall("codex", "a1", "Bash", {}, folder="/srv")
+    assert body_below(wait_for("Bash", {}, body=f"x\n\n{asked_line(here)}"), here) == "x"
+    assert body_below(wait_for("Bash", {}, body="Of an earlier edition."), here) == (
+        "Of an earlier edition."
+    )
+    assert body_below(wait_for("Bash", {}, body=None), here) is None

@@ -368,7 +368,7 @@ async def _texts(service: Service, wait: WaitInfo, *, is_own: bool) -> dict[str,
     call = await service.gated_calls.payload(wait.session_id) if wait.task == CALL_TASK else None
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None
     return {
-        "asked_by": granting.asker(wait),
+        "asked_by": call.client if call is not None else granting.asker(wait),
         "asked_in": call.home if call is not None else "",
         "heading": granting.heading(wait, call) if call is not None else "",
         "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed),
