@@ -71,7 +71,7 @@ def offered(wait: WaitInfo) -> GrantOffer | None:
 def asker(wait: WaitInfo) -> str:
     """Who asks, as a person would say it: of an agent's call the agent, else the task."""
     named = (tag.removeprefix(CLIENT_TAG) for tag in wait.tags if tag.startswith(CLIENT_TAG))
-    return next(named, wait.task) if wait.task == CALL_TASK else wait.task
+    return next(named, "the gate") if wait.task == CALL_TASK else wait.task
 
 
 def heading(wait: WaitInfo, call: GatedCall) -> str:
