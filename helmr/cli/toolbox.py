@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmr.cli import printing
-from helmr.cli.access import RING_NAME
 from helmr.cli.app import Cli, Json, command, now
 from helmr.cli.arguments import replacing
+from helmr.cli.key import RING_NAME
 from helmr.cli.up import LEDGER_NAME
 from helmr.errors import RuntimeNotFound, UsageError
 from helmr.platform import sync

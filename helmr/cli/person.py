@@ -1,0 +1,117 @@
+"""`helmr person` shows people and their signing keys, disables and enables them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from helmr.cli import arguments, describe, nouns, printing
+from helmr.cli.app import Cli, Json, command, group
+from helmr.operations import ENABLE_PERSON, GET_PERSON, UNBIND_PERSON
+from helmr.safe_text import one_line
+
+app = group("Look at people and their signing keys; let one act no more, or again.")
+
+nouns.add_list(app, nouns.PERSON, "List people by id.")
+nouns.add_call(app, nouns.PERSON, "show", GET_PERSON, "Show a person.")
+
+
+@command(app, "disable", examples='helmr person disable ada --reason "has left"')
+def disable(
+    cli: Cli,
+    person: Annotated[str, nouns.PERSON_NAME],
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; Helmr records it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let a person act no more, from now on.
+
+    Their keys and answer links end at once, and their claims and assignments are given back.
+    """
+    with cli.client() as client:
+        found = client.people.disable(person, reason=reason)
+    if found.role is None:
+        printing.note(
+            f"helmr.toml names no such person: what is ended is what names {one_line(found.id, 80)}, "
+            "links, claims and assignments"
+        )
+    describe.show(found, json)
+
+
+@command(app, "add-key", examples="helmr person add-key ada @id_ed25519.pub")
+def add_key(
+    cli: Cli,
+    person: Annotated[str, nouns.PERSON_NAME],
+    key: Annotated[
+        str,
+        typer.Argument(metavar="KEY|@FILE|-", help="A public SSH key, the line of a .pub file."),
+    ],
+    json: Json = False,
+) -> None:
+    """Register a public SSH key that signs a person's answers."""
+    line = arguments.read_source(key).decode("utf-8", "replace").strip()
+    with cli.client() as client:
+        found = client.people.add_key(person, key=line)
+    describe.show(found, json)
+
+
+@command(
+    app,
+    "revoke-key",
+    examples='helmr person revoke-key ada SHA256:… --reason "laptop lost"',
+)
+def revoke_key(
+    cli: Cli,
+    person: Annotated[str, nouns.PERSON_NAME],
+    fingerprint: Annotated[
+        str, typer.Argument(metavar="FINGERPRINT", help="SHA256:…, as `person show` has it.")
+    ],
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; Helmr records it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Revoke a key that signs a person's answers; what it has signed stays signed."""
+    with cli.client() as client:
+        found = client.people.revoke_key(person, fingerprint=fingerprint, reason=reason)
+    describe.show(found, json)
+
+
+@command(app, "signers", examples="helmr person signers > allowed_signers")
+def signers(cli: Cli) -> None:
+    """Print everyone's signing keys as an allowed-signers file of OpenSSH.
+
+    A revoked key has the time until which it counts.
+    """
+    from helmr_runtime.security.sshsig import allowed_signers_line
+
+    with cli.client() as client:
+        for person in client.people.list():
+            for key in person.signing_keys:
+                printing.write(
+                    allowed_signers_line(
+                        person.id,
+                        key.key,
+                        comment=key.comment,
+                        added_at=key.added_at,
+                        revoked_at=key.revoked_at,
+                    )
+                )
+
+
+nouns.add_call(
+    app,
+    nouns.PERSON,
+    "enable",
+    ENABLE_PERSON,
+    "Let a person act again; what disabling has ended stays ended.",
+)
+nouns.add_call(
+    app,
+    nouns.PERSON,
+    "unbind",
+    UNBIND_PERSON,
+    "Forget what a person has signed in as; the next sign-in with their e-mail binds them.",
+)
