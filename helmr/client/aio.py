@@ -17,16 +17,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from helmr.client.access import (
-    AsyncAuth,
-    AsyncGrants,
-    AsyncKeys,
-    AsyncNotices,
-    AsyncOutcomes,
-    AsyncPeople,
-    AsyncSchedules,
-    AsyncTokens,
-)
+from helmr.client.access import AsyncNotices, AsyncSchedules
 from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import (
     READ_TIMEOUT_S,
@@ -40,9 +31,15 @@ from helmr.client.calls import (
 )
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
+from helmr.client.grants import AsyncGrants
 from helmr.client.http import AsyncHttpTransport, ClientPart, all_pages
+from helmr.client.keys import AsyncKeys
+from helmr.client.outcomes import AsyncOutcomes
+from helmr.client.people import AsyncPeople
+from helmr.client.public_tokens import AsyncAuth
 from helmr.client.runs import AsyncRuns
 from helmr.client.sessions import AsyncSessions
+from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.durations import Duration, seconds
 from helmr.models import (

@@ -31,22 +31,18 @@ from typing import (
     overload,
 )
 
-from helmr.client.access import (
-    AsyncAuth,
-    AsyncGrants,
-    AsyncKeys,
-    AsyncNotices,
-    AsyncOutcomes,
-    AsyncPeople,
-    AsyncSchedules,
-    AsyncTokens,
-)
+from helmr.client.access import AsyncNotices, AsyncSchedules
 from helmr.client.aio import AsyncClient, AsyncNamedLimits, AsyncStreams, AsyncTasks
 from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import Retry
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
+from helmr.client.grants import AsyncGrants
 from helmr.client.http import HttpTransport
+from helmr.client.keys import AsyncKeys
+from helmr.client.outcomes import AsyncOutcomes
+from helmr.client.people import AsyncPeople
+from helmr.client.public_tokens import AsyncAuth
 from helmr.client.runs import AsyncRuns
 from helmr.client.sessions import (
     AsyncInput,
@@ -56,6 +52,7 @@ from helmr.client.sessions import (
     AsyncStartedSession,
     R,
 )
+from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.models import RunInfo, SessionInfo, StartReceipt
 from helmr.truth import no_truth

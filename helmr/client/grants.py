@@ -1,0 +1,69 @@
+"""`client.grants` makes, lists and revokes standing grants."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from helmr.client.http import ClientPart, all_pages
+from helmr.durations import Duration, seconds
+from helmr.models import GrantInfo, Page
+from helmr.operations import CREATE_GRANT, GET_GRANT, LIST_GRANTS, REVOKE_GRANT
+
+
+class AsyncGrants(ClientPart):
+    """Standing grants: what a person has allowed for a while in one agent's session (S-107)."""
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[GrantInfo]:
+        """Grants, newest first, those that are over too."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(self, *, limit: int | None = None, cursor: str | None = None) -> Page[GrantInfo]:
+        """One page of `list`."""
+        return await self._ask(LIST_GRANTS, query={"limit": limit, "cursor": cursor})
+
+    async def get(self, grant_id: str) -> GrantInfo:
+        """A grant.
+
+        Raises:
+            GrantNotFound: There is none.
+        """
+        return await self._ask(GET_GRANT, grant_id)
+
+    async def create(
+        self,
+        session_id: str,
+        *,
+        matches: Mapping[str, str | Sequence[str]] | None = None,
+        expires_in: Duration | None = None,
+        operation_id: str | None = None,
+    ) -> GrantInfo:
+        """Allow an agent's calls of one tool for a while. It answers no wait.
+
+        Args:
+            session_id: The session of a call: the grant is for the same agent's session and tool.
+            matches: Globs for arguments, `{"command": "git push*"}`; empty: whatever they are; None: as in this call.
+            expires_in: How long it counts; 8 hours, at most 7 days.
+            operation_id: Names the call, to repeat it.
+
+        Raises:
+            SessionNotFound: It names no call of an agent.
+            Conflict: A person has denied the call, or the globs do not match it.
+            BadRequest: The globs or the time can't be used.
+        """
+        body: dict[str, Any] = {"session_id": session_id}
+        if matches is not None:
+            body["matches"] = {
+                name: one if isinstance(one, str) else [*one] for name, one in matches.items()
+            }
+        if expires_in is not None:
+            body["expires_in"] = seconds(expires_in)
+        return await self._ask(CREATE_GRANT, body=body, operation_id=operation_id)
+
+    async def revoke(self, grant_id: str, *, operation_id: str | None = None) -> GrantInfo:
+        """Revoke a grant: the agent's next call is asked about.
+
+        Raises:
+            GrantNotFound: There is none.
+        """
+        return await self._ask(REVOKE_GRANT, grant_id, operation_id=operation_id)

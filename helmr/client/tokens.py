@@ -1,0 +1,131 @@
+"""`client.tokens` makes, lists, completes and cancels tokens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from helmr.client.calls import given
+from helmr.client.http import ClientPart, all_pages
+from helmr.durations import Duration, seconds
+from helmr.escalation import EscalationStep, escalation_json
+from helmr.models import CompleteReceipt, Page, TokenInfo, TokenReceipt
+from helmr.operations import CANCEL_TOKEN, COMPLETE_TOKEN, CREATE_TOKEN, GET_TOKEN, LIST_TOKENS
+from helmr.schema import codec_of, json_schema
+from helmr.tokens import Verify
+from helmr.wait_details import metadata_object, tag_list
+
+
+class AsyncTokens(ClientPart):
+    """Tokens of all sessions, and those that programs make."""
+
+    async def create(
+        self,
+        *,
+        timeout: Duration | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        schema: Any = None,
+        raw: bool = False,
+        verify: Verify | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+        initial: Any = None,
+        escalation: Iterable[EscalationStep] = (),
+        allowed_origins: Iterable[str] = (),
+        operation_id: str | None = None,
+    ) -> TokenReceipt:
+        """Make a token; any task may wait on it by its id (S-40).
+
+        `escalation` is for waits on it that have neither one nor a schema of their own: see `helmr.escalation`.
+
+        Returns:
+            The token with its callback URL and public token, which are shown here only.
+
+        Raises:
+            BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+            BadEscalation, SchemaMismatch: The escalation can't be run, or its default does not fit.
+        """
+        timeout_s = seconds(timeout) if timeout is not None else None
+        steps = escalation_json(
+            escalation, codec_of(schema, what="the escalation's default"), timeout_s
+        )
+        body_parts = {
+            "timeout": timeout_s,
+            "tags": list(tag_list(tags)) or None,
+            "metadata": metadata_object(metadata) or None,
+            "schema": json_schema(schema),
+            "raw": raw or None,
+            "verify": _verification(verify),
+            "subject": subject,
+            "body": body,
+            "initial": initial,
+            "escalation": list(steps) or None,
+            "allowed_origins": list(allowed_origins) or None,
+        }
+        return await self._ask(CREATE_TOKEN, body=given(body_parts), operation_id=operation_id)
+
+    async def get(self, token_id: str) -> TokenInfo:
+        """The token in full, with its data once it is completed.
+
+        Raises:
+            TokenNotFound: There is none.
+        """
+        return await self._ask(GET_TOKEN, token_id)
+
+    def list(
+        self, *, status: str | None = None, tag: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[TokenInfo]:
+        """Every token that fits, newest first, page by page."""
+        return all_pages(
+            lambda cursor: self.page(status=status, tag=tag, limit=limit, cursor=cursor)
+        )
+
+    async def page(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[TokenInfo]:
+        """One page of `list`."""
+        query = {"status": status, "tag": tag, "limit": limit, "cursor": cursor}
+        return await self._ask(LIST_TOKENS, query=query)
+
+    async def complete(
+        self,
+        token_id: str,
+        data: Any,
+        *,
+        public_access_token: str | None = None,
+        operation_id: str | None = None,
+    ) -> CompleteReceipt:
+        """Complete a token; the first one wins (S-41).
+
+        Raises:
+            TokenNotFound: There is none.
+            SchemaMismatch: The data does not fit its schema; nothing happened.
+            TokenCompleted, TokenExpired, TokenCancelled: It has ended; says when and by whom.
+        """
+        return await self._ask(
+            COMPLETE_TOKEN,
+            token_id,
+            body={"data": data},
+            operation_id=operation_id,
+            bearer=public_access_token,
+        )
+
+    async def cancel(self, token_id: str, *, operation_id: str | None = None) -> TokenInfo:
+        """Cancel a token and the waits on it; cancelling a cancelled one changes nothing."""
+        return await self._ask(CANCEL_TOKEN, token_id, operation_id=operation_id)
+
+
+def _verification(verify: Verify | None) -> dict[str, Any] | None:
+    if verify is None:
+        return None
+    return {
+        "scheme": verify.scheme,
+        "secret": verify.secret,
+        "tolerance_s": verify.tolerance_s,
+    }
