@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from helmr.models.answers import SessionInfo
 from helmr.models.common import (
     BATCH_ID_PATTERN,
     OP_MAX,
@@ -22,6 +21,7 @@ from helmr.models.common import (
     Wire,
 )
 from helmr.models.requests import Request
+from helmr.models.sessions import SessionInfo
 from helmr.truth import NoTruth
 
 BULK_RUNS_MAX = 1_000

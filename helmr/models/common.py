@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, ClassVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from helmr.people import PERSON_MAX as PERSON_MAX
-from helmr.truth import NoTruth
-
 
 class Wire(BaseModel):
     """Base of answers. As all models here, one is built when it is first used: a command needs few of them."""
@@ -76,43 +73,6 @@ class PrincipalInfo(Wire):
         kind = "key" if self.type == "api_key" and self.on_behalf_of else self.type
         name = f"{kind} {self.name}" if self.name else kind
         return f"{self.on_behalf_of}, said by {name}" if self.on_behalf_of else name
-
-
-class ClaimInfo(Wire):
-    """Who has claimed a wait, and until when unless the claim is renewed (S-81)."""
-
-    principal: PrincipalInfo
-    on_behalf_of: str | None = None
-    since: datetime
-    until: datetime
-
-    @property
-    def label(self) -> str:
-        """Who, for people: the person, else the key's name."""
-        return (
-            self.on_behalf_of
-            or self.principal.person
-            or self.principal.name
-            or self.principal.label
-        )
-
-
-class ClaimReceipt(NoTruth, Wire):
-    """Answer of claiming and releasing: the claim as it is now."""
-
-    _ask: ClassVar[str] = ".claim"
-
-    wait_id: str
-    claim: ClaimInfo | None = None
-
-
-class AssignReceipt(NoTruth, Wire):
-    """Answer of assigning a wait."""
-
-    _ask: ClassVar[str] = ".assignee"
-
-    wait_id: str
-    assignee: str | None = None
 
 
 SUBJECT_MAX = 200
@@ -293,3 +253,13 @@ class TokenStatus(StrEnum):
     COMPLETED = "completed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+
+
+T = TypeVar("T")
+
+
+class Page(Wire, Generic[T]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None = None

@@ -1,15 +1,74 @@
-"""A run on the wire: its journal, whether code fits it, and what a rewind, an amendment or a fork does."""
+"""A run on the wire: how it goes, its journal, whether code fits it, and what corrections of it would do."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from helmr import safe_text
 from helmr.models.common import RunStatus, Wire
+from helmr.models.system import LimitPlace
 from helmr.truth import NoTruth
+
+
+class ErrorInfo(Wire):
+    """Why a run failed or is blocked; the traceback holds no values (S-5)."""
+
+    code: str
+    type: str = ""
+    message: str = ""
+    traceback: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What kind of error, and its message."""
+        return f"{self.type or self.code}: {self.message}"
+
+
+class RunInfo(Wire):
+    """A run. `error` is set when it failed or is blocked, `retry_at` while it waits for its next attempt."""
+
+    id: str
+    session_id: str
+    task: str
+    status: RunStatus
+    attempt: int
+    started_by: dict[str, Any] = Field(default_factory=dict)
+    retry_at: datetime | None = None
+    payload: Any = None
+    result: Any = None
+    error: ErrorInfo | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+    queued_for: LimitPlace | None = None
+    """The limit that it waits for, in reads of runs; of several the first that it asked for."""
+    problem: str | None = None
+    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+
+    @property
+    def doing(self) -> str:
+        """Its status, or what limit it waits for."""
+        return self.queued_for.text if self.queued_for is not None else self.status.value
+
+    def _repr_html_(self) -> str:
+        error = self.error
+        facts = {
+            "run": self.id,
+            "session": self.session_id,
+            "status": self.doing,
+            "attempt": self.attempt,
+            "result": json.dumps(self.result, ensure_ascii=False)
+            if self.result is not None
+            else None,
+            "error": error.text if error is not None else None,
+            "created": self.created_at,
+            "ended": self.ended_at,
+        }
+        return safe_text.card(self.task, facts)
 
 
 class JournalEntry(Wire):

@@ -1,0 +1,30 @@
+"""A problem on the wire says why a call was refused, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from helmr.models.common import Wire
+
+
+class FieldProblem(Wire):
+    """One failing path of data that its schema refuses."""
+
+    path: str
+    message: str
+
+
+class Problem(Wire):
+    """RFC 9457 problem details; `code` is stable, `hint` says what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+    errors: list[FieldProblem] = Field(default_factory=list)
+    facts: Mapping[str, Any] = Field(default_factory=dict)
