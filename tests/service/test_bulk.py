@@ -15,7 +15,7 @@ from helmr.roles import Role
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service.bulk import AT_ONCE, BulkOperations
-from helmr_runtime.service.shared import Caller
+from helmr_runtime.service.caller import Caller
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 ADMIN = Caller(Principal("api_key", name="k"), role=Role.ADMIN)

@@ -15,7 +15,7 @@ import pytest
 from helmr.models import ClaimRequest
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.rpc.calls import LEDGER
-from helmr_runtime.service.shared import Caller
+from helmr_runtime.service.caller import Caller
 from tests.service.stack import Stack, until
 
 ROOM = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmr_runtime.service.shared import LruCache
+from helmr_runtime.service.lru_cache import LruCache
 
 
 def test_the_least_recently_used_goes_first() -> None:

@@ -13,8 +13,8 @@ from helmr_runtime.core.commands import AddNote, AnswerWait, OperationKey, Sessi
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ports import Directory, Host, Routed
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorOverloaded, ActorUnavailable
-from helmr_runtime.service import shared as router_module
-from helmr_runtime.service.shared import Router
+from helmr_runtime.service import router as router_module
+from helmr_runtime.service.router import Router
 from tests.service.stack import until
 
 COMMAND = AddNote(

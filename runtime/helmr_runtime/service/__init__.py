@@ -6,7 +6,7 @@ operation returns only what is on disk (S-60).
 """
 
 from helmr_runtime.ports.ledger import LedgerClient
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.service import Service, ServiceOptions
-from helmr_runtime.service.shared import Caller
 
 __all__ = ["Caller", "LedgerClient", "Service", "ServiceOptions"]

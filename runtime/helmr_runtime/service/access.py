@@ -49,7 +49,9 @@ from helmr_runtime.security.limits import check_delegation, person_name
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.shared import Caller, LruCache, Shared
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.lru_cache import LruCache
+from helmr_runtime.service.shared import Shared
 
 KEYS_KNOWN_MAX = 1_000
 """API keys known without asking the ledger (authentication is cached)."""

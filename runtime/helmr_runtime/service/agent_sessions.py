@@ -22,9 +22,10 @@ from helmr.models import (
     StartRequest,
 )
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.gated_calls import GatedCalls
+from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.sessions import SessionOperations
-from helmr_runtime.service.shared import Caller, LruCache
 
 AGENTS_MAX = 10_000
 """Agents whose first folder is remembered; of others their sessions say it."""

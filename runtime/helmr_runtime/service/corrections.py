@@ -37,8 +37,9 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports.ledger import Json, restore
 from helmr_runtime.security.schemas import check, data_schema
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Shared
 
 
 class Corrections:

@@ -27,7 +27,8 @@ from helmr_runtime.core import query_rows
 from helmr_runtime.core.commands import Prune
 from helmr_runtime.core.session_file import BackupHeader, BackupWriter, FileWriter
 from helmr_runtime.ports.ledger import LedgerClient
-from helmr_runtime.service.shared import Caller, CatalogView
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.catalog_view import CatalogView
 
 
 class Backups:

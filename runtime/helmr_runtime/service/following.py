@@ -15,9 +15,9 @@ from helmr import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ports.ledger import Json, LedgerClient
+from helmr_runtime.service.catalog_view import CatalogView
 from helmr_runtime.service.chunks import ChunkFollower, ChunkHub, event_of, to_json
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
-from helmr_runtime.service.shared import CatalogView
 
 LAST_ENDS_S = 1.0
 """Longest that the end of a followed session waits for the end of its chunks."""

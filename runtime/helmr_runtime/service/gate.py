@@ -62,6 +62,7 @@ from helmr.models import (
 )
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.agent_sessions import AgentSessions, key_of
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.gated_calls import (
     AGENT_ENDED,
     ELSEWHERE,
@@ -70,8 +71,9 @@ from helmr_runtime.service.gated_calls import (
     GatedCalls,
     was_left,
 )
+from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.sessions import SessionOperations
-from helmr_runtime.service.shared import Caller, LruCache, Shared
+from helmr_runtime.service.shared import Shared
 
 logger = logging.getLogger(__name__)
 

@@ -47,8 +47,9 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import CancelSession
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.sessions import SessionOperations
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Shared
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from helmr.models import Activity, LimitInfo, ListQuery, Page, RunStatus
 from helmr_runtime.ports import Directory
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.health import ANSWER_TIMEOUT_S
-from helmr_runtime.service.shared import page_of
+from helmr_runtime.service.paging import page_of
 
 T = TypeVar("T")
 

@@ -35,8 +35,8 @@ from helmr_runtime.notices.content import TEST, Notice, NotTaken, Sender, Subjec
 from helmr_runtime.notices.targets import ASSIGNEE, Target
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.access import AnswerLinks
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.following import Events, FollowedEntries
-from helmr_runtime.service.shared import Caller
 
 logger = logging.getLogger(__name__)
 

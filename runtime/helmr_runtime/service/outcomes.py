@@ -16,9 +16,10 @@ from helmr.models import (
     SessionsQuery,
     SessionStatus,
 )
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.gated_calls import TAKEN, UNKNOWN, VALID_FOR, GatedCalls
 from helmr_runtime.service.sessions import SessionOperations
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Shared
 
 SILENT_FOR = timedelta(days=1)
 """A client that names its calls may take up an approval late; after that time without a word it is unknown."""

@@ -40,7 +40,10 @@ from helmr_runtime.core.people import (
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.limits import person_name
 from helmr_runtime.security.people import NO_PEOPLE, NamedPerson, PeopleConfig
-from helmr_runtime.service.shared import Caller, LruCache, Shared, page_of
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.lru_cache import LruCache
+from helmr_runtime.service.paging import page_of
+from helmr_runtime.service.shared import Shared
 
 Assigned = list[tuple[str, str]]
 """Sessions and their waits."""

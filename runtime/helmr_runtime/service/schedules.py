@@ -18,8 +18,9 @@ from helmr.schedules import timing
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
 from helmr_runtime.ports.ledger import Json
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.sessions import SessionOperations, check_value
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Shared
 
 
 class ScheduleOperations:

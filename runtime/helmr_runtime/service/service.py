@@ -21,6 +21,7 @@ from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.browser_sessions import BrowserSessions
 from helmr_runtime.service.bulk import BulkOperations
+from helmr_runtime.service.catalog_view import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Pruning, Queries, SessionFiles
@@ -35,16 +36,11 @@ from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
 from helmr_runtime.service.outcomes import GatedOutcomes
 from helmr_runtime.service.people import PeopleOperations, PeopleView
+from helmr_runtime.service.repeats import Deduplicator
+from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
 from helmr_runtime.service.schedules import ScheduleOperations
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
-from helmr_runtime.service.shared import (
-    COMMIT_TIMEOUT_S,
-    CatalogView,
-    Deduplicator,
-    KeysOf,
-    Router,
-    Shared,
-)
+from helmr_runtime.service.shared import KeysOf, Shared
 from helmr_runtime.service.sign_in import SignIns
 from helmr_runtime.service.staleness import Staleness
 from helmr_runtime.service.tokens import TokenOperations

@@ -49,9 +49,10 @@ from helmr_runtime.ports import StartSession
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.feed import FeedHub, LongRuns
 from helmr_runtime.service.limits import LimitOperations
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Shared
 from helmr_runtime.service.waits import WaitOperations
 from helmr_runtime.session.dry_run import read_snapshot
 

@@ -33,8 +33,9 @@ from helmr_runtime.core.people import BindPerson, person_principal
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.security.people import NamedPerson, PeopleSettings
 from helmr_runtime.security.secrets import is_same_secret, secret_hash
+from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.people import ClaimedGroups, PeopleView
-from helmr_runtime.service.shared import LruCache, Shared
+from helmr_runtime.service.shared import Shared
 
 if TYPE_CHECKING:
     import httpx

@@ -30,7 +30,8 @@ from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import complete, data_schema
 from helmr_runtime.security.signatures import Verification
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.shared import Shared
 
 ALL_TOKENS = TokensQuery()
 LOCAL_KEY = "local"

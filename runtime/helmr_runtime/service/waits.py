@@ -70,8 +70,10 @@ from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.schemas import check
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.people import PeopleView
-from helmr_runtime.service.shared import Caller, LruCache, Shared
+from helmr_runtime.service.shared import Shared
 from helmr_runtime.service.tokens import TokenOperations
 
 ALL_WAITS = WaitsQuery()

@@ -11,11 +11,11 @@ from helmr_runtime.core.notices import Position
 from helmr_runtime.notices.content import Notice
 from helmr_runtime.notices.targets import read_targets
 from helmr_runtime.service.access import AnswerLinks
+from helmr_runtime.service.catalog_view import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.notice_teller import Teller, TellerMeans
-from helmr_runtime.service.shared import CatalogView
 from tests.programs.model.naive import NOTICES
 
 SETTLE_S = 20.0

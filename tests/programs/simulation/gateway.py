@@ -37,7 +37,7 @@ from helmr_runtime.core.people import DisablePerson
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service
-from helmr_runtime.service.shared import Caller
+from helmr_runtime.service.caller import Caller
 from tests.programs.simulation.users import PEOPLE
 
 
