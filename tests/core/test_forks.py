@@ -11,6 +11,7 @@ from helmr.errors import ForkRefused, OpNotFound
 from helmr.models import SessionStatus
 from helmr.roles import ScopeType
 from helmr.wait_details import WaitDetails
+from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.corrections import plan_rewind
 from helmr_runtime.core.decide.ops import create_public_token, create_token
 from helmr_runtime.core.entries import Entry, EntryKind
@@ -18,7 +19,7 @@ from helmr_runtime.core.fork import fork
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.requests import PublicTokenOp, TokenOp
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.tokens import CHILD_STEP, NewToken
+from helmr_runtime.core.tokens import NewToken
 from tests.core.builder import Story, journal_ops
 from tests.core.test_rewinds import amend, answered, ask, rewind, running, step, taken
 

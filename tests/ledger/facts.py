@@ -7,7 +7,8 @@ from typing import Any
 
 from helmr import ids
 from helmr.current import TokenCall
-from helmr_runtime.core.tokens import CompleteToken, CreateCompletionToken, CreateToken
+from helmr_runtime.core.public_tokens import CreateCompletionToken
+from helmr_runtime.core.tokens import CompleteToken, CreateToken
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.task_secrets import TaskSecrets
 from tests.ledger.sessions import ALICE

@@ -15,7 +15,8 @@ from helmr import ids
 from helmr.errors import DataError, NotAllowed, StoreUnavailable, TokenCompleted
 from helmr_runtime.clock import FakeClock, SystemClock
 from helmr_runtime.core.entries import EntryKind, from_iso
-from helmr_runtime.core.tokens import CancelToken, LedgerCommand, RevokeCompletionToken
+from helmr_runtime.core.public_tokens import RevokeCompletionToken
+from helmr_runtime.core.tokens import CancelToken, LedgerCommand
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import group
 from helmr_runtime.ledger.open import open_ledger

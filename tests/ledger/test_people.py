@@ -11,6 +11,7 @@ import pytest
 from helmr import ids
 from helmr.errors import Conflict, KeyNotFound, Overloaded, PersonBound, PersonDisabled
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.api_keys import CreateApiKey
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.people import (
     SIGNING_KEYS_MAX,
@@ -22,7 +23,6 @@ from helmr_runtime.core.people import (
     UnbindPerson,
     person_principal,
 )
-from helmr_runtime.core.tokens import CreateApiKey
 from helmr_runtime.ledger.actor import LedgerActor
 from tests.ledger.sessions import ALICE
 

@@ -16,8 +16,8 @@ import pytest
 from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import EntryKind, Principal
-from helmr_runtime.core.tokens import Parent
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.service.health import counted
 from tests.ledger.facts import complete_token, create_token

@@ -12,10 +12,10 @@ from helmr import escalation
 from helmr.escalation import escalation_json
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.run import opening
-from helmr_runtime.core.tokens import Parent
 from helmr_runtime.ledger.index import ledger_index
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger

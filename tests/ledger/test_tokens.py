@@ -19,16 +19,11 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.tokens import (
-    CancelToken,
-    CompleteToken,
-    CreateApiKey,
-    CreateCompletionToken,
-    CreateToken,
-    RevokeApiKey,
-)
+from helmr_runtime.core.public_tokens import CreateCompletionToken
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ports import Committed, Declined, TokenNotCompleted, TokenOpen

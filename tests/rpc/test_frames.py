@@ -27,7 +27,17 @@ from pydantic import BaseModel
 
 from helmr.models import AnswerRequest
 from helmr_runtime import ports
-from helmr_runtime.core import claims, commands, notices, schedules, session_file, tokens
+from helmr_runtime.core import (
+    api_keys,
+    children,
+    claims,
+    commands,
+    notices,
+    public_tokens,
+    schedules,
+    session_file,
+    tokens,
+)
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
 from helmr_runtime.rpc import calls, frames
@@ -107,11 +117,14 @@ def test_a_time_of_another_zone_is_the_same_moment() -> None:
 
 
 MODULES = (
+    api_keys,
     calls,
+    children,
     claims,
     commands,
     notices,
     ports,
+    public_tokens,
     schedules,
     session_file,
     secrets,

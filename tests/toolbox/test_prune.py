@@ -22,10 +22,10 @@ from helmr.errors import (
     TokenNotFound,
 )
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Prune, Pruned, Retention
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.session_file import BackupReader
-from helmr_runtime.core.tokens import Parent
 from helmr_runtime.ledger import memory, pruning
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import DuckLedger

@@ -20,10 +20,10 @@ from helmr.errors import (
 )
 from helmr.models import REASON_MAX, RewindPreview, SessionStatus
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 from helmr_runtime.core.run import ASKS_PEOPLE, STEP_OUTCOMES, AnswerToKeep, Run, step_key
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.tokens import CHILD_STEP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from helmr.errors import HelmrError
+from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import OperationKey, TokenEnded, operation_json
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
-from helmr_runtime.core.tokens import Parent, is_child
 
 
 def start_drafts(

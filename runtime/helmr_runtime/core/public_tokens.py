@@ -28,6 +28,7 @@ from typing import Any
 from helmr.errors import BadRequest, ScopeDenied, TokenExhausted, Unauthenticated
 from helmr.models import CORRELATION_ID_MAX
 from helmr.roles import ScopeType
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import from_iso, iso
 
 EXPIRES_IN_DEFAULT = timedelta(days=30)
@@ -305,6 +306,26 @@ def spend(token: ScopedToken, now: datetime) -> ScopedToken:
 def revoke(token: ScopedToken, now: datetime) -> ScopedToken:
     """The token after its revocation; the first time stays."""
     return token if token.revoked_at is not None else replace(token, revoked_at=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateCompletionToken(SessionCommand):
+    """Make a public token that completes one token. Receipt: `{public_token_id, key_id}`."""
+
+    public_token_id: str
+    token_id: str
+    secret_hash: str
+    key_id: str
+    max_uses: int | None
+    expires_at: datetime
+    allowed_origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeCompletionToken(SessionCommand):
+    """Revoke such a public token. Idempotent. Receipt: `{public_token_id, status}`."""
+
+    public_token_id: str
 
 
 def _check_type(token: ScopedToken, needed: ScopeType) -> None:

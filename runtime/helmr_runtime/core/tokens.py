@@ -1,4 +1,4 @@
-"""Tokens and child sessions: what one is made of, how it ends, and how its end resolves a wait (S-40…S-43, S-91).
+"""A token carries a question to the outside world, and its end resolves the waits on it (S-40…S-43).
 
 Pure. A token's first entry stands in the transcript of the session whose task made it, or in the system stream if a
 client did; its end stands in the system stream, written by the ledger alone, so that one conditional write decides
@@ -14,9 +14,6 @@ token.completed  token_id data mode batch_id? nonce_id? public_token_id? overrid
 token.expired    token_id
 token.cancelled  token_id operation?
 ```
-
-A child session is awaited as a token is: the end of its first run resolves the waits on it. It stands in the ledger's
-index of tokens under its own session id, so that end and wait meet there in either order.
 """
 
 from __future__ import annotations
@@ -26,7 +23,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr import ids
 from helmr.errors import BadRequest, TooLarge
 from helmr.models import (
     BODY_MAX_BYTES,
@@ -38,88 +34,21 @@ from helmr.models import (
 )
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import (
-    NO_DETAILS,
-    AnswerDetails,
-    OpenLedger,
-    SessionCommand,
-)
+from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
+from helmr_runtime.core.children import CHILD_ENDS, outcome_of
+from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, OpenLedger, SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, decided_at, from_iso, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import PersonCommand
-from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, Scope, ScopedToken
+from helmr_runtime.core.public_tokens import (
+    EXPIRES_IN_DEFAULT,
+    CreateCompletionToken,
+    RevokeCompletionToken,
+    Scope,
+    ScopedToken,
+)
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
-
-CHILD_ENDS = {
-    EntryKind.RUN_SUCCEEDED: "succeeded",
-    EntryKind.RUN_FAILED: "failed",
-    EntryKind.RUN_CANCELLED: "cancelled",
-}
-"""What ends a run for good, and the status that its parent's run sees. A blocked run has not ended."""
-
-
-CHILD_STEP = "sessions.start "
-"""How the step that starts a child is called, and behind it the child's task."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parent:
-    """Whose child a session is.
-
-    Attributes:
-        session_id: The parent.
-        run_id: Its run that made the child.
-        op: The op that did.
-        attempt: The run's attempt then.
-        leaves: The child goes on when the run is cancelled.
-    """
-
-    session_id: str
-    run_id: str
-    op: int
-    attempt: int
-    leaves: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in `session.created`."""
-        return {
-            "session_id": self.session_id,
-            "run_id": self.run_id,
-            "op": self.op,
-            "attempt": self.attempt,
-            "on_parent_cancel": "leave" if self.leaves else "cancel",
-        }
-
-    @classmethod
-    def from_json(cls, parts: Mapping[str, Any]) -> Parent:
-        """The parent that `to_json` wrote."""
-        return cls(
-            session_id=parts["session_id"],
-            run_id=parts["run_id"],
-            op=parts["op"],
-            attempt=parts["attempt"],
-            leaves=parts["on_parent_cancel"] == "leave",
-        )
-
-
-def is_child(awaited_id: str) -> bool:
-    """What a wait is on is a session, and no token."""
-    return awaited_id.startswith(f"{ids.SESSION}_")
-
-
-def outcome_of(entry: Entry) -> dict[str, Any]:
-    """What a wait on a child returns, from the entry that ended it: `{session_id, status, result? error?}`.
-
-    That is the end of its first run, or what its parent did: then the child is as good as cancelled.
-    """
-    found: dict[str, Any] = {"status": CHILD_ENDS.get(entry.kind, "cancelled")}
-    if entry.kind is EntryKind.RUN_SUCCEEDED:
-        found["result"] = entry.body.get("result")
-    elif entry.kind is EntryKind.RUN_FAILED:
-        found["error"] = dict(entry.body["error"])
-    return found
-
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0
 """S-40."""
@@ -245,9 +174,6 @@ def own_public_token(entry: Entry, expires_at: datetime) -> ScopedToken:
     )
 
 
-# --- commands to the ledger -----------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateToken(SessionCommand):
     """A client makes a token. Receipt: `{token_id, key_id}`."""
@@ -284,46 +210,6 @@ class CancelToken(SessionCommand):
     """Cancel a token; cancelling a cancelled one succeeds. Receipt: `{token_id, status}`."""
 
     token_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateCompletionToken(SessionCommand):
-    """Make a public token that completes one token. Receipt: `{public_token_id, key_id}`."""
-
-    public_token_id: str
-    token_id: str
-    secret_hash: str
-    key_id: str
-    max_uses: int | None
-    expires_at: datetime
-    allowed_origins: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeCompletionToken(SessionCommand):
-    """Revoke such a public token. Idempotent. Receipt: `{public_token_id, status}`."""
-
-    public_token_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateApiKey(SessionCommand):
-    """Make an API key. Receipt: `{key_id}`."""
-
-    key_id: str
-    role: str
-    name: str
-    secret_hash: str
-    person: str | None = None
-    """Whose it is: what comes with it is theirs (S-111)."""
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeApiKey(SessionCommand):
-    """Revoke an API key. Idempotent. Receipt: `{key_id, status}`."""
-
-    key_id: str
 
 
 LedgerCommand = (

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import (
@@ -23,7 +24,6 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.people import NO_ONE_DISABLED, DisabledPeople
-from helmr_runtime.core.tokens import Parent
 from helmr_runtime.security.secrets import SessionKeys
 
 # --- host <-> ledger ------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.public_tokens import Scope, check_correlation_id, scope_of_request
 from helmr_runtime.core.requests import (
     NOT_HASHED,
@@ -69,7 +70,7 @@ from helmr_runtime.core.requests import (
 )
 from helmr_runtime.core.run import RESUME_LONG_S, WAY_OUT
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.tokens import CHILD_STEP, NewToken
+from helmr_runtime.core.tokens import NewToken
 from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay.cursor import JournalCursor, arguments_text
 from helmr_runtime.replay.ends import Unreadable

@@ -30,19 +30,16 @@ from helmr.models import (
 )
 from helmr.people import GROUP, PERSON, STARTER
 from helmr.roles import Role, ScopeType
+from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.commands import CreatePublicToken, OperationKey, RevokePublicToken
 from helmr_runtime.core.entries import LINK, Principal, from_iso
 from helmr_runtime.core.public_tokens import (
+    CreateCompletionToken,
+    RevokeCompletionToken,
     Scope,
     ScopedToken,
     check_correlation_id,
     scope_of_request,
-)
-from helmr_runtime.core.tokens import (
-    CreateApiKey,
-    CreateCompletionToken,
-    RevokeApiKey,
-    RevokeCompletionToken,
 )
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.limits import check_delegation, person_name

@@ -19,6 +19,7 @@ from helmr.current import StepRef
 from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
 from helmr.models import Page, TokenInfo
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import AnswerDetails, OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.decide import Decided, decide, ops
 from helmr_runtime.core.decide.inputs import is_ended
@@ -26,7 +27,7 @@ from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso, 
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.tokens import CancelToken, CompleteToken, Parent, TokenQuestion
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, TokenQuestion
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Declined, Precondition, StartSession, TokenNotCompleted, TokenOpen
 from helmr_runtime.ports.ledger import Ledger

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helmr.roles import ScopeType
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind, Watermark, task_principal
 from helmr_runtime.core.public_tokens import Scope
@@ -24,7 +25,7 @@ from helmr_runtime.core.requests import (
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.tokens import Parent, TokenQuestion
+from helmr_runtime.core.tokens import TokenQuestion
 from tests.programs.model import core_door
 
 if TYPE_CHECKING:

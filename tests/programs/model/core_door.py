@@ -39,6 +39,7 @@ from helmr.roles import ScopeType
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
@@ -70,6 +71,8 @@ from helmr_runtime.core.entries import LINK, Draft, Entry, EntryKind, Principal,
 from helmr_runtime.core.fork import ForkSession, begin, fork
 from helmr_runtime.core.people import DisablePerson, EnablePerson, person_principal
 from helmr_runtime.core.public_tokens import (
+    CreateCompletionToken,
+    RevokeCompletionToken,
     Scope,
     ScopedToken,
     check_complete,
@@ -80,12 +83,9 @@ from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import (
     CancelToken,
     CompleteToken,
-    CreateCompletionToken,
     CreateToken,
     LedgerCommand,
     NewToken,
-    Parent,
-    RevokeCompletionToken,
     end_facts,
 )
 from helmr_runtime.ledger.index import commands as ledger

@@ -29,6 +29,7 @@ from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.claims import WaitClaim, overridden_by
 from helmr_runtime.core.commands import (
     FirstReceipt,
@@ -56,6 +57,8 @@ from helmr_runtime.core.people import (
     key_revoked_body,
 )
 from helmr_runtime.core.public_tokens import (
+    CreateCompletionToken,
+    RevokeCompletionToken,
     Scope,
     ScopedToken,
     check_complete,
@@ -78,12 +81,8 @@ from helmr_runtime.core.schedules import (
 from helmr_runtime.core.tokens import (
     CancelToken,
     CompleteToken,
-    CreateApiKey,
-    CreateCompletionToken,
     CreateToken,
     LedgerCommand,
-    RevokeApiKey,
-    RevokeCompletionToken,
     check_completion_size,
     who,
 )

@@ -21,8 +21,8 @@ from typing import Any
 
 from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
+from helmr_runtime.core.children import CHILD_ENDS, Parent
 from helmr_runtime.core.entries import Entry, EntryKind, decided_at, from_iso, iso
-from helmr_runtime.core.tokens import CHILD_ENDS, Parent
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.views import UNREADABLE
 

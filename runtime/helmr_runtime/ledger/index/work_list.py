@@ -9,8 +9,9 @@ from datetime import datetime
 from itertools import takewhile
 
 from helmr.models import Activity
+from helmr_runtime.core.children import is_child
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.tokens import end_facts, is_child
+from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.tokens import TokenIndex
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkItem, WorkPosition

@@ -18,13 +18,13 @@ import duckdb
 from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.grants import GRANTS_MAX, Grant, created
 from helmr_runtime.core.nouns import GrantRow, PublicTokenRow, ScheduleRow, TokenRow
 from helmr_runtime.core.people import Person
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
-from helmr_runtime.core.tokens import Parent, is_child
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
