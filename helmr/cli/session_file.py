@@ -91,7 +91,7 @@ def verify(
 ) -> None:
     """Check that a session file is unchanged, who signed it, and who signed each answer. Needs no runtime."""
     from helmr_runtime.core.session_file import FileReader
-    from helmr_runtime.security.signatures import check_signature
+    from helmr_runtime.security.file_signatures import check_signature
     from helmr_runtime.security.signed_answers import recorded_answers
 
     keys = [text for given in key or () for text in _keys(given)]

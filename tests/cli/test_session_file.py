@@ -10,8 +10,8 @@ import pytest
 from helmr import ids
 from helmr.cli.printing import GAP
 from helmr_runtime.core.session_file import FileWriter
+from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey
-from helmr_runtime.security.signatures import public_keys, sign
 from tests.cli.conftest import process
 from tests.client.gateway import Fault, Gateway
 

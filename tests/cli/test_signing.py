@@ -15,7 +15,7 @@ import pytest
 
 from helmr.signing import SshSigner, ToSign, fingerprint
 from helmr_runtime.core.session_file import FileReader, FileWriter
-from helmr_runtime.security.signatures import sign
+from helmr_runtime.security.file_signatures import sign
 from tests import signers
 from tests.agreeing import asks, key_of, stack_of_people
 from tests.cli.conftest import Said, process

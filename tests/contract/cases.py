@@ -56,7 +56,7 @@ from helmr.errors import (
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
 from helmr.signing import fingerprint
 from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
-from helmr_runtime.security.signatures import check_signature
+from helmr_runtime.security.file_signatures import check_signature
 from tests import signers
 from tests.contract.faces import as_an_agent
 from tests.contract.repeating import KINDS

@@ -16,7 +16,7 @@ from helmr.models import CheckVerdict
 from helmr.testing import Harness
 from helmr_runtime.core.session_file import FileReader
 from helmr_runtime.ledger.memory import TEST_RING
-from helmr_runtime.security.signatures import check_signature, public_keys
+from helmr_runtime.security.file_signatures import check_signature, public_keys
 from tests.cli.conftest import Said
 from tests.examples.record import FOLDER, SESSIONS
 

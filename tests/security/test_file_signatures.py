@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from helmr import ids
 from helmr.errors import SessionFileDamaged, UsageError
 from helmr_runtime.core.session_file import FileReader, FileSignature, FileWriter
+from helmr_runtime.security.file_signatures import check_signature, public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey, derive
-from helmr_runtime.security.signatures import check_signature, public_keys, sign
 
 OLD, NEW = MasterKey("k1", b"1" * 32), MasterKey("k2", b"2" * 32)
 RING = KeyRing((OLD,))

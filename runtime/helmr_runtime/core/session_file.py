@@ -10,7 +10,7 @@ A session (S-95):
 
 A line's `chain` is its last key: the SHA-256, in hex, of the chain of the line before it (of 32 zero bytes for the
 first) and of the line's own bytes up to there. It covers bytes, not values: a space more is a change. `end` is the
-chain of the last entry. The signature is made and checked in `helmr_runtime.security.signatures`; this module
+chain of the last entry. The signature is made and checked in `helmr_runtime.security.file_signatures`; this module
 knows what it is over.
 
 The ledger's own hashes are no part of the file: with a master key they are HMACs, which no one else can check.

@@ -58,9 +58,9 @@ from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_to
 from helmr_runtime.ledger.index.views import Rows
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
+from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.secrets import SessionKeys
-from helmr_runtime.security.signatures import public_keys, sign
 
 
 class ClaimKeeper:

@@ -20,7 +20,7 @@ from helmr_runtime.security.origins import check_allowed_origin
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import DataSchema
 from helmr_runtime.security.secrets import SecretKind, SessionKey, SessionKeys, secret_hash
-from helmr_runtime.security.signatures import Verification
+from helmr_runtime.security.webhook_signatures import Verification
 
 CALLBACK_PATH = "/v1/callbacks/"
 LINK_PATH = "/v1/links/"

@@ -28,8 +28,8 @@ from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import complete, data_schema
-from helmr_runtime.security.signatures import Verification
 from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.security.webhook_signatures import Verification
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.shared import Shared
 

@@ -56,11 +56,12 @@ from helmr_runtime.security.callbacks import (
     read_callback,
     read_nonce,
 )
+from helmr_runtime.security.file_signatures import check_signature
 from helmr_runtime.security.limits import check_host
 from helmr_runtime.security.origins import check_allowed_origin
 from helmr_runtime.security.schemas import DataSchema
 from helmr_runtime.security.secrets import SecretKind, parse_secret
-from helmr_runtime.security.signatures import SignatureScheme, Verification, check_signature
+from helmr_runtime.security.webhook_signatures import SignatureScheme, Verification
 from tests.programs.fuzz.damage import (
     LONE,
     TEXTS,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helmr.errors import BadRequest, PayloadDamaged, SignatureRefused
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.payloads import PayloadCipher
-from helmr_runtime.security.signatures import SignatureScheme, Verification
+from helmr_runtime.security.webhook_signatures import SignatureScheme, Verification
 from tests.security.deliveries import DELIVERY, DELIVERY_HEADERS, DELIVERY_SECRET
 
 
