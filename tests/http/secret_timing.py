@@ -28,7 +28,7 @@ from tests.service.stack import Stack, until
 
 SEED = 46
 WRONG_PER_SOURCE, WRONG_PER_MINUTE = 30, 300
-"""How often the gateway bears a wrong secret (`helmr_runtime.security.limits`)."""
+"""How often the gateway bears a wrong secret (`helmr_runtime.security.rate_limits`)."""
 
 Ask = Callable[[], Awaitable[httpx.Response]]
 Medians = Mapping[tuple[str, str], float]

@@ -9,7 +9,7 @@ import pytest
 
 from helmr import ids
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.security.limits import allowed_hosts
+from helmr_runtime.security.host_names import allowed_hosts
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack

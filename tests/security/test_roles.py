@@ -9,7 +9,7 @@ from helmr.errors import RoleDenied
 from helmr.operation import Operation
 from helmr.operations import OPERATIONS
 from helmr.roles import ROLE_NEEDS, Need, Role, ScopeType
-from helmr_runtime.security.limits import (
+from helmr_runtime.security.role_checks import (
     check_delegation,
     check_on_behalf_of,
     check_role,

@@ -34,7 +34,7 @@ from helmr_runtime.rpc.calls import (
     ledger_of,
 )
 from helmr_runtime.security.keys import KeyRing, MasterKey
-from helmr_runtime.security.limits import LimitConfig
+from helmr_runtime.security.rate_limits import RateLimits
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.health import Introduction
@@ -50,7 +50,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: httpx would read all certificates for each, which took a quarter of a stack's start."""
 
 BASE_URL = "http://helmr.test"
-WIDE = LimitConfig(
+WIDE = RateLimits(
     per_secret="100000/minute",
     per_source="100000/minute",
     malformed_per_source="100000/minute",

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from helmr_runtime.http.settings import ConnectionBounds
-from helmr_runtime.security.limits import LimitConfig
+from helmr_runtime.security.rate_limits import RateLimits
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.stack.live import LiveRuntime
 
@@ -76,7 +76,7 @@ class Rightful:
         return [answer.status_code for answer in (sent, shown, done, read)]
 
 
-@pytest.mark.long  # tests/security/test_limits.py
+@pytest.mark.long  # tests/security/test_rate_limits.py
 @pytest.mark.parametrize("what", [pytest.param("malformed", marks=pytest.mark.long), "unknown"])
 async def test_a_thousand_wrong_links_in_a_minute_shut_out_nobody_with_a_good_one(
     shared: LiveRuntime, what: str
@@ -103,7 +103,7 @@ async def test_a_thousand_wrong_links_in_a_minute_shut_out_nobody_with_a_good_on
     assert worked == [[200, 200, 200, 200]] * 20
     assert took_s < FLOOD_WITHIN_S
     # A minute's window may begin anew meanwhile.
-    config = LimitConfig()
+    config = RateLimits()
     budget = config.malformed_per_source if what == "malformed" else config.failures_per_source
     assert sum(statuses.values()) == 1_000
     assert set(statuses) == {404, 429}

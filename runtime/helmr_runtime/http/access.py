@@ -21,14 +21,10 @@ from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal
 from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
 from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.security.limits import (
-    ON_BEHALF_OF_HEADER,
-    RateLimiter,
-    check_on_behalf_of,
-    check_role,
-)
 from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.people import NamedPerson
+from helmr_runtime.security.rate_limits import RateLimiter
+from helmr_runtime.security.role_checks import ON_BEHALF_OF_HEADER, check_on_behalf_of, check_role
 from helmr_runtime.security.secrets import (
     SecretKind,
     read_secret,

@@ -36,8 +36,9 @@ from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.problems import no_route, problem_response
 from helmr_runtime.http.settings import HttpSettings
-from helmr_runtime.security.limits import RateLimiter, check_host
+from helmr_runtime.security.host_names import check_host
 from helmr_runtime.security.origins import preflight_headers
+from helmr_runtime.security.rate_limits import RateLimiter
 from helmr_runtime.service import Service
 
 logger = logging.getLogger(__name__)

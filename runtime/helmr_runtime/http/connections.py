@@ -30,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from helmr.errors import BadRequest, NotReady, OutcomeUnknown, Unavailable
 from helmr_runtime.http.problems import problem_response
 from helmr_runtime.http.settings import PEER, ConnectionBounds
-from helmr_runtime.security.limits import source_key
+from helmr_runtime.security.rate_limits import source_key
 
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"

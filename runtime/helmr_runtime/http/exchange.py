@@ -51,12 +51,9 @@ from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
 from helmr_runtime.http.settings import PEER, HttpSettings
 from helmr_runtime.security.callbacks import media_type
-from helmr_runtime.security.limits import (
-    RateLimiter,
-    check_owner,
-    reaches_all,
-)
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
+from helmr_runtime.security.rate_limits import RateLimiter
+from helmr_runtime.security.role_checks import check_owner, reaches_all
 from helmr_runtime.service import Caller, Service
 
 M = TypeVar("M", bound=BaseModel)

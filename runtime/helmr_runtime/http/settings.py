@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from helmr_runtime.security.limits import LimitConfig
+from helmr_runtime.security.rate_limits import RateLimits
 
 KEEP_ALIVE_S = 15.0
 """A comment on an event stream that is silent for that long, so that proxies keep it open."""
 
-UNLIMITED = LimitConfig(
+UNLIMITED = RateLimits(
     per_secret="1000000/second",
     per_source="1000000/second",
     malformed_per_source="1000000/second",
@@ -71,7 +71,7 @@ class HttpSettings:
         pair_key_hashes: The same of the keys that both runtimes of a pair take.
         version: Of Helmr, for the OpenAPI document.
         allowed_hosts: Names under which the runtime may be asked, from
-            `helmr_runtime.security.limits.allowed_hosts`. None allows every name.
+            `helmr_runtime.security.host_names.allowed_hosts`. None allows every name.
         limits: Of calls by anyone who has no API key.
         keep_alive_s: Longest silence of an event stream.
         bounds: Of connections.
@@ -83,7 +83,7 @@ class HttpSettings:
     version: str
     allowed_hosts: frozenset[str] | None = None
     keep_alive_s: float = KEEP_ALIVE_S
-    limits: LimitConfig = field(default_factory=LimitConfig)
+    limits: RateLimits = field(default_factory=RateLimits)
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     peer: str | None = None
     pair_key_hashes: tuple[str, ...] = ()

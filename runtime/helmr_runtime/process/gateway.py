@@ -32,8 +32,8 @@ from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc import sockets
 from helmr_runtime.rpc.calls import Calls, directory_of, host_of, ledger_client_of
+from helmr_runtime.security.host_names import allowed_hosts
 from helmr_runtime.security.keys import KeyRing, pair_keys, read_key_ring
-from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service, ServiceOptions

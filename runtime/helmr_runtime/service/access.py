@@ -42,8 +42,8 @@ from helmr_runtime.core.public_tokens import (
     scope_of_request,
 )
 from helmr_runtime.ports.ledger import Json
-from helmr_runtime.security.limits import check_delegation, person_name
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
+from helmr_runtime.security.role_checks import check_delegation, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller

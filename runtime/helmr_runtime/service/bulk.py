@@ -37,7 +37,7 @@ from helmr.models import (
 )
 from helmr.roles import Need
 from helmr_runtime.clock import Clock
-from helmr_runtime.security.limits import check_role
+from helmr_runtime.security.role_checks import check_role
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.exports import Pruning
 from helmr_runtime.service.sessions import RunOperations, SessionOperations

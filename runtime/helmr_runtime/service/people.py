@@ -38,8 +38,8 @@ from helmr_runtime.core.people import (
     UnbindPerson,
 )
 from helmr_runtime.ports.ledger import Json
-from helmr_runtime.security.limits import person_name
 from helmr_runtime.security.people import NO_PEOPLE, NamedPerson, PeopleConfig
+from helmr_runtime.security.role_checks import person_name
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.paging import page_of

@@ -57,7 +57,7 @@ from helmr_runtime.security.callbacks import (
     read_nonce,
 )
 from helmr_runtime.security.file_signatures import check_signature
-from helmr_runtime.security.limits import check_host
+from helmr_runtime.security.host_names import check_host
 from helmr_runtime.security.origins import check_allowed_origin
 from helmr_runtime.security.schemas import DataSchema
 from helmr_runtime.security.secrets import SecretKind, parse_secret

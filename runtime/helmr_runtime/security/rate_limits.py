@@ -1,4 +1,4 @@
-"""What a caller may do, and how often: roles against the table of operations, rate limits, and the Host header.
+"""Rate limits bound how often strangers may ask, and how often a secret may be wrong.
 
 A good secret is let by, whatever others did from the same address: it is looked up first, and only
 what fails spends a budget. What that costs the ledger is bounded by the lookups at once, not by refusing them.
@@ -8,7 +8,7 @@ boundary, which these limits allow for. Its own memory storage reads the wall cl
 threads, so the storage here takes the clock and a bound instead. Used on one event loop.
 
 Invariants: S-64 (refused before any durable effect, with Retry-After), S-46 (a spent budget tells unknown, revoked
-and expired secrets the same), S-51 (`on_behalf_of` comes only from a key that may speak for others).
+and expired secrets the same).
 """
 
 from __future__ import annotations
@@ -17,22 +17,16 @@ import asyncio
 import ipaddress
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, lru_cache
-from typing import Any
 
 from limits import RateLimitItem, parse
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from helmr.errors import NotAllowed, Overloaded, RoleDenied
-from helmr.models import PERSON_MAX
-from helmr.operation import Operation
-from helmr.roles import SCOPE_NEEDS, Need, Owner, Role, ScopeType, may
-from helmr_runtime.core.entries import Principal
+from helmr.errors import Overloaded
 
 KEYS_MAX = 50_000
 """Counters kept; the oldest window goes first. A flood of sources is met by the global budget."""
@@ -48,7 +42,7 @@ LOOKUPS_WAITING_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitConfig:
+class RateLimits:
     """Limits in the notation of the `limits` package; one per second is `1/second`."""
 
     per_secret: str = "600/minute"
@@ -70,8 +64,8 @@ class RateLimiter:
         config: The limits.
     """
 
-    def __init__(self, clock: Callable[[], datetime], config: LimitConfig | None = None) -> None:
-        config = config or LimitConfig()
+    def __init__(self, clock: Callable[[], datetime], config: RateLimits | None = None) -> None:
+        config = config or RateLimits()
         self._clock = clock
         self._limiter = FixedWindowRateLimiter(_Counters(lambda: clock().timestamp()))
         # Of its own, so that a flood of sources can't push the global counter out.
@@ -221,135 +215,3 @@ def source_key(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)
-
-
-# --- Host -----------------------------------------------------------------------------------------
-
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-def allowed_hosts(
-    bind_host: str, base_urls: Collection[str], extra: Collection[str] = ()
-) -> frozenset[str]:
-    """The names under which a runtime may be asked, lower case, without ports.
-
-    Args:
-        bind_host: `--host`; a wildcard address is not a name and adds nothing.
-        base_urls: The external base URL, if configured.
-        extra: Further names of the configuration.
-    """
-    names = {_host_of(url.partition("://")[2].partition("/")[0]) for url in base_urls}
-    names |= {_host_of(name) for name in extra}
-    if bind_host not in ("", "0.0.0.0", "::", "[::]"):
-        names.add(
-            _host_of(
-                f"[{bind_host}]" if bind_host.count(":") > 1 and "[" not in bind_host else bind_host
-            )
-        )
-    return frozenset(names - {""}) | _LOCAL_HOSTS
-
-
-@lru_cache(64)
-def check_host(host_header: str | None, allowed: frozenset[str]) -> None:
-    """Return if the Host header names this runtime.
-
-    A page on evil.example whose name was rebound to 127.0.0.1 sends `Host: evil.example`; so a
-    loopback runtime can't be driven from a browser (DNS rebinding).
-
-    Raises:
-        NotAllowed: No Host or another name.
-    """
-    host = _host_of(host_header or "")
-    if host not in allowed:
-        raise NotAllowed(
-            f"Host {host[:100]!r} is not a name of this runtime",
-            hint="Set the external base URL, or add the name to the allowed hosts.",
-        )
-
-
-def _host_of(authority: str) -> str:
-    """The host of `host[:port]`, lower case, without a trailing dot; empty if it is malformed."""
-    text = authority.strip().lower()
-    if text.startswith("["):
-        name, bracket, port = text.partition("]")
-        host, port = name + bracket, port.removeprefix(":")
-    else:
-        host, _, port = text.partition(":")
-    if port and not port.isdecimal():
-        return ""
-    return host.rstrip(".")
-
-
-ON_BEHALF_OF_HEADER = "On-Behalf-Of"
-ON_BEHALF_OF_MAX = PERSON_MAX
-
-
-@cache
-def check_role(role: Role | None, need: Need) -> None:
-    """Return if a key of that role may do it.
-
-    Raises:
-        RoleDenied: Names the role and the roles that would do.
-    """
-    if role is not None and may(role, need):
-        return
-    enough = ", ".join(each.value for each in Role if may(each, need))
-    raise RoleDenied(
-        f"a key with role {_name(role)} may not {need.value}",
-        hint=f"Use a key with one of the roles {enough}.",
-        role=_name(role),
-        need=need.value,
-    )
-
-
-def check_delegation(role: Role | None, scope: ScopeType) -> None:
-    """Return if a key of that role may make a public token of that scope: none gives what it lacks.
-
-    Raises:
-        RoleDenied: The role does not cover what the public token would do.
-    """
-    check_role(role, Need.DELEGATE)
-    check_role(role, SCOPE_NEEDS[scope])
-
-
-def reaches_all(row: Operation[Any], role: Role | None) -> bool:
-    """True if a caller whose role covers the operation's need reaches everything by it, not only what it has made."""
-    return row.owner is Owner.ALL or role is Role.ADMIN
-
-
-def check_owner(role: Role | None, asking: Principal, made_by: Principal) -> None:
-    """Return if the caller of an operation that reaches the caller's own things has made this one.
-
-    Raises:
-        RoleDenied: Another has made it.
-    """
-    if (asking.type, asking.id) != (made_by.type, made_by.id):
-        raise RoleDenied(
-            f"a key with role {_name(role)} may do this only to what it has made",
-            hint="Use the key that made it, or one with the role admin.",
-            role=_name(role),
-        )
-
-
-def check_on_behalf_of(role: Role, name: str | None) -> str | None:
-    """The person that a call is made for (S-51), as recorded; None if it names no one.
-
-    Raises:
-        RoleDenied: Only an admin key, such as the local one of CLI and console, speaks for others.
-    """
-    if name is None or not name.strip():
-        return None
-    if role is not Role.ADMIN:
-        raise RoleDenied(
-            f"a key with role {_name(role)} may not set {ON_BEHALF_OF_HEADER}", role=_name(role)
-        )
-    return person_name(name)
-
-
-def person_name(name: str) -> str:
-    """A person's name as it is recorded."""
-    return "".join(char for char in name.strip() if char.isprintable())[:ON_BEHALF_OF_MAX]
-
-
-def _name(role: Role | None) -> str:
-    return role.value if role is not None else "none"
