@@ -11,7 +11,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.core.commands import AddNote, OperationKey
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import HostLocation, Limits, PoolPlan, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, PoolPlan, PoolTimings, ProcessState
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.rpc.calls import (
     HOST_PREFIX,
@@ -141,7 +141,7 @@ class World:
         sessions_per_host: int = 1,
         catalog_hash: str = "code-1",
         deliver: Any = None,
-        **limits: float,
+        **timings: float,
     ) -> DirectoryActor:
         """A started directory whose pool is full."""
         directory = DirectoryActor(
@@ -150,7 +150,7 @@ class World:
             self.spawner,
             PoolPlan(hosts=hosts, sessions_per_host=sessions_per_host, catalog_hash=catalog_hash),
             clock=self.clock,
-            limits=Limits(**limits),
+            timings=PoolTimings(**timings),
             deliver=deliver,
         )
         self.directories.append(directory)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from helmr import Limit
 from helmr_runtime.clock import FakeClock, Timer
-from helmr_runtime.directory.hosts import HostState, Limits, PoolHost
+from helmr_runtime.directory.hosts import HostState, PoolHost, PoolTimings
 from helmr_runtime.directory.limiter import Limiter
 from helmr_runtime.ports import Host, PermitChange, PermitGiven, PermitLine, PermitNews
 from tests.directory.clock import settle
@@ -70,7 +70,7 @@ async def limiting(clock: MovedClock, limit: Limit) -> AsyncIterator[AskingHost]
     limiter = Limiter(
         {limit.name: limit},
         clock=clock,
-        times=Limits(),
+        timings=PoolTimings(),
         on_turn=host.turns.append,
         on_passed=host.passed.append,
         is_on_list=host.listed.__contains__,

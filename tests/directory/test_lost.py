@@ -10,12 +10,12 @@ import pytest
 from helmr.errors import OutcomeUnknown
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.holds import UNREACHABLE_TRIES
-from helmr_runtime.directory.hosts import Limits
+from helmr_runtime.directory.hosts import PoolTimings
 from helmr_runtime.ports import SlotReport, SlotState
 from tests.directory.clock import BOUND_S, settle, until
 from tests.directory.fakes import World, note
 
-RETRY_S = Limits().retry_s
+RETRY_S = PoolTimings().retry_s
 
 
 async def _live(directory: DirectoryActor) -> int:
@@ -101,7 +101,7 @@ async def test_what_the_ledger_believes_held_and_nobody_holds_is_found(world: Wo
     world.ledger.add("s1", run="waiting")
     head = world.ledger.heads["s1"]
     head.epoch, head.holder = 1, host.name
-    await world.clock.advance(Limits().reconcile_every_s + 1.0)
+    await world.clock.advance(PoolTimings().reconcile_every_s + 1.0)
     await until(lambda: head.holder is None)
     assert world.ledger.abandoned == [("s1", 1)]
 

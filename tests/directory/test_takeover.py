@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from helmr.errors import NotReady
-from helmr_runtime.directory.hosts import Limits
+from helmr_runtime.directory.hosts import PoolTimings
 from tests.directory.clock import settle, until
 from tests.directory.fake_host import FakeSession
 from tests.directory.fakes import World, note
@@ -114,7 +114,7 @@ async def test_it_lets_go_of_what_a_late_call_of_an_earlier_directory_had_parked
     await host.release("s1", "evict")
     assert await second.locate("s1") == host.name
     await world.ledger.queue("s1")
-    await world.clock.advance(Limits().reconcile_every_s + 1.0)
+    await world.clock.advance(PoolTimings().reconcile_every_s + 1.0)
     await until(lambda: world.executes("s1"))
 
 

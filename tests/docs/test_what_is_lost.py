@@ -9,7 +9,7 @@ import pytest
 
 from helmr.client import Retry
 from helmr_runtime.core.shared_log import LEASE_S
-from helmr_runtime.directory.hosts import Limits
+from helmr_runtime.directory.hosts import PoolTimings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "what-is-lost.md").read_text("utf-8")
@@ -53,7 +53,7 @@ def test_the_stopped_ones_are_within_what_was_measured() -> None:
 def test_bounds_are_those_of_the_code() -> None:
     assert f"for up to {Retry().total_s:.0f} s with the same operation id" in PAGE
     assert Retry().follow_s is None
-    assert f"up to {Limits().silent_max_s:.0f} s for its sessions" in PAGE
+    assert f"up to {PoolTimings().silent_max_s:.0f} s for its sessions" in PAGE
     assert f"the old lease lapses ({LEASE_S:.0f} s)" in PAGE
 
 

@@ -17,7 +17,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import HostLocation, Limits, PoolPlan, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, PoolPlan, PoolTimings, ProcessState
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings
@@ -101,7 +101,7 @@ class LocalSpawner:
             lambda: self._registry,
             HostSettings(
                 is_exclusive=is_exclusive,
-                linger_s=self._stack.limits.linger_s,
+                linger_s=self._stack.timings.linger_s,
                 base_url=BASE_URL,
                 limits={n: not one.unlimited for n, one in self._stack.bounds.items()},
                 people=self._stack.service.people_view.named,
@@ -137,7 +137,7 @@ class Stack:
         ring: KeyRing = RING,
         encrypts: bool | None = None,
         registry: Registry = REGISTRY,
-        **limits: float,
+        **timings: float,
     ) -> None:
         self.clock = SystemClock()
         self.calls = LocalCalls()
@@ -148,7 +148,7 @@ class Stack:
             made(folder / "helmr.duckdb"), clock=self.clock, ring=ring, encrypts=encrypts
         )
         self.calls.register(LEDGER, self.ledger)
-        self.limits = Limits(**limits)
+        self.timings = PoolTimings(**timings)
         self.bounds: dict[str, Limit] = {}
         """Of steps and tasks, by name; before `start`."""
         self.directory: DirectoryActor | None = None
@@ -198,7 +198,7 @@ class Stack:
                 limits={n: one for n, one in self.bounds.items() if not one.unlimited},
             ),
             clock=self.clock,
-            limits=self.limits,
+            timings=self.timings,
             deliver=partial(delivery, ledger_of(self.calls)),
         )
         self.calls.register(DIRECTORY, self.directory)

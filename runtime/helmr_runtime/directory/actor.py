@@ -22,9 +22,9 @@ from helmr_runtime.directory.holds import Holds, check_repeatable
 from helmr_runtime.directory.hosts import (
     BackgroundTasks,
     HostLocation,
-    Limits,
     PoolHost,
     PoolPlan,
+    PoolTimings,
     Slot,
     Spawner,
     sleep,
@@ -72,24 +72,24 @@ class DirectoryActor:
         plan: PoolPlan,
         *,
         clock: Clock,
-        limits: Limits | None = None,
+        timings: PoolTimings | None = None,
         deliver: Deliver | None = None,
     ) -> None:
-        limits = limits or Limits()
+        timings = timings or PoolTimings()
         self._clock = clock
-        self._limits = limits
+        self._timings = timings
         self._routes_count = 0
         self._tasks = BackgroundTasks()
         self._ready = asyncio.Event()
         self._is_closing = False
         self._failover = Failover(
-            ledger, spawner=spawner, clock=clock, limits=limits, on_fenced=self._look
+            ledger, spawner=spawner, clock=clock, timings=timings, on_fenced=self._look
         )
-        self._pool = Pool(spawner, port, plan, clock=clock, limits=limits)
+        self._pool = Pool(spawner, port, plan, clock=clock, timings=timings)
         self._work = WorkQueue(
             ledger,
             clock=clock,
-            limits=limits,
+            timings=timings,
             on_change=self._look,
             on_return=self._start_reconciling,
             route=self.route,
@@ -100,7 +100,7 @@ class DirectoryActor:
             self._limiter = Limiter(
                 plan.limits,
                 clock=clock,
-                times=limits,
+                timings=timings,
                 on_turn=self._work.turn,
                 on_passed=lambda session_id: self._holds.passed(session_id),
                 is_on_list=self._work.is_on_list,
@@ -112,13 +112,13 @@ class DirectoryActor:
             self._failover,
             self._work,
             clock=clock,
-            limits=limits,
+            timings=timings,
             on_free=self._look,
             is_next=lambda session_id: (
                 self._limiter is not None and self._limiter.is_next(session_id)
             ),
         )
-        self._placing = Placement(self._pool, clock=clock, limits=limits)
+        self._placing = Placement(self._pool, clock=clock, timings=timings)
         self._resumption = Resumption(self._work, self._holds, self._placing, self._pool)
 
     # --- life -------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class DirectoryActor:
         self._ready.set()
         self._work.start()
         while True:
-            await sleep(self._clock, self._limits.reconcile_every_s)
+            await sleep(self._clock, self._timings.reconcile_every_s)
             await self._reconcile()
 
     def _start_reconciling(self) -> None:
@@ -250,7 +250,7 @@ class DirectoryActor:
     # --- route ------------------------------------------------------------------------------------
 
     async def _route(self, session_id: str, command: SessionCommand) -> Routed:
-        deadline = self._clock.now() + timedelta(seconds=self._limits.route_s)
+        deadline = self._clock.now() + timedelta(seconds=self._timings.route_s)
         await self._until_ready()
         while True:
             pause_s = RETRY_PAUSE_S
@@ -272,7 +272,7 @@ class DirectoryActor:
             raise NotReady("the runtime is stopping", retry_after_s=1.0)
         if not self._ready.is_set():
             try:
-                await within(self._clock, self._limits.route_s, self._ready.wait())
+                await within(self._clock, self._timings.route_s, self._ready.wait())
             except TimeoutError as error:
                 raise NotReady("the ledger does not answer", retry_after_s=1.0) from error
 

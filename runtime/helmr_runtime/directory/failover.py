@@ -16,7 +16,7 @@ from typing import TypeVar
 from helmr.errors import HelmrError, NotFound, Standby
 from helmr.ids import new_id
 from helmr_runtime.clock import Clock
-from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, Limits, Spawner, sleep
+from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, PoolTimings, Spawner, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import Crash, HeldLease
@@ -115,7 +115,7 @@ class Failover:
         *,
         spawner: Spawner,
         clock: Clock,
-        limits: Limits,
+        timings: PoolTimings,
         on_fenced: Callable[[], None],
     ) -> None:
         self.crashes: dict[str, Crash] = {}
@@ -125,7 +125,7 @@ class Failover:
         self._ledger = ledger
         self._spawner = spawner
         self._clock = clock
-        self._limits = limits
+        self._timings = timings
         self._on_fenced = on_fenced
         self._under_way: dict[str, _Fencing] = {}
         self._tasks = BackgroundTasks()
@@ -274,8 +274,8 @@ class Failover:
             except NotFound:
                 raise
             except Standby:  # it may last for days, and is over within seconds for those who wait
-                await sleep(self._clock, self._limits.retry_s)
+                await sleep(self._clock, self._timings.retry_s)
             except HelmrError as error:
                 logger.info("the ledger does not answer: %s", error)
-                await sleep(self._clock, self._limits.backoff_s(failures))
+                await sleep(self._clock, self._timings.backoff_s(failures))
                 failures += 1

@@ -20,7 +20,7 @@ from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailabl
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Deadline, Resume, SessionCommand, TokenEnded
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.directory.hosts import BackgroundTasks, Limits, PoolHost, Slot, Stage, sleep
+from helmr_runtime.directory.hosts import BackgroundTasks, PoolHost, PoolTimings, Slot, Stage, sleep
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.faults import Point, reach
@@ -69,7 +69,7 @@ class Holds:
         work: WorkQueue,
         *,
         clock: Clock,
-        limits: Limits,
+        timings: PoolTimings,
         on_free: Callable[[], None],
         is_next: Callable[[str], bool] = lambda session_id: False,
     ) -> None:
@@ -81,7 +81,7 @@ class Holds:
         self._failover = failover
         self._work = work
         self._clock = clock
-        self._limits = limits
+        self._timings = timings
         self._on_free = on_free
         self._is_next = is_next
         self._tasks = BackgroundTasks()
@@ -225,7 +225,7 @@ class Holds:
         for _ in range(UNREACHABLE_TRIES):
             if not host.is_alive:
                 break
-            await sleep(self._clock, self._limits.retry_s)
+            await sleep(self._clock, self._timings.retry_s)
             with suppress(CallError):
                 lease = await host.port.lease(slot.session_id)
                 has_answered = True
@@ -271,7 +271,7 @@ class Holds:
         except CallError as error:
             self.lost(slot.host, error)
             if slot.is_holding:
-                self._arm(slot, self._limits.retry_s * 4)
+                self._arm(slot, self._timings.retry_s * 4)
             return
         if self.holder(slot.session_id) is not slot:
             return
@@ -388,12 +388,12 @@ class Holds:
                 self._pool.fence(slot.host, error.cause)
             else:
                 self._still_holds(slot)
-                self._arm(slot, self._limits.retry_s * 4)
+                self._arm(slot, self._timings.retry_s * 4)
             return False
         except HelmrError as error:
             logger.info("%s can't park %s now: %s", slot.host.name, slot.session_id, error)
             self._still_holds(slot)
-            self._arm(slot, self._limits.retry_s * 4)
+            self._arm(slot, self._timings.retry_s * 4)
             return False
         if slot.is_over:
             return False  # its host died meanwhile
@@ -403,7 +403,7 @@ class Holds:
             if said is not known and said is not None and said.state is SlotState.PARKABLE:
                 self._parkable(slot)  # it was said while the host was asked, and is not said again
             else:
-                self._arm(slot, self._limits.linger_s)
+                self._arm(slot, self._timings.linger_s)
             return False
         self._let_go(slot)
         return True
@@ -422,7 +422,7 @@ class Holds:
         if slot.host.is_draining or self.is_closing:
             self._release_soon(slot, self._reason(slot))
             return
-        self._arm(slot, self._limits.linger_s)
+        self._arm(slot, self._timings.linger_s)
         self._on_free()
 
     def passed(self, session_id: str) -> None:
@@ -463,14 +463,14 @@ class Holds:
     async def park_all(self) -> list[str]:
         """Park every session that reaches a wait in time; returns those that did not."""
         self.is_closing = True
-        deadline = self._clock.now() + timedelta(seconds=self._limits.shutdown_s)
+        deadline = self._clock.now() + timedelta(seconds=self._timings.shutdown_s)
         while self._clock.now() < deadline:
             holding = [slot for slot in self._pool.slots() if slot.stage is not Stage.ENDING]
             if not holding:
                 return []
             await asyncio.gather(*(self._release(slot, "shutdown") for slot in holding))
             if any(slot.stage is not Stage.ENDING for slot in self._pool.slots()):
-                await sleep(self._clock, self._limits.retry_s)
+                await sleep(self._clock, self._timings.retry_s)
         return [slot.session_id for slot in self._pool.slots()]
 
     # --- what the pool reports of hosts ---------------------------------------------------------------
@@ -534,7 +534,7 @@ class Holds:
                     lease = await host.port.lease(session_id)
                 except CallError as error:
                     self.lost(host, error)
-                    await sleep(self._clock, self._limits.retry_s)
+                    await sleep(self._clock, self._timings.retry_s)
                     continue
                 if lease is None or lease.epoch != report.epoch or not host.is_alive:
                     return

@@ -261,8 +261,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The directory's times, all in seconds."""
+class PoolTimings:
+    """The times that pool and directory keep, all in seconds."""
 
     linger_s: float = 30.0
     """A waiting session stays in its slot that long, unless others need the slot."""

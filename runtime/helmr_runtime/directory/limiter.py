@@ -24,7 +24,7 @@ from helmr.limits import Limit
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.limits import Ask, Permits, slack_s
-from helmr_runtime.directory.hosts import BackgroundTasks, Limits, PoolHost, sleep
+from helmr_runtime.directory.hosts import BackgroundTasks, PoolHost, PoolTimings, sleep
 from helmr_runtime.ports import PermitChange, PermitGiven, PermitLine, PermitNews
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound
 
@@ -81,7 +81,7 @@ class Limiter:
         limits: Mapping[str, Limit],
         *,
         clock: Clock,
-        times: Limits,
+        timings: PoolTimings,
         on_turn: Callable[[str], None],
         on_passed: Callable[[str], None],
         is_on_list: Callable[[str], bool],
@@ -89,7 +89,7 @@ class Limiter:
     ) -> None:
         self._id = new_id("limiter")
         self._clock = clock
-        self._times = times
+        self._timings = timings
         self._on_turn = on_turn
         self._on_passed = on_passed
         self._is_on_list = is_on_list
@@ -162,7 +162,7 @@ class Limiter:
                 return  # the pool hears of it
             except HelmrError as error:
                 logger.info("permits of %s: %s", host.name, error)
-                await sleep(self._clock, self._times.retry_s)
+                await sleep(self._clock, self._timings.retry_s)
                 continue
             known = news.version
             self._take(host, news)
@@ -322,7 +322,7 @@ class Limiter:
                 return
             except HelmrError as error:
                 logger.info("permits for %s: %s", host.name, error)
-                await sleep(self._clock, self._times.retry_s)
+                await sleep(self._clock, self._timings.retry_s)
                 continue
             del box[: len(given)]
 

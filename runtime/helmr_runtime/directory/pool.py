@@ -24,9 +24,9 @@ from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.hosts import (
     BackgroundTasks,
     HostState,
-    Limits,
     PoolHost,
     PoolPlan,
+    PoolTimings,
     ProcessState,
     Slot,
     Spawner,
@@ -128,7 +128,7 @@ class Pool:
         plan: PoolPlan,
         *,
         clock: Clock,
-        limits: Limits,
+        timings: PoolTimings,
     ) -> None:
         self.hosts: dict[str, PoolHost] = {}
         self.room = plan.sessions_per_host
@@ -142,7 +142,7 @@ class Pool:
         self._spawner = spawner
         self._port = port
         self._clock = clock
-        self._limits = limits
+        self._timings = timings
         self._size = plan.hosts
         self._tasks = BackgroundTasks()
         self._starting = 0
@@ -208,7 +208,7 @@ class Pool:
         """Start one host; a failure is shown, and after a pause tried again."""
         try:
             if self._failures:
-                await sleep(self._clock, self._limits.backoff_s(self._failures - 1))
+                await sleep(self._clock, self._timings.backoff_s(self._failures - 1))
             _, error = await self._try_start(is_exclusive=False)
         finally:
             self._starting -= 1
@@ -249,10 +249,10 @@ class Pool:
             return None, str(error)
         host = self._add(name, is_exclusive=is_exclusive)
         try:
-            found = await within(self._clock, self._limits.start_s, host.port.who())
+            found = await within(self._clock, self._timings.start_s, host.port.who())
         except TimeoutError:
             await self._discard(host)
-            return None, f"{name} gave no sign of life for {self._limits.start_s:.0f} s"
+            return None, f"{name} gave no sign of life for {self._timings.start_s:.0f} s"
         except HelmrError as error:
             await self._discard(host)
             return None, str(error)
@@ -305,13 +305,13 @@ class Pool:
                 return await ask()
             except CallError as error:
                 self.warnings.show("take-over", str(error))
-                await sleep(self._clock, self._limits.backoff_s(failures))
+                await sleep(self._clock, self._timings.backoff_s(failures))
                 failures += 1
 
     async def _take_over_one(self, name: str) -> None:
         host = self._add(name, is_exclusive=name.startswith(OWN_HOST_PREFIX))
         try:
-            found = await within(self._clock, self._limits.who_s, host.port.who())
+            found = await within(self._clock, self._timings.who_s, host.port.who())
         except (TimeoutError, HelmrError):
             logger.warning("%s did not say what it holds; killed", name)
             await self._discard(host)
@@ -347,10 +347,10 @@ class Pool:
 
         No session is to blame for that, unless it is the memory for which the host makes way.
         """
-        patience_s = self._limits.retire_s
+        patience_s = self._timings.retire_s
         with suppress(HelmrError, TimeoutError):
-            patience_s = await within(self._clock, self._limits.who_s, host.port.longest_s())
-        await sleep(self._clock, max(self._limits.retire_min_s, patience_s))
+            patience_s = await within(self._clock, self._timings.who_s, host.port.longest_s())
+        await sleep(self._clock, max(self._timings.retire_min_s, patience_s))
         if host.is_alive:
             await self.end(host, "retired", is_attributed=host.makes_way)
 
@@ -409,7 +409,7 @@ class Pool:
             except HelmrError as error:
                 # Unreachable for the moment, or a bug in the host; the ping decides if it lives.
                 logger.info("watching %s: %s", host.name, error)
-                await sleep(self._clock, self._limits.retry_s)
+                await sleep(self._clock, self._timings.retry_s)
                 continue
             known = report.version
             if report.retiring is not None and not host.is_draining:
@@ -419,10 +419,10 @@ class Pool:
     async def _ping_forever(self) -> None:
         last = self._clock.now()
         while True:
-            await sleep(self._clock, self._limits.ping_every_s)
+            await sleep(self._clock, self._timings.ping_every_s)
             now = self._clock.now()
             # If this process itself was away, the others were not silent.
-            was_away = now - last > timedelta(seconds=self._limits.ping_every_s + 1.0)
+            was_away = now - last > timedelta(seconds=self._timings.ping_every_s + 1.0)
             last = now
             for host in list(self.hosts.values()):
                 if host.is_alive:
@@ -437,7 +437,7 @@ class Pool:
         if was_away or host.asked_at is None:
             host.asked_at = now
         silent_s = (now - host.asked_at).total_seconds()
-        if silent_s >= self._limits.silent_s and not host.is_looked_up:
+        if silent_s >= self._timings.silent_s and not host.is_looked_up:
             host.is_looked_up = True
             self._tasks.start(self._look(host, silent_s))
 
@@ -482,7 +482,7 @@ class Pool:
             return
         if state is not ProcessState.RUNNING:
             await self.end(host, f"{state.value}, silent for {silent_s:.0f} s", is_attributed=True)
-        elif silent_s >= self._limits.silent_max_s:
+        elif silent_s >= self._timings.silent_max_s:
             await self.end(host, f"silent for {silent_s:.0f} s", is_attributed=True)
         else:
             self.warnings.show(
@@ -560,10 +560,10 @@ DECIDING_MAX = 64
 class Placement:
     """Chooses among the hosts of a pool and the sessions in them."""
 
-    def __init__(self, pool: Pool, *, clock: Clock, limits: Limits) -> None:
+    def __init__(self, pool: Pool, *, clock: Clock, timings: PoolTimings) -> None:
         self._pool = pool
         self._clock = clock
-        self._limits = limits
+        self._timings = timings
         self._deciding = asyncio.Semaphore(DECIDING_MAX)
 
     def host_with_room(self) -> PoolHost | None:
@@ -578,7 +578,7 @@ class Placement:
         Raises:
             Overloaded: None came in time.
         """
-        wait_s = self._limits.decide_wait_s
+        wait_s = self._timings.decide_wait_s
         try:
             await within(self._clock, wait_s, self._deciding.acquire())
         except TimeoutError:

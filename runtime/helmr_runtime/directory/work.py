@@ -18,7 +18,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import AnswerDetails, CancelSession, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
-from helmr_runtime.directory.hosts import BackgroundTasks, Limits, sleep
+from helmr_runtime.directory.hosts import BackgroundTasks, PoolTimings, sleep
 from helmr_runtime.ports.ledger import FROM_START, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class WorkQueue:
         ledger: Ledger,
         *,
         clock: Clock,
-        limits: Limits,
+        timings: PoolTimings,
         on_change: Callable[[], None],
         on_return: Callable[[], None],
         route: Callable[[str, SessionCommand], Awaitable[object]],
@@ -150,7 +150,7 @@ class WorkQueue:
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._limits = limits
+        self._timings = timings
         self._on_change = on_change
         self._on_return = on_return
         self._route = route
@@ -231,7 +231,7 @@ class WorkQueue:
         if len(self._failing) >= FAILING_MAX:
             self._failing.clear()
         count = self._failing[session_id].count + 1 if session_id in self._failing else 1
-        pause_s = self._limits.backoff_s(count)
+        pause_s = self._timings.backoff_s(count)
         until = self._clock.now() + timedelta(seconds=pause_s)
         self._failing[session_id] = _Failing(count, until)
         logger.warning("%s can't be resumed: %s", session_id, error)
@@ -256,10 +256,10 @@ class WorkQueue:
         known, failures = FROM_START, 0
         while True:
             try:
-                changes = await self._ledger.work(known, self._limits.work_poll_s)
+                changes = await self._ledger.work(known, self._timings.work_poll_s)
             except HelmrError as error:
                 logger.info("the ledger gives no work: %s", error)
-                await sleep(self._clock, self._limits.backoff_s(failures))
+                await sleep(self._clock, self._timings.backoff_s(failures))
                 known, failures = FROM_START, failures + 1
                 continue
             if failures:
@@ -320,7 +320,7 @@ class WorkQueue:
                 await self._route(item.session_id, command)
         except HelmrError as error:
             logger.warning("%s: %s is not delivered: %s", item.session_id, item.token_id, error)
-            await sleep(self._clock, self._limits.retry_s)
+            await sleep(self._clock, self._timings.retry_s)
         else:
             self._deliveries.pop(key)
         self._delivering.discard(key)

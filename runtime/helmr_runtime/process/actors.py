@@ -9,7 +9,7 @@ from helmr.limits import Limit, read_limits
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import Limits, PoolPlan, Spawner
+from helmr_runtime.directory.hosts import PoolPlan, PoolTimings, Spawner
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec
@@ -37,7 +37,7 @@ def make_directory(calls: Calls, spec: RuntimeSpec, spawner: Spawner) -> Directo
         spawner,
         plan,
         clock=SystemClock(),
-        limits=Limits(linger_s=spec.linger_s),
+        timings=PoolTimings(linger_s=spec.linger_s),
         deliver=partial(delivery, ledger),
     )
 

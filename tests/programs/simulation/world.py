@@ -19,7 +19,7 @@ from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import Limits, PoolPlan
+from helmr_runtime.directory.hosts import PoolPlan, PoolTimings
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.faults import Point
 from helmr_runtime.host_status import StatusFile
@@ -57,7 +57,9 @@ from tests.programs.simulation.users import mix_of
 
 LINGER_S = 4.0
 STATUS_SLOTS = 64
-LIMITS = Limits(linger_s=LINGER_S, retire_s=20.0, start_s=20.0, shutdown_s=2.0, silent_max_s=8.0)
+TIMINGS = PoolTimings(
+    linger_s=LINGER_S, retire_s=20.0, start_s=20.0, shutdown_s=2.0, silent_max_s=8.0
+)
 """Shorter than a runtime's, so that more happens in a virtual minute."""
 
 ADMINS_DAY_S = 4.0
@@ -187,7 +189,7 @@ class World:
                     limits=tasks.LIMITS,
                 ),
                 clock=self.clock,
-                limits=LIMITS,
+                timings=TIMINGS,
                 deliver=partial(delivery, ledger),
             )
             self.network.register(DIRECTORY, process, directory)
