@@ -307,7 +307,7 @@ async def test_a_commit_that_is_in_flight_at_a_close_has_an_unknown_outcome(
     objects.share = 1.0
     starting = asyncio.ensure_future(ledger.start(start_of()))
     async with asyncio.timeout(20):
-        while not ledger._group._batch:
+        while not ledger._group._current:
             await asyncio.sleep(0.01)
         await ledger.close()
     with pytest.raises(OutcomeUnknown):
@@ -320,11 +320,11 @@ async def test_what_is_queued_behind_a_commit_at_a_close_is_stored_and_answered(
     ledger = await machine("a")
     first = asyncio.ensure_future(ledger.start(start_of()))
     async with asyncio.timeout(20):
-        while not ledger._group._batch:
+        while not ledger._group._current:
             await asyncio.sleep(0)
         queued = asyncio.ensure_future(ledger.start(start_of()))
         while not ledger._group._queue:
-            assert ledger._group._batch, "it was not queued while a commit was in flight"
+            assert ledger._group._current, "it was not queued while a commit was in flight"
             await asyncio.sleep(0)
         await ledger.close()
     started = [await first, await queued]

@@ -14,8 +14,8 @@ from helmr.models import TokenStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind
 from helmr_runtime.ledger.ledger import DuckLedger
-from helmr_runtime.ledger.log import batches
-from helmr_runtime.ledger.log.batches import DUE_MAX
+from helmr_runtime.ledger.log import group_builder
+from helmr_runtime.ledger.log.group_builder import DUE_MAX
 from helmr_runtime.ports import Committed, TokenOpen
 from helmr_runtime.ports.ledger import WorkItem
 from tests.ledger.facts import SECRETS, create_token
@@ -112,7 +112,7 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
 async def test_more_waits_on_one_token_than_fit_a_transaction_are_delivered(
     duck: DuckLedger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "DUE_MAX", 5)
+    monkeypatch.setattr(group_builder, "DUE_MAX", 5)
     made = await duck.fact(create_token(timeout_s=60))
     waiting = [await waiting_on(duck, clock, str(made["token_id"])) for _ in range(7)]
     clock.move_to(clock.now() + timedelta(seconds=60))

@@ -24,9 +24,9 @@ SHARED = {"freshness"}
 
 
 @asynccontextmanager
-async def running(folder: Path, **limits: Any) -> AsyncIterator[Stack]:
+async def running(folder: Path, **timings: Any) -> AsyncIterator[Stack]:
     """A runtime in this process."""
-    stack = Stack(folder, **limits)
+    stack = Stack(folder, **timings)
     await stack.start(sessions_per_host=2)
     try:
         yield stack

@@ -267,7 +267,7 @@ async def test_a_new_directory_knows_what_is_held(stack: Stack) -> None:
         LocalSpawner(stack, stack.registry),
         PoolPlan(hosts=2, sessions_per_host=20, catalog_hash="limits", limits=dict(stack.bounds)),
         clock=stack.clock,
-        limits=stack.limits,
+        timings=stack.timings,
         deliver=lambda item: delivery(ledger_of(stack.calls), item),
     )
     stack.calls.register(DIRECTORY, stack.directory)

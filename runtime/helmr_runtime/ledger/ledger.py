@@ -31,10 +31,10 @@ from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
-from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.files import room
 from helmr_runtime.ledger.log.group import GroupCommit, WriterThread
+from helmr_runtime.ledger.log.group_builder import AuthoredEntries
 from helmr_runtime.ledger.log.jobs import (
     CatalogJob,
     Escalations,

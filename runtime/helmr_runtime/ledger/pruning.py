@@ -33,9 +33,9 @@ from helmr_runtime.core.commands import (
     pruned_draft,
 )
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.ledger.log.batches import Facts
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.group import GroupCommit
+from helmr_runtime.ledger.log.group_builder import Facts
 from helmr_runtime.ledger.log.jobs import PendingJob
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import Removal

@@ -18,8 +18,8 @@ from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING
-from helmr_runtime.ledger.log.batches import Write
 from helmr_runtime.ledger.log.group import append_flush
+from helmr_runtime.ledger.log.group_builder import Write
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.tables.appends import Appends, LeaseRow
 from helmr_runtime.ports import CommitReply, Committed, Declined, Flush, Loaded, Refused

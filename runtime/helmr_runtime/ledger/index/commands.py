@@ -92,7 +92,7 @@ from helmr_runtime.ledger.index.schedules import schedule_json
 from helmr_runtime.ledger.index.tokens import TokenHead
 
 PEOPLE = "people"
-"""What touches people: in a batch nothing is decided behind it, since all that follows may be theirs."""
+"""What touches people: in a group nothing is decided behind it, since all that follows may be theirs."""
 
 GRANTS = "grants"
 """What touches grants is decided in turn."""
@@ -102,7 +102,7 @@ SCHEDULES = "schedules"
 
 
 def token_of(fact: LedgerCommand) -> str | None:
-    """The token that must be in memory, and that no other job of the batch may touch."""
+    """The token that must be in memory, and that no other job of its group may touch."""
     match fact:
         case CompleteToken() | CancelToken() | CreateCompletionToken():
             return fact.token_id

@@ -2,7 +2,7 @@
 
 The index is touched on the event loop only; the log is written in one thread, and the database in another, so that
 commits go on while the tables are written. Storing comes first, applying after: a failed commit leaves the index as it
-was. `BatchBuilder` decides what shares a batch.
+was. `GroupBuilder` decides what shares a group.
 
 The head mark is brought to disk a second after a commit, beside the commits that follow. What it lacks on disk is at
 most what was committed in that second, so that after a loss of power it still shows the loss of everything before.
@@ -38,8 +38,14 @@ from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import FeedTail
-from helmr_runtime.ledger.log.batches import AuthoredEntries, Batch, BatchBuilder, Job, Write
 from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.log.group_builder import (
+    AuthoredEntries,
+    CommitGroup,
+    GroupBuilder,
+    Job,
+    Write,
+)
 from helmr_runtime.ledger.log.projector import Projector, Read, ReadUnwritten
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.tables.engine import STORE_ERRORS
@@ -265,7 +271,7 @@ class GroupCommit:
         restored: The ledger's memory.
         clock: Tells the time.
         own: Makes what the ledger writes of its own.
-        escalate: As `BatchBuilder`'s.
+        escalate: As `GroupBuilder`'s.
         changed: Called after every change of the index, on the loop.
     """
 
@@ -287,7 +293,7 @@ class GroupCommit:
         self.failing_since: datetime | None = None
         self.failure: str | None = None
         self._clock = clock
-        self._builder = BatchBuilder(self.index, own, escalate)
+        self._builder = GroupBuilder(self.index, own, escalate)
         self._changed = changed
         self._thread = WriterThread("ledger-writer")
         self._log_thread = WriterThread("ledger-log")
@@ -296,8 +302,8 @@ class GroupCommit:
         self._mark_timer = MarkTimer(lambda: self._thread.run(database.sync_mark))
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
-        self._batch: Batch | None = None
-        self._batch_over: asyncio.Future[None] | None = None
+        self._current: CommitGroup | None = None
+        self._current_over: asyncio.Future[None] | None = None
         self._due_asked = False
         self._due_not_before: datetime | None = None
         self.broken: HelmrError | None = None
@@ -349,7 +355,7 @@ class GroupCommit:
         """Another has opened the log: nothing is acknowledged (S-97). What is on its way may be stored (S-102)."""
         self.superseded = superseded
         unknown = OutcomeUnknown(f"{superseded.message}; this commit may have been stored before")
-        for job in self._batch.jobs if self._batch is not None else ():
+        for job in self._current.jobs if self._current is not None else ():
             job.fail(superseded if job.outlasts else unknown)
         while self._queue:
             self._queue.popleft().fail(superseded)
@@ -359,14 +365,14 @@ class GroupCommit:
         return self._clock.now()
 
     def is_claimed(self, key: Hashable) -> bool:
-        """A batch in flight touches the key."""
-        return self._batch is not None and key in self._batch.claimed
+        """A group in flight touches the key."""
+        return self._current is not None and key in self._current.claimed
 
     async def settled(self, key: Hashable) -> None:
-        """Return when no batch in flight touches the key."""
-        while self._batch is not None and key in self._batch.claimed:
-            assert self._batch_over is not None
-            await asyncio.shield(self._batch_over)
+        """Return when no group in flight touches the key."""
+        while self._current is not None and key in self._current.claimed:
+            assert self._current_over is not None
+            await asyncio.shield(self._current_over)
 
     def held_changed(self, head: Head) -> None:
         """The session's epoch or holder changed in memory; the next transaction carries it to disk."""
@@ -445,9 +451,9 @@ class GroupCommit:
 
     async def _drained(self) -> None:
         """Return when nothing is queued or in flight; a store that is away is waited for no longer."""
-        while self.broken is None and (self._batch is not None or self._queue):
-            over = self._batch_over
-            if over is None or over.done():  # the next batch begins
+        while self.broken is None and (self._current is not None or self._queue):
+            over = self._current_over
+            if over is None or over.done():  # the next group begins
                 await asyncio.sleep(0)
                 continue
             if self.database.is_shared:
@@ -486,7 +492,7 @@ class GroupCommit:
                 self._trouble(error)
             else:
                 self._no_trouble()
-            if self._batch is None:
+            if self._current is None:
                 self.projector.evict()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -501,7 +507,7 @@ class GroupCommit:
         self._fail_all(self.broken)
 
     def _fail_all(self, error: HelmrError) -> None:
-        for job in self._batch.jobs if self._batch is not None else ():
+        for job in self._current.jobs if self._current is not None else ():
             job.fail(error)
         while self._queue:
             self._queue.popleft().fail(error)
@@ -509,23 +515,23 @@ class GroupCommit:
         self._end_batch()
 
     def _end_batch(self) -> None:
-        if self._batch_over is not None and not self._batch_over.done():
-            self._batch_over.set_result(None)
+        if self._current_over is not None and not self._current_over.done():
+            self._current_over.set_result(None)
 
     async def _one_batch(self) -> None:
-        current = self._batch = Batch()
-        self._batch_over = asyncio.get_running_loop().create_future()
+        current = self._current = CommitGroup()
+        self._current_over = asyncio.get_running_loop().create_future()
         try:
             await self._gather(current)
             if current.writes:
                 await self._store(current)
         finally:
             self._end_batch()
-        self._batch = None
+        self._current = None
         self._arm()
         self._changed()
 
-    async def _gather(self, current: Batch) -> None:
+    async def _gather(self, current: CommitGroup) -> None:
         blocked = await self._builder.jobs(current, self._queue)
         if not self._due_asked or self.superseded is not None or self._stands_by:
             self._due_asked = False
@@ -537,7 +543,7 @@ class GroupCommit:
 
     # --- storing --------------------------------------------------------------------------------
 
-    async def _store(self, current: Batch) -> None:
+    async def _store(self, current: CommitGroup) -> None:
         started = asyncio.get_running_loop().time()
         stamped = self._stamp(current.writes)
         try:
@@ -573,7 +579,7 @@ class GroupCommit:
             )
             head = heads.get(write.session_id) or self.index.heads.get(write.session_id)
             if placed and head is not None and placed[0].seq > head.next_seq:
-                # A fact of the same batch before it could not be stored.
+                # A fact of the same group before it could not be stored.
                 if write.failed is not None:
                     write.failed(
                         StoreUnavailable("an earlier commit was not stored", retry_after_s=1)
@@ -637,7 +643,7 @@ class GroupCommit:
         self._trouble(TimeoutError(f"the store of the log has not answered for {AWAY_S:.0f} s"))
         unknown = OutcomeUnknown(f"{self.database.path.parent}: not answered within {AWAY_S:.0f} s")
         self._away = StoreUnavailable("the store of the log does not answer", retry_after_s=1)
-        for job in self._batch.jobs if self._batch is not None else ():
+        for job in self._current.jobs if self._current is not None else ():
             if not job.outlasts:
                 job.fail(unknown)
         for job in [self._queue.popleft() for _ in range(len(self._queue))]:

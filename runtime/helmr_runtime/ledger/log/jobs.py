@@ -7,7 +7,7 @@ Sessions whose escalations are to run are read beside the group commit: what an 
 
 Idempotency keys of starts are looked up before a start is queued, many at a time, beside the commits. A key is known
 for ever; memory has those of sessions that are open or ended lately, the table all others. A job that read the table
-within its batch would hold up every commit that shares the batch, and a task that starts a thousand children is a
+within its group would hold up every commit that shares the group, and a task that starts a thousand children is a
 thousand such jobs. What a look has found holds for as long as memory has forgotten no session since.
 
 Invariants: S-2.
@@ -54,8 +54,8 @@ from helmr_runtime.ledger.index.ledger_index import (
     digest,
 )
 from helmr_runtime.ledger.index.tokens import TokenHead
-from helmr_runtime.ledger.log.batches import AuthoredEntries, Facts, Write
 from helmr_runtime.ledger.log.group import GroupCommit
+from helmr_runtime.ledger.log.group_builder import AuthoredEntries, Facts, Write
 from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ports import (

@@ -1,7 +1,7 @@
-"""What goes into one batch of the group commit: queued jobs that don't get in each other's way, then what is due.
+"""A commit group takes queued jobs that don't get in each other's way, then what is due.
 
-Jobs are decided against the index, which shows a write only once it is stored; so no two of a batch may touch the same
-session, external id, key, token or operation. Facts of the system stream share batches: each is stamped behind those
+Jobs are decided against the index, which shows a write only once it is stored; so no two of a group may touch the same
+session, external id, key, token or operation. Facts of the system stream share groups: each is stamped behind those
 before it. What is due is the ledger's own: facts, scheduled starts, the ends of waits of unheld sessions.
 
 Invariants: S-14, S-82 (due sessions and tokens in one transaction, as many as fit), S-40, S-64, S-93.
@@ -72,7 +72,7 @@ class Write:
 
 @dataclass(slots=True)
 class Facts:
-    """What a job wants written into the system stream: stamped behind those that the batch has already.
+    """What a job wants written into the system stream: stamped behind those that the group has already.
 
     Attributes:
         at: The time of its entries.
@@ -89,7 +89,7 @@ class Job(Protocol):
     """Something queued for the writer."""
 
     keys: frozenset[Hashable]
-    """What no two jobs of one batch may share."""
+    """What no two jobs of one group may share."""
 
     outlasts: bool
     """It waits for a store that is away, however long: who has asked asks again, and does not hear of it."""
@@ -104,11 +104,11 @@ class Job(Protocol):
 
 
 @dataclass(slots=True)
-class Batch:
+class CommitGroup:
     """The transaction that is being made.
 
     Attributes:
-        system: The system stream behind the batch's own facts; None before the first.
+        system: The system stream behind the group's own facts; None before the first.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -145,8 +145,8 @@ RETRY_SKIPPED = timedelta(seconds=60)
 """When schedules are looked at again after the system stream could not be written to: its master key is gone."""
 
 
-class BatchBuilder:
-    """Fills rounds.
+class GroupBuilder:
+    """Fills commit groups.
 
     Args:
         index: The ledger's memory.
@@ -162,8 +162,8 @@ class BatchBuilder:
         self._own = own
         self._escalate = escalate
 
-    async def jobs(self, current: Batch, queue: deque[Job]) -> set[Hashable]:
-        """Take queued jobs into the batch, the oldest first; returns what those left behind touch."""
+    async def jobs(self, current: CommitGroup, queue: deque[Job]) -> set[Hashable]:
+        """Take queued jobs into the group, the oldest first; returns what those left behind touch."""
         waiting: list[Job] = []
         blocked: set[Hashable] = set()
         for _ in range(min(len(queue), JOBS_MAX)):
@@ -180,7 +180,7 @@ class BatchBuilder:
         queue.extendleft(reversed(waiting))
         return blocked
 
-    async def _prepare(self, current: Batch, job: Job) -> None:
+    async def _prepare(self, current: CommitGroup, job: Job) -> None:
         try:
             write = await job.prepare()
             if isinstance(write, Facts):
@@ -195,8 +195,8 @@ class BatchBuilder:
             if write is not None:
                 current.add(write)
 
-    def _stamped(self, current: Batch, facts: Facts) -> Write:
-        """The facts behind the batch's earlier ones."""
+    def _stamped(self, current: CommitGroup, facts: Facts) -> Write:
+        """The facts behind the group's earlier ones."""
         system = current.system or self._index.system
         entries = self._own.facts(system, facts.drafts, facts.at)
         current.system = placed_behind(system, entries)
@@ -210,7 +210,7 @@ class BatchBuilder:
 
     # --- what is due ------------------------------------------------------------------------------
 
-    def due(self, current: Batch, blocked: set[Hashable], now: datetime) -> None:
+    def due(self, current: CommitGroup, blocked: set[Hashable], now: datetime) -> None:
         """Take in what is due: deadlines of unheld sessions, tokens whose time is over, schedules."""
         busy = {key for key in current.claimed | blocked if isinstance(key, str)}
         for head in self._index.take_due(now, current.room_for_due, busy):
@@ -227,7 +227,7 @@ class BatchBuilder:
         if SCHEDULES not in busy:
             self._scheduled(current, now)
 
-    def _expired(self, current: Batch, busy: frozenset[str], now: datetime) -> None:
+    def _expired(self, current: CommitGroup, busy: frozenset[str], now: datetime) -> None:
         """Expire tokens; with them time out the waits on them of unheld sessions, as far as there is room.
 
         What is left of a token's waits is delivered, as the waits of held sessions are. Tokens that are busy or find
@@ -261,7 +261,7 @@ class BatchBuilder:
                 make = partial(self._own.token_end, head, end, now)
                 self._add_own(current, head.session_id, make)
 
-    def _scheduled(self, current: Batch, now: datetime) -> None:
+    def _scheduled(self, current: CommitGroup, now: datetime) -> None:
         """Start what schedules are due, as far as there is room; what is left stays due, and the alarm rings again."""
         skipped: list[Draft] = []
         for due in self._index.schedules.due(now, self._index.is_active):
@@ -278,7 +278,7 @@ class BatchBuilder:
                 logger.error("%d due times can't be noted as skipped: %s", len(skipped), error)
                 self._index.schedules.held_until = now + RETRY_SKIPPED
 
-    def _add_own(self, current: Batch, session_id: str, make: Callable[[], Write]) -> None:
+    def _add_own(self, current: CommitGroup, session_id: str, make: Callable[[], Write]) -> None:
         """Add a write of the ledger's own; a session whose key is gone waits for who brings it back."""
         current.claimed.add(session_id)
         try:
