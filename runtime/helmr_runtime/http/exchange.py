@@ -56,6 +56,8 @@ from helmr_runtime.security.rate_limits import RateLimiter
 from helmr_runtime.security.role_checks import check_owner, reaches_all
 from helmr_runtime.service import Caller, Service
 
+logger = logging.getLogger(__name__)
+
 M = TypeVar("M", bound=BaseModel)
 
 NO_ADDRESS = "unknown"
@@ -292,8 +294,6 @@ class Authenticator(Protocol):
         """
         ...
 
-
-logger = logging.getLogger(__name__)
 
 Handler = Callable[..., Awaitable[Response]]
 """Takes the exchange, the path's values, and the body or the query string if the row has a model for it."""

@@ -45,6 +45,8 @@ from helmr_runtime.rpc.calls import (
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.pace import HostPace
 
+logger = logging.getLogger(__name__)
+
 Statuses = Mapping[str, Mapping[str, SlotStatus]]
 """By host, by session."""
 
@@ -181,8 +183,6 @@ def take_statuses(folder: Path) -> Statuses:
     folder.mkdir(mode=0o700, parents=True)
     return found
 
-
-logger = logging.getLogger(__name__)
 
 LEFTOVERS_MAX = 20
 """Parts of cut-off code that may still execute before no new run starts."""

@@ -48,6 +48,8 @@ from helmr_runtime.ledger.tables.engine import (
     uuid_of,
 )
 
+logger = logging.getLogger(__name__)
+
 SHOWN_FOR_S = 5.0
 """How far behind the tables may be that a page is chosen from: what is removed waits while they are written, and
 commits wait for that. What has gone on meanwhile is refused in memory, and new tables are asked for."""
@@ -345,8 +347,6 @@ def _named(row: Row) -> Row:
     session, run = id_of(ids.SESSION, row[1]), id_or_none(ids.RUN, row[5])
     return (row[0], session, *row[2:5], run, *row[6:])
 
-
-logger = logging.getLogger(__name__)
 
 FIRST_AFTER = timedelta(minutes=1)
 """A runtime that starts has other things to do."""

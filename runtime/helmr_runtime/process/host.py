@@ -34,6 +34,8 @@ from helmr_runtime.rpc.ray import this_node
 from helmr_runtime.security.keys import ENVIRONMENT_NAME
 from helmr_runtime.session.host import HostActor
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -108,8 +110,6 @@ def _is_called_by_executor() -> bool:
     caller = asks.f_back if asks is not None else None
     return caller is not None and caller.f_globals.get("__name__") == executors.__name__
 
-
-logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a spinning task may keep the interpreter from the host's loop."""

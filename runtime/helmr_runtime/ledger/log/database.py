@@ -50,6 +50,8 @@ from helmr_runtime.ledger.tables.engine import (
 from helmr_runtime.ledger.tables.reads import entries_at
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
 
+logger = logging.getLogger(__name__)
+
 CLOSE_TIMEOUT_S = 5.0
 """How long closing waits for an interrupted query or read to leave the engine."""
 INTERRUPT_EVERY_S = 0.05
@@ -104,8 +106,6 @@ class Cursors:
 
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 _UNITS = {"MB": 10**6, "GB": 10**9}
 

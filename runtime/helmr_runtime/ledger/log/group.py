@@ -53,6 +53,8 @@ from helmr_runtime.ledger.tables.reads import RecentCheckpoints
 from helmr_runtime.ledger.tables.recovery import RestoredMemory
 from helmr_runtime.ports import Flush
 
+logger = logging.getLogger(__name__)
+
 ThreadCall = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
@@ -185,8 +187,6 @@ class Alarm:
         self.cancel()
         self._ring()
 
-
-logger = logging.getLogger(__name__)
 
 QUEUE_MAX = 20_000
 """Jobs that may wait; beyond that, callers get `StoreUnavailable` (S-64)."""

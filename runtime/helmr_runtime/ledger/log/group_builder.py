@@ -43,6 +43,8 @@ from helmr_runtime.ledger.tables.appends import Removal
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR
 from helmr_runtime.ports import Flush, StartSession
 
+logger = logging.getLogger(__name__)
+
 JOBS_MAX = 512
 ENTRIES_MAX = 5_000
 TEXT_MAX = 32 * 1024 * 1024
@@ -135,8 +137,6 @@ class CommitGroup:
         self.entries += len(write.entries)
         self.text += write.text_size
 
-
-logger = logging.getLogger(__name__)
 
 START_ENTRIES = 2
 """Entries of a start."""

@@ -73,6 +73,8 @@ from helmr_runtime.ports import (
 )
 from helmr_runtime.ports.ledger import restore
 
+logger = logging.getLogger(__name__)
+
 KEYS_MAX = 1_000
 """Keys that one read looks for."""
 
@@ -156,8 +158,6 @@ def _fail(asked: Mapping[str, list[asyncio.Future[Looked]]], error: HelmrError) 
             if not future.done():
                 future.set_exception(error)
 
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

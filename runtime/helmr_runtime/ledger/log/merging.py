@@ -45,6 +45,8 @@ from helmr_runtime.ledger.tables.appends import append
 from helmr_runtime.ledger.tables.engine import first_row
 from helmr_runtime.security.private_files import open_private
 
+logger = logging.getLogger(__name__)
+
 Connection = duckdb.DuckDBPyConnection
 
 
@@ -180,8 +182,6 @@ def _goes_on(connection: Connection, feed_offset: int) -> bool:
     found = first_row(connection.execute("SELECT max(feed_offset) FROM entries"))
     return found is not None and found[0] is not None and found[0] > feed_offset
 
-
-logger = logging.getLogger(__name__)
 
 SUFFIX = ".making"
 
