@@ -26,15 +26,12 @@ from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import handlers, inbox, openapi, pages, sign_in_pages
 from helmr_runtime.http.access import Access, Trusting
 from helmr_runtime.http.browser import Browser
-from helmr_runtime.http.exchange import (
-    HAS_OLD_NAMES,
-    Authenticator,
-    Exchange,
-    served,
-)
+from helmr_runtime.http.exchange import HAS_OLD_NAMES, Exchange
 from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
+from helmr_runtime.http.paths import served
 from helmr_runtime.http.problems import no_route, problem_response
+from helmr_runtime.http.served_operation import Authenticator
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.host_names import check_host
 from helmr_runtime.security.origins import preflight_headers

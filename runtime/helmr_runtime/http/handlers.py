@@ -33,8 +33,9 @@ from helmr.query import ARROW_MEDIA_TYPE
 from helmr.roles import Need
 from helmr_runtime.core.public_tokens import check_read
 from helmr_runtime.http.answer_page import page_headers, render_errors
-from helmr_runtime.http.exchange import Authenticator, Exchange, Handler, json_response
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.metrics import Metrics
+from helmr_runtime.http.served_operation import Authenticator, Handler, json_response
 from helmr_runtime.service.following import Followed, FollowedEvents
 
 T = TypeVar("T")

@@ -33,10 +33,11 @@ from helmr_runtime.http.answer_page import (
 )
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, LOCAL_SCRIPT
 from helmr_runtime.http.browser import SEE_OTHER, Browser, PagePerson
-from helmr_runtime.http.exchange import Exchange, Handler
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.handing import DONE
 from helmr_runtime.http.handlers import EventStream
 from helmr_runtime.http.problems import from_validation, no_route
+from helmr_runtime.http.served_operation import Handler
 from helmr_runtime.http.sign_in_pages import kept_form, refused_page, renewed_groups, to_sign_in
 from helmr_runtime.http.wait_page import PersonalWait, take_form
 from helmr_runtime.security.browser_sign_in import INBOX_PATH

@@ -19,8 +19,9 @@ from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.browser import Browser
-from helmr_runtime.http.exchange import Exchange, Handler, json_response
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.handing import DONE
+from helmr_runtime.http.served_operation import Handler, json_response
 from helmr_runtime.http.sign_in_pages import kept_form, renewed_groups
 from helmr_runtime.http.wait_page import ENDED, LinkedWait, PersonalWait, take_form
 from helmr_runtime.ports.ledger import Json

@@ -20,7 +20,8 @@ from helmr_runtime.http.answer_flow import wants_page
 from helmr_runtime.http.answer_page import SignInPage, page_headers, render_sign_in
 from helmr_runtime.http.answer_page.sign_in import KEY_FIELD, RETURN_FIELD, STATE_FIELD
 from helmr_runtime.http.browser import SIGN_OUT_PURPOSE, Browser, PagePerson, see_other
-from helmr_runtime.http.exchange import Exchange, Handler
+from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.served_operation import Handler
 from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, begun, own_page
 from helmr_runtime.security.callbacks import NONCE_FIELD, CallbackForm, form_values, media_type
 from helmr_runtime.service.browser_sessions import LocalLink

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from helmr import jsonio
 from helmr.errors import BadJson, MissingExtra, OriginDenied
-from helmr_runtime.http.exchange import Exchange, Handler
+from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.served_operation import Handler
 
 SERVER = "helmr_runtime.http.mcp.server"
 PARSE_ERROR = -32700

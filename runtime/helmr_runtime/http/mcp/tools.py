@@ -29,9 +29,9 @@ from helmr.operations import (
     SEND_INPUT,
     START_SESSION,
 )
-from helmr_runtime.http.exchange import takes_caller
 from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
 from helmr_runtime.http.mcp.runs import McpRuns
+from helmr_runtime.http.served_operation import takes_caller
 
 PREFIX = "helmr_"
 """Of the runtime's own tools; a task whose id begins so has another name as a tool."""
