@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.status import Logs
+from helmr.cli.logs import Logs
 from tests.cli.conftest import PROCESS_BOUND_S, spawn
 
 ADA, BOB = "ses_" + "a" * 26, "ses_" + "b" * 26

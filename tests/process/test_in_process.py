@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from helmr import Client, embedded
-from helmr.cli.status import Logs
+from helmr.cli.logs import Logs
 from helmr.client import Retry
 from helmr.errors import Conflict, Overloaded, RuntimeNotFound
 from helmr_runtime.launchers.in_process import LEFTOVERS_MAX

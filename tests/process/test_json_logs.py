@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from helmr.cli.status import LogFile
+from helmr.cli.logs import LogFile
 from helmr.current import RunRef, SessionRef, StepRef, current_run, current_step
 from helmr.ids import RUN, SESSION, WAIT, new_id
 from helmr_runtime.process.output import PRINT_LOGGER, JsonFormatter, SessionFilter, SessionStream

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.status import Logs
+from helmr.cli.logs import Logs
 
 BYTES_MAX = 4_000
 LINES = 200

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helmr import step, task
-from helmr.cli.status import LogFile
+from helmr.cli.logs import LogFile
 from helmr.testing import Harness
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.process.output import SessionFilter

@@ -151,7 +151,7 @@ class Machine:
         ledger = actor._ledger
         stands = f"stopped {process.is_stopped}, open {runtime.is_open}, over {runtime.is_over}"
         group = ledger._group if ledger is not None else None
-        queued = (len(group._queue), group._batch, group.broken) if group is not None else None
+        queued = (len(group._queue), group._current, group.broken) if group is not None else None
         return (
             f"{stands}, at {self.directory.log_number}, {actor._watch}, {actor._opening}, {queued}"
         )
