@@ -5,6 +5,7 @@ Counts of modules and lines are what `make gauges` reports: a bound on them made
 
 from __future__ import annotations
 
+import ast
 from graphlib import CycleError, TopologicalSorter
 
 import grimp
@@ -57,3 +58,24 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_a_modules_logger_stands_above_what_logs() -> None:
+    """One that stands between two classes shows where two modules were put into one."""
+
+    def is_logger(node: ast.stmt) -> bool:
+        return isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == "logger" for target in node.targets
+        )
+
+    late = []
+    for module in MODULES:
+        kinds = [
+            "logger" if is_logger(node) else "body"
+            for node in module.tree.body
+            if is_logger(node)
+            or isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        if "logger" in kinds[1:]:
+            late.append(module.name)
+    assert late == []
