@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from helmr.people import PERSON_MAX as PERSON_MAX
 
+
 class Wire(BaseModel):
     """Base of answers. As all models here, one is built when it is first used: a command needs few of them."""
 
