@@ -59,12 +59,12 @@ def test_no_more_than_at_once_are_held_and_what_comes_back_is_given_again() -> N
     permits = Permits(EIGHT, 0.0)
     for number in range(10):
         permits.ask(Ask(f"t{number}", "one"))
-    first = permits.grant(0.0)
+    first = permits.give(0.0)
     assert first == [f"t{n}" for n in range(8)]
-    assert permits.grant(99.0) == []
+    assert permits.give(99.0) == []
     assert permits.next_s(99.0) is None
     permits.withdraw("t3")
-    assert permits.grant(99.0) == ["t8"]
+    assert permits.give(99.0) == ["t8"]
     assert permits.places() == {"t9": 1}
 
 
@@ -76,7 +76,7 @@ def test_keys_take_turns_and_within_one_who_came_first_is_first() -> None:
     permits.ask(Ask("small1", "small"))
     assert permits.places()["small1"] == 4
     assert permits.counts() == {"large": 5, "small": 2}
-    given = permits.grant(0.0)
+    given = permits.give(0.0)
     assert given == ["large0", "small0", "large1", "small1", "large2", "large3", "large4"]
 
 
@@ -84,7 +84,7 @@ def test_what_goes_on_comes_before_what_begins() -> None:
     permits = Permits(Limit("x", at_once=1), 0.0)
     permits.ask(Ask("new", "a"))
     permits.ask(Ask("going on", "b", goes_on=True))
-    assert permits.grant(0.0) == ["going on"]
+    assert permits.give(0.0) == ["going on"]
     assert permits.places() == {"new": 1}
 
 
@@ -94,13 +94,13 @@ def test_a_ticket_out_of_memory_keeps_its_place_and_holds_no_one_up() -> None:
         permits.ask(Ask(name, "one"))
     permits.leave("first")
     assert permits.ahead()[0] == "first"
-    assert permits.grant(0.0) == ["second"]
+    assert permits.give(0.0) == ["second"]
     permits.come_back("first", "first again")
     permits.withdraw("second")
-    assert permits.grant(0.0) == ["first again"]
+    assert permits.give(0.0) == ["first again"]
     permits.leave("third")
     permits.withdraw("first again")
-    assert permits.grant(0.0) == []
+    assert permits.give(0.0) == []
     assert permits.places() == {"third": 1}
 
 
@@ -108,11 +108,11 @@ def test_a_permit_that_was_not_used_is_asked_for_again_before_all() -> None:
     permits = Permits(Limit("x", at_once=1), 0.0)
     for name in ("first", "second"):
         permits.ask(Ask(name, name))
-    assert permits.grant(0.0) == ["first"]
+    assert permits.give(0.0) == ["first"]
     permits.leave("first")
     assert list(permits.places()) == ["first", "second"]
     permits.come_back("first", "first again")
-    assert permits.grant(0.0) == ["first again"]
+    assert permits.give(0.0) == ["first again"]
     permits.is_held("theirs")
     permits.leave("theirs")  # what it asked is not known: it asks again
     assert permits.places() == {"second": 1}
@@ -122,13 +122,13 @@ def test_a_bucket_is_empty_at_first_and_a_pause_brings_a_hundredth() -> None:
     permits = Permits(OPENAI, 1000.0)
     for number in range(500):
         permits.ask(Ask(f"t{number}", "one"))
-    assert permits.grant(1000.0) == []
+    assert permits.give(1000.0) == []
     at_s = permits.next_s(1000.0)
     assert at_s is not None
     assert 1000.0 < at_s < 1000.5
-    assert len(permits.grant(at_s + 1e-6)) == 1
-    assert len(permits.grant(5000.0)) == burst_of(OPENAI) == 2
-    assert permits.grant(4000.0) == []  # the clock was set back
+    assert len(permits.give(at_s + 1e-6)) == 1
+    assert len(permits.give(5000.0)) == burst_of(OPENAI) == 2
+    assert permits.give(4000.0) == []  # the clock was set back
 
 
 def test_what_a_limit_allows_is_nearly_all_given() -> None:
@@ -142,9 +142,9 @@ def test_a_closed_limit_gives_none_until_then() -> None:
     permits.ask(Ask("t", "one"))
     permits.close(30.0)
     permits.close(20.0)
-    assert permits.grant(29.9) == []
+    assert permits.give(29.9) == []
     assert permits.next_s(0.0) == 30.0
-    assert permits.grant(30.0) == ["t"]
+    assert permits.give(30.0) == ["t"]
 
 
 def test_what_another_has_given_counts() -> None:
@@ -152,9 +152,9 @@ def test_what_another_has_given_counts() -> None:
     permits.is_held("theirs")
     for name in ("a", "b"):
         permits.ask(Ask(name, name))
-    assert permits.grant(0.0) == ["a"]
+    assert permits.give(0.0) == ["a"]
     permits.withdraw("theirs")
-    assert permits.grant(0.0) == ["b"]
+    assert permits.give(0.0) == ["b"]
 
 
 EVENTS = st.lists(
@@ -218,7 +218,7 @@ def test_never_too_many_and_none_is_lost(
                     permits.ask(ask)
             case _:
                 pass  # there is nothing that it could happen to
-        for ticket in permits.grant(now_s):
+        for ticket in permits.give(now_s):
             assert waiting.pop(ticket), "it was out of memory"
             holding.append(ticket)
             began.append(now_s + late * slack_s(limit))
@@ -263,13 +263,13 @@ def test_a_small_key_has_its_share_of_what_is_given(small: int, large: int) -> N
     permits = Permits(Limit("x", at_once=8), 0.0)
     for number in range(large):
         permits.ask(Ask(f"large {number}", "large"))
-    held = deque(permits.grant(0.0))
+    held = deque(permits.give(0.0))
     for number in range(small):
         permits.ask(Ask(f"small {number}", "small"))
     given: Counter[str] = Counter()
     while given["small"] < small:
         permits.withdraw(held.popleft())
-        for ticket in permits.grant(0.0):
+        for ticket in permits.give(0.0):
             held.append(ticket)
             given[ticket.split()[0]] += 1
     assert given["large"] <= given["small"]

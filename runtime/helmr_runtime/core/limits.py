@@ -265,7 +265,7 @@ class Permits:
         """Give none before then."""
         self.closed_until_s = max(self.closed_until_s, until_s)
 
-    def grant(self, now_s: float) -> list[str]:
+    def give(self, now_s: float) -> list[str]:
         """Give what may be given now; the tickets that got a permit."""
         given: list[str] = []
         while (ask := self._first()) is not None and self._has_room(now_s):
@@ -280,7 +280,7 @@ class Permits:
         return given
 
     def next_s(self, now_s: float) -> float | None:
-        """When time alone lets `grant` give one; None if something else has to happen."""
+        """When time alone lets `give` give one; None if something else has to happen."""
         if self._first() is None or not self._has_room(max(now_s, self.closed_until_s)):
             return None
         at_s = self._bucket.next_s(now_s) if self._bucket is not None else now_s

@@ -276,7 +276,7 @@ class Limiter:
         for permits in self._permits.values():
             slack = slack_s(permits.limit)
             use_by = now + timedelta(seconds=slack) if permits.limit.per is not None else None
-            for ticket in permits.grant(now_s):
+            for ticket in permits.give(now_s):
                 self._give(self._tickets[ticket], use_by)
             at_s = permits.next_s(now_s)
             if at_s is not None:

@@ -66,7 +66,7 @@ def play(seed: int, reached: Counter[str]) -> None:
         else:
             naive.now_ms += random.choice((0, 1, 200, SECOND_MS, 20 * SECOND_MS))
         now_s = naive.now_ms / SECOND_MS
-        given = permits.grant(now_s)
+        given = permits.give(now_s)
         assert naive.give(len(given)) == given
         assert not naive.could_give or limit.per is not None
         if naive.could_give:
