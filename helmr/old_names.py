@@ -34,6 +34,9 @@ PATH_ENDS: Mapping[str, str] = {"/rehearse": "/dry-run"}
 ERROR_CODES: Mapping[str, str] = {"bad_ladder": "bad_escalation"}
 """Codes of problems, as an older gateway answers them."""
 
+KEPT_ERROR_CODES: Mapping[str, str] = {"NotAmendable": "ask_anew"}
+"""Codes of problems that stay what they were, by today's name of their class."""
+
 OPTIONS: Mapping[str, str] = {"--hold": "--undo-for"}
 """Options of the command line."""
 

@@ -220,7 +220,7 @@ class Store:
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
         self._follow_run(entry)
-        if entry.principal.type in _PEOPLE and entry.kind in _ACTS and not _is_told_above(entry):
+        if entry.principal.type in _PEOPLE and entry.kind in _ACTS and not _is_shown_above(entry):
             self.activity.append(entry)
         if not replayed:
             self.sessions_dirty.add(entry.session_id)
@@ -408,7 +408,7 @@ class Store:
             self._task_of.popitem(last=False)
 
 
-def _is_told_above(entry: EntryInfo) -> bool:
+def _is_shown_above(entry: EntryInfo) -> bool:
     """A run that its session's start created: the entry in front of it says that."""
     started_by = entry.body.get("started_by")
     is_start = isinstance(started_by, dict) and started_by.get("type") == "start"

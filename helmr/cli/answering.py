@@ -558,9 +558,9 @@ class WaitKeys:
                 asking.is_claimed = False
                 printing.write("  released")
                 return
-            made = self._client.waits.claim(wait_id, override_claim=asking.was_told)
+            made = self._client.waits.claim(wait_id, override_claim=asking.was_warned)
         except WaitClaimed as error:
-            asking.was_told, asking.is_claimed = True, False
+            asking.was_warned, asking.is_claimed = True, False
             printing.write(f"  {outcome.claimed_text(error, now())}; c once more takes it over")
         except HelmrError as error:
             printing.write(f"  {printing.error_text(error)}")

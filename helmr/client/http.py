@@ -370,7 +370,7 @@ class HttpTransport(AsyncHttpTransport):
 
     def _open(self) -> _Connections:
         if self._endpoint.here is None:
-            _tell_of_blocked_loop()
+            _warn_of_blocked_loop()
         return super()._open()
 
 
@@ -378,7 +378,7 @@ _told: set[str] = set()
 """Places of code that a log has named."""
 
 
-def _tell_of_blocked_loop() -> None:
+def _warn_of_blocked_loop() -> None:
     """Log the line that calls a blocking client on an event loop, once: nothing else of that loop goes on meanwhile.
 
     A notebook's cells are on a loop that no one else needs.

@@ -399,7 +399,7 @@ class AsyncSessionHandle(ClientPart):
             OpNotFound: The newest run's journal has no such op.
             ForkRefused: There it waits for a token, which stays its own.
             SchemaMismatch: The answer does not fit.
-            NotAnAnswerer, AskAnew: It is for other people to give.
+            NotAnAnswerer, NotAmendable: It is for other people to give.
         """
         body = {**place(to_op, wait_id), "reason": reason, "answer": answer}
         body["override_reason"] = override_reason if override_reason is not None else UNSET

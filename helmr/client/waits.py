@@ -296,7 +296,7 @@ class AsyncWaits(ClientPart):
 
         Raises:
             NotAnAnswerer: It is answered by other people.
-            AskAnew: Several people gave the answer.
+            NotAmendable: Several people gave the answer.
             SessionChanged: It would do something else by now; nothing has happened. Look again.
             WaitNotAmendable: As `preview_amend`.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.

@@ -27,6 +27,7 @@ from helmr.errors.base import RunContinued as RunContinued
 from helmr.errors.base import RunParked as RunParked
 from helmr.errors.base import all_codes as all_codes
 from helmr.errors.base import error_from_code as error_from_code
+from helmr.old_names import KEPT_ERROR_CODES
 
 
 class UsageError(HelmrError):
@@ -391,9 +392,10 @@ class PersonBound(Conflict):
     )
 
 
-class AskAnew(Conflict):
+class NotAmendable(Conflict):
     """An answer that several people gave can't be amended by one (S-112)."""
 
+    code = KEPT_ERROR_CODES["NotAmendable"]
     default_hint = "Rewind to the wait: all of them are asked again."
 
 
@@ -695,3 +697,6 @@ class WaitCancelled(OutcomeError):
     """A wait ended without an answer: its input ended, its token or child was cancelled (S-6, S-40, S-91)."""
 
     advice = "The facts give the reason: input ended or token cancelled."
+
+
+AskAnew = NotAmendable  # its name up to 1.0.0rc1

@@ -34,7 +34,7 @@ from helmr.tasks import Task
 from helmr.testing import Harness, HarnessSession
 from helmr.testing.recorded import (
     Entry,
-    HeldAnswer,
+    PastAnswer,
     RecordedRun,
     Recording,
     RunOutcome,
@@ -309,7 +309,7 @@ class WhatIf:
         question.replies.sort(key=lambda one: one.at)
         return question
 
-    def _held(self, question: _Question) -> HeldAnswer | None:
+    def _held(self, question: _Question) -> PastAnswer | None:
         held = next((one for one in self._left if one.keys & question.keys), None)
         if held is not None:
             self._left.remove(held)
@@ -435,8 +435,8 @@ class WhatIf:
 def references(
     asked: Sequence[frozenset[str]],
     streams: Sequence[str | None],
-    answers: Sequence[HeldAnswer],
-) -> list[tuple[HeldAnswer | None, bool | None]]:
+    answers: Sequence[PastAnswer],
+) -> list[tuple[PastAnswer | None, bool | None]]:
     """For each question what a person answered to it: to the same words, or else next on the same stream.
 
     Args:
@@ -445,7 +445,7 @@ def references(
         answers: What was answered then, in the order asked.
     """
     left = list(answers)
-    found: list[tuple[HeldAnswer | None, bool | None]] = [(None, None)] * len(asked)
+    found: list[tuple[PastAnswer | None, bool | None]] = [(None, None)] * len(asked)
     for is_same in (True, False):
         for place, (keys, stream) in enumerate(zip(asked, streams, strict=True)):
             if found[place][0] is not None:

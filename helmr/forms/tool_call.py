@@ -74,7 +74,7 @@ class ToolCall:
 
     def own_text(self, body: str | None) -> str:
         """What a wait's body says besides this call; empty if that is nothing."""
-        if not body or self.is_told_by(body):
+        if not body or self.is_shown_by(body):
             return ""
         told = [one.text for one in self.blocks()]
         description = self.asked.get("description")
@@ -109,7 +109,7 @@ class ToolCall:
             return f"{self.tool} is called as it was asked for"
         return f"{self.tool} is called with {count} value{'s' if count > 1 else ''} changed"
 
-    def is_told_by(self, body: str | None) -> bool:
+    def is_shown_by(self, body: str | None) -> bool:
         """Whether a wait's body says nothing but this call."""
         return body is not None and body.startswith(_opening(self.tool)) and body.endswith("\n```")
 

@@ -105,7 +105,7 @@ class Asking:
     """Of a send whose outcome no one knows."""
     is_claimed: bool = False
     """By the person who is asked."""
-    was_told: bool = False
+    was_warned: bool = False
     """Of another's claim."""
 
     @property
@@ -123,7 +123,7 @@ class Asking:
     @property
     def sees_another(self) -> bool:
         """Whether the person sees that someone else has claimed the wait."""
-        return self.was_told or (self.wait.claim is not None and not self.is_claimed)
+        return self.was_warned or (self.wait.claim is not None and not self.is_claimed)
 
     def begin_again(self) -> None:
         """From the first field, with what was entered."""

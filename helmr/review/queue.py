@@ -182,7 +182,7 @@ class ClaimState:
     own: ClaimInfo | None = None
     overrides: ClaimInfo | None = None
     """Another's, which the person has seen: what is sent from then on overrides it."""
-    told_of: str | None = None
+    warned_of: str | None = None
     """Whose claim a press of the key was refused for: the next one takes it over."""
     _stays: bool = False
     """Claimed before the form was opened, or by a key."""
@@ -212,7 +212,7 @@ class ClaimState:
     def set_by_key(self, claim: ClaimInfo | None) -> None:
         """The person claimed the wait, or released it: so it stays when the form is left."""
         self.own, self.overrides, self._stays = claim, None, claim is not None
-        self.told_of = None
+        self.warned_of = None
         self._due_at = claim.until - RENEW_BEFORE if claim is not None else None
 
     def lost_to(self, claim: ClaimInfo | None) -> None:
@@ -235,4 +235,4 @@ class ClaimState:
             return ClaimKey.CLAIM
         if claim.on_behalf_of == self.me:
             return ClaimKey.RELEASE
-        return ClaimKey.TAKE_OVER if self.told_of == claim.label else ClaimKey.WARN
+        return ClaimKey.TAKE_OVER if self.warned_of == claim.label else ClaimKey.WARN

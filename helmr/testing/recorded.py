@@ -143,7 +143,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldAnswer:
+class PastAnswer:
     """What was answered to a question, by its `question_keys`, and how long after it was asked.
 
     Attributes:
@@ -205,7 +205,7 @@ class RecordedRun:
     run: Run
     number: int
     outcome: RunOutcome
-    answers: Sequence[HeldAnswer]
+    answers: Sequence[PastAnswer]
     steps: Mapping[str, Sequence[StepOutcome]]
 
     @property
@@ -270,7 +270,7 @@ def outcome_of(status: RunStatus, entries: Sequence[Entry]) -> RunOutcome:
 
 def _answers(
     session: RecordedSession, own: Iterable[Entry], known: Collection[str]
-) -> list[HeldAnswer]:
+) -> list[PastAnswer]:
     records = {
         e.body["record_id"]: e.body["data"]
         for e in session.entries
@@ -279,7 +279,7 @@ def _answers(
     inputs = (session.header["schemas"] or {}).get("inputs", {})
     opened: dict[str, Entry] = {}
     votes: dict[str, list[Given]] = {}
-    held: list[HeldAnswer] = []
+    held: list[PastAnswer] = []
     for entry in own:
         wait_id = entry.body.get("wait_id", "")
         if entry.kind is EntryKind.WAIT_OPENED and entry.body["kind"] in ("input", TOKEN):
@@ -303,7 +303,7 @@ def _answers(
             given = (*votes.get(wait_id, ()), Given(data, after_s, _author(entry)))
             keys = question_keys(session.task, asked.body, inputs.get(asked.body.get("stream")))
             is_default = entry.body.get("mode") == "default"
-            held.append(HeldAnswer(keys, data, after_s, stream, is_default, given))
+            held.append(PastAnswer(keys, data, after_s, stream, is_default, given))
     return held
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from helmr.errors import (
-    AskAnew,
     BadRequest,
+    NotAmendable,
     NotAnAnswerer,
     SignatureNeeded,
     WaitClaimed,
@@ -412,7 +412,7 @@ def test_what_several_people_answered_one_does_not_amend() -> None:
     wait_id = story.wait.id
     answer(story, ADA)
     answer(story, BO)
-    with pytest.raises(AskAnew):
+    with pytest.raises(NotAmendable):
         amend(story, wait_id, MORE, **ADA)
     amend(story, wait_id, MORE, override_reason="a slip", may_override=True)
     assert of_kind(story, EntryKind.RUN_REWOUND)[0].body["override_reason"] == "a slip"
@@ -445,8 +445,8 @@ def test_a_rewind_takes_open_votes_with_it() -> None:
         (WaitDetails(answerers=("ada",)), ADA, None),
         (WaitDetails(answerers=("ada",)), BO, NotAnAnswerer),
         (WaitDetails(answerers=("ada",)), {"principal": ALICE}, NotAnAnswerer),
-        (TWO, ADA, AskAnew),
-        (SIGNED, ADA, AskAnew),
+        (TWO, ADA, NotAmendable),
+        (SIGNED, ADA, NotAmendable),
         (TWO, {"principal": ALICE, "override_reason": "a test", "may_override": True}, None),
     ],
 )
@@ -536,7 +536,7 @@ def test_what_was_signed_is_asked_anew_and_not_amended() -> None:
     story = asked(SIGNED)
     wait_id = story.wait.id
     answer(story, ADA, signature=signature(story))
-    with pytest.raises(AskAnew, match="signed"):
+    with pytest.raises(NotAmendable, match="signed"):
         amend(story, wait_id, MORE, **ADA)
     amend(story, wait_id, MORE, override_reason="a slip", may_override=True)
 

@@ -21,7 +21,7 @@ from helmr.experiments.replays import Replays
 from helmr.experiments.what_if import references
 from helmr.tasks import Task
 from helmr.testing import Harness
-from helmr.testing.recorded import HeldAnswer
+from helmr.testing.recorded import PastAnswer
 
 REQUEST = "desk__model.request"
 PRICE = Price(input=10, output=50)
@@ -294,8 +294,8 @@ def test_the_model_s_own_proposal_is_compared_without_operators(cohort: list[Pat
     ]
 
 
-def held(key: str, stream: str, data: Any = 1, *, is_default: bool = False) -> HeldAnswer:
-    return HeldAnswer(frozenset({key}), data, 0.0, stream, is_default)
+def held(key: str, stream: str, data: Any = 1, *, is_default: bool = False) -> PastAnswer:
+    return PastAnswer(frozenset({key}), data, 0.0, stream, is_default)
 
 
 def test_a_question_has_the_answer_to_the_same_words_or_the_next_of_its_stream() -> None:

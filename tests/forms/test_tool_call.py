@@ -165,12 +165,12 @@ def test_what_is_no_leave_for_a_call_has_no_card(schema: Any, initial: Any) -> N
 
 def test_a_body_that_says_only_the_call_is_told_by_the_card() -> None:
     found = card(ASKED)
-    assert found.is_told_by(call_body("refund", ASKED))
-    assert found.is_told_by(call_body("refund", {"text": "ä" * 30_000}))
-    assert not found.is_told_by(f"Mind the limit.\n\n{call_body('refund', ASKED)}")
-    assert not found.is_told_by(f"{call_body('refund', ASKED)}\n\nMind the limit.")
-    assert not found.is_told_by(call_body("other", ASKED))
-    assert not found.is_told_by(None)
+    assert found.is_shown_by(call_body("refund", ASKED))
+    assert found.is_shown_by(call_body("refund", {"text": "ä" * 30_000}))
+    assert not found.is_shown_by(f"Mind the limit.\n\n{call_body('refund', ASKED)}")
+    assert not found.is_shown_by(f"{call_body('refund', ASKED)}\n\nMind the limit.")
+    assert not found.is_shown_by(call_body("other", ASKED))
+    assert not found.is_shown_by(None)
 
 
 JSON = st.recursive(

@@ -34,7 +34,7 @@ def test_the_key_releases_ones_own_and_takes_anothers_only_when_pressed_again() 
     state = ClaimState("ana")
     theirs = claim("bo")
     assert state.press(theirs, NOW) is ClaimKey.WARN
-    state.told_of = theirs.label
+    state.warned_of = theirs.label
     assert state.press(theirs, NOW) is ClaimKey.TAKE_OVER
     assert state.press(claim("cy"), NOW) is ClaimKey.WARN, "of that one nothing was said"
 

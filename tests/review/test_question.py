@@ -345,4 +345,4 @@ def test_another_s_claim_is_seen_on_the_wait_or_once_it_was_told() -> None:
     assert not asking().sees_another
     assert asking(claim=claim).sees_another
     assert not replace(asking(claim=claim), is_claimed=True).sees_another
-    assert replace(asking(), is_claimed=True, was_told=True).sees_another
+    assert replace(asking(), is_claimed=True, was_warned=True).sees_another

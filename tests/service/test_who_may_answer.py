@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr.errors import AskAnew, BadFilter, GroupsUnknown, HelmrError, NotAnAnswerer
+from helmr.errors import BadFilter, GroupsUnknown, HelmrError, NotAmendable, NotAnAnswerer
 from helmr.models import (
     AmendPreviewRequest,
     AmendRequest,
@@ -228,7 +228,7 @@ async def test_two_people_agree_and_the_wait_shows_who_stands_for_what(stack: St
     assert isinstance(last, SendReceipt)
     ended = await service.waits.get(wait.id)
     assert (ended.status, ended.have, ended.answer) == (WaitStatus.FULFILLED, 2, {"cents": 3})
-    with pytest.raises(AskAnew):
+    with pytest.raises(NotAmendable):
         await by_amendment(service, wait, fresh(ADA))
 
 

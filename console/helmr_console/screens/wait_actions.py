@@ -85,8 +85,8 @@ class WaitActions:
     async def _claim(self, permit: Permit, wait: WaitInfo) -> None:
         console = self._page.console
         now, waits = console.store.now(), permit.client.waits
-        told_of = self._told[1] if self._told is not None and self._told[0] == wait.id else None
-        press = ClaimState(console.identity, told_of=told_of).press(wait.claim, now)
+        warned_of = self._told[1] if self._told is not None and self._told[0] == wait.id else None
+        press = ClaimState(console.identity, warned_of=warned_of).press(wait.claim, now)
         try:
             if press is ClaimKey.WARN and wait.claim is not None:
                 self._warn(wait.claim, wait.id, now, otherwise="")
@@ -164,9 +164,9 @@ class WaitActions:
         self._page.console.background.start(work, group="snooze", holds_keys=True)
 
     def _start_snoozing(self, wait: WaitInfo, text: str) -> None:
-        self._start(self._put_it_off(wait, text))
+        self._start(self._snooze(wait, text))
 
-    async def _put_it_off(self, wait: WaitInfo, text: str) -> None:
+    async def _snooze(self, wait: WaitInfo, text: str) -> None:
         console = self._page.console
         snoozed_for = timedelta(seconds=durations.seconds(text))
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr.errors import AskAnew, BadRequest, GroupsUnknown, NotAnAnswerer, SignatureNeeded
+from helmr.errors import BadRequest, GroupsUnknown, NotAmendable, NotAnAnswerer, SignatureNeeded
 from helmr.people import STARTER, answered_by, group_key, person_key
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import PERSON, Principal
@@ -229,15 +229,15 @@ class Answerers:
         """Return if one person's answer is enough, and needs no signature.
 
         Raises:
-            AskAnew: Several must agree, or sign it.
+            NotAmendable: Several must agree, or sign it.
         """
         if self.signed:
-            raise AskAnew(
+            raise NotAmendable(
                 f"{wait_id} takes signed answers only, and what was signed is not amended",
                 wait_id=wait_id,
             )
         if self.approvals > 1:
-            raise AskAnew(
+            raise NotAmendable(
                 f"{wait_id} was answered by {self.approvals} people, and one can't give it another answer",
                 wait_id=wait_id,
             )

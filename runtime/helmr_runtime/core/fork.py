@@ -174,7 +174,7 @@ def begin(
     Raises:
         BadRequest: The reason is empty or too long.
         NotAnAnswerer: There is an answer, and the wait is answered by others (S-112).
-        AskAnew: Likewise, and several people must agree, or sign it.
+        NotAmendable: Likewise, and several people must agree, or sign it.
         OpNotFound: There is an answer, and the op is not a wait that a person answers.
     """
     state = _folded(copies)

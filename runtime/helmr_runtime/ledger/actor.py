@@ -121,7 +121,7 @@ class LedgerActor:
         self._closing: asyncio.Task[None] | None = None
         self._watch: LeaseWatch | None = None
         """Of an opening that waits, or may have to, for another runtime's end."""
-        self._is_told = False
+        self._is_ordered = False
         """To open the log although another runtime is at work on it, until that is done."""
         self._has_led = False
         """It has opened a log that other machines reach."""
@@ -176,7 +176,7 @@ class LedgerActor:
         is."""
         if self._ledger is not None and not self._ledger.is_broken:
             return
-        self._is_told = True
+        self._is_ordered = True
         if self._watch is not None:
             self._watch.take_over()
 
@@ -245,7 +245,7 @@ class LedgerActor:
             broken, self._ledger = self._ledger, None
             await broken.close()
         self._ledger = await self._open_patiently()
-        self._is_told = False
+        self._is_ordered = False
         self._carrying = CarryProgress()
         self._begin_retaining()
         return self._ledger
@@ -272,7 +272,7 @@ class LedgerActor:
             except LedgerSuperseded:
                 # A record of an earlier opening came late, or another writes at the same time: read it too.
                 opened_before_us += 1
-                if self._has_led or (opened_before_us >= OPENINGS_MAX and not self._is_told):
+                if self._has_led or (opened_before_us >= OPENINGS_MAX and not self._is_ordered):
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
 
@@ -281,7 +281,9 @@ class LedgerActor:
         if log is None:
             return await self._open_ledger()
         thread = WriterThread("lease-watch")
-        watch = LeaseWatch(log, writer_of(self._place.path), thread.run, is_told=self._is_told)
+        watch = LeaseWatch(
+            log, writer_of(self._place.path), thread.run, is_ordered=self._is_ordered
+        )
         try:
             if self._has_led and not await watch.look():
                 self._superseded = superseded_in(log.objects.name)  # while its writer was broken

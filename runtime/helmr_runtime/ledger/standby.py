@@ -135,11 +135,11 @@ class LeaseWatch:
         log: The log, which it opens then.
         own_writer: Of the last opening by the same data directory.
         run: Where it speaks to the store.
-        is_told: An operator has said that it is to take over.
+        is_ordered: An operator has said that it is to take over.
     """
 
     def __init__(
-        self, log: ObjectLog, own_writer: str | None, run: Run, *, is_told: bool = False
+        self, log: ObjectLog, own_writer: str | None, run: Run, *, is_ordered: bool = False
     ) -> None:
         self._log = log
         self._own_writer = own_writer
@@ -147,7 +147,7 @@ class LeaseWatch:
         self._seen: LeaseSeen | None = None
         self._tag: str | None = None
         """Of the lease, as it was seen last."""
-        self._is_told = is_told
+        self._is_ordered = is_ordered
         self._wake = asyncio.Event()
         self._called_until_s = -math.inf
         self._applied = 0
@@ -161,7 +161,7 @@ class LeaseWatch:
 
     def take_over(self) -> None:
         """Wait no longer: an operator says so."""
-        self._is_told = True
+        self._is_ordered = True
         self._wake.set()
 
     def called(self) -> None:
@@ -191,7 +191,7 @@ class LeaseWatch:
         now_s = loop.time()
         seen = self._seen or LeaseSeen(lease, now_s, self._own_writer)
         self._seen = seen.seen(lease, now_s)
-        self.is_waiting = not (self._is_told or self._seen.may_try(now_s))
+        self.is_waiting = not (self._is_ordered or self._seen.may_try(now_s))
         return not self.is_waiting
 
     async def until_due(self, memory: StandbyMemory) -> None:
@@ -231,7 +231,7 @@ class LeaseWatch:
         be written now, or the primary has just renewed, the next look does it.
         """
         seen = self._seen
-        if not self._is_told or seen is None or seen.lease is None or self._is_free(()):
+        if not self._is_ordered or seen is None or seen.lease is None or self._is_free(()):
             return
         with suppress(ObjectChanged, StoreUnavailable):
             await self._run(self._log.write_lease, seen.lease.claimed(self._log.writer), self._tag)
@@ -266,7 +266,7 @@ class LeaseWatch:
         now_s = asyncio.get_running_loop().time()
         seen, pause_s = self._seen, RENEW_S
         if seen is not None:
-            pause_s = seen.next_look_s(now_s, is_called=self._is_called or self._is_told)
+            pause_s = seen.next_look_s(now_s, is_called=self._is_called or self._is_ordered)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._wake.wait()

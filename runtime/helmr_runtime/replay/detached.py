@@ -106,7 +106,7 @@ class DetachedRun:
         self._answers = answers
         self._goes_on = goes_on
         self._told: deque[tuple[int, OpRequest | StepEnd | DetachedEnd]] = deque()
-        self._is_told = asyncio.Event()
+        self._has_more = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[DetachedEnd] = self._loop.create_future()
         self._closed: asyncio.Future[bool] = self._loop.create_future()
@@ -174,8 +174,8 @@ class DetachedRun:
     async def _answer_all(self) -> None:
         """Take one thing after another: outcomes come in the order in which they were asked for."""
         while True:
-            await self._is_told.wait()
-            self._is_told.clear()
+            await self._has_more.wait()
+            self._has_more.clear()
             while self._told and not self._end.done():
                 op, told = self._told[0]
                 match told:
@@ -203,7 +203,7 @@ class DetachedRun:
 
     def _take(self, op: int, told: OpRequest | StepEnd | DetachedEnd) -> None:
         self._told.append((op, told))
-        self._is_told.set()
+        self._has_more.set()
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
         """No one follows. What is emitted outside of steps behind the journal is reported, as an ask is."""

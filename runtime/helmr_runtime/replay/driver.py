@@ -209,11 +209,11 @@ class ThreadStarter:
     def _main(self) -> None:
         while True:
             thread = self._asked.get()
-            is_told = False
+            is_logged = False
             while not _has_started(thread):
-                if not is_told:
+                if not is_logged:
                     log.warning("%s waits: the system has no room for another thread", thread.name)
-                    is_told = True
+                    is_logged = True
                 time.sleep(RETRY_S)
 
 

@@ -116,7 +116,7 @@ class Corrections:
             SchemaMismatch: The data does not fit the wait.
             SessionChanged: It would do something else than the preview said.
             NotAnAnswerer: It is answered by others (S-112).
-            AskAnew: Several people gave the answer.
+            NotAmendable: Several people gave the answer.
             As `preview_amend`.
         """
         operation = caller.operation("waits.amend", wait_id, request.model_dump())
@@ -155,7 +155,7 @@ class Corrections:
             OpNotFound: Its newest run's journal has no such op or wait.
             ForkRefused: There it waits for a token.
             SchemaMismatch: The answer does not fit the wait.
-            NotAnAnswerer, AskAnew: There is an answer, and it is for others to give (S-112).
+            NotAnAnswerer, NotAmendable: There is an answer, and it is for others to give (S-112).
         """
         ids.check_id(session_id, ids.SESSION)
         is_answered = "answer" in request.model_fields_set

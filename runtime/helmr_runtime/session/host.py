@@ -92,7 +92,7 @@ class SessionSlot:
         self._state = SlotState.BUSY
         self._since: datetime = clock.now()
         self._detail: str | None = None
-        self._is_told = False
+        self._is_reported = False
         self._ending: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
         self._rested = asyncio.Event()
@@ -189,7 +189,7 @@ class SessionSlot:
 
     def tell(self) -> None:
         """A watcher may have forgotten its report: send it again."""
-        self._is_told = False
+        self._is_reported = False
         session = self._session
         if session is not None and session.phase is not SessionPhase.OVER:
             self._become(SlotState.PARKABLE if session.is_parkable else SlotState.BUSY)
@@ -218,7 +218,7 @@ class SessionSlot:
             await self._session.execution.wait_closed()
 
     def _become(self, state: SlotState, detail: str | None = None) -> None:
-        if state is self._state and self._is_told:
+        if state is self._state and self._is_reported:
             return
         self._state = state
         if state is SlotState.BUSY:
@@ -227,7 +227,7 @@ class SessionSlot:
             self._rested.set()
         self._since = self._clock.now()
         self._detail = detail
-        self._is_told = True
+        self._is_reported = True
         self._on_change(self)
 
 

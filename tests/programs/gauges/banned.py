@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from tests.docs.test_words import OLD_NAMES, met
@@ -20,7 +20,7 @@ KEPT = {"AskAnew"}
 """Public names, which stay beside today's."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def holds(name: str) -> tuple[str, ...]:
     """What is wrong with a name, and what to say instead."""
     return () if name in KEPT else tuple(met(" ".join(words(name))))

@@ -1,11 +1,11 @@
 """How many commits a gated call costs: records that the ledger appends to its log, each of them synced or sent.
 
 On a runtime in one process, an agent asks the gate about a call that no rule and no grant decides
-(`POST /v1/gate/calls`, with `hold_s=0`), a person answers the wait, and the agent asks again and takes the decision. For
-each of these calls: the commits until its response, which its caller waits for, and those until a second after it. The
-first question of an agent also makes the session of its calls; the second call's figures are those of an agent that is
-known. Commits are calls of `CommitLog.append`; many commands may share one, so a count on a busy machine may be lower
-by one.
+(`POST /v1/gate/calls`, with `hold_s=0`), a person answers the wait, and the agent asks again and takes the decision.
+For each of these calls: the commits until its response, which its caller waits for, and those until a second after it.
+The first question of an agent also makes the session of its calls; the second call's figures are those of an agent
+that is known. Commits are calls of `CommitLog.append`; several commands may share one, so a busy machine may count one
+less.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tests.programs.gauges.names import names, words
+from tests.programs.gauges.names import words
 from tests.programs.gauges.shape import PACKAGES, Source, kernel, sources
 
 
@@ -50,9 +50,7 @@ class Named:
     @cached_property
     def own_folders(self) -> tuple[str, ...]:
         """Where it may be named."""
-        houses = (
-            f"{folder}/{package}".removeprefix("./") for package, folder in PACKAGES.items()
-        )
+        houses = (f"{folder}/{package}".removeprefix("./") for package, folder in PACKAGES.items())
         return (*(f"{house}/features/{self.name}/" for house in houses), *self.folders)
 
     def owns(self, path: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 
 _PATH = re.compile(r"[\w{}-]*(?:[./:][\w{}-]*)+")
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -34,7 +34,7 @@ def names(tree: ast.AST, *, paths: bool = True) -> Iterator[str]:
                 yield from (one for one in value if isinstance(one, str))
 
 
-@lru_cache(maxsize=None)
+@cache
 def words(name: str) -> tuple[str, ...]:
     """The words of a name in lower case: `WriteSchedule` and `write_schedule` have the same."""
     return tuple(word.lower() for word in _WORD.findall(name))

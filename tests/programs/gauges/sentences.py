@@ -42,9 +42,7 @@ class Docstring:
 def docstrings(module: Source) -> Iterator[Docstring]:
     """All that a module has."""
     for node in ast.walk(module.tree):
-        if not isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         text = ast.get_docstring(node)
         if text:

@@ -133,7 +133,9 @@ def _is_text(node: ast.AST) -> TypeGuard[ast.Expr]:
 
 def kernel(modules: Sequence[Source]) -> list[Source]:
     """The modules of the kernel."""
-    houses = {package: f"{folder}/{package}/".removeprefix("./") for package, folder in PACKAGES.items()}
+    houses = {
+        package: f"{folder}/{package}/".removeprefix("./") for package, folder in PACKAGES.items()
+    }
     places = tuple(
         f"{houses[package]}{part}" + ("" if part.endswith(".py") else "/")
         for package, parts in KERNEL.items()

@@ -174,7 +174,7 @@ def _order_forgotten() -> AbstractContextManager[object]:
     opened_once = LedgerActor._open_once
 
     async def forgets(self: LedgerActor) -> DuckLedger:
-        self._is_told = False
+        self._is_ordered = False
         return await opened_once(self)
 
     return mock.patch.object(LedgerActor, "_open_once", forgets)

@@ -388,7 +388,7 @@ def amend(state: SessionState, command: AmendWait, context: DecisionContext) -> 
     Raises:
         WaitNotAmendable: It has no answer or timeout to amend.
         NotAnAnswerer: It is answered by others (S-112).
-        AskAnew: Several people gave the answer, or it is signed.
+        NotAmendable: Several people gave the answer, or it is signed.
         As `rewind`.
     """
     run = rewindable(state, command.run_id)

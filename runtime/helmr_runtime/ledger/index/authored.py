@@ -300,7 +300,7 @@ def fork_entries(
 
     Raises:
         OpNotFound, ForkRefused: As `helmr_runtime.core.fork.fork`.
-        NotAnAnswerer, AskAnew: As `helmr_runtime.core.fork.begin`.
+        NotAnAnswerer, NotAmendable: As `helmr_runtime.core.fork.begin`.
     """
     copies = copied(
         origin,
