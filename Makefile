@@ -23,11 +23,11 @@
 #   make hour    an operator's hour at the console, before claims and review mode, and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
-#   make tables  the tables of docs/http.md and docs/security.md, from helmr/operations/
+#   make tables  the tables of ARCHITECTURE.md, docs/http.md, docs/security.md and docs/errors.md, from operations, entry kinds and errors
 #   make animation  the moving picture of the README, drawn by the console
 #   make typescript  the TypeScript client as a package in build/typescript; needs npm
 #   make site    the docs as a site in build/site
-#   make gauges  the shape of the sources, and how many of their modules a call walks through
+#   make gauges  the shape of the sources, where code names a feature, docstrings, names, walks and commits of calls
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
 #   make release  what later versions are held against: names, routes and options of this one, and a ledger that it wrote
 #   make recordings  sessions of the examples, which their code has to fit

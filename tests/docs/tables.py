@@ -1,8 +1,9 @@
 """Tables of the docs that are made from the table of operations and the classes of errors: `make tables` writes them.
 
 They stand between `<!-- table: NAME -->` and `<!-- end -->`: on the HTTP page the routes of the nouns that the name
-lists, on the security page the roles and what each may call, on the page of errors those of the class with that code. A
-row of `helmr.operations` or a class of `helmr.errors` is all that they need.
+lists, on the security page the roles and what each may call, on the page of errors those of the class with that code,
+in ARCHITECTURE the parts of the kernel and the features. A row of `helmr.operations`, of `tests.docs.feature_rows` or a
+class of `helmr.errors` is all that they need.
 """
 
 from __future__ import annotations
@@ -21,18 +22,15 @@ from helmr import errors
 from helmr.operation import EVENTS, Operation
 from helmr.operations import OPERATIONS
 from helmr.roles import ROLE_SUMMARIES, Need, Role, may
+from helmr_runtime.core.entries import EntryKind
+from tests.docs.feature_rows import feature_table, tag_of
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("errors.md", "http.md", "security.md")
+PAGES = ("errors.md", "http.md", "security.md", "../ARCHITECTURE.md")
 COMMAND = "make tables"
 ERRORS = "errors of "
 
 _TABLE = re.compile(r"<!-- table: ([a-z_, ]+) -->\n(?:(?!<!-- ).)*<!-- end -->", re.DOTALL)
-
-
-def noun(row: Operation[Any]) -> str:
-    """Where the page tells of an operation."""
-    return row.tag or row.call.partition(".")[0]
 
 
 def shown(page: str, rows: tuple[Operation[Any], ...] = OPERATIONS) -> str:
@@ -49,10 +47,13 @@ def _made(name: str, rows: tuple[Operation[Any], ...]) -> str:
         return role_table()
     if name == "rights":
         return rights_table(rows)
+    if name in ("kernel", "features"):
+        kinds = [kind.value for kind in EntryKind]
+        return feature_table(rows, kinds, is_kernel=name == "kernel")
     if name.startswith(ERRORS):
         return error_table(errors.all_codes()[name.removeprefix(ERRORS)])
     nouns = name.split(", ")
-    return route_table([row for row in rows if row.is_documented and noun(row) in nouns])
+    return route_table([row for row in rows if row.is_documented and tag_of(row) in nouns])
 
 
 def route_table(rows: list[Operation[Any]]) -> str:
@@ -143,7 +144,7 @@ def main() -> int:
         page.write_text(shown(page.read_text(encoding="utf-8")), encoding="utf-8")
     text = (DOCS / "http.md").read_text(encoding="utf-8")
     lacking = {
-        noun(row) for row in OPERATIONS if row.is_documented and f"`{row.route}`" not in text
+        tag_of(row) for row in OPERATIONS if row.is_documented and f"`{row.route}`" not in text
     }
     for one in sorted(lacking):
         sys.stderr.write(f"docs/http.md has no table of {one}: add '<!-- table: {one} -->'\n")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from helmr.operations import OPERATIONS
+from helmr_runtime.core.entries import EntryKind
+from tests.docs.feature_rows import PARTS, kinds_of, operations_of, tag_of
+from tests.docs.tables import shown
+
 NAMED = re.compile(r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.py)?|(?:[a-z_0-9]+/)+[a-z_0-9]+)(?::[^`]*)?`")
 FOLDER = re.compile(r"^\| `([a-z_]+)` \|", flags=re.M)
 ROOTS = ("", "runtime/helmr_runtime", "console", "console/helmr_console")
-LINES_MAX = 200
+HOUSES = ("helmr", "runtime/helmr_runtime", "console/helmr_console")
+LINES_MAX = 280
 WORDS_MAX = 50
 SCREEN_LINES = 50
 
@@ -35,6 +43,54 @@ def test_every_folder_of_the_runtime_is_on_the_map(project_root: Path) -> None:
     assert all((project_root / "runtime/helmr_runtime" / one).exists() for one in named) or (
         named - folders <= {"catalog"}
     )
+
+
+def test_every_package_folder_has_its_place_on_the_map(project_root: Path) -> None:
+    text = (project_root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    section = text[text.index("## Where things are") : text.index("## Replay")]
+    named = {one.rstrip("/") for one in re.findall(r"`([^`]+)`", section)}
+    lacking = [
+        f"{house}/{package}"
+        for house in HOUSES
+        for package in packages(project_root / house)
+        if not {f"{house}/{package}", package if "runtime" in house else ""} & named
+    ]
+    assert lacking == []
+
+
+def packages(house: Path) -> list[str]:
+    """Folders of a package of ours, from it."""
+    return sorted(
+        {one.parent.relative_to(house).as_posix() for one in house.rglob("__init__.py")} - {"."}
+    )
+
+
+def test_every_operation_and_entry_kind_stands_in_one_row_of_the_map() -> None:
+    kinds = [kind.value for kind in EntryKind]
+    operations = Counter(row.name for part in PARTS for row in operations_of(part, OPERATIONS))
+    assert operations == Counter(row.name for row in OPERATIONS)
+    assert Counter(kind for part in PARTS for kind in kinds_of(part, kinds)) == Counter(kinds)
+
+
+def test_what_has_no_row_in_the_map_is_found() -> None:
+    new = replace(OPERATIONS[0], tag="labels", name="list_labels")
+    assert not [part.name for part in PARTS if operations_of(part, [new])]
+    assert not [part.name for part in PARTS if kinds_of(part, ["label.added"])]
+
+
+def test_each_row_leads_to_a_page_and_names_what_there_is(project_root: Path) -> None:
+    names = {row.name for row in OPERATIONS}
+    tags = {tag_of(row) for row in OPERATIONS}
+    for part in PARTS:
+        assert (project_root / "docs" / part.page).is_file(), part.page
+        assert set(part.operations) <= names
+        assert set(part.tags) <= tags
+
+
+def test_the_tables_of_the_map_are_as_made(project_root: Path) -> None:
+    text = (project_root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert shown(text) == text, "make tables"
+    assert text.count("<!-- table: ") == 2
 
 
 def test_the_map_is_short(project_root: Path) -> None:
