@@ -113,7 +113,7 @@ def test_the_kernels_places_exist_but_for_those_that_are_to_come() -> None:
     assert not any("/http/mcp/" in one for one in inner)
 
 
-def test_lines_are_told_apart() -> None:
+def test_each_line_has_one_kind() -> None:
     text = (
         '"""One."""\n\nimport os\n\n\n# why\ndef f(\n    a: int,\n) -> int:\n'
         '    """Two.\n\n    More.\n    """\n    return a\n'
