@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.programs.gauges import commits
 from tests.programs.gauges.features import FEATURES, Named, Spread, named_in, room
 from tests.programs.gauges.names import names, words
 from tests.programs.gauges.sentences import docstrings
@@ -21,6 +23,7 @@ from tests.programs.gauges.shape import (
 )
 
 MODULES = sources()
+WITHIN_S = 120.0
 GATE = next(one for one in FEATURES if one.name == "gate")
 SCHEDULES = next(one for one in FEATURES if one.name == "schedules")
 
@@ -155,10 +158,13 @@ def test_paths_are_names_and_sentences_are_not() -> None:
     assert set(names(tree, paths=False)) == {"x"}
 
 
+@pytest.mark.long
 def test_commits_of_a_gated_call_are_counted() -> None:
-    first, second = commits.rounds()
-    for one in (first, second):
-        assert [len(one[name].before) > 0 for name in one] == [True, True, True]
-        assert ["wait.fulfilled" in kinds for kinds in one["answer"].before].count(True) == 1
-    asked = [kind for kinds in second["ask"].before + second["ask"].after for kind in kinds]
-    assert asked.count("wait.opened") == 1
+    """In a process of its own: it replaces what the ledger commits by."""
+    command = [sys.executable, "-m", "tests.programs.gauges.commits", "--entries"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S)
+    assert done.returncode == 0, done.stderr
+    counts = re.findall(r"  (.+): (\d+) until its response", done.stdout)
+    assert [name for name, _ in counts] == ["ask", "answer", "take the decision"] * 2
+    assert all(int(count) >= 1 for _, count in counts)
+    assert done.stdout.count("wait.opened") == done.stdout.count("wait.fulfilled") == 2

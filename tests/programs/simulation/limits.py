@@ -119,7 +119,7 @@ class LimitChecks:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Meanwhile directories give permits in turn."""
-        grant, leave = Permits.grant, Permits.leave
+        grant, leave = Permits.give, Permits.leave
 
         def give(permits: Permits, now_s: float) -> list[str]:
             turns = self._turns_of(permits)
@@ -139,7 +139,7 @@ class LimitChecks:
             leave(permits, ticket)
 
         with (
-            mock.patch.object(Permits, "grant", give),
+            mock.patch.object(Permits, "give", give),
             mock.patch.object(Permits, "leave", comes_back),
         ):
             yield
