@@ -54,7 +54,7 @@ class Counting:
                 self._found.append([one.kind.value for one in appends.entries])
             return append(log, appends, *args, **more)
 
-        CommitLog.append = counted  # type: ignore[method-assign]
+        CommitLog.append = counted  # type: ignore[method-assign, assignment]
         try:
             yield self
         finally:
