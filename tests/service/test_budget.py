@@ -153,6 +153,7 @@ async def test_a_run_begins_and_opens_its_first_wait_in_one_commit(
 ) -> None:
     # On a busy machine too nothing is written before the code has come to its wait.
     monkeypatch.setattr(committer, "FLUSH_AFTER_S", BOUND_S)
+    monkeypatch.setattr(committer, "BEGINS_AFTER_S", BOUND_S)
     async with running(tmp_path) as stack:
         committed = commits_of(stack)
         await stack.started()

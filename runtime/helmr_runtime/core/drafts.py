@@ -14,7 +14,14 @@ from helmr.errors import HelmrError
 from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import OperationKey, TokenEnded, operation_json
-from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
+from helmr_runtime.core.entries import (
+    RUNTIME,
+    Draft,
+    EntryKind,
+    Principal,
+    iso,
+    task_principal,
+)
 
 
 def start_drafts(
@@ -60,6 +67,20 @@ def start_drafts(
             {"task": task, "payload": payload, "started_by": {"type": "start"}, "attempt": 1},
             run_id=run_id,
             principal=principal,
+        ),
+    )
+
+
+def done_drafts(run_id: str, code_hash: str) -> tuple[Draft, Draft]:
+    """The start and the end of a first run that has nothing to do."""
+    started = {"attempt": 1, "code_hash": code_hash}
+    return (
+        Draft(EntryKind.RUN_STARTED, started, run_id=run_id),
+        Draft(
+            EntryKind.RUN_SUCCEEDED,
+            {"result": None},
+            run_id=run_id,
+            principal=task_principal(run_id),
         ),
     )
 

@@ -27,7 +27,7 @@ from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, Process
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
 from helmr_runtime.launchers.runtime import Launch, park_and_close
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ports import HeldLease, StartSession
+from helmr_runtime.ports import HeldLease, Line, StartSession
 from helmr_runtime.process import gateway as gateway_builder
 from helmr_runtime.process import ledger as ledger_builder
 from helmr_runtime.process.actors import make_directory, make_host, status_slots
@@ -364,7 +364,7 @@ class _GuardedLedger:
         call = self.__dict__[method] = getattr(self._ledger, method)
         return call
 
-    async def start_session(self, start: StartSession) -> Any:
+    async def start_session(self, start: StartSession, line: Line | None = None) -> Any:
         """As the ledger's.
 
         Raises:
@@ -375,4 +375,4 @@ class _GuardedLedger:
                 "too much aborted code still executes; only a restart ends it",
                 retry_after_s=5.0,
             )
-        return await self._ledger.start_session(start)
+        return await self._ledger.start_session(start, line)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -29,6 +31,7 @@ from helmr_runtime.ledger.index.authored import Chain, check_fork_size
 from helmr_runtime.ledger.index.commands import token_of
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.lines import Lines, PlannedLine
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.log.database import Database
@@ -42,6 +45,7 @@ from helmr_runtime.ledger.log.jobs import (
     ForkJob,
     LeasesJob,
     LedgerCommandJob,
+    LineJob,
     StartJob,
     StartKeys,
 )
@@ -63,6 +67,7 @@ from helmr_runtime.ports import (
     CommitReply,
     Flush,
     KnownKey,
+    Line,
     Loaded,
     Started,
     StartSession,
@@ -80,6 +85,10 @@ EPOCHS_PER_OPENING = 1_000_000
 epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
 
 
+LINE_TRIES_MAX = 3
+"""How often a line is planned again because its session has gone on; then a host writes it."""
+
+
 class DuckLedger(ReadableLedger):
     """An open ledger. Make it with `helmr_runtime.ledger.open.open_ledger`."""
 
@@ -93,6 +102,7 @@ class DuckLedger(ReadableLedger):
         self.encrypts = chain.encrypts
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
+        self._lines = Lines(lambda: self.index, chain, self.entry, self.snapshot, self.known_key)
         self._start_keys = StartKeys(self._in_reader, restored.index)
         self._is_closed = False
         self.snapshots: SnapshotMaker | None = None
@@ -201,12 +211,33 @@ class DuckLedger(ReadableLedger):
         self._group.submit(job)
         return await job.future
 
-    async def start(self, start: StartSession) -> Started:
+    async def start(self, start: StartSession, line: Line | None = None) -> Started:
         looked = await self._start_keys.of(start)
+        planned = await self._lines.plan(line) if line is not None else None
         keys = self._start_keys
         job = StartJob(start, self.index, self, self._clock, self._chain, keys, looked)
+        beside = self._line_job(planned) if planned is not None else None
+        if beside is not None:
+            job.bring(beside)
         self._group.submit(job)
-        return await job.future
+        started = await job.future
+        return replace(started, lined=beside is not None and beside.is_written)
+
+    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+        for _ in range(LINE_TRIES_MAX):
+            with self._group.boarding() if rides else nullcontext():
+                planned = await self._lines.plan(line)
+                if planned is None:
+                    return None
+                job = self._line_job(planned)
+                self._group.submit(job, rides=rides)
+            reply = await job.future
+            if reply is not None:
+                return reply
+        return None
+
+    def _line_job(self, planned: PlannedLine) -> LineJob:
+        return LineJob(planned, self._lines, self.index, self, self._clock.now)
 
     async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
         head = await self._quiet_head(fork.origin_id)

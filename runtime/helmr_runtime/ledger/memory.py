@@ -7,12 +7,19 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
+from helmr.errors import (
+    BadQuery,
+    BadRequest,
+    HelmrError,
+    SessionNotFound,
+    StoreUnavailable,
+)
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.commands import AT_ONCE, Prune, Pruned, pruned_draft
@@ -30,6 +37,7 @@ from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.index.authored import (
     Bodies,
+    Chain,
     catalog_drafts,
     check_fork_size,
     check_parent,
@@ -65,6 +73,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     NeedsLookup,
     OperationKnown,
 )
+from helmr_runtime.ledger.index.lines import Lines, again
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.memory_rows import MemoryRows, Stored, prunable
@@ -75,6 +84,7 @@ from helmr_runtime.ports import (
     Declined,
     Flush,
     KnownKey,
+    Line,
     Loaded,
     Refused,
     Started,
@@ -115,7 +125,11 @@ class MemoryLedger(ReadableLedger):
         self.clock = clock
         self.ring = ring
         self._key_keeper = KeyKeeper(ring)
-        self._bodies = Bodies(ring)
+        self._chain = Chain()
+        self._chain.bodies = self._bodies = Bodies(ring)
+        self._lines = Lines(
+            lambda: self.index, self._chain, self.entry, self.snapshot, self.known_key
+        )
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
@@ -239,13 +253,32 @@ class MemoryLedger(ReadableLedger):
         # Code may change what it has read.
         return deepcopy(watermark.picked(self.entries_of(session_id)))
 
-    async def start(self, start: StartSession) -> Started:
+    async def start(self, start: StartSession, line: Line | None = None) -> Started:
         self.index.people.disabled.check(start.principal)
         if (match := find_start(self.index, start)) is not None:
             return repeated_start(start, match, self.recent(match.feed_offset))
         check_parent(self.index, start)
         self._store(self._begun(start))
-        return Started(session_id=start.session_id, run_id=start.run_id, created=True)
+        lined = line is not None and await self._write_beside(line)
+        return Started(session_id=start.session_id, run_id=start.run_id, created=True, lined=lined)
+
+    async def _write_beside(self, line: Line) -> bool:
+        with suppress(HelmrError):
+            return await self.write_line(line) is not None
+        return False
+
+    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+        operation = line.send.operation
+        known = self.index.operations.offset_of(operation.id) if operation is not None else None
+        if known is not None:
+            return again(line, self.recent(known))
+        planned = await self._lines.plan(line)
+        written = self._lines.write(planned, self.now()) if planned is not None else None
+        if planned is None or written is None:
+            return None
+        if written.entries:
+            self._lines.stored(planned, self._store(written.entries))
+        return written.reply
 
     async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
         self.index.people.disabled.check(fork.principal)

@@ -56,7 +56,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.people import person_json
 from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.index.views import Rows
-from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
+from helmr_runtime.ports import ClaimsKept, HeldLease, Line, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
 from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing
@@ -251,8 +251,12 @@ class ReadableLedger(ABC):
         """The session as it is on disk now."""
 
     @abstractmethod
-    async def start(self, start: StartSession) -> Started:
+    async def start(self, start: StartSession, line: Line | None = None) -> Started:
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
+
+    @abstractmethod
+    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+        """Add a record to a session that no host holds; None if one does."""
 
     @abstractmethod
     async def token(self, token_id: str) -> TokenHead | None:
@@ -280,14 +284,15 @@ class ReadableLedger(ABC):
 
     # --- starts and the catalog ------------------------------------------------------------------------
 
-    async def start_session(self, start: StartSession) -> Json:
-        """As `start`; what is then known of session and run comes with it: `{created, session, run}`."""
+    async def start_session(self, start: StartSession, line: Line | None = None) -> Json:
+        """As `start`; what is then known of session and run comes with it: `{created, lined, session, run}`."""
         self.index.work.set_off(
             start.session_id, start.trace
         )  # its run may be on the list before this goes on
-        started = await self.start(start)
+        started = await self.start(start, line)
         return {
             "created": started.created,
+            "lined": started.lined,
             "session": await self.rows.session(started.session_id),
             "run": await self.rows.run(started.run_id),
         }

@@ -19,6 +19,7 @@ from helmr_runtime.core.commands import (
     AnswerWait,
     FirstReceipt,
     OperationKey,
+    Send,
     SessionCommand,
     TokenEnded,
 )
@@ -168,15 +169,31 @@ class StartSession:
     """Name of the schedule that starts it, `due_at` if its time has come."""
     trace: str | None = None
     """As `SessionCommand.trace`."""
+    done_by: str | None = None
+    """Hash of the code, if its task does nothing: its run has ended as it begins, and no host is asked to run it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A record that the ledger adds to a session which no host holds, in a commit that is about something else.
+
+    Attributes:
+        start: Makes the session, or finds it, by its external id.
+        send: The record.
+    """
+
+    start: StartSession
+    send: Send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """Receipt of a start."""
+    """Receipt of a start. `lined`: the line that came with it is in its commit."""
 
     session_id: str
     run_id: str
     created: bool
+    lined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from helmr_runtime.ports import (
     Flush,
     HeldLease,
     KnownKey,
+    Line,
     Loaded,
     Started,
     StartSession,
@@ -144,8 +145,26 @@ def restore(session_id: str, loaded: Loaded) -> SessionState:
 class LedgerClient(Protocol):
     """The ledger as the service sees it: starts, facts of the system, and every read. It can't commit for a session."""
 
-    async def start_session(self, start: StartSession) -> Json:
-        """Create a session unless it exists (S-2); `{created, session, run}`, as one call and one commit."""
+    async def start_session(self, start: StartSession, line: Line | None = None) -> Json:
+        """Create a session unless it exists (S-2); `{created, lined, session, run}`, as one call and one commit.
+
+        Args:
+            start: What is to be created.
+            line: Written in the same commit, if that creates the session and no host holds the line's: `lined`.
+        """
+        ...
+
+    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+        """Write a line; its receipt is that of a send. None if it is for a host to write: nothing has happened.
+
+        Args:
+            line: A record, and the session that it goes to, which may begin with it.
+            rides: Another commit follows in a moment, which takes it along.
+
+        Raises:
+            ExternalIdConflict: The open session of that name has another task or payload.
+            HelmrError: The record is refused, as a send is.
+        """
         ...
 
     async def fork_session(self, fork: ForkSession) -> Json:
@@ -512,7 +531,7 @@ class Ledger(LedgerClient, Protocol):
         """Who may act no more."""
         ...
 
-    async def start(self, start: StartSession) -> Started:
+    async def start(self, start: StartSession, line: Line | None = None) -> Started:
         """The conditional write that creates a session."""
         ...
 

@@ -1,13 +1,14 @@
 """An agent's own session: what was decided about its calls, in the order in which they were made (S-109).
 
 What rules and grants decide is a record of it, written before the agent is answered. A call that people are asked about
-has a session of its own, which the agent's names: when it was asked, and what was said.
+has a session of its own, which the agent's names: when it was asked, and what was said. Records are lines, which the
+ledger writes with the commit that they are about; only if a host holds the agent's session they are sent to it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from helmr.errors import HelmrError, Overloaded, SessionTerminal
@@ -22,6 +23,7 @@ from helmr.models import (
     StartRequest,
 )
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.ports import Line
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.lru_cache import LruCache
@@ -74,18 +76,46 @@ class AgentSessions:
     ) -> None:
         """Record what was decided without asking; of a call with an id once."""
         key = f"{call.external_id()}{about}" if call.call_id else None
-        await self._record(caller, call, said, key)
+        await self._record(caller, call, _noted(call, said, key))
+
+    async def line_of_asking(self, caller: Caller, call: GatedCall) -> Callable[[str], Line]:
+        """The line by which the commit that asks people about a call says so here, for the id of its session."""
+        line = await self._line(caller, call, SendRequest(data=None))
+
+        def about(session_id: str) -> Line:
+            record = _asked(call, session_id)
+            send = replace(
+                line.send,
+                data=record.data,
+                idempotency_key=record.idempotency_key,
+            )
+            return replace(line, send=send)
+
+        return about
 
     async def asked(self, caller: Caller, call: GatedCall, session_id: str) -> None:
-        """Note that people are asked about a call."""
-        said = {"action": GateAction.ASK.value, "session_id": session_id}
-        await self._note(caller, call, said, f"asked:{session_id}")
+        """Note that people are asked about a call, if the commit that asks does not say so."""
+        await self._note(caller, call, _asked(call, session_id))
 
     async def answered(self, caller: Caller, call: GatedCall, decision: GateDecision) -> None:
         """Note what people have said to a call."""
-        action = GateAction.ALLOW if decision.is_allowed else GateAction.DENY
-        said = {"action": action.value, "session_id": decision.session_id}
-        await self._note(caller, call, said, f"answered:{decision.session_id}")
+        await self._note(caller, call, _answered(call, decision))
+
+    async def line_of_answer(self, caller: Caller, call: GatedCall, decision: GateDecision) -> Line:
+        """The line by which the commit that takes a decision says here what people have said."""
+        return await self._line(caller, call, _answered(call, decision))
+
+    async def answered_by(
+        self, caller: Caller, call: GatedCall, decision: GateDecision, line: Line
+    ) -> None:
+        """Note that by this line; another commit follows in a moment, which takes it along."""
+        try:
+            written = await self._sessions.write_line(line, rides=True)
+        except HelmrError as error:
+            logger.info("%s: a line is written again: %s", call.tag, error)
+            written = False
+        if not written:
+            await self.answered(caller, call, decision)
 
     async def end(self, caller: Caller, tag: str) -> None:
         """Close what this key has had recorded: the agent has ended."""
@@ -98,45 +128,68 @@ class AgentSessions:
         found = (await self._sessions.list(wanted)).items
         return [one.id for one in found if await self._calls.is_own(caller, one.id)]
 
-    async def _note(
-        self, caller: Caller, call: GatedCall, said: Mapping[str, str], key: str
-    ) -> None:
+    async def _note(self, caller: Caller, call: GatedCall, record: SendRequest) -> None:
         """Record what stands in the call's session too: that it can't be written here changes no decision."""
         try:
-            await self._record(caller, call, said, key)
+            await self._record(caller, call, record)
         except HelmrError as error:
             logger.warning("%s: a call of %s was not noted: %s", call.tag, call.tool, error)
 
-    async def _record(
-        self, caller: Caller, call: GatedCall, said: Mapping[str, str], key: str | None
-    ) -> None:
-        data = {
-            "call_id": call.call_id,
-            "tool": call.tool,
-            "input": dict(call.input),
-            "folder": call.folder,
-            **({"start": call.start} if call.start else {}),
-            **said,
-        }
-        record = SendRequest(data=data, idempotency_key=key)
-        session_id = await self._session(caller, call)
+    async def _record(self, caller: Caller, call: GatedCall, record: SendRequest) -> None:
         try:
-            await self._sessions.send(caller.fresh(), session_id, RULED, record)
+            if not await self._sessions.write_line(await self._line(caller, call, record)):
+                await self._send(caller, call, record)
         except (Overloaded, SessionTerminal):  # it is full, or has ended: the next one goes on
-            await self._sessions.close(caller.fresh(), session_id, CloseRequest())
             session_id = await self._session(caller, call)
-            await self._sessions.send(caller.fresh(), session_id, RULED, record)
+            await self._sessions.close(caller.fresh(), session_id, CloseRequest())
+            await self._send(caller, call, record)
+
+    async def _line(self, caller: Caller, call: GatedCall, record: SendRequest) -> Line:
+        return await self._sessions.line(caller.fresh(), _start_of(caller, call), RULED, record)
+
+    async def _send(self, caller: Caller, call: GatedCall, record: SendRequest) -> None:
+        """Through the host that holds the agent's session."""
+        session_id = await self._session(caller, call)
+        await self._sessions.send(caller.fresh(), session_id, RULED, record)
 
     async def _session(self, caller: Caller, call: GatedCall) -> str:
-        agent = {"client": call.client, "agent": call.agent}
-        request = StartRequest(
-            task=AGENT_TASK,
-            payload=agent,
-            external_id=f"gate:agent:{call.tag}:{key_of(caller.principal)}",
-            tags=[call.tag],
-            metadata=agent,
-        )
-        return (await self._sessions.start(caller.fresh(), request)).session.id
+        started = await self._sessions.start(caller.fresh(), _start_of(caller, call))
+        return started.session.id
+
+
+def _start_of(caller: Caller, call: GatedCall) -> StartRequest:
+    agent = {"client": call.client, "agent": call.agent}
+    return StartRequest(
+        task=AGENT_TASK,
+        payload=agent,
+        external_id=f"gate:agent:{call.tag}:{key_of(caller.principal)}",
+        tags=[call.tag],
+        metadata=agent,
+    )
+
+
+def _asked(call: GatedCall, session_id: str) -> SendRequest:
+    said = {"action": GateAction.ASK.value, "session_id": session_id}
+    return _noted(call, said, f"asked:{session_id}")
+
+
+def _answered(call: GatedCall, decision: GateDecision) -> SendRequest:
+    action = GateAction.ALLOW if decision.is_allowed else GateAction.DENY
+    said = {"action": action.value, "session_id": decision.session_id}
+    return _noted(call, said, f"answered:{decision.session_id}")
+
+
+def _noted(call: GatedCall, said: Mapping[str, str], key: str | None) -> SendRequest:
+    """A record of what was decided about a call; that of a key is written once."""
+    data = {
+        "call_id": call.call_id,
+        "tool": call.tool,
+        "input": dict(call.input),
+        "folder": call.folder,
+        **({"start": call.start} if call.start else {}),
+        **said,
+    }
+    return SendRequest(data=data, idempotency_key=key)
 
 
 def key_of(principal: Principal) -> str:

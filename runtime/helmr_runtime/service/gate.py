@@ -341,7 +341,8 @@ class Gate:
                 )
             asked = await self._calls.run_of(session.id)
             if asked.status is RunStatus.SUCCEEDED:
-                decision = await self._answered(caller, call, session, asked)
+                decision = _said(call, session, asked)
+                await self._agents.answered(caller, call, decision)
                 return await self._delivered(caller, call, session, decision, Mode.HEADLESS)
             if asked.status.is_final:
                 raise Conflict(f"the question was {asked.status.value}, not answered")
@@ -370,8 +371,8 @@ class Gate:
                 continue
             if run is None or was_left(run):
                 return await self._unanswered(caller, call, session, mode)
-            decision = await self._answered(caller, call, session, run)
-            if call.call_id or await self._calls.take(caller, session):
+            decision = _said(call, session, run)
+            if await self._taken(caller, call, session, decision):
                 return await self._delivered(caller, call, session, decision, mode)
             asked = await self._asked_before(caller, call, None, asked.turn + 1)
             is_restricted = rule is not None and rule.restriction
@@ -402,8 +403,10 @@ class Gate:
             more[RESTRICTION] = dict(rule.restriction)
         if until is not None:
             more[UNTIL] = until.isoformat()
-        session = await self._calls.start(caller, call, turn, named, more)
-        await self._agents.asked(caller, call, session.id)
+        line_of = await self._agents.line_of_asking(caller, call)
+        session, lined = await self._calls.start(caller, call, turn, named, more, line_of)
+        if not lined:
+            await self._agents.asked(caller, call, session.id)
         return session
 
     async def _ended(self, session: SessionInfo, ends_at: float) -> RunInfo | None:
@@ -440,13 +443,20 @@ class Gate:
             await self._calls.end(caller, session.id, ELSEWHERE)
         return without_answer(mode, can_defer=can_defer)
 
-    async def _answered(
-        self, caller: Caller, call: GatedCall, session: SessionInfo, run: RunInfo
-    ) -> GateDecision:
-        """What a person has said. Noted before it is taken: between that and the answer it can be lost."""
-        decision = replace(decision_of(call, run.result), session_id=session.id)
-        await self._agents.answered(caller, call, decision)
-        return decision
+    async def _taken(
+        self, caller: Caller, call: GatedCall, session: SessionInfo, decision: GateDecision
+    ) -> bool:
+        """Note what a person has said, and take it, in one commit; whether this request is the one that takes it.
+
+        A call that its client names has its decision for good: there is nothing to take.
+        """
+        if call.call_id:
+            await self._agents.answered(caller, call, decision)
+            return True
+        line = await self._agents.line_of_answer(caller, call, decision)
+        noting = self._agents.answered_by(caller, call, decision, line)
+        _, taken = await asyncio.gather(noting, self._calls.take(caller, session))
+        return taken
 
     async def _delivered(
         self,
@@ -545,6 +555,11 @@ class Gate:
         await self._sessions.start(caller.fresh(), request)
         reason = f"More than {PER_MINUTE} calls in a minute were asked about; call it again later."
         return GateDecision(GateVerdict.DENY, reason)
+
+
+def _said(call: GatedCall, session: SessionInfo, run: RunInfo) -> GateDecision:
+    """What a person has said."""
+    return replace(decision_of(call, run.result), session_id=session.id)
 
 
 def _can_defer(call: GatedCall) -> bool:

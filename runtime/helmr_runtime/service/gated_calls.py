@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +47,7 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import CancelSession
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.ports import Line
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Shared
@@ -210,8 +211,12 @@ class GatedCalls:
         turn: int,
         named: dict[str, str],
         more: Mapping[str, Any],
-    ) -> SessionInfo:
-        """Ask about it; `named` stands in the session's metadata, `more` in its payload (who answers, until when)."""
+        line_of: Callable[[str], Line],
+    ) -> tuple[SessionInfo, bool]:
+        """Ask about it, and say so in the agent's session by a line; also returns whether that stands there.
+
+        `named` stands in the session's metadata, `more` in its payload (who answers, until when).
+        """
         request = StartRequest(
             task=CALL_TASK,
             payload=call.to_json() | dict(more),
@@ -219,7 +224,8 @@ class GatedCalls:
             tags=[call.tag],
             metadata=call_metadata(call) | named,
         )
-        return (await self._sessions.start(caller.fresh(), request)).session
+        started, lined = await self._sessions.start_with_line(caller.fresh(), request, line_of)
+        return started.session, lined
 
     async def find_in_run(self, run: str, call: GatedCall) -> SessionInfo | None:
         """The session of this call, if its headless run has asked about it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from helmr import ids
@@ -45,7 +46,7 @@ from helmr_runtime.core.commands import (
     StartRun,
 )
 from helmr_runtime.core.public_tokens import check_send
-from helmr_runtime.ports import StartSession
+from helmr_runtime.ports import Line, StartSession
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
@@ -228,35 +229,74 @@ class SessionOperations:
             ExternalIdConflict: The open session of that id has another task or payload.
             IdempotencyConflict: The key was used with another task or payload.
         """
-        _check_labels(request)
-        check_value(request.payload, what="a payload")
-        asked = request.model_dump(exclude={"result_timeout_s"})
-        operation = caller.operation("sessions.start", asked)
-        start = StartSession(
-            session_id=ids.new_id(ids.SESSION),
-            run_id=ids.new_id(ids.RUN),
-            task=request.task,
-            payload=request.payload,
-            external_id=request.external_id,
-            tags=tuple(dict.fromkeys(request.tags)),
-            metadata=request.metadata,
-            idempotency_key=request.idempotency_key,
-            principal=caller.principal,
-            operation=operation,
-            request_hash=jsontext.same_data_hash([request.task, request.payload]),
-            schedule={"name": schedule} if schedule is not None else None,
-            trace=tracing.current() if tracing.is_on else None,
-        )
+        start = _start_of(caller, request, {"name": schedule} if schedule is not None else None)
+        receipt = await self._started(caller, start, may_start=may_start)
+        return await self._shown(request, receipt)
 
+    async def start_with_line(
+        self, caller: Caller, request: StartRequest, line_of: Callable[[str], Line]
+    ) -> tuple[StartReceipt, bool]:
+        """As `start`; with a line about the session in the same commit. Also returns whether that stands there.
+
+        Args:
+            caller: Who starts it.
+            request: What is started.
+            line_of: The line, for the id that the session has if this creates it.
+        """
+        start = _start_of(caller, request)
+        receipt = await self._started(caller, start, line_of(start.session_id))
+        return await self._shown(request, receipt), bool(receipt.get("lined"))
+
+    async def line(
+        self, caller: Caller, request: StartRequest, stream: str, record: SendRequest
+    ) -> Line:
+        """A record of a session whose task does nothing, which the ledger may write itself.
+
+        Args:
+            caller: Who sends it.
+            request: What starts the session, unless the one of that external id is open.
+            stream: An input stream of its task.
+            record: What is written.
+
+        Raises:
+            TaskNotFound, SchemaMismatch: As `start`.
+        """
+        await self._catalog.check_payload(request.task, request.payload)
+        code_hash = (await self._catalog.get()).code_hash
+        start = replace(_start_of(caller, request), operation=None, done_by=code_hash)
+        return Line(start=start, send=_send_of(caller, start.session_id, stream, record))
+
+    async def write_line(self, line: Line, *, rides: bool = False) -> bool:
+        """Write it now, or with the next commit; false if a host holds the session: it is to be sent.
+
+        Raises:
+            SessionTerminal, Overloaded: As `send`.
+        """
+        written = await self._router.write(
+            lambda: self._ledger.write_line(line, rides=rides), what=f"line of {line.start.task}"
+        )
+        return written is not None
+
+    async def _started(
+        self,
+        caller: Caller,
+        start: StartSession,
+        line: Line | None = None,
+        may_start: Callable[[], Awaitable[None]] | None = None,
+    ) -> Json:
         async def write() -> Json:
             if may_start is not None:
                 await may_start()
-            await self._catalog.check_payload(request.task, request.payload)
+            await self._catalog.check_payload(start.task, start.payload)
             return await self._router.write(
-                lambda: self._ledger.start_session(start), what=f"start of {request.task}"
+                lambda: self._ledger.start_session(start, line), what=f"start of {start.task}"
             )
 
-        receipt = await self._repeats.receipt(caller, operation, write)
+        assert start.operation is not None
+        return await self._repeats.receipt(caller, start.operation, write)
+
+    async def _shown(self, request: StartRequest, receipt: Json) -> StartReceipt:
+        """The receipt in full, and later if the request asks for that."""
         if "run" not in receipt:  # of an operation that was refused now and accepted before
             session_id, run_id = str(receipt["session_id"]), str(receipt["run_id"])
             session, run = await asyncio.gather(self.get(session_id), self._runs.get(run_id))
@@ -325,23 +365,8 @@ class SessionOperations:
             SessionTerminal: It is closed or cancelled.
             ScopeDenied: The caller's public token is for another session, stream or correlation id.
         """
-        given = request.correlation_id
-        if caller.public_token is not None:
-            given = check_send(caller.public_token, session_id, stream, given)
+        command = _send_of(caller, session_id, stream, request)
         ids.check_id(session_id, ids.SESSION)
-        correlation_id = _trimmed(given)
-        asked = [request.data, correlation_id, request.idempotency_key]
-        command = Send(
-            principal=caller.principal,
-            operation=caller.operation("sessions.send", session_id, stream, asked),
-            record_id=ids.new_id(ids.RECORD),
-            stream=stream,
-            data=request.data,
-            correlation_id=correlation_id,
-            idempotency_key=request.idempotency_key,
-            next_run_id=ids.new_id(ids.RUN),
-            public_token_id=caller.public_token_id,
-        )
         receipt = await self._router.command(session_id, command)
         return SendReceipt.model_validate(receipt)
 
@@ -478,6 +503,46 @@ class SessionOperations:
                     return await self._runs.get(run_id)
         finally:
             follower.close()
+
+
+def _start_of(caller: Caller, request: StartRequest, schedule: Json | None = None) -> StartSession:
+    _check_labels(request)
+    check_value(request.payload, what="a payload")
+    asked = request.model_dump(exclude={"result_timeout_s"})
+    return StartSession(
+        session_id=ids.new_id(ids.SESSION),
+        run_id=ids.new_id(ids.RUN),
+        task=request.task,
+        payload=request.payload,
+        external_id=request.external_id,
+        tags=tuple(dict.fromkeys(request.tags)),
+        metadata=request.metadata,
+        idempotency_key=request.idempotency_key,
+        principal=caller.principal,
+        operation=caller.operation("sessions.start", asked),
+        request_hash=jsontext.same_data_hash([request.task, request.payload]),
+        schedule=schedule,
+        trace=tracing.current() if tracing.is_on else None,
+    )
+
+
+def _send_of(caller: Caller, session_id: str, stream: str, request: SendRequest) -> Send:
+    given = request.correlation_id
+    if caller.public_token is not None:
+        given = check_send(caller.public_token, session_id, stream, given)
+    correlation_id = _trimmed(given)
+    asked = [request.data, correlation_id, request.idempotency_key]
+    return Send(
+        principal=caller.principal,
+        operation=caller.operation("sessions.send", session_id, stream, asked),
+        record_id=ids.new_id(ids.RECORD),
+        stream=stream,
+        data=request.data,
+        correlation_id=correlation_id,
+        idempotency_key=request.idempotency_key,
+        next_run_id=ids.new_id(ids.RUN),
+        public_token_id=caller.public_token_id,
+    )
 
 
 def _check_labels(request: StartRequest) -> None:

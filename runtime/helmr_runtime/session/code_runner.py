@@ -307,7 +307,7 @@ class CodeRunner:
         self._starting = asyncio.get_running_loop().create_task(self._prepare(run))
         if run.status is RunStatus.RUNNING and run.is_started:
             return NOTHING
-        return Effects([lifecycle.run_executes(run, self._settings.code_hash)])
+        return Effects([lifecycle.run_executes(run, self._settings.code_hash)], begins=True)
 
     async def _prepare(self, run: Run) -> None:
         """Read what the journal only names, and wait until what the code may know of is on disk."""

@@ -34,6 +34,9 @@ reads them one by one. With a checkpoint for each, what a command costs would gr
 FLUSH_AFTER_S = 0.002
 """How long a decision may wait for what the code does next (one commit for an answer and the next wait)."""
 
+BEGINS_AFTER_S = 0.1
+"""How long the start of a run may wait for the first thing that its code asks for: no one hears of it sooner."""
+
 RESEND_FIRST_S = 0.05
 RESEND_MAX_S = 0.2
 
@@ -238,11 +241,17 @@ class Committer:
         """The flush under way has failed at least once and is being sent again."""
         self.is_stopped = False
 
-    def flush_soon(self) -> None:
-        """Send what is buffered within `FLUSH_AFTER_S`, unless `flush_now` comes first."""
-        if self._timer is None and self._flushes.can_send:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(FLUSH_AFTER_S, self.flush_now)
+    def flush_soon(self, *, code_begins: bool = False) -> None:
+        """Send what is buffered within `FLUSH_AFTER_S`, or `BEGINS_AFTER_S`, unless `flush_now` comes first."""
+        if not self._flushes.can_send:
+            return
+        loop = asyncio.get_running_loop()
+        after_s = BEGINS_AFTER_S if code_begins else FLUSH_AFTER_S
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + after_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(after_s, self.flush_now)
 
     def flush_now(self) -> None:
         """Send what is buffered."""

@@ -194,6 +194,7 @@ class Effects:
     Attributes:
         drafts: Written.
         flush: What is buffered is sent now.
+        begins: Code begins: what it asks for first is to go into the same flush.
         then: Taken when all that is decided by now is on disk.
         outside: The request is decided by a fact outside of the session.
         has_ended: No more comes of the code that was here.
@@ -202,6 +203,7 @@ class Effects:
 
     drafts: Sequence[Draft] = ()
     flush: bool = False
+    begins: bool = False
     then: TryDue | OutcomeReady | None = None
     outside: tuple[RunDriver, int, WaitRequest] | None = None
     has_ended: bool = False

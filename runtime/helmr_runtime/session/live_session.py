@@ -222,11 +222,13 @@ class LiveSession:
         if effects is NOTHING:
             return
         if effects.drafts:
-            self.write(effects.drafts, is_flushed=effects.flush)
+            self.write(effects.drafts, is_flushed=effects.flush or effects.begins)
         if (then := effects.then) is not None:
             self.when_durable(self.state.seq, lambda: self.take(then))
         if effects.flush:
             self._committer.flush_now()
+        elif effects.begins:
+            self._committer.flush_soon(code_begins=True)
         if effects.outside is not None:
             self._hold_up(open_outside(self, self._parts.ledger, *effects.outside))
         if effects.has_ended and not self.is_over:

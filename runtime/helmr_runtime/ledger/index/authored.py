@@ -22,7 +22,7 @@ from helmr.errors import (
 from helmr_runtime.core.commands import FirstReceipt, TokenEnded, receipt_of
 from helmr_runtime.core.decide import DecisionContext, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash, passed
-from helmr_runtime.core.drafts import due_draft, start_drafts, token_end_draft
+from helmr_runtime.core.drafts import done_drafts, due_draft, start_drafts, token_end_draft
 from helmr_runtime.core.entries import (
     GENESIS,
     BodyCipher,
@@ -251,8 +251,8 @@ def start_entries(
     key_id: str | None = None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """The entries of a new session."""
-    drafts = start_drafts(
+    """The entries of a new session; with its run's end, if that has nothing to do."""
+    drafts: tuple[Draft, ...] = start_drafts(
         task=start.task,
         run_id=start.run_id,
         payload=start.payload,
@@ -269,6 +269,8 @@ def start_entries(
         starters=start.starters,
         schedule=start.schedule,
     )
+    if start.done_by is not None:
+        drafts += done_drafts(start.run_id, start.done_by)
     return stamp_all(
         _keyed(drafts, key_id),
         session_id=start.session_id,

@@ -18,8 +18,8 @@ import logging
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from queue import SimpleQueue
@@ -195,6 +195,9 @@ RETRY_DUE_AFTER = timedelta(seconds=1)
 """How long timeouts wait after a failed commit."""
 
 
+RIDE_S = 0.1
+"""Longest that a job which rides waits for one that does not."""
+
 AWAY_S = 10.0
 """A store that other machines reach may take that long for a commit before callers hear of it (S-102)."""
 
@@ -301,6 +304,10 @@ class GroupCommit:
         atexit.register(database.end_waiting)
         self._mark_timer = MarkTimer(lambda: self._thread.run(database.sync_mark))
         self._queue: deque[Job] = deque()
+        self._riding: list[Job] = []
+        """Jobs that wait for the next one."""
+        self._boarding: set[asyncio.Future[None]] = set()
+        """Of jobs that are about to ride, and still read what they are made of."""
         self._wake = asyncio.Event()
         self._current: CommitGroup | None = None
         self._current_over: asyncio.Future[None] | None = None
@@ -332,8 +339,13 @@ class GroupCommit:
 
     # --- for the ledger around it -----------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
-        """Queue a job; it is answered when it is on disk, or with the reason why not."""
+    def submit(self, job: Job, *, rides: bool = False) -> None:
+        """Queue a job; it is answered when it is on disk, or with the reason why not.
+
+        Args:
+            job: What is to be stored.
+            rides: Another one follows in a moment: this one goes into its commit, or after `RIDE_S` by itself.
+        """
         if self.broken is not None:
             job.fail(self.broken)
         elif self.superseded is not None:
@@ -342,8 +354,30 @@ class GroupCommit:
             job.fail(self._away)
         elif self._closing or len(self._queue) >= QUEUE_MAX:
             job.fail(StoreUnavailable("the ledger accepts no more commits now", retry_after_s=1))
+        elif rides:
+            self._riding.append(job)
+            asyncio.get_running_loop().call_later(RIDE_S, self._board)
         else:
+            self._board()
             self._queue.append(job)
+            self._wake.set()
+
+    @contextmanager
+    def boarding(self) -> Iterator[None]:
+        """Meanwhile a job that rides is made: the next batch waits for it, at most for `RIDE_S`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._boarding.add(future)
+        try:
+            yield
+        finally:
+            self._boarding.discard(future)
+            future.set_result(None)
+
+    def _board(self) -> None:
+        """What rides is queued."""
+        if self._riding:
+            self._queue.extend(self._riding)
+            self._riding.clear()
             self._wake.set()
 
     def lead(self) -> None:
@@ -354,6 +388,7 @@ class GroupCommit:
     def end_by(self, superseded: LedgerSuperseded) -> None:
         """Another has opened the log: nothing is acknowledged (S-97). What is on its way may be stored (S-102)."""
         self.superseded = superseded
+        self._board()
         unknown = OutcomeUnknown(f"{superseded.message}; this commit may have been stored before")
         for job in self._current.jobs if self._current is not None else ():
             job.fail(superseded if job.outlasts else unknown)
@@ -422,6 +457,7 @@ class GroupCommit:
     async def close(self, goodbye: Callable[[], Awaitable[None]] | None = None) -> None:
         """Store what is queued, call `goodbye`, bring the tables up to date and close the file."""
         self._closing = True
+        self._board()
         if goodbye is None:
             await self._write_tables()
         await self._drained()
@@ -478,6 +514,9 @@ class GroupCommit:
             await self._wake.wait()
             self._wake.clear()
             while self._queue or self._due_asked:
+                if self._boarding:
+                    await asyncio.wait(set(self._boarding), timeout=RIDE_S)
+                    self._board()
                 await self._one_batch()
                 if self.projector.has_written:
                     self.projector.evict()
@@ -507,6 +546,7 @@ class GroupCommit:
         self._fail_all(self.broken)
 
     def _fail_all(self, error: HelmrError) -> None:
+        self._board()
         for job in self._current.jobs if self._current is not None else ():
             job.fail(error)
         while self._queue:

@@ -96,8 +96,8 @@ class Job(Protocol):
     outlasts: bool
     """It waits for a store that is away, however long: who has asked asks again, and does not hear of it."""
 
-    def prepare(self) -> Awaitable[Write | Facts | None]:
-        """Check against the index; None if the job was answered without a write."""
+    def prepare(self) -> Awaitable[Write | Facts | tuple[Write, ...] | None]:
+        """Check against the index; None if the job was answered without a write. Several go into one batch."""
         ...
 
     def fail(self, error: HelmrError) -> None:
@@ -182,9 +182,9 @@ class GroupBuilder:
 
     async def _prepare(self, current: CommitGroup, job: Job) -> None:
         try:
-            write = await job.prepare()
-            if isinstance(write, Facts):
-                write = self._stamped(current, write)
+            made = await job.prepare()
+            if isinstance(made, Facts):
+                made = self._stamped(current, made)
         except HelmrError as error:
             job.fail(error)
         except ENGINE_ERROR as error:
@@ -192,8 +192,9 @@ class GroupBuilder:
             refusal.__cause__ = error
             job.fail(refusal)
         else:
-            if write is not None:
-                current.add(write)
+            for write in made if isinstance(made, tuple) else (made,):
+                if write is not None:
+                    current.add(write)
 
     def _stamped(self, current: CommitGroup, facts: Facts) -> Write:
         """The facts behind the group's earlier ones."""

@@ -53,6 +53,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     OperationKnown,
     digest,
 )
+from helmr_runtime.ledger.index.lines import Lines, PlannedLine, again
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.group_builder import AuthoredEntries, Facts, Write
@@ -325,8 +326,14 @@ class StartJob(PendingJob[Started]):
         self._lookups = lookups
         self._clock = clock
         self._chain = chain
+        self._line: LineJob | None = None
 
-    async def prepare(self) -> Write | None:
+    def bring(self, line: LineJob) -> None:
+        """Have the line written in the same commit, if this makes the session."""
+        self._line = line
+        self.keys |= line.keys
+
+    async def prepare(self) -> tuple[Write, ...] | None:
         """Answer a repeated start, else make the session's first entries."""
         start = self._start
         self._index.people.disabled.check(start.principal)
@@ -341,7 +348,18 @@ class StartJob(PendingJob[Started]):
         key, key_id = self._chain.new(start.session_id)
         cipher = self._chain.bodies.cipher(start.session_id)
         entries = start_entries(start, self._clock.now(), key, key_id, cipher)
-        return Write(start.session_id, entries, stored=self._stored, failed=self.fail)
+        write = Write(start.session_id, entries, stored=self._stored, failed=self.fail)
+        return (write, *await self._beside())
+
+    async def _beside(self) -> tuple[Write, ...]:
+        if self._line is None:
+            return ()
+        try:
+            line = await self._line.prepare()
+        except HelmrError as error:
+            self._line.fail(error)
+            return ()
+        return (line,) if line is not None else ()
 
     async def _match(self) -> StartMatch | None:
         start = self._start
@@ -361,6 +379,60 @@ class StartJob(PendingJob[Started]):
     def _stored(self, write: Write) -> None:
         start = self._start
         self.answer(Started(session_id=start.session_id, run_id=start.run_id, created=True))
+
+
+class LineJob(PendingJob[Mapping[str, Any] | None]):
+    """A line; answered with its receipt, or None if its session is not as it was when this was planned."""
+
+    def __init__(
+        self,
+        planned: PlannedLine,
+        lines: Lines,
+        index: LedgerIndex,
+        lookups: Lookups,
+        now: Callable[[], datetime],
+    ) -> None:
+        super().__init__()
+        line = planned.line
+        assert line.start.external_id is not None
+        names = {planned.session_id, digest(line.start.external_id)}
+        if line.send.operation is not None:
+            names.add(digest(line.send.operation.id))
+        self.keys: frozenset[Hashable] = frozenset(names)
+        self._planned = planned
+        self._lines = lines
+        self._index = index
+        self._lookups = lookups
+        self._now = now
+        self._reply: Mapping[str, Any] = {}
+
+    @property
+    def is_written(self) -> bool:
+        """It is on disk."""
+        future = self.future
+        return future.done() and not future.exception() and future.result() is not None
+
+    async def prepare(self) -> Write | None:
+        """Answer a repeated line, else make its entries."""
+        line = self._planned.line
+        if line.send.operation is not None:
+            offset = self._index.operations.offset_of(line.send.operation.id)
+            if offset is None:
+                offset = await self._lookups.operation(line.send.operation.id)
+            if offset is not None:
+                self.answer(again(line, await self._lookups.entry(offset)))
+                return None
+        written = self._lines.write(self._planned, self._now())
+        if written is None or not written.entries:
+            self.answer(written.reply if written is not None else None)
+            return None
+        self._reply = written.reply
+        session_id = self._planned.session_id
+        return Write(session_id, written.entries, stored=self._stored, failed=self.fail)
+
+    def _stored(self, write: Write) -> None:
+        self._lines.stored(self._planned, write.entries)
+        self.answer(self._reply)
 
 
 class ForkJob(PendingJob[Mapping[str, Any]]):
