@@ -10,6 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ports import Directory, Host
+from helmr_runtime.ports.ledger import Ledger
+from helmr_runtime.rpc.calls import methods_of
+from helmr_runtime.session.host import HostActor
+
 HOME = Path("runtime/helmr_runtime/rpc/ray.py")
 USER_CODE = Path("helmr/examples/fan_out.py")
 """A task that hands work of its own to Ray, as users' tasks do."""
@@ -73,3 +80,12 @@ def test_the_check_sees_a_call(source: str) -> None:
 )
 def test_the_check_lets_declarations_pass(source: str) -> None:
     assert remote_uses(source) == []
+
+
+@pytest.mark.parametrize(
+    ("actor", "port"), [(LedgerActor, Ledger), (HostActor, Host), (DirectoryActor, Directory)]
+)
+def test_an_actor_names_its_port_and_has_each_method_of_it(actor: type, port: type) -> None:
+    """One that it lacked would be the protocol's, which does nothing and answers None."""
+    assert issubclass(actor, port)
+    assert [name for name in sorted(methods_of(port)) if name not in vars(actor)] == []

@@ -34,7 +34,7 @@ from helmr_runtime.directory.limiter import Limiter
 from helmr_runtime.directory.pool import Placement, Pool
 from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.work import Deliver, WorkQueue
-from helmr_runtime.ports import Host, Occupancy, Routed
+from helmr_runtime.ports import Directory, Host, Occupancy, Routed
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.rpc.calls import LEDGER, CallError
 
@@ -53,8 +53,8 @@ LEDGER_PAUSE_S = 0.1
 """Between two tries while the ledger is away; it is back in a second or two."""
 
 
-class DirectoryActor:
-    """Implements `helmr_runtime.ports.Directory`.
+class DirectoryActor(Directory):
+    """The directory: which host holds which session.
 
     Args:
         ledger: The ledger.

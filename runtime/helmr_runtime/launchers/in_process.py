@@ -27,7 +27,7 @@ from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, Process
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
 from helmr_runtime.launchers.runtime import Launch, park_and_close
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ports import HeldLease, Line, StartSession
+from helmr_runtime.ports import HeldLease
 from helmr_runtime.process import gateway as gateway_builder
 from helmr_runtime.process import ledger as ledger_builder
 from helmr_runtime.process.actors import make_directory, make_host, status_slots
@@ -49,6 +49,10 @@ logger = logging.getLogger(__name__)
 
 Statuses = Mapping[str, Mapping[str, SlotStatus]]
 """By host, by session."""
+
+
+LEFTOVERS_MAX = 20
+"""Parts of cut-off code that may still execute before no new run starts."""
 
 
 class Leftovers:
@@ -119,6 +123,17 @@ class InProcessSpawner:
         self.suspects = suspects if len(suspects) > 1 else set()
         self._unblamed = frozenset(self.suspects)
 
+    def check_room(self) -> None:
+        """Return if a session may be started.
+
+        Raises:
+            Overloaded: Too much of cut-off code executes.
+        """
+        if len(self.leftovers) >= LEFTOVERS_MAX:
+            raise Overloaded(
+                "too much aborted code still executes; only a restart ends it", retry_after_s=5.0
+            )
+
     async def spawn(self, *, is_exclusive: bool) -> str:
         """Create a host with a fresh name."""
         prefix = OWN_HOST_PREFIX if is_exclusive else HOST_PREFIX
@@ -184,9 +199,6 @@ def take_statuses(folder: Path) -> Statuses:
     return found
 
 
-LEFTOVERS_MAX = 20
-"""Parts of cut-off code that may still execute before no new run starts."""
-
 LOOK_EVERY_S = 0.5
 END_WITHIN_S = 1.0
 """Code that a stop cuts off has this long to end by itself."""
@@ -245,7 +257,8 @@ class InProcess:
         spec, calls, launch = self._spec, self._calls, self._launch
         async with launch.in_time():
             self._ledger = await ledger_builder.build(LEDGER, spec, calls)
-            calls.register(LEDGER, _GuardedLedger(self._ledger, self._spawner))
+            self._ledger.check_room = self._spawner.check_room
+            calls.register(LEDGER, self._ledger)
             if spec.log_url is not None:  # it answers while this stands by
                 await self._build_gateway()
             await launch.open_ledger()
@@ -350,29 +363,3 @@ class InProcess:
                 continue
             if session["activity"] not in RUNS_ON:
                 self._spawner.suspects.discard(session_id)
-
-
-class _GuardedLedger:
-    """The ledger, which starts no session while too much of cut-off code executes."""
-
-    def __init__(self, ledger: Any, spawner: InProcessSpawner) -> None:
-        self._ledger = ledger
-        self._spawner = spawner
-
-    def __getattr__(self, method: str) -> Any:
-        """As the ledger's; from the second call on it is an attribute."""
-        call = self.__dict__[method] = getattr(self._ledger, method)
-        return call
-
-    async def start_session(self, start: StartSession, line: Line | None = None) -> Any:
-        """As the ledger's.
-
-        Raises:
-            Overloaded: Too much of cut-off code executes.
-        """
-        if len(self._spawner.leftovers) >= LEFTOVERS_MAX:
-            raise Overloaded(
-                "too much aborted code still executes; only a restart ends it",
-                retry_after_s=5.0,
-            )
-        return await self._ledger.start_session(start, line)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from helmr.errors import (
     DataError,
@@ -40,12 +40,15 @@ from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ledger.readable import KeyKeeper
 from helmr_runtime.ledger.standby import LeaseWatch
-from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, LedgerClient, ReadFreshness
-from helmr_runtime.rpc.calls import methods_of
+from helmr_runtime.ports import Line, StartSession
+from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, ReadFreshness
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.secrets import SessionKeys
 
 Json = dict[str, Any]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LOCK_PATIENCE_S = 2.0
 """How long an open waits for a lock that a killed predecessor's process is about to lose."""
@@ -67,6 +70,24 @@ def _no_log() -> None:
     return None
 
 
+def _no_bound() -> None:
+    return None
+
+
+def _forwarded(
+    method: Callable[Concatenate[DuckLedger, P], Awaitable[T]],
+) -> Callable[Concatenate[LedgerActor, P], Coroutine[Any, Any, T]]:
+    """Return a method of the actor that opens the ledger and calls this one of it."""
+    name = method.__name__
+
+    @wraps(method)
+    async def forwarded(self: LedgerActor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found: T = await getattr(await self._open(), name)(*args, **kwargs)
+        return found
+
+    return forwarded
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerPlace:
     """Where a ledger is.
@@ -80,8 +101,8 @@ class LedgerPlace:
     open_log: Callable[[], ObjectLog | None] = _no_log
 
 
-class LedgerActor:
-    """`helmr_runtime.ports.Ledger` and every read of the service, over one DuckDB file.
+class LedgerActor(Ledger):
+    """The ledger over one DuckDB file.
 
     A call opens the file if it is not open, and is then `DuckLedger`'s.
 
@@ -93,6 +114,9 @@ class LedgerActor:
         encrypts: Whether bodies of new entries are sealed; None as the file remembers.
         lock_patience_s: How long to wait for another holder's end.
         retention: How long sessions that are over are kept; None keeps them.
+
+    Attributes:
+        check_room: Raises if no session may be started now. What shares its process with hosts sets it.
     """
 
     def __init__(
@@ -107,6 +131,7 @@ class LedgerActor:
         retention: Retention | None = None,
     ) -> None:
         self.ring = ring
+        self.check_room: Callable[[], None] = _no_bound
         self._key_keeper = KeyKeeper(ring)
         self._place = place if isinstance(place, LedgerPlace) else LedgerPlace(place)
         self._clock = clock
@@ -129,12 +154,79 @@ class LedgerActor:
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
 
-    if TYPE_CHECKING:  # the methods of the port, which `_forward` gives it
+    # --- the port's methods, as the open ledger has them ------------------------------------------
 
-        def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+    write_line = _forwarded(DuckLedger.write_line)
+    fork_session = _forwarded(DuckLedger.fork_session)
+    snapshot = _forwarded(DuckLedger.snapshot)
+    records = _forwarded(DuckLedger.records)
+    known_operation = _forwarded(DuckLedger.known_operation)
+    claim_wait = _forwarded(DuckLedger.claim_wait)
+    release_wait = _forwarded(DuckLedger.release_wait)
+    give_back_claims = _forwarded(DuckLedger.give_back_claims)
+    links_of_person = _forwarded(DuckLedger.links_of_person)
+    fact = _forwarded(DuckLedger.fact)
+    get_token = _forwarded(DuckLedger.get_token)
+    list_tokens = _forwarded(DuckLedger.list_tokens)
+    get_session = _forwarded(DuckLedger.get_session)
+    brief = _forwarded(DuckLedger.brief)
+    list_sessions = _forwarded(DuckLedger.list_sessions)
+    get_run = _forwarded(DuckLedger.get_run)
+    list_runs = _forwarded(DuckLedger.list_runs)
+    get_wait = _forwarded(DuckLedger.get_wait)
+    list_waits = _forwarded(DuckLedger.list_waits)
+    transcript = _forwarded(DuckLedger.transcript)
+    inputs = _forwarded(DuckLedger.inputs)
+    outputs = _forwarded(DuckLedger.outputs)
+    feed = _forwarded(DuckLedger.feed)
+    seq_at = _forwarded(DuckLedger.seq_at)
+    feed_head = _forwarded(DuckLedger.feed_head)
+    find_callback = _forwarded(DuckLedger.find_callback)
+    find_public_token = _forwarded(DuckLedger.find_public_token)
+    public_token_maker = _forwarded(DuckLedger.public_token_maker)
+    get_public_token = _forwarded(DuckLedger.get_public_token)
+    links_of_wait = _forwarded(DuckLedger.links_of_wait)
+    list_public_tokens = _forwarded(DuckLedger.list_public_tokens)
+    find_api_key = _forwarded(DuckLedger.find_api_key)
+    get_api_key = _forwarded(DuckLedger.get_api_key)
+    people = _forwarded(DuckLedger.people)
+    grants_of = _forwarded(DuckLedger.grants_of)
+    get_grant = _forwarded(DuckLedger.get_grant)
+    list_grants = _forwarded(DuckLedger.list_grants)
+    list_api_keys = _forwarded(DuckLedger.list_api_keys)
+    get_schedule = _forwarded(DuckLedger.get_schedule)
+    list_schedules = _forwarded(DuckLedger.list_schedules)
+    catalog = _forwarded(DuckLedger.catalog)
+    notices = _forwarded(DuckLedger.notices)
+    query = _forwarded(DuckLedger.query)
+    backup_header = _forwarded(DuckLedger.backup_header)
+    copied_rows = _forwarded(DuckLedger.copied_rows)
+    prune = _forwarded(DuckLedger.prune)
+    numbers = _forwarded(DuckLedger.numbers)
+    load = _forwarded(DuckLedger.load)
+    commit = _forwarded(DuckLedger.commit)
+    abandon = _forwarded(DuckLedger.abandon)
+    abandon_all = _forwarded(DuckLedger.abandon_all)
+    held = _forwarded(DuckLedger.held)
+    lead = _forwarded(DuckLedger.lead)
+    known_key = _forwarded(DuckLedger.known_key)
+    disabled = _forwarded(DuckLedger.disabled)
+    start = _forwarded(DuckLedger.start)
+    token_end = _forwarded(DuckLedger.token_end)
+    work = _forwarded(DuckLedger.work)
+    verify_chain = _forwarded(DuckLedger.verify_chain)
+    write_catalog = _forwarded(DuckLedger.write_catalog)
 
-    async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        return await getattr(await self._open(), method)(*args, **kwargs)
+    # --- those of its own -------------------------------------------------------------------------
+
+    async def start_session(self, start: StartSession, line: Line | None = None) -> Json:
+        """As the port's.
+
+        Raises:
+            Overloaded: This process may begin nothing more.
+        """
+        self.check_room()
+        return await (await self._open()).start_session(start, line)
 
     async def stats(self) -> Json:
         """Offsets, size, commit latency, counts; `open` is False, with `failure`, while it can't be opened."""
@@ -148,8 +240,7 @@ class LedgerActor:
         """As the port's. A gateway asks for it when a client comes to a runtime that stands by."""
         if self._watch is not None:
             self._watch.called()
-        found: ReadFreshness = await self._call("freshness")
-        return found
+        return await (await self._open()).freshness()
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:
         """A session's keys; None without master keys."""
@@ -252,7 +343,7 @@ class LedgerActor:
 
     def _begin_retaining(self) -> None:
         if self._retention is not None and self._retaining is None:
-            retainer = Retainer(self._retention, partial(self._call, "prune"), self._clock)
+            retainer = Retainer(self._retention, self.prune, self._clock)
             self._retaining = asyncio.create_task(retainer.run(), name="retention")
 
     async def _open_patiently(self) -> DuckLedger:
@@ -309,19 +400,6 @@ class LedgerActor:
             encrypts=self._encrypts,
             progress=self._carrying,
         )
-
-
-def _forward(method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def forwarded(self: LedgerActor, /, *args: Any, **kwargs: Any) -> Any:
-        return await self._call(method, *args, **kwargs)
-
-    forwarded.__name__ = method
-    return forwarded
-
-
-for _method in methods_of(Ledger) | methods_of(LedgerClient) | {"verify_chain", "write_catalog"}:
-    if _method not in vars(LedgerActor):
-        setattr(LedgerActor, _method, _forward(_method))
 
 
 def _not_carried(progress: CarryProgress) -> NotReady:

@@ -340,7 +340,7 @@ class ReadableLedger(ABC):
             return None
         return end_facts(token.status.value, await self.entry(token.ended_offset))
 
-    async def list_tokens(self, **wanted: Any) -> Json:
+    async def list_tokens(self, /, **wanted: Any) -> Json:
         """A page of `TokenInfo`, newest first; `wanted` is a `TokensQuery`, as it gives itself."""
         return await self.rows.page(_query(TokensQuery, wanted))
 
@@ -491,7 +491,7 @@ class ReadableLedger(ABC):
         head = await self._require_head(session_id)
         return {"task": head.task, "is_over": head.is_over}
 
-    async def list_sessions(self, **wanted: Any) -> Json:
+    async def list_sessions(self, /, **wanted: Any) -> Json:
         """A page of `SessionInfo`, newest first; `wanted` is a `SessionsQuery`, as it gives itself."""
         resolving = self.index.work.resolving()
         found = await self.rows.page(_query(SessionsQuery, wanted))
@@ -504,7 +504,7 @@ class ReadableLedger(ABC):
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return found
 
-    async def list_runs(self, **wanted: Any) -> Json:
+    async def list_runs(self, /, **wanted: Any) -> Json:
         """A page of `RunInfo`, newest first; `wanted` is a `RunsQuery`, as it gives itself."""
         return await self.rows.page(_query(RunsQuery, wanted))
 
@@ -516,7 +516,7 @@ class ReadableLedger(ABC):
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
         return self._wait_now(found, {wait_id: status} if status is not None else {})
 
-    async def list_waits(self, **wanted: Any) -> Json:
+    async def list_waits(self, /, **wanted: Any) -> Json:
         """A page of `WaitInfo`: soonest end first, none last, then by id; `wanted` is a `WaitsQuery`, as above."""
         resolving = self.index.work.resolving()
         found = await self.rows.page(_query(WaitsQuery, wanted), resolving=resolving)

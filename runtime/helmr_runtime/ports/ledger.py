@@ -240,7 +240,7 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_tokens(self, **wanted: Any) -> Json:
+    async def list_tokens(self, /, **wanted: Any) -> Json:
         """Tokens, newest first: a page of those that a `TokensQuery` wants, as it gives itself."""
         ...
 
@@ -260,7 +260,7 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_sessions(self, **wanted: Any) -> Json:
+    async def list_sessions(self, /, **wanted: Any) -> Json:
         """Sessions, newest first: a page of those that a `SessionsQuery` wants, as it gives itself."""
         ...
 
@@ -272,7 +272,7 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_runs(self, **wanted: Any) -> Json:
+    async def list_runs(self, /, **wanted: Any) -> Json:
         """Runs, newest first: a page of those that a `RunsQuery` wants, as it gives itself."""
         ...
 
@@ -284,7 +284,7 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_waits(self, **wanted: Any) -> Json:
+    async def list_waits(self, /, **wanted: Any) -> Json:
         """Waits by when time ends them: a page of those that a `WaitsQuery` wants, as it gives itself."""
         ...
 

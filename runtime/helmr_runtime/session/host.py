@@ -39,6 +39,7 @@ from helmr_runtime.ports import (
     Adopted,
     Busy,
     Crash,
+    Host,
     HostReport,
     Lease,
     Occupancy,
@@ -281,8 +282,8 @@ class HostSettings:
     people: PeopleConfig = NO_PEOPLE
 
 
-class HostActor:
-    """Implements `helmr_runtime.ports.Host`.
+class HostActor(Host):
+    """A host: live sessions and their code, in one process.
 
     Args:
         name: Its actor name; what the ledger's heads say holds a session.
