@@ -15,7 +15,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import OperationKey, Send
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import Line
+from helmr_runtime.ports import SessionLine
 from helmr_runtime.ports.ledger import restore
 from tests.ledger.sessions import ALICE, Hand, start_of
 
@@ -23,7 +23,7 @@ AnyLedger = MemoryLedger | LedgerActor
 STREAM = "log"
 
 
-def line_of(data: Any = 1, *, key: str | None = None, payload: Any = None) -> Line:
+def line_of(data: Any = 1, *, key: str | None = None, payload: Any = None) -> SessionLine:
     """A line of the session `agent-1`, whose task does nothing."""
     start = start_of(task="log", external_id="agent-1", payload=payload)
     send = Send(
@@ -37,7 +37,7 @@ def line_of(data: Any = 1, *, key: str | None = None, payload: Any = None) -> Li
         idempotency_key=key,
         next_run_id=ids.new_id(ids.RUN),
     )
-    return Line(start=replace(start, done_by="code-1"), send=send)
+    return SessionLine(start=replace(start, done_by="code-1"), send=send)
 
 
 async def said(ledger: AnyLedger, session_id: str) -> list[tuple[int, Any]]:

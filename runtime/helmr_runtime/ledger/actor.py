@@ -40,7 +40,7 @@ from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ledger.readable import KeyKeeper
 from helmr_runtime.ledger.standby import LeaseWatch
-from helmr_runtime.ports import Line, StartSession
+from helmr_runtime.ports import SessionLine, StartSession
 from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, ReadFreshness
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.secrets import SessionKeys
@@ -219,7 +219,7 @@ class LedgerActor(Ledger):
 
     # --- those of its own -------------------------------------------------------------------------
 
-    async def start_session(self, start: StartSession, line: Line | None = None) -> Json:
+    async def start_session(self, start: StartSession, line: SessionLine | None = None) -> Json:
         """As the port's.
 
         Raises:

@@ -31,7 +31,7 @@ from helmr_runtime.ledger.index.authored import Chain, check_fork_size
 from helmr_runtime.ledger.index.commands import token_of
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.lines import Lines, PlannedLine
+from helmr_runtime.ledger.index.lines import LineWriter, PlannedLine
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.log.database import Database
@@ -67,8 +67,8 @@ from helmr_runtime.ports import (
     CommitReply,
     Flush,
     KnownKey,
-    Line,
     Loaded,
+    SessionLine,
     Started,
     StartSession,
 )
@@ -102,7 +102,9 @@ class DuckLedger(ReadableLedger):
         self.encrypts = chain.encrypts
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
-        self._lines = Lines(lambda: self.index, chain, self.entry, self.snapshot, self.known_key)
+        self._lines = LineWriter(
+            lambda: self.index, chain, self.entry, self.snapshot, self.known_key
+        )
         self._start_keys = StartKeys(self._in_reader, restored.index)
         self._is_closed = False
         self.snapshots: SnapshotMaker | None = None
@@ -211,7 +213,7 @@ class DuckLedger(ReadableLedger):
         self._group.submit(job)
         return await job.future
 
-    async def start(self, start: StartSession, line: Line | None = None) -> Started:
+    async def start(self, start: StartSession, line: SessionLine | None = None) -> Started:
         looked = await self._start_keys.of(start)
         planned = await self._lines.plan(line) if line is not None else None
         keys = self._start_keys
@@ -223,7 +225,9 @@ class DuckLedger(ReadableLedger):
         started = await job.future
         return replace(started, lined=beside is not None and beside.is_written)
 
-    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+    async def write_line(
+        self, line: SessionLine, *, rides: bool = False
+    ) -> Mapping[str, Any] | None:
         for _ in range(LINE_TRIES_MAX):
             with self._group.boarding() if rides else nullcontext():
                 planned = await self._lines.plan(line)

@@ -73,7 +73,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     NeedsLookup,
     OperationKnown,
 )
-from helmr_runtime.ledger.index.lines import Lines, again
+from helmr_runtime.ledger.index.lines import LineWriter, again
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.memory_rows import MemoryRows, Stored, prunable
@@ -84,9 +84,9 @@ from helmr_runtime.ports import (
     Declined,
     Flush,
     KnownKey,
-    Line,
     Loaded,
     Refused,
+    SessionLine,
     Started,
     StartSession,
 )
@@ -127,7 +127,7 @@ class MemoryLedger(ReadableLedger):
         self._key_keeper = KeyKeeper(ring)
         self._chain = Chain()
         self._chain.bodies = self._bodies = Bodies(ring)
-        self._lines = Lines(
+        self._lines = LineWriter(
             lambda: self.index, self._chain, self.entry, self.snapshot, self.known_key
         )
         self.stored = stored if stored is not None else Stored()
@@ -253,7 +253,7 @@ class MemoryLedger(ReadableLedger):
         # Code may change what it has read.
         return deepcopy(watermark.picked(self.entries_of(session_id)))
 
-    async def start(self, start: StartSession, line: Line | None = None) -> Started:
+    async def start(self, start: StartSession, line: SessionLine | None = None) -> Started:
         self.index.people.disabled.check(start.principal)
         if (match := find_start(self.index, start)) is not None:
             return repeated_start(start, match, self.recent(match.feed_offset))
@@ -262,12 +262,14 @@ class MemoryLedger(ReadableLedger):
         lined = line is not None and await self._write_beside(line)
         return Started(session_id=start.session_id, run_id=start.run_id, created=True, lined=lined)
 
-    async def _write_beside(self, line: Line) -> bool:
+    async def _write_beside(self, line: SessionLine) -> bool:
         with suppress(HelmrError):
             return await self.write_line(line) is not None
         return False
 
-    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+    async def write_line(
+        self, line: SessionLine, *, rides: bool = False
+    ) -> Mapping[str, Any] | None:
         operation = line.send.operation
         known = self.index.operations.offset_of(operation.id) if operation is not None else None
         if known is not None:

@@ -56,7 +56,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.people import person_json
 from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.index.views import Rows
-from helmr_runtime.ports import ClaimsKept, HeldLease, Line, Loaded, Started, StartSession
+from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, SessionLine, Started, StartSession
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
 from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing
@@ -251,11 +251,13 @@ class ReadableLedger(ABC):
         """The session as it is on disk now."""
 
     @abstractmethod
-    async def start(self, start: StartSession, line: Line | None = None) -> Started:
+    async def start(self, start: StartSession, line: SessionLine | None = None) -> Started:
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
 
     @abstractmethod
-    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+    async def write_line(
+        self, line: SessionLine, *, rides: bool = False
+    ) -> Mapping[str, Any] | None:
         """Add a record to a session that no host holds; None if one does."""
 
     @abstractmethod
@@ -284,7 +286,7 @@ class ReadableLedger(ABC):
 
     # --- starts and the catalog ------------------------------------------------------------------------
 
-    async def start_session(self, start: StartSession, line: Line | None = None) -> Json:
+    async def start_session(self, start: StartSession, line: SessionLine | None = None) -> Json:
         """As `start`; what is then known of session and run comes with it: `{created, lined, session, run}`."""
         self.index.work.set_off(
             start.session_id, start.trace

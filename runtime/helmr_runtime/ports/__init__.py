@@ -174,7 +174,7 @@ class StartSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class SessionLine:
     """A record that the ledger adds to a session which no host holds, in a commit that is about something else.
 
     Attributes:

@@ -30,8 +30,8 @@ from helmr_runtime.ports import (
     Flush,
     HeldLease,
     KnownKey,
-    Line,
     Loaded,
+    SessionLine,
     Started,
     StartSession,
 )
@@ -145,7 +145,7 @@ def restore(session_id: str, loaded: Loaded) -> SessionState:
 class LedgerClient(Protocol):
     """The ledger as the service sees it: starts, facts of the system, and every read. It can't commit for a session."""
 
-    async def start_session(self, start: StartSession, line: Line | None = None) -> Json:
+    async def start_session(self, start: StartSession, line: SessionLine | None = None) -> Json:
         """Create a session unless it exists (S-2); `{created, lined, session, run}`, as one call and one commit.
 
         Args:
@@ -154,7 +154,9 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def write_line(self, line: Line, *, rides: bool = False) -> Mapping[str, Any] | None:
+    async def write_line(
+        self, line: SessionLine, *, rides: bool = False
+    ) -> Mapping[str, Any] | None:
         """Write a line; its receipt is that of a send. None if it is for a host to write: nothing has happened.
 
         Args:
@@ -531,7 +533,7 @@ class Ledger(LedgerClient, Protocol):
         """Who may act no more."""
         ...
 
-    async def start(self, start: StartSession, line: Line | None = None) -> Started:
+    async def start(self, start: StartSession, line: SessionLine | None = None) -> Started:
         """The conditional write that creates a session."""
         ...
 

@@ -23,7 +23,7 @@ from helmr.models import (
     StartRequest,
 )
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.ports import Line
+from helmr_runtime.ports import SessionLine
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.lru_cache import LruCache
@@ -78,11 +78,11 @@ class AgentSessions:
         key = f"{call.external_id()}{about}" if call.call_id else None
         await self._record(caller, call, _noted(call, said, key))
 
-    async def line_of_asking(self, caller: Caller, call: GatedCall) -> Callable[[str], Line]:
+    async def line_of_asking(self, caller: Caller, call: GatedCall) -> Callable[[str], SessionLine]:
         """The line by which the commit that asks people about a call says so here, for the id of its session."""
         line = await self._line(caller, call, SendRequest(data=None))
 
-        def about(session_id: str) -> Line:
+        def about(session_id: str) -> SessionLine:
             record = _asked(call, session_id)
             send = replace(
                 line.send,
@@ -101,12 +101,14 @@ class AgentSessions:
         """Note what people have said to a call."""
         await self._note(caller, call, _answered(call, decision))
 
-    async def line_of_answer(self, caller: Caller, call: GatedCall, decision: GateDecision) -> Line:
+    async def line_of_answer(
+        self, caller: Caller, call: GatedCall, decision: GateDecision
+    ) -> SessionLine:
         """The line by which the commit that takes a decision says here what people have said."""
         return await self._line(caller, call, _answered(call, decision))
 
     async def answered_by(
-        self, caller: Caller, call: GatedCall, decision: GateDecision, line: Line
+        self, caller: Caller, call: GatedCall, decision: GateDecision, line: SessionLine
     ) -> None:
         """Note that by this line; another commit follows in a moment, which takes it along."""
         try:
@@ -144,7 +146,7 @@ class AgentSessions:
             await self._sessions.close(caller.fresh(), session_id, CloseRequest())
             await self._send(caller, call, record)
 
-    async def _line(self, caller: Caller, call: GatedCall, record: SendRequest) -> Line:
+    async def _line(self, caller: Caller, call: GatedCall, record: SendRequest) -> SessionLine:
         return await self._sessions.line(caller.fresh(), _start_of(caller, call), RULED, record)
 
     async def _send(self, caller: Caller, call: GatedCall, record: SendRequest) -> None:

@@ -47,7 +47,7 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import CancelSession
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.ports import Line
+from helmr_runtime.ports import SessionLine
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Shared
@@ -211,7 +211,7 @@ class GatedCalls:
         turn: int,
         named: dict[str, str],
         more: Mapping[str, Any],
-        line_of: Callable[[str], Line],
+        line_of: Callable[[str], SessionLine],
     ) -> tuple[SessionInfo, bool]:
         """Ask about it, and say so in the agent's session by a line; also returns whether that stands there.
 

@@ -46,7 +46,7 @@ from helmr_runtime.core.commands import (
     StartRun,
 )
 from helmr_runtime.core.public_tokens import check_send
-from helmr_runtime.ports import Line, StartSession
+from helmr_runtime.ports import SessionLine, StartSession
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
@@ -234,7 +234,7 @@ class SessionOperations:
         return await self._shown(request, receipt)
 
     async def start_with_line(
-        self, caller: Caller, request: StartRequest, line_of: Callable[[str], Line]
+        self, caller: Caller, request: StartRequest, line_of: Callable[[str], SessionLine]
     ) -> tuple[StartReceipt, bool]:
         """As `start`; with a line about the session in the same commit. Also returns whether that stands there.
 
@@ -249,7 +249,7 @@ class SessionOperations:
 
     async def line(
         self, caller: Caller, request: StartRequest, stream: str, record: SendRequest
-    ) -> Line:
+    ) -> SessionLine:
         """A record of a session whose task does nothing, which the ledger may write itself.
 
         Args:
@@ -264,9 +264,9 @@ class SessionOperations:
         await self._catalog.check_payload(request.task, request.payload)
         code_hash = (await self._catalog.get()).code_hash
         start = replace(_start_of(caller, request), operation=None, done_by=code_hash)
-        return Line(start=start, send=_send_of(caller, start.session_id, stream, record))
+        return SessionLine(start=start, send=_send_of(caller, start.session_id, stream, record))
 
-    async def write_line(self, line: Line, *, rides: bool = False) -> bool:
+    async def write_line(self, line: SessionLine, *, rides: bool = False) -> bool:
         """Write it now, or with the next commit; false if a host holds the session: it is to be sent.
 
         Raises:
@@ -281,7 +281,7 @@ class SessionOperations:
         self,
         caller: Caller,
         start: StartSession,
-        line: Line | None = None,
+        line: SessionLine | None = None,
         may_start: Callable[[], Awaitable[None]] | None = None,
     ) -> Json:
         async def write() -> Json:

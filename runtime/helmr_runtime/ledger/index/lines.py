@@ -28,7 +28,7 @@ from helmr_runtime.ledger.index.authored import (
 )
 from helmr_runtime.ledger.index.heads import Head, placed_behind
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex, digest
-from helmr_runtime.ports import KnownKey, Line, Loaded
+from helmr_runtime.ports import KnownKey, Loaded, SessionLine
 from helmr_runtime.ports.ledger import restore
 
 STATES_MAX = 64
@@ -45,7 +45,7 @@ class PlannedLine:
         older: What its idempotency key was used for, if the state does not know it.
     """
 
-    line: Line
+    line: SessionLine
     state: SessionState | None
     older: KnownKey | None = None
 
@@ -63,7 +63,7 @@ class WrittenLine:
     reply: Mapping[str, Any]
 
 
-class Lines:
+class LineWriter:
     """Plans lines, and makes their entries.
 
     Args:
@@ -89,7 +89,7 @@ class Lines:
         self._known_key = known_key
         self._states: OrderedDict[str, SessionState] = OrderedDict()
 
-    async def plan(self, line: Line) -> PlannedLine | None:
+    async def plan(self, line: SessionLine) -> PlannedLine | None:
         """Look at the line's session; None if it is a host's to write.
 
         Raises:
@@ -108,7 +108,7 @@ class Lines:
             state = restore(head.session_id, await self._snapshot(head.session_id))
         return PlannedLine(line, state, await self._older(head, state, line.send))
 
-    def _head(self, line: Line) -> Head | None:
+    def _head(self, line: SessionLine) -> Head | None:
         """Of the open session that the line's start names."""
         assert line.start.external_id is not None
         index = self._index()
@@ -144,7 +144,7 @@ class Lines:
         key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
         return WrittenLine(continue_head(head, decided.drafts, now, key, cipher), decided.reply)
 
-    def _begun(self, line: Line, now: datetime) -> WrittenLine:
+    def _begun(self, line: SessionLine, now: datetime) -> WrittenLine:
         session_id = line.start.session_id
         key, key_id = self._chain.new(session_id)
         cipher = self._chain.bodies.cipher(session_id)
@@ -168,7 +168,7 @@ class Lines:
             self._states.popitem(last=False)
 
 
-def again(line: Line, entry: Entry) -> Mapping[str, Any]:
+def again(line: SessionLine, entry: Entry) -> Mapping[str, Any]:
     """The first receipt of a line's operation, which that entry carries.
 
     Raises:

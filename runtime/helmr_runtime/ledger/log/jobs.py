@@ -53,7 +53,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     OperationKnown,
     digest,
 )
-from helmr_runtime.ledger.index.lines import Lines, PlannedLine, again
+from helmr_runtime.ledger.index.lines import LineWriter, PlannedLine, again
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.group_builder import AuthoredEntries, Facts, Write
@@ -387,7 +387,7 @@ class LineJob(PendingJob[Mapping[str, Any] | None]):
     def __init__(
         self,
         planned: PlannedLine,
-        lines: Lines,
+        lines: LineWriter,
         index: LedgerIndex,
         lookups: Lookups,
         now: Callable[[], datetime],
