@@ -10,7 +10,7 @@ from typing import Any
 
 from helmr.errors import HelmrError, RuntimeHeld, Unavailable
 from helmr.models import Catalog
-from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
+from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close, superseded
 from helmr_runtime.process.spawn import create_shared, end_actors
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import HOST_PREFIX, LEDGER, ActorDied, ActorNotFound
@@ -90,14 +90,9 @@ class ClusterDeployment:
     async def _is_superseded(self) -> bool:
         """Another runtime has opened its log: this one serves no more, and stands by when it is started again."""
         assert self._spec is not None, "`look` came first"
-        if self._spec.log_url is None or LEDGER in self._missing:
+        if LEDGER in self._missing:
             return False
-        try:
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                return await self._calls.call(LEDGER, "superseded") is not None
-        except (TimeoutError, HelmrError) as error:
-            logger.info("the ledger does not say whether it is superseded: %s", error)
-            return False
+        return await superseded(self._calls, self._spec, LOOK_WITHIN_S) is not None
 
     async def take_over(self) -> None:
         """Have the ledger open its log now, if it waits for another runtime's end."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from helmr.errors import HelmrError, LedgerSuperseded, Overloaded
+from helmr.errors import HelmrError, Overloaded
 from helmr.ids import new_id
 from helmr.models import Catalog
 from helmr_runtime import host_status
@@ -25,7 +25,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, ProcessState
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
-from helmr_runtime.launchers.runtime import Launch, park_and_close
+from helmr_runtime.launchers.runtime import Launch, park_and_close, superseded
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ports import HeldLease
 from helmr_runtime.process import gateway as gateway_builder
@@ -287,12 +287,11 @@ class InProcess:
         Raises:
             LedgerSuperseded: One has.
         """
-        assert self._ledger is not None
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            said = await self._ledger.superseded()
-            if said is not None:
-                raise LedgerSuperseded(said)
+            by = await superseded(self._calls, self._spec, LOOK_EVERY_S)
+            if by is not None:
+                raise by
 
     async def take_over(self) -> None:
         """As `Runtime`."""

@@ -13,10 +13,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from helmr.errors import HelmrError, LedgerSuperseded, Unavailable
+from helmr.errors import HelmrError, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.directory.hosts import BackgroundTasks
-from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
+from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close, superseded
 from helmr_runtime.process import processes
 from helmr_runtime.process.processes import OsProcess
 from helmr_runtime.process.spawn import create_host, create_shared
@@ -194,17 +194,10 @@ class RayRuntime:
 
     async def _check_log(self) -> None:
         """Return unless another runtime has opened the log of this one."""
-        if self._spec.log_url is None:
-            return
-        said: str | None = None
-        try:
-            async with asyncio.timeout(LOOK_EVERY_S):
-                said = await self._calls.call(LEDGER, "superseded")
-        except (TimeoutError, HelmrError) as error:
-            logger.info("the ledger does not say whether it is superseded: %s", error)
-        if said is not None:
+        by = await superseded(self._calls, self._spec, LOOK_EVERY_S)
+        if by is not None:
             self._can_park = False
-            raise LedgerSuperseded(said)
+            raise by
 
     def _end_stopped(self) -> None:
         """Kill what exists once and was stopped at the last look too: it is started again, and goes on at its disk."""

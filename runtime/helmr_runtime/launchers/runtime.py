@@ -52,6 +52,19 @@ CLOSE_WITHIN_S = 1.5
 SHARED = (LEDGER, DIRECTORY, GATEWAY)
 
 
+async def superseded(calls: Calls, spec: RuntimeSpec, within_s: float) -> LedgerSuperseded | None:
+    """Why a runtime that has served is to end, as its ledger says; None also if it does not say."""
+    if spec.log_url is None:
+        return None
+    try:
+        async with asyncio.timeout(within_s):
+            said: str | None = await calls.call(LEDGER, "superseded")
+    except (TimeoutError, HelmrError) as error:
+        logger.info("the ledger does not say whether it is superseded: %s", error)
+        return None
+    return LedgerSuperseded(said) if said is not None else None
+
+
 class Runtime(Protocol):
     """The actors of one runtime, wherever they live."""
 

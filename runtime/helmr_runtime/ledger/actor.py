@@ -29,6 +29,7 @@ from helmr.errors import (
 )
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Retention
+from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.carry_over import CarryProgress
@@ -148,9 +149,7 @@ class LedgerActor(Ledger):
         """Of an opening that waits, or may have to, for another runtime's end."""
         self._is_ordered = False
         """To open the log although another runtime is at work on it, until that is done."""
-        self._has_led = False
-        """It has opened a log that other machines reach."""
-        self._superseded: LedgerSuperseded | None = None
+        self._role = LedgerRole()
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
 
@@ -277,11 +276,10 @@ class LedgerActor(Ledger):
         To be asked of a runtime that has served: there a ledger that waits for another runtime's end is in the place of
         one whose process died, and does not know that it had the log.
         """
-        if self._watch is not None and self._watch.is_waiting:
+        if self._watch is not None and self._role.is_waiting:
             return superseded_in(self._watch.store).message
-        if self._superseded is None and self._ledger is not None:
-            self._superseded = self._ledger.superseded
-        return self._superseded.message if self._superseded is not None else None
+        ended_by = self._role.ended_by
+        return ended_by.message if ended_by is not None else None
 
     async def close(self) -> None:
         """Write what is queued and close the file; called again, return when that is done. Other calls are refused."""
@@ -297,7 +295,7 @@ class LedgerActor(Ledger):
         self._carrying.stop()
         while self._opening is not None and not self._opening.done():
             # It may begin to wait for another runtime's end only now.
-            is_waiting = self._watch is not None and self._watch.is_waiting
+            is_waiting = self._role.is_waiting
             if is_waiting:
                 self._opening.cancel()
             await asyncio.wait([self._opening], timeout=None if is_waiting else CARRY_LOOK_S)
@@ -312,14 +310,14 @@ class LedgerActor(Ledger):
             return self._ledger
         if self._is_closed:
             raise NotReady("the ledger is closed")
-        if self._watch is not None and self._watch.is_waiting:
+        if self._watch is not None and self._role.is_waiting:
             raise self._watch.refusal()
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_again(), name="opening")
             self._opening.add_done_callback(_look_at)
         opening = self._opening
         while not (await asyncio.wait([opening], timeout=CARRY_LOOK_S))[0]:
-            if self._watch is not None and self._watch.is_waiting:
+            if self._watch is not None and self._role.is_waiting:
                 raise self._watch.refusal()
             if self._carrying.lasts_s > patience_s:
                 raise _not_carried(self._carrying)
@@ -363,7 +361,7 @@ class LedgerActor(Ledger):
             except LedgerSuperseded:
                 # A record of an earlier opening came late, or another writes at the same time: read it too.
                 opened_before_us += 1
-                if self._has_led or (opened_before_us >= OPENINGS_MAX and not self._is_ordered):
+                if self._role.has_led or (opened_before_us >= OPENINGS_MAX and not self._is_ordered):
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
 
@@ -373,18 +371,20 @@ class LedgerActor(Ledger):
             return await self._open_ledger()
         thread = WriterThread("lease-watch")
         watch = LeaseWatch(
-            log, writer_of(self._place.path), thread.run, is_ordered=self._is_ordered
+            log, writer_of(self._place.path), thread.run, is_ordered=self._is_ordered, role=self._role
         )
         try:
-            if self._has_led and not await watch.look():
-                self._superseded = superseded_in(log.objects.name)  # while its writer was broken
-                raise self._superseded
+            if self._role.has_led and not await watch.look():
+                superseded = superseded_in(log.objects.name)  # while its writer was broken
+                self._role.ends(superseded)
+                raise superseded
             self._watch = watch
             ledger = await self._open_ledger(log, watch)
         finally:
             self._watch = None
+            self._role.waits(False)
             thread.end()
-        self._has_led = True
+        self._role.serves()
         return ledger
 
     async def _open_ledger(
@@ -399,6 +399,7 @@ class LedgerActor(Ledger):
             ring=self.ring,
             encrypts=self._encrypts,
             progress=self._carrying,
+            role=self._role,
         )
 
 

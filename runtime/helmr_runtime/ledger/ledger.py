@@ -23,6 +23,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import OpenLedger, Prune, Pruned
 from helmr_runtime.core.entries import RUNTIME, Entry, Principal, Watermark, iso
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.session_file import BackupHeader
 from helmr_runtime.core.tokens import LedgerCommand
@@ -93,7 +94,12 @@ class DuckLedger(ReadableLedger):
     """An open ledger. Make it with `helmr_runtime.ledger.open.open_ledger`."""
 
     def __init__(
-        self, database: Database, restored: RestoredMemory, clock: Clock, chain: Chain
+        self,
+        database: Database,
+        restored: RestoredMemory,
+        clock: Clock,
+        chain: Chain,
+        role: LedgerRole,
     ) -> None:
         super().__init__()
         self._database = database
@@ -116,7 +122,7 @@ class DuckLedger(ReadableLedger):
         own = AuthoredEntries(chain)
         self._escalations = Escalations(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(
-            database, restored, clock, own, self._escalations.add, self._changed
+            database, restored, clock, own, self._escalations.add, self._changed, role
         )
         self.pruner = Pruner(self.read, self._group, clock, database.path.parent)
         self._copies = LedgerCopies(
@@ -196,13 +202,8 @@ class DuckLedger(ReadableLedger):
         self._leasing.add_done_callback(self._lost_lease)
 
     def _lost_lease(self, leasing: asyncio.Task[LedgerSuperseded]) -> None:
-        if not leasing.cancelled() and self._group.superseded is None:
+        if not leasing.cancelled() and self._group.role.superseded is None:
             self._group.end_by(leasing.result())
-
-    @property
-    def superseded(self) -> LedgerSuperseded | None:
-        """Another runtime has opened the log that other machines reach (S-97)."""
-        return self._group.superseded if self._database.is_shared else None
 
     # --- what hosts and the service ask ---------------------------------------------------------
 
@@ -267,8 +268,8 @@ class DuckLedger(ReadableLedger):
         A commit of the session that is on its way to disk is waited for; one that is only queued
         will be refused for its epoch.
         """
-        if self._group.superseded is not None:
-            raise self._group.superseded
+        if self._group.role.superseded is not None:
+            raise self._group.role.superseded
         head = await self._quiet_head(session_id)
         floor = self.openings * EPOCHS_PER_OPENING
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
@@ -439,7 +440,7 @@ class DuckLedger(ReadableLedger):
         engine_bytes = await self._queries.engine_bytes()
         sizes = await asyncio.to_thread(room, self._database.path)
         since = (await self.freshness()).stale_as_of
-        is_away = since is not None and self._group.superseded is None
+        is_away = since is not None and self._group.role.superseded is None
         away = {"store_away_since": since} if is_away else {}
         return {**_stats(self._group, engine_bytes, sizes), **self._log_facts, **away}
 
@@ -469,7 +470,7 @@ class DuckLedger(ReadableLedger):
         if lease is None:
             return ReadFreshness()
         for_s = lease.fresh_s
-        if for_s <= 0.0 or self._group.superseded is not None:
+        if for_s <= 0.0 or self._group.role.superseded is not None:
             return ReadFreshness(stale_as_of=iso(lease.renewed_at), for_s=0.0)
         return ReadFreshness(for_s=for_s)
 
@@ -568,7 +569,7 @@ class DuckLedger(ReadableLedger):
 
 
 def _stats(group: GroupCommit, engine_bytes: int, sizes: Mapping[str, int]) -> dict[str, Any]:
-    index, stopped = group.index, group.broken or group.superseded
+    index, stopped = group.index, group.broken or group.role.superseded
     return {
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,

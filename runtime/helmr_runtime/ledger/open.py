@@ -15,6 +15,7 @@ import duckdb
 from helmr.errors import LedgerBehind, LedgerDamaged, MasterKeyMissing, UsageError
 from helmr.models import ListQuery
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.ledger.index.authored import Bodies, Chain
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import merging
@@ -119,6 +120,7 @@ async def open_ledger(
     progress: CarryProgress | None = None,
     log: ObjectLog | None = None,
     watch: LeaseWatch | None = None,
+    role: LedgerRole | None = None,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory. One of an earlier edition is carried over first.
 
@@ -131,6 +133,7 @@ async def open_ledger(
         progress: Is kept up to date while it is carried over, and can end that.
         log: Where commits are, if other machines reach them; the file is a cache then.
         watch: Says when that log may be opened; until then it is followed. None: at once.
+        role: Of the ledger at its earlier openings; None at the first.
 
     Raises:
         LedgerSuperseded: Another has opened that log meanwhile.
@@ -182,7 +185,7 @@ async def open_ledger(
     restored.index.schedules.held_until = now + SCHEDULES_AFTER
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
-    ledger = DuckLedger(database, restored, clock, Chain(ring))
+    ledger = DuckLedger(database, restored, clock, Chain(ring), role or LedgerRole())
     if log is not None:
         try:
             if watch is not None:

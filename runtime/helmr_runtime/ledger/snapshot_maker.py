@@ -50,7 +50,7 @@ class SnapshotMaker:
 
     async def run(self) -> None:
         """Until it is cancelled, or another has opened the log."""
-        while self._group.superseded is None:
+        while self._group.role.superseded is None:
             await asyncio.sleep(LOOK_EVERY_S)
             if self.is_due():
                 try:

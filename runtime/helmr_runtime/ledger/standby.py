@@ -18,6 +18,7 @@ from typing import Any
 from helmr.errors import Standby, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.core.shared_log import RENEW_S, LeaseSeen
 from helmr_runtime.ledger.index.heads import Head, checkpointed
 from helmr_runtime.ledger.log.group import GroupCommit
@@ -136,11 +137,19 @@ class LeaseWatch:
         own_writer: Of the last opening by the same data directory.
         run: Where it speaks to the store.
         is_ordered: An operator has said that it is to take over.
+        role: Of the ledger: hears whether another runtime is at work.
     """
 
     def __init__(
-        self, log: ObjectLog, own_writer: str | None, run: Run, *, is_ordered: bool = False
+        self,
+        log: ObjectLog,
+        own_writer: str | None,
+        run: Run,
+        *,
+        is_ordered: bool = False,
+        role: LedgerRole | None = None,
     ) -> None:
+        self._role = role or LedgerRole()
         self._log = log
         self._own_writer = own_writer
         self._run = run
@@ -151,8 +160,11 @@ class LeaseWatch:
         self._wake = asyncio.Event()
         self._called_until_s = -math.inf
         self._applied = 0
-        self.is_waiting = False
+
+    @property
+    def is_waiting(self) -> bool:
         """Another runtime is at work."""
+        return self._role.is_waiting
 
     @property
     def store(self) -> str:
@@ -191,7 +203,7 @@ class LeaseWatch:
         now_s = loop.time()
         seen = self._seen or LeaseSeen(lease, now_s, self._own_writer)
         self._seen = seen.seen(lease, now_s)
-        self.is_waiting = not (self._is_ordered or self._seen.may_try(now_s))
+        self._role.waits(not (self._is_ordered or self._seen.may_try(now_s)))
         return not self.is_waiting
 
     async def until_due(self, memory: StandbyMemory) -> None:
@@ -215,13 +227,14 @@ class LeaseWatch:
                     raise
                 if may_try:
                     # What was counted of the lease stays: where only a connection died, the next look opens the log.
-                    self.is_waiting, may_try = True, False
+                    self._role.waits(True)
+                    may_try = False
                 logger.warning("the log can't be followed: %s", error.message)
             await memory.fold(records)
             self._applied = memory.number
             if may_try and self._is_free(records):
                 return
-            self.is_waiting = True
+            self._role.waits(True)
             await self._pause()
 
     async def _claim(self) -> None:

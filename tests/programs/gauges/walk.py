@@ -237,7 +237,7 @@ class Caller:
 def walks() -> dict[str, Walk]:
     """The walks of a start, of the inbox's page, of a wait that is read, and of a hot wait's answer."""
     profiler = Profiler()
-    committer.FLUSH_AFTER_S = CODE_WITHIN_S
+    committer.FLUSH_AFTER_S = committer.BEGINS_AFTER_S = CODE_WITHIN_S
     with embedded.start(TASKS, in_process=True) as runtime:
         caller = Caller(runtime.url, runtime.key, profiler)
         return [caller.round() for _ in range(ROUNDS)][-1]

@@ -34,6 +34,7 @@ from helmr.errors import (
 )
 from helmr_runtime import faults
 from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
@@ -276,6 +277,7 @@ class GroupCommit:
         own: Makes what the ledger writes of its own.
         escalate: As `GroupBuilder`'s.
         changed: Called after every change of the index, on the loop.
+        role: Of the ledger, which is open now.
     """
 
     def __init__(
@@ -286,6 +288,7 @@ class GroupCommit:
         own: AuthoredEntries,
         escalate: Callable[[Head], None],
         changed: Callable[[], None],
+        role: LedgerRole,
     ) -> None:
         self.database = database
         self.index: LedgerIndex = restored.index
@@ -314,17 +317,18 @@ class GroupCommit:
         self._due_asked = False
         self._due_not_before: datetime | None = None
         self.broken: HelmrError | None = None
-        self.superseded: LedgerSuperseded | None = None
-        self._stands_by = database.is_shared
-        """Another may be at work on the log: nothing that is due is done."""
+        self.role = role
+        role.opens(is_shared=database.is_shared)
         self._away: StoreUnavailable | None = None
         """A store that other machines reach has not answered for long; what is in flight may still be stored."""
         if restored.superseded_by > self.index.generation:
-            self.superseded = LedgerSuperseded(
-                f"this ledger was superseded by its generation {restored.superseded_by}",
-                hint="A follower of it was promoted by an earlier version: use the address of that runtime, and stop "
-                "this one. What only this one has can still be read.",
-                generation=restored.superseded_by,
+            role.ends(
+                LedgerSuperseded(
+                    f"this ledger was superseded by its generation {restored.superseded_by}",
+                    hint="A follower of it was promoted by an earlier version: use the address of that runtime, and "
+                    "stop this one. What only this one has can still be read.",
+                    generation=restored.superseded_by,
+                )
             )
         self._closing = False
         self._alarm = Alarm(clock, self._on_alarm)
@@ -348,8 +352,8 @@ class GroupCommit:
         """
         if self.broken is not None:
             job.fail(self.broken)
-        elif self.superseded is not None:
-            job.fail(self.superseded)
+        elif self.role.superseded is not None:
+            job.fail(self.role.superseded)
         elif self._away is not None and not job.outlasts:
             job.fail(self._away)
         elif self._closing or len(self._queue) >= QUEUE_MAX:
@@ -382,12 +386,12 @@ class GroupCommit:
 
     def lead(self) -> None:
         """The log is this one's: what is due is done from now on."""
-        self._stands_by = False
+        self.role.leads()
         self._arm()
 
     def end_by(self, superseded: LedgerSuperseded) -> None:
         """Another has opened the log: nothing is acknowledged (S-97). What is on its way may be stored (S-102)."""
-        self.superseded = superseded
+        self.role.ends(superseded)
         self._board()
         unknown = OutcomeUnknown(f"{superseded.message}; this commit may have been stored before")
         for job in self._current.jobs if self._current is not None else ():
@@ -468,7 +472,7 @@ class GroupCommit:
         await asyncio.wait([committing])
         await self._log_thread.end()
         if goodbye is not None:
-            if self.superseded is None:
+            if self.role.superseded is None:
                 await goodbye()
             await self._write_tables()
         projecting.cancel()
@@ -499,7 +503,7 @@ class GroupCommit:
 
     def _arm(self) -> None:
         due_at = self.index.next_due_at()
-        if due_at is None or self._closing or self.superseded is not None or self._stands_by:
+        if due_at is None or self._closing or not self.role.acts:
             return
         self._alarm.arm(max(due_at, self._due_not_before or due_at))
 
@@ -573,7 +577,7 @@ class GroupCommit:
 
     async def _gather(self, current: CommitGroup) -> None:
         blocked = await self._builder.jobs(current, self._queue)
-        if not self._due_asked or self.superseded is not None or self._stands_by:
+        if not self._due_asked or not self.role.acts:
             self._due_asked = False
             return
         now = self._clock.now()
