@@ -13,7 +13,7 @@ from enum import StrEnum
 from helmr.errors import LedgerSuperseded
 
 
-class Role(StrEnum):
+class LedgerState(StrEnum):
     """What a ledger may do."""
 
     STANDING_BY = "standing_by"
@@ -42,11 +42,11 @@ class LedgerRole:
         self._is_shared = False
 
     @property
-    def now(self) -> Role:
+    def now(self) -> LedgerState:
         """The role."""
         if self.superseded is not None:
-            return Role.SUPERSEDED
-        return Role.PRIMARY if self._leads else Role.STANDING_BY
+            return LedgerState.SUPERSEDED
+        return LedgerState.PRIMARY if self._leads else LedgerState.STANDING_BY
 
     @property
     def ended_by(self) -> LedgerSuperseded | None:
@@ -62,7 +62,7 @@ class LedgerRole:
         self._leads = not is_shared
         if not self.has_led:
             self.superseded = None
-        self.acts = self.now is Role.PRIMARY
+        self.acts = self.now is LedgerState.PRIMARY
 
     def waits(self, is_waiting: bool) -> None:
         """Another runtime was seen at work on the log, or none."""
@@ -71,7 +71,7 @@ class LedgerRole:
     def leads(self) -> None:
         """It has opened the log."""
         self._leads, self.is_waiting = True, False
-        self.acts = self.now is Role.PRIMARY
+        self.acts = self.now is LedgerState.PRIMARY
 
     def serves(self) -> None:
         """All that an opening does is done."""
