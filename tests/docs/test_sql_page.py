@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from helmr.models import QUERY_ROWS_DEFAULT
 from helmr.models.common import AnswerMode, WaitKind
 from helmr.query import QueryResult
 from helmr_runtime.clock import SystemClock
@@ -70,7 +71,7 @@ async def test_the_queries_of_other_pages_run(tmp_path: Path) -> None:
     actor = LedgerActor(tmp_path / "helmr.duckdb", clock=SystemClock(), settings=SMALL)
     await parked(actor, SystemClock())
     for sql in queries:
-        QueryResult.from_arrow(await actor.query(sql))
+        QueryResult.from_arrow(await actor.query(sql, limit=QUERY_ROWS_DEFAULT))
     await actor.close()
 
 
@@ -107,7 +108,7 @@ async def test_a_query_of_the_page_runs_and_finds_something(
     sql = sql.replace("ses_01k0000000e008000000000000", hands[0].session_id)
     moment = clock.now().strftime("%Y-%m-%d %H:%M:%S.%f+00")
     sql = sql.replace("2026-03-01 14:00:00+00", moment)
-    found = QueryResult.from_arrow(await actor.query(sql))
+    found = QueryResult.from_arrow(await actor.query(sql, limit=QUERY_ROWS_DEFAULT))
     await actor.close()
     assert found.rows(), heading
     if "who" in sql and "records" in sql:

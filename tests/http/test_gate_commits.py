@@ -14,12 +14,11 @@ import httpx
 import pytest
 
 from helmr import ids
-from helmr.gate import AGENT_TASK, CALL_TASK, tasks
+from helmr.gate import AGENT_TASK, CALL_TASK, RULED, tasks
 from helmr_runtime.catalog import Registry
 from helmr_runtime.ledger.log import group
 from helmr_runtime.ledger.tables.appends import Appends
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.service.agent_sessions import RULED
 from helmr_runtime.session import committer
 from tests.http.test_access_tokens import bearing, key
 from tests.http.test_gate import RULES, answer, calls, waiting
@@ -110,7 +109,7 @@ def hooking(http: httpx.AsyncClient, number: int = 1) -> asyncio.Task[httpx.Resp
         "tool_input": {"command": f"touch {number}"},
         "tool_use_id": f"toolu_{number}",
     }
-    params = {"mode": "headless", "timeout_s": 60}
+    params: dict[str, Any] = {"mode": "headless", "timeout_s": 60}
     return asyncio.ensure_future(http.post("/v1/gate/claude-code", json=event, params=params))
 
 
@@ -169,7 +168,7 @@ async def test_a_rules_decision_is_one_commit(tmp_path: Path) -> None:
                 "tool_input": {"command": "ls"},
                 "tool_use_id": f"toolu_{number}",
             }
-            params = {"mode": "headless", "timeout_s": 60}
+            params: dict[str, Any] = {"mode": "headless", "timeout_s": 60}
             said = await http.post("/v1/gate/claude-code", json=event, params=params)
             assert said.json()["hookSpecificOutput"]["permissionDecision"] == "allow"
         assert committed.kinds == [AGENT, LINE]

@@ -90,6 +90,7 @@ async def test_a_repeated_line_gets_its_first_receipt(ledger):
     first = await ledger.write_line(line)
     again = await ledger.write_line(line)
     assert again["record_id"] == first["record_id"]
+    assert line.send.operation is not None
     other = replace(
         line.send, operation=replace(line.send.operation, request_hash="of another request")
     )
