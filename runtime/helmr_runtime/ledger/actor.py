@@ -361,7 +361,9 @@ class LedgerActor(Ledger):
             except LedgerSuperseded:
                 # A record of an earlier opening came late, or another writes at the same time: read it too.
                 opened_before_us += 1
-                if self._role.has_led or (opened_before_us >= OPENINGS_MAX and not self._is_ordered):
+                if self._role.has_led or (
+                    opened_before_us >= OPENINGS_MAX and not self._is_ordered
+                ):
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
 
@@ -371,7 +373,11 @@ class LedgerActor(Ledger):
             return await self._open_ledger()
         thread = WriterThread("lease-watch")
         watch = LeaseWatch(
-            log, writer_of(self._place.path), thread.run, is_ordered=self._is_ordered, role=self._role
+            log,
+            writer_of(self._place.path),
+            thread.run,
+            is_ordered=self._is_ordered,
+            role=self._role,
         )
         try:
             if self._role.has_led and not await watch.look():
