@@ -7,17 +7,18 @@ roles, the clients, MCP's tools and the tests that hold the docs to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
 from helmr import ids
+from helmr.errors import HelmrError, UsageError
 from helmr.roles import Need, Owner, ScopeType
 
 T = TypeVar("T")
@@ -72,6 +73,33 @@ EVENTS = Media(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PathName:
+    """A parameter of paths that is a name and no id.
+
+    Attributes:
+        noun: What it names.
+        pattern: That it matches.
+        chars_max: Its length.
+        says: Which characters it may have.
+        error: What a client raises for one that can't be it.
+    """
+
+    noun: str
+    pattern: str
+    chars_max: int
+    says: str
+    error: type[HelmrError] = UsageError
+
+    def check(self, value: str) -> None:
+        """Return if it may be the name; else raise the error."""
+        if len(value) > self.chars_max or re.fullmatch(self.pattern, value) is None:
+            raise self.error(
+                f"{value[:80]!r} is not a name of {self.noun}",
+                hint=f"{self.says}, at most {self.chars_max}.",
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[T]):
     """One operation: where it is, who may call it, what it takes and what it answers.
@@ -96,6 +124,7 @@ class Operation(Generic[T]):
         leaves_out: Fields that a list leaves out of its items, with a dot of a part of each.
         repeat: What a second call does.
         is_documented: Whether the OpenAPI document has it.
+        names: Parameters of the path that are names.
         name: The operation's id, `answer_wait`: its constant's name in `helmr.operations`.
     """
 
@@ -119,6 +148,7 @@ class Operation(Generic[T]):
     leaves_out: Sequence[str] = ()
     repeat: Repeat = Repeat.READ
     is_documented: bool = True
+    names: Mapping[str, PathName] = field(default_factory=dict)
     name: str = ""
 
     @cached_property
@@ -197,3 +227,12 @@ class Operation(Generic[T]):
 
     def __str__(self) -> str:
         return self.route
+
+
+def named(*modules: ModuleType) -> Iterator[Operation[Any]]:
+    """The rows of these modules in order, each under its constant's name in lower case."""
+    for module in modules:
+        for constant, value in vars(module).items():
+            if isinstance(value, Operation):
+                object.__setattr__(value, "name", constant.lower())
+                yield value

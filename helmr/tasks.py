@@ -24,9 +24,9 @@ from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch
 from helmr.limits import Limit, LimitName, limit_name
 from helmr.models import SCHEDULE_NAME, SCHEDULE_NAME_MAX, Missed, Overlap, TaskSchedule
-from helmr.schedules import timing
 from helmr.schema import Codec, is_json
 from helmr.streams import Stream
+from helmr.timing import timing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -298,3 +298,14 @@ def task(
         )
 
     return make(function) if function is not None else make
+
+
+def declared(task: Task[..., Any]) -> dict[str, Any]:
+    """What a catalog says of a task as its declaration has it: fields of `TaskInfo`.
+
+    Raises:
+        BadDefinition: Its schedule starts sessions with a payload that does not fit.
+    """
+    task.check_schedule()
+    names = ("on_idle_input", "after_run", "retries", "isolated", "schedule", "mcp")
+    return {name: getattr(task, name) for name in names}

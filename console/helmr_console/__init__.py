@@ -5,3 +5,10 @@ from session text to the screen), `widgets/`, `screens/` and `app`. The console 
 writes only through `permits`: the answer reaches exactly the wait that was looked at, nothing a session
 says touches the terminal, and the age of the picture is always on screen.
 """
+
+from __future__ import annotations
+
+from helmr_console.feature import use
+from helmr_console.features import FEATURES
+
+use(FEATURES)

@@ -8,7 +8,7 @@ the console calls a method of the client that changes something.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ from helmr.models import BulkVerb, RunStatus, SessionStatus
 
 
 class ActionScope(StrEnum):
-    """Where an action works; the value heads its part of the help."""
+    """Where an action of the kernel works; the text heads its part of the help. A feature has texts of its own."""
 
     ANYWHERE = "Anywhere"
     LIST = "In lists"
@@ -32,7 +32,6 @@ class ActionScope(StrEnum):
     FORM = "In a form"
     ANSWER = "In the form of a wait"
     SYSTEM = "System"
-    SCHEDULES = "Schedules"
     NOTICES = "Notice targets"
     GRANTS = "Grants"
     OUTCOMES = "Unknown outcomes"
@@ -87,9 +86,8 @@ class ActionContext:
     """The wait under the cursor is over, by an answer of this operator."""
     held: int = 0
     lost: int = 0
-    schedule: str = ""
-    """Status of the schedule under the cursor."""
-    schedule_of_code: bool = False
+    thing: object = None
+    """What is under the cursor in a feature's list; None if there is nothing."""
     grant: bool | None = None
     """Whether the grant under the cursor counts; None if there is none."""
 
@@ -110,7 +108,7 @@ class Action:
     """
 
     id: str
-    scope: ActionScope
+    scope: str
     keys: tuple[str, ...]
     label: str
     help: str
@@ -242,20 +240,6 @@ def _needs_bulk(verb: BulkVerb, failed: str) -> Reason:
     return reason
 
 
-def _needs_schedule(context: ActionContext) -> str:
-    return "" if context.schedule else "no schedule is selected"
-
-
-def _needs_schedule_with_code(context: ActionContext) -> str:
-    gone = "its code or task is gone: it can start nothing"
-    return gone if context.schedule == "gone" else _needs_schedule(context)
-
-
-def _needs_schedule_of_its_own(context: ActionContext) -> str:
-    in_code = "the code declares it: remove schedule= from its task to delete it; P pauses it"
-    return in_code if context.schedule_of_code else _needs_schedule(context)
-
-
 def _needs_grant(context: ActionContext) -> str:
     if context.grant is None:
         return "no grant is selected"
@@ -266,7 +250,7 @@ _A, _L, _W, _S = ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.WAITS, Acti
 _T, _R, _F = ActionScope.TRANSCRIPT, ActionScope.RUNS, ActionScope.FORM
 
 # fmt: off
-ACTIONS: tuple[Action, ...] = (
+ACTIONS: list[Action] = [
     # --- anywhere
     Action("area.inbox", _A, ("1",), "Inbox", "Waits a person can answer, soonest end first."),
     Action("area.sessions", _A, ("2",), "Sessions", "All sessions, newest activity first."),
@@ -422,25 +406,12 @@ ACTIONS: tuple[Action, ...] = (
            "Start the next attempt of a failed or blocked run; first shows what is set aside.", 25,
            writes=True, dangerous=True, reason=_needs_retryable),
     # --- system
-    Action("schedules", ActionScope.SYSTEM, ("s",), "Schedules",
-           "What starts sessions by the clock: next due, last outcome.", 20),
     Action("notices", ActionScope.SYSTEM, ("n",), "Notices",
            "Where notices go, and how far each target is.", 21),
     Action("grants", ActionScope.SYSTEM, ("g",), "Grants",
            "What people have allowed agents for a while.", 22),
     Action("outcomes", ActionScope.SYSTEM, ("o",), "Unknown outcomes",
            "Approved calls of agents of which no one knows what became.", 23),
-    Action("schedule.pause", ActionScope.SCHEDULES, ("P",), "Pause or resume",
-           "Pause the schedule, across restarts too, or resume it; asks first.", 20, writes=True,
-           reason=_needs_schedule),
-    Action("schedule.run", ActionScope.SCHEDULES, ("R",), "Run now",
-           "Start a session as the schedule does, now; asks first.", 25, writes=True,
-           reason=_needs_schedule_with_code),
-    Action("schedule.new", ActionScope.SCHEDULES, ("n",), "New",
-           "Make a schedule: pick the task, then fill in when it is due.", 30, writes=True),
-    Action("schedule.delete", ActionScope.SCHEDULES, ("X",), "Delete",
-           "Delete the schedule; asks for its name. Sessions that it has started stay.", 35, writes=True,
-           dangerous=True, reason=_needs_schedule_of_its_own),
     Action("notice.retry", ActionScope.NOTICES, ("R",), "Retry",
            "Send again now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
     Action("grant.revoke", ActionScope.GRANTS, ("X",), "Revoke",
@@ -505,10 +476,25 @@ ACTIONS: tuple[Action, ...] = (
            shown_when=lambda context: context.looked_at),
     Action("stop", ActionScope.BATCH, ("f8",), "Stop",
            "Stop before the next answer.", 20, reason=_needs_batch),
-)
+]
 # fmt: on
 
 BY_ID = {action.id: action for action in ACTIONS}
+
+
+def add(found: Sequence[Action]) -> None:
+    """Have a feature's actions in the table, ahead of those of the lists that the System area opens."""
+    place = next(at for at, one in enumerate(ACTIONS) if one.scope is ActionScope.SYSTEM)
+    before = sum(not isinstance(one.scope, ActionScope) for one in ACTIONS)
+    ACTIONS[place + before : place + before] = found
+    BY_ID.update({action.id: action for action in found})
+
+
+def scopes() -> list[str]:
+    """All of them in the order of the help: what features bring stands behind the System area."""
+    of_features = [one.scope for one in ACTIONS if not isinstance(one.scope, ActionScope)]
+    place = [*ActionScope].index(ActionScope.SYSTEM) + 1
+    return [*[*ActionScope][:place], *dict.fromkeys(of_features), *[*ActionScope][place:]]
 
 
 def keys_of(action_id: str, chosen: Mapping[str, str]) -> frozenset[str]:
@@ -517,13 +503,13 @@ def keys_of(action_id: str, chosen: Mapping[str, str]) -> frozenset[str]:
     return frozenset(own.split(",")) if own is not None else frozenset(BY_ID[action_id].keys)
 
 
-def in_scopes(scopes: Iterable[ActionScope]) -> tuple[Action, ...]:
+def in_scopes(scopes: Iterable[str]) -> tuple[Action, ...]:
     """The actions of these scopes, in table order."""
     wanted = set(scopes)
     return tuple(action for action in ACTIONS if action.scope in wanted)
 
 
-def footer(scopes: Iterable[ActionScope], context: ActionContext) -> list[tuple[Action, bool]]:
+def footer(scopes: Iterable[str], context: ActionContext) -> list[tuple[Action, bool]]:
     """What the footer shows, most important first; False for what can't be done now."""
     shown = [
         action
@@ -536,11 +522,11 @@ def footer(scopes: Iterable[ActionScope], context: ActionContext) -> list[tuple[
 def key_table() -> str:
     """The key table of the docs, as Markdown."""
     lines: list[str] = []
-    for scope in ActionScope:
+    for scope in scopes():
         actions = in_scopes([scope])
         if not actions:
             continue
-        lines += [f"### {scope.value}", "", "| key | action | what it does |", "|---|---|---|"]
+        lines += [f"### {scope}", "", "| key | action | what it does |", "|---|---|---|"]
         for action in actions:
             keys = " ".join(f"`{key_name(key)}`" for key in action.keys) or "palette"
             effect = " **Sends.**" if action.writes and action.dangerous else ""

@@ -26,6 +26,16 @@ _RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "sess
 
 _ANSWERED = ("wait.fulfilled", "input.accepted")
 
+
+@dataclass(frozen=True, slots=True)
+class EntryLook:
+    """How entries of a kind look: a word, its colour, and what they say, from the body."""
+
+    word: str
+    role: str
+    text: Callable[[Mapping[str, Any]], str]
+
+
 _WORDS = {
     "session.created": ("session", ""),
     "session.forked": ("session", "accent"),
@@ -74,11 +84,6 @@ _WORDS = {
     "person.key_added": ("person", "accent"),
     "person.key_revoked": ("person", "warning"),
     "catalog.written": ("catalog", ""),
-    "schedule.written": ("schedule", "accent"),
-    "schedule.paused": ("schedule", "warning"),
-    "schedule.resumed": ("schedule", "accent"),
-    "schedule.skipped": ("schedule", "muted"),
-    "schedule.deleted": ("schedule", "warning"),
     "notices.moved": ("notices", "muted"),
     "sessions.pruned": ("ledger", "warning"),
     "ledger.promoted": ("ledger", "accent"),
@@ -347,7 +352,7 @@ def _kind(started_by: Any) -> str:
     return str(started_by.get("type")) if isinstance(started_by, Mapping) else "?"
 
 
-_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "session.created": lambda body: f"started {body.get('task')}{_of_parent(body.get('parent'))}",
     "session.forked": lambda body: f"forked at op {body.get('to_op')}: {body.get('reason')}",
     "session.closed": lambda body: "closed",
@@ -415,13 +420,6 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{body.get('person')} signs no more with {body.get('fingerprint')}"
     ),
     "catalog.written": lambda body: f"tasks {_ids(body.get('tasks'))}",
-    "schedule.written": lambda body: f"{body.get('name')} starts {body.get('task')}",
-    "schedule.paused": lambda body: f"{body.get('name')} paused",
-    "schedule.resumed": lambda body: f"{body.get('name')} goes on",
-    "schedule.skipped": lambda body: (
-        f"{body.get('name')} started nothing for {body.get('due_at')}: {body.get('reason')}"
-    ),
-    "schedule.deleted": lambda body: f"{body.get('name')} deleted",
     "notices.moved": lambda body: "the positions of notice targets were stored",
     "sessions.pruned": lambda body: f"{len(body.get('sessions') or ())} old sessions were removed",
     "ledger.promoted": lambda body: (
@@ -430,6 +428,14 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "ledger.opened": lambda body: f"a runtime opened the log: generation {body.get('generation')}",
 }
 """What an entry of a kind says, from its body. A kind without a line shows its body as JSON."""
+
+
+def add(kinds: Mapping[str, EntryLook]) -> None:
+    """Have the entries of a feature shown so."""
+    for kind, look in kinds.items():
+        _WORDS[kind] = look.word, look.role
+        _TEXTS[kind] = look.text
+
 
 _TIMED: Mapping[str, Callable[[datetime, Mapping[str, Any]], str]] = {
     "wait.opened": _opened,

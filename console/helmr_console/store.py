@@ -7,7 +7,7 @@ is cut, and says so.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +24,6 @@ from helmr.models import (
     Health,
     LimitInfo,
     NoticeTargetInfo,
-    ScheduleInfo,
     SessionInfo,
     StreamInfo,
     TaskInfo,
@@ -99,7 +98,8 @@ class Store:
     activity: deque[EntryInfo] = field(default_factory=lambda: deque(maxlen=ACTIVITY_MAX))
     streams: list[StreamInfo] = field(default_factory=list)
     tasks: list[TaskInfo] = field(default_factory=list)
-    schedules: dict[str, ScheduleInfo] | None = None
+    of_features: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What lists of features show, as it was read last."""
     targets: dict[str, NoticeTargetInfo] | None = None
     limits: dict[str, LimitInfo] = field(default_factory=dict)
     """By name, as they were read last; None until then."""

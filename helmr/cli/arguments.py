@@ -167,7 +167,7 @@ Offer = tuple[str, str]
 Complete = Callable[[typer.Context, str], list[Offer]]
 
 
-def _offers(found: Callable[[Client], Iterable[tuple[str, str | None]]]) -> Complete:
+def offers(found: Callable[[Client], Iterable[tuple[str, str | None]]]) -> Complete:
     def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
         try:
             with _client(ctx) as client:
@@ -202,27 +202,26 @@ def _client(ctx: typer.Context) -> Iterator[Client]:
 
 
 def _offers_of(row: Operation[Any], says: Callable[[Any], str | None]) -> Complete:
-    return _offers(lambda client: ((one.id, says(one)) for one in _pages(client, row)(None).items))
+    return offers(lambda client: ((one.id, says(one)) for one in _pages(client, row)(None).items))
 
 
 sessions = _offers_of(LIST_SESSIONS, lambda one: f"{one.task} {one.activity}")
 runs = _offers_of(LIST_RUNS, lambda one: f"{one.task} {one.status}")
 waits = _offers_of(LIST_WAITS, lambda one: one.subject or one.stream)
 tokens = _offers_of(LIST_TOKENS, lambda one: one.subject or one.status)
-tasks = _offers(lambda client: ((one.id, None) for one in client.tasks.list()))
-people = _offers(lambda client: ((one.id, one.email) for one in client.people.list()))
-schedules = _offers(lambda client: ((one.name, one.task) for one in client.schedules.list()))
-limits = _offers(lambda client: ((one.name, None) for one in client.limits.list()))
-notice_targets = _offers(lambda client: ((one.name, one.type) for one in client.notices.list()))
-streams = _offers(
+tasks = offers(lambda client: ((one.id, None) for one in client.tasks.list()))
+people = offers(lambda client: ((one.id, one.email) for one in client.people.list()))
+limits = offers(lambda client: ((one.name, None) for one in client.limits.list()))
+notice_targets = offers(lambda client: ((one.name, one.type) for one in client.notices.list()))
+streams = offers(
     lambda client: {one.name: (one.name, None) for one in client.streams.list()}.values()
 )
-inputs = _offers(
+inputs = offers(
     lambda client: {
         one.name: (one.name, None) for one in client.streams.list() if one.direction == "input"
     }.values()
 )
-outputs = _offers(
+outputs = offers(
     lambda client: {
         one.name: (one.name, None) for one in client.streams.list() if one.direction == "output"
     }.values()

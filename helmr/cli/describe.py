@@ -34,8 +34,6 @@ from helmr.models import (
     PublicTokenReceipt,
     RunCheck,
     RunInfo,
-    ScheduleInfo,
-    ScheduleReceipt,
     SessionInfo,
     SigningKeyInfo,
     StartReceipt,
@@ -607,41 +605,6 @@ def _scope(scope: PublicTokenScopeInfo) -> str:
     return f"{verb} {what}{where}{for_}"
 
 
-SCHEDULE_COLUMNS = ("NAME", "STATUS", "WHEN", "NEXT DUE", "LAST DUE", "LAST", "TASK")
-
-
-def schedule_row(one: ScheduleInfo) -> tuple[object, ...]:
-    """Cells of `SCHEDULE_COLUMNS`."""
-    return (
-        one.name,
-        one.status,
-        one.when,
-        time_text(one.next_due_at),
-        time_text(one.last_due_at),
-        one.last_outcome,
-        one.task,
-    )
-
-
-def schedule_fields(one: ScheduleInfo) -> Fields:
-    """A schedule in full."""
-    return [
-        ("schedule", one.name),
-        ("status", one.status),
-        ("task", one.task),
-        ("when", one.when),
-        ("next due", time_and_distance(one.next_due_at)),
-        ("last due", time_and_distance(one.last_due_at)),
-        ("last outcome", one.last_outcome),
-        ("last session", one.last_session_id),
-        ("missed times", one.missed),
-        ("overlap", one.overlap),
-        ("payload", value_text(one.payload)),
-        ("declared in", one.declared_in),
-        ("created", time_and_distance(one.created_at)),
-    ]
-
-
 # --- whatever an operation answers ------------------------------------------------------------------
 
 _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
@@ -663,8 +626,6 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     ApiKeyReceipt: key_receipt_fields,
     PersonInfo: person_fields,
     WhoAmI: whoami_fields,
-    ScheduleInfo: schedule_fields,
-    ScheduleReceipt: lambda one: [("deleted", one.name)],
     NoticeTestReceipt: lambda one: [
         ("target", one.target),
         ("taken", "yes" if one.taken else "no"),
@@ -672,7 +633,12 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     ],
     NoticeRetryReceipt: lambda one: [("target", one.target), ("tried now", one.count)],
 }
-"""How a person sees what is more than its fields by name."""
+"""How a person sees what is more than its fields by name; a feature adds its own (`also_shown`)."""
+
+
+def also_shown(model: type[BaseModel], as_fields: Callable[[Any], Fields]) -> None:
+    """Have what a feature's operations answer shown so."""
+    _FIELDS[model] = as_fields
 
 
 def fields_of(one: BaseModel) -> Fields:

@@ -18,7 +18,6 @@ import typer
 from typer.exceptions import TyperException
 
 from helmr.cli import (
-    access,
     check,
     console,
     context,
@@ -63,6 +62,8 @@ from helmr.cli.app import (
     exit_code,
 )
 from helmr.errors import HelmrError
+from helmr.feature import load
+from helmr.features import FEATURES
 from helmr.old_names import GONE_OPTIONS, arguments_of_today, renamed
 from helmr.safe_text import one_line
 
@@ -142,7 +143,7 @@ for _name, _group in (
     ("public-token", public_token.app),
     ("key", key.app),
     ("person", person.app),
-    ("schedule", access.schedule_app),
+    *((name, load(place)) for one in FEATURES for name, place in one.commands.items()),
     ("rule", rule.app),
     ("limit", limit.app),
     ("notices", notices.app),

@@ -34,7 +34,6 @@ from helmr.operations import (
     LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
-    LIST_SCHEDULES,
     LIST_SESSIONS,
     LIST_TOKENS,
     LIST_UNKNOWN_OUTCOMES,
@@ -354,14 +353,4 @@ PERSON = Noun(
         nothing="the runtime knows no people; [people.NAME] in its helmr.toml names them",
     ),
     argument=Annotated[str, PERSON_NAME],
-)
-SCHEDULE_NAME = typer.Argument(
-    metavar="NAME", help="The schedule's name.", autocompletion=arguments.schedules
-)
-SCHEDULE = Noun(
-    lists=LIST_SCHEDULES,
-    table=listing.ListTable(
-        columns=describe.SCHEDULE_COLUMNS, row=describe.schedule_row, name=lambda one: one.name
-    ),
-    argument=Annotated[str, SCHEDULE_NAME],
 )

@@ -151,10 +151,10 @@ def _stored(
         reason=reason,
     )
     data_dir = stopped_data_dir(cli)
-    ring = keys_of(None, data_dir).ring
+    keys = keys_of(None, data_dir)
 
     async def pages() -> list[PruneReceipt]:
-        found = prune_stored(data_dir / LEDGER_NAME, ring, SystemClock(), wanted)
+        found = prune_stored(data_dir / LEDGER_NAME, keys, SystemClock(), wanted)
         return [
             PruneReceipt(
                 sessions=page.sessions,

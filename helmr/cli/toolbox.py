@@ -292,15 +292,16 @@ def _existing(source: Path) -> Path:
 
 def keys_of(named: Path | None, data_dir: Path | None) -> LedgerKeys:
     """The master keys of a file, of the environment or of the data directory; none of them is not an error yet."""
+    from helmr_runtime.features import FEATURES
     from helmr_runtime.ledger.log.rebuild import LedgerKeys
     from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
 
     if named is not None:
         read_keys(named)
-        return LedgerKeys(read_key_ring(named, {}))
+        return LedgerKeys(read_key_ring(named, {}), FEATURES)
     if data_dir is None and not os.environ.get(ENVIRONMENT_NAME):
-        return LedgerKeys(None)
-    return LedgerKeys(read_key_ring((data_dir or Path()) / RING_NAME, os.environ))
+        return LedgerKeys(None, FEATURES)
+    return LedgerKeys(read_key_ring((data_dir or Path()) / RING_NAME, os.environ), FEATURES)
 
 
 def _keys_to_copy(cli: Cli) -> bytes:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from helmr.client.access import AsyncNotices, AsyncSchedules
+from helmr import features
 from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import (
     READ_TIMEOUT_S,
@@ -34,6 +34,7 @@ from helmr.client.endpoint import Endpoint
 from helmr.client.grants import AsyncGrants
 from helmr.client.http import AsyncHttpTransport, ClientPart, all_pages
 from helmr.client.keys import AsyncKeys
+from helmr.client.notices import AsyncNotices
 from helmr.client.outcomes import AsyncOutcomes
 from helmr.client.people import AsyncPeople
 from helmr.client.public_tokens import AsyncAuth
@@ -42,6 +43,8 @@ from helmr.client.sessions import AsyncSessions
 from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.durations import Duration, seconds
+from helmr.feature import load
+from helmr.features import AsyncParts
 from helmr.models import (
     QUERY_TIMEOUT_S,
     EntryInfo,
@@ -64,7 +67,7 @@ from helmr.operations import (
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
 
 
-class AsyncClient(ClientPart):
+class AsyncClient(ClientPart, AsyncParts):
     """A connection to one runtime. Belongs to one event loop; close it, or use it in an `async with`.
 
     Args:
@@ -111,7 +114,8 @@ class AsyncClient(ClientPart):
         self.people = AsyncPeople(self._transport)
         self.grants = AsyncGrants(self._transport)
         self.outcomes = AsyncOutcomes(self._transport)
-        self.schedules = AsyncSchedules(self._transport)
+        for name, (awaited_part, _) in features.client_parts():
+            setattr(self, name, load(awaited_part)(self._transport))
         self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)

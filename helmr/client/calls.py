@@ -14,7 +14,6 @@ none. Source: WHATWG HTML, "Interpreting an event stream".
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import sys
 import time
@@ -29,7 +28,6 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from helmr import ids, wait_details
 from helmr.errors import (
-    BadDefinition,
     HelmrError,
     RuntimeNotFound,
     SchemaMismatch,
@@ -38,10 +36,6 @@ from helmr.errors import (
 )
 from helmr.models import (
     LIST_LIMIT_MAX,
-    NOTICE_TARGET_NAME,
-    NOTICE_TARGET_NAME_MAX,
-    SCHEDULE_NAME,
-    SCHEDULE_NAME_MAX,
 )
 from helmr.models.queries import SESSION_IDS
 from helmr.operation import Operation
@@ -206,7 +200,7 @@ def path_of(operation: Operation[Any], *ids: str) -> str:
         BadId, BadDefinition, UsageError: One is not an id of its kind, or not a name.
     """
     for name, value in zip(operation.path_names, ids, strict=True):
-        _check_name(name, value)
+        _check_name(operation, name, value)
     return operation.at(*ids)
 
 
@@ -225,33 +219,11 @@ def task_id(task: str | AnyTask | None) -> str | None:
     return task.id if isinstance(task, Task) else task
 
 
-def _check_name(name: str, value: str) -> None:
-    if name == "schedule":
-        check_schedule_name(value)
-    if name == "target" and not _is_name(value, NOTICE_TARGET_NAME, NOTICE_TARGET_NAME_MAX):
-        raise UsageError(
-            f"{value[:80]!r} is not a name of a notice target",
-            hint=f"Letters, digits, `_` and `-`, at most {NOTICE_TARGET_NAME_MAX}.",
-        )
-    if value in ("", ".", ".."):
+def _check_name(operation: Operation[Any], name: str, value: str) -> None:
+    if name in operation.names:
+        operation.names[name].check(value)
+    elif value in ("", ".", ".."):
         raise UsageError(f"{value!r} is not a stream name")
-
-
-def check_schedule_name(value: str) -> None:
-    """Let it pass.
-
-    Raises:
-        BadDefinition: No schedule can have this name.
-    """
-    if not _is_name(value, SCHEDULE_NAME, SCHEDULE_NAME_MAX):
-        raise BadDefinition(
-            f"{value[:80]!r} is not a name of a schedule",
-            hint=f"Letters, digits and `._-`, at most {SCHEDULE_NAME_MAX}.",
-        )
-
-
-def _is_name(value: str, pattern: str, chars_max: int) -> bool:
-    return len(value) <= chars_max and re.fullmatch(pattern, value) is not None
 
 
 def _params(operation: Operation[Any], query: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

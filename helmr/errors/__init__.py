@@ -640,6 +640,13 @@ class LogNewer(DataError):
     default_hint = "Upgrade this runtime; of a pair the standby first."
 
 
+class FeatureMissing(DataError):
+    """A ledger holds entries of a feature that this runtime does not have: it is not opened, nothing is passed by."""
+
+    title = "A feature is missing"
+    default_hint = "Use the Helmr that wrote it; nothing was changed."
+
+
 class SessionFileDamaged(DataError):
     """A line of a session file differs from what was written or from what was signed; `line` is its number."""
 

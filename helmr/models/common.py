@@ -141,7 +141,7 @@ QUERY_TIMEOUT_S = 30.0
 """Limits of `POST /v1/query`: characters of SQL, rows and bytes of a result, seconds."""
 
 SCHEDULE_NAME_MAX = 64
-SCHEDULE_TEXT_MAX = 200
+TIMING_TEXT_MAX = 200
 """A cron expression, a time zone."""
 
 

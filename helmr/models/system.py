@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.durations import spell
-from helmr.models.common import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX, Wire
+from helmr.models.common import SCHEDULE_NAME_MAX, TIMING_TEXT_MAX, Wire
 from helmr.models.requests import Request
 from helmr.truth import NoTruth
 
@@ -186,11 +186,11 @@ class ScheduleRequest(Request):
 
     name: str = Field(min_length=1, max_length=SCHEDULE_NAME_MAX, pattern=SCHEDULE_NAME)
     task: str = Field(min_length=1, max_length=200)
-    cron: str | None = Field(default=None, max_length=SCHEDULE_TEXT_MAX)
+    cron: str | None = Field(default=None, max_length=TIMING_TEXT_MAX)
     every: str | float | None = Field(
         default=None, description='Seconds, or a duration text like "15m".'
     )
-    zone: str = Field(default="UTC", max_length=SCHEDULE_TEXT_MAX)
+    zone: str = Field(default="UTC", max_length=TIMING_TEXT_MAX)
     missed: Missed = "latest"
     overlap: Overlap = "skip"
     payload: Any = None

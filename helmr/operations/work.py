@@ -1,65 +1,36 @@
-"""Schedules, notices and tokens."""
+"""Notices and tokens."""
 
 from __future__ import annotations
 
 from helmr.models import (
+    NOTICE_TARGET_NAME,
+    NOTICE_TARGET_NAME_MAX,
     CompleteReceipt,
     CompleteRequest,
-    ListQuery,
     NoFields,
     NoticeRetryReceipt,
     NoticeTargetInfo,
     NoticeTestReceipt,
     Page,
-    ScheduleInfo,
-    ScheduleReceipt,
-    ScheduleRequest,
-    StartReceipt,
     TokenInfo,
     TokenReceipt,
     TokenRequest,
     TokensQuery,
 )
-from helmr.operation import PAGE, Operation, Repeat
+from helmr.operation import PAGE, Operation, PathName, Repeat
 from helmr.roles import Need, ScopeType
+
+TARGET = {
+    "target": PathName(
+        "a notice target",
+        NOTICE_TARGET_NAME,
+        NOTICE_TARGET_NAME_MAX,
+        "Letters, digits, `_` and `-`",
+    )
+}
 
 # A table is read row by row.
 # fmt: off
-
-# Schedules ----------------------------------------------------------------------------------------
-
-CREATE_SCHEDULE = Operation(
-    "schedules.create", "POST /v1/schedules", Need.ADMINISTER,
-    "Make a schedule, which starts sessions of a task by the clock. Its due times count from now.",
-    description="`every` is seconds or `\"15m\"`.",
-    body=ScheduleRequest, reply=ScheduleInfo, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
-LIST_SCHEDULES = Operation(
-    "schedules.list", "GET /v1/schedules", Need.READ,
-    "List schedules by name, those that code declares and those made by a call.",
-    description="With `status` (`active`, `paused`, `gone`), `next_due_at`, `last_outcome`.",
-    query=ListQuery, reply=Page[ScheduleInfo])
-GET_SCHEDULE = Operation(
-    "schedules.get", "GET /v1/schedules/{schedule}", Need.READ, "Get a schedule.",
-    reply=ScheduleInfo, problems=(404,))
-PAUSE_SCHEDULE = Operation(
-    "schedules.pause", "POST /v1/schedules/{schedule}/pause", Need.STEER,
-    "Pause a schedule. Pausing again changes nothing.",
-    body=NoFields, reply=ScheduleInfo, problems=(404, 409), repeat=Repeat.ONCE)
-RESUME_SCHEDULE = Operation(
-    "schedules.resume", "POST /v1/schedules/{schedule}/resume", Need.STEER,
-    "Resume a paused schedule; due times during the pause do not count as missed.",
-    body=NoFields, reply=ScheduleInfo, problems=(404, 409), repeat=Repeat.ONCE)
-RUN_SCHEDULE = Operation(
-    "schedules.run", "POST /v1/schedules/{schedule}/run", Need.STEER,
-    "Start a session now, as the schedule does. Its due times stay as they are.",
-    description="Answers 201 `{session, run, created}`; 409 `run_active` if its last session is still active, "
-    "unless the schedule allows overlap.",
-    body=NoFields, reply=StartReceipt, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
-DELETE_SCHEDULE = Operation(
-    "schedules.delete", "DELETE /v1/schedules/{schedule}", Need.ADMINISTER,
-    "Delete a schedule that no code declares; the sessions that it started stay.",
-    description="Answers `{name}`; 409 if code declares it.",
-    reply=ScheduleReceipt, problems=(404, 409), repeat=Repeat.ONCE)
 
 # Notices ------------------------------------------------------------------------------------------
 
@@ -73,12 +44,14 @@ TELL_NOTICE_TARGET_A_TEST = Operation(
     "notices.test", "POST /v1/notices/{target}/test", Need.STEER,
     "Send a test notice to a target, and say whether it took the notice. A repeated call sends another.",
     description="Answers `{target, taken, error}`.",
-    body=NoFields, reply=NoticeTestReceipt, problems=(404, 409), repeat=Repeat.AGAIN)
+    body=NoFields, reply=NoticeTestReceipt, problems=(404, 409), repeat=Repeat.AGAIN,
+    names=TARGET)
 RETRY_NOTICE_TARGET = Operation(
     "notices.retry", "POST /v1/notices/{target}/retry", Need.STEER,
     "Send now the notices that a target has not taken, late ones too.",
     description="Answers `{target, count}`.",
-    body=NoFields, reply=NoticeRetryReceipt, problems=(404, 409), repeat=Repeat.AGAIN)
+    body=NoFields, reply=NoticeRetryReceipt, problems=(404, 409), repeat=Repeat.AGAIN,
+    names=TARGET)
 
 # Tokens -------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ from helmr_runtime.core.chunks import Emitted
 from helmr_runtime.core.commands import AnswerWait, Resume, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.work import delivery
+from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Crash, SessionReleased, StartSession
 from helmr_runtime.ports.ledger import WorkItem
@@ -125,7 +126,7 @@ class Harness(HarnessTokens):
         schedules: bool = False,
     ) -> None:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
-        self.ledger = MemoryLedger(self.clock)
+        self.ledger = MemoryLedger(self.clock, features=FEATURES)
         self._registry = Registry(arguments.tasks(tasks, "Harness"), code_hash="test")
         self._deployed = 0
         self._schedules = schedules

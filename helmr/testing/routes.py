@@ -17,12 +17,14 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import RUNTIME, Principal
+from helmr_runtime.features import FEATURES
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Host, Routed
 from helmr_runtime.service import Service
 from helmr_runtime.service.health import Introduction
+from helmr_runtime.service.service import ServiceOptions
 
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
@@ -65,6 +67,7 @@ class HarnessGateway:
             clock=clock,
             host=Introduction(version=VERSION, started_at=clock.now(), base_url=base_url),
             ring=ledger.ring,
+            options=ServiceOptions(features=FEATURES),
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=VERSION, limits=UNLIMITED)
         self._app: App = GatewayApp(self._service, settings, trusts=principal)

@@ -25,7 +25,7 @@ from helmr.limits import IN_ADAPTERS, Limit
 from helmr.models import Catalog, StreamInfo, TaskInfo
 from helmr.steps import Step
 from helmr.streams import Stream
-from helmr.tasks import Task
+from helmr.tasks import Task, declared
 from helmr_runtime.core.decide import TaskPolicy
 
 BUILT_IN = (TASKS_MODULE, RUNS_MODULE)
@@ -329,7 +329,6 @@ def _code_hash(modules: Sequence[ModuleType]) -> str:
 
 def _task_info(registered: Registered) -> TaskInfo:
     task = registered.task
-    task.check_schedule()
     doc = inspect.getdoc(task.function)
     return TaskInfo(
         id=task.id,
@@ -339,12 +338,7 @@ def _task_info(registered: Registered) -> TaskInfo:
         result_schema=task.result_codec.json_schema(),
         inputs=sorted(n for n, s in registered.streams.items() if s.direction == "input"),
         outputs=sorted(n for n, s in registered.streams.items() if s.direction == "output"),
-        on_idle_input=task.on_idle_input,
-        after_run=task.after_run,
-        retries=task.retries,
-        isolated=task.isolated,
-        schedule=task.schedule,
-        mcp=task.mcp,
+        **declared(task),
     )
 
 

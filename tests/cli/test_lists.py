@@ -174,6 +174,6 @@ def test_a_field_of_a_query_is_an_option_of_its_list() -> None:
 
 
 def test_every_noun_leaves_out_only_fields_that_its_query_has() -> None:
-    for noun in (nouns.SESSION, nouns.RUN, nouns.WAIT, nouns.TOKEN, nouns.KEY, nouns.SCHEDULE):
+    for noun in (nouns.SESSION, nouns.RUN, nouns.WAIT, nouns.TOKEN, nouns.KEY):
         assert noun.lists.query is not None
         assert {*noun.unasked, *noun.helps} <= noun.lists.query.model_fields.keys()

@@ -12,13 +12,14 @@ from pydantic import BaseModel
 
 import helmr.client
 from helmr.client import AsyncClient, Client, sync
+from helmr.client.blocking import BlockingPart
 from helmr.errors import BadId, SchemaMismatch, SessionNotFound, Unauthenticated, UsageError
 from tests.client.gateway import KEY, Gateway
 
 PAIRS = [
     (one, getattr(sync, f"Async{name}"))
     for name, one in sorted(vars(sync).items())
-    if inspect.isclass(one) and issubclass(one, sync.BlockingPart) and one is not sync.BlockingPart
+    if inspect.isclass(one) and issubclass(one, BlockingPart) and one is not BlockingPart
 ]
 BLOCKING_KINDS = {AsyncIterator: Iterator, AsyncGenerator: Generator}
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from helmr.client import AsyncClient, Client, Retry, find_runtime
+from helmr.client.blocking import finish
 from helmr.client.calls import Tries, call
 from helmr.client.http import HttpTransport
-from helmr.client.sync import finish
 from helmr.errors import (
     GroupsUnknown,
     OutcomeUnknown,

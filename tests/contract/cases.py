@@ -34,7 +34,6 @@ from helmr.errors import (
     RunActive,
     RunNotFound,
     RunNotRetryable,
-    ScheduleNotFound,
     SchemaMismatch,
     ScopeDenied,
     SessionChanged,
@@ -60,6 +59,7 @@ from helmr_runtime.security.file_signatures import check_signature
 from tests import signers
 from tests.contract.faces import as_an_agent
 from tests.contract.repeating import KINDS
+from tests.of_features import of_features
 
 BOUND_S = 30.0
 MISSING = "01h455vb4pex5vsknk084sn02q"
@@ -879,33 +879,6 @@ async def agents_calls_are_granted_for_a_while(client: Any, way: Way) -> None:
     await client.sessions.open(started.id).cancel()
 
 
-async def schedules_are_made_paused_run_and_deleted(client: Any, way: Way) -> None:
-    name = fresh("schedule")
-    made = await client.schedules.create(
-        name, task="contract-echo", payload=1, cron="0 3 * * mon-fri", zone="Europe/Berlin"
-    )
-    assert (made.status, made.declared_in, made.payload) == ("active", "api", 1)
-    assert await client.schedules.get(name) == made
-    assert name in {one.name async for one in client.schedules.list()}
-    assert name in {one.name for one in (await client.schedules.page(limit=200)).items}
-    with pytest.raises(Conflict):
-        await client.schedules.create(name, task="contract-echo", payload=1, every="1h")
-    with pytest.raises(SchemaMismatch):
-        await client.schedules.create(f"{name}-2", task="contract-echo", payload="no", every="1h")
-    paused = await client.schedules.pause(name)
-    assert (paused.status, paused.next_due_at) == ("paused", None)
-    assert (await client.schedules.resume(name)).status == "active"
-    started = await client.schedules.run(name)
-    assert started.session.tags == [f"schedule:{name}"]
-    assert (await client.schedules.get(name)).last_session_id == started.session.id
-    with pytest.raises(RunActive):
-        await client.schedules.run(name)
-    await client.sessions.open(started.session.id).cancel()
-    assert (await client.schedules.delete(name)).name == name
-    with pytest.raises(ScheduleNotFound):
-        await client.schedules.get(name)
-
-
 async def the_gateway_sends_notices(client: Any, way: Way) -> None:
     refused = BadRequest if way.principal == "ray_job" else NoticeTargetNotFound
     if way.principal == "ray_job":
@@ -981,7 +954,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     agents_ask_before_they_call,
     hooks_of_coding_agents_are_answered,
     agents_calls_are_granted_for_a_while,
-    schedules_are_made_paused_run_and_deleted,
+    *(case for one in of_features("contract") for case in one.CASES),
     the_gateway_sends_notices,
     a_session_is_exported_and_verified,
     the_runtime_says_what_it_is,

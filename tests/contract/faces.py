@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from helmr import features
 from helmr.client import aio, sync
 from helmr.operation import Operation
-from helmr.operations import OPERATIONS
 
 HERE = str(Path(__file__).parent)
 AT_ONCE = ("open", "input", "output")
@@ -28,7 +28,6 @@ NAMES = {
     "Bulk": "client.bulk",
     "Waits": "client.waits",
     "Notices": "client.notices",
-    "Schedules": "client.schedules",
     "Sessions": "client.sessions",
     "SessionHandle": "session",
     "Input": "session.input()",
@@ -41,8 +40,11 @@ NAMES = {
     "Outcomes": "client.outcomes",
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
+NAMES |= {
+    one.client[1].partition(":")[2]: f"client.{one.name}" for one in features.FEATURES if one.client
+}
 
-OF_AGENTS = {row: row.route for row in OPERATIONS if row.tag == "gate" and not row.call}
+OF_AGENTS = {row: row.route for row in features.OPERATIONS if row.tag == "gate" and not row.call}
 """What programs of agents ask by its route: no method of the client does."""
 
 

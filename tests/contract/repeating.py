@@ -14,6 +14,7 @@ from helmr import auth, ids, operations
 from helmr.operation import Operation
 from helmr.signing import fingerprint
 from tests import signers
+from tests.of_features import of_features
 
 BOUND_S = 30.0
 APPROVE = {"decision": "approve"}
@@ -463,75 +464,6 @@ async def revoke_link(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
-async def _schedule(client: Any) -> str:
-    name = f"s-{ids.new_id(ids.OPERATION)[-20:]}"
-    await client.schedules.create(name, task="contract-echo", payload=0, cron="0 3 * * *")
-    return name
-
-
-@repeats(operations.CREATE_SCHEDULE)
-async def make_schedule(client: Any) -> Prepared:
-    name = f"s-{ids.new_id(ids.OPERATION)[-20:]}"
-
-    async def call(operation_id: str) -> Receipt:
-        made = await client.schedules.create(
-            name, task="contract-echo", payload=0, cron="0 3 * * *", operation_id=operation_id
-        )
-        return made.name
-
-    return Prepared(call)
-
-
-@repeats(operations.PAUSE_SCHEDULE)
-async def pause_schedule(client: Any) -> Prepared:
-    name = await _schedule(client)
-
-    async def call(operation_id: str) -> Receipt:
-        # What the schedule is like is of now; that it is not set again is what counts.
-        return (await client.schedules.pause(name, operation_id=operation_id)).name
-
-    async def then() -> None:
-        await client.schedules.resume(name)
-
-    return Prepared(call, then=then)
-
-
-@repeats(operations.RESUME_SCHEDULE)
-async def resume_schedule(client: Any) -> Prepared:
-    name = await _schedule(client)
-    await client.schedules.pause(name)
-
-    async def call(operation_id: str) -> Receipt:
-        # What the schedule is like is of now; that it is not set again is what counts.
-        return (await client.schedules.resume(name, operation_id=operation_id)).name
-
-    async def then() -> None:
-        await client.schedules.pause(name)
-
-    return Prepared(call, then=then)
-
-
-@repeats(operations.RUN_SCHEDULE)
-async def run_schedule(client: Any) -> Prepared:
-    name = await _schedule(client)
-
-    async def call(operation_id: str) -> Receipt:
-        found = await client.schedules.run(name, operation_id=operation_id)
-        return [found.session.id, found.run.id]
-
-    return Prepared(call)
-
-
-@repeats(operations.DELETE_SCHEDULE)
-async def delete_schedule(client: Any) -> Prepared:
-    name = await _schedule(client)
-
-    async def call(operation_id: str) -> Receipt:
-        return (await client.schedules.delete(name, operation_id=operation_id)).name
-
-    return Prepared(call)
-
-
 def _person() -> str:
     return f"p-{ids.new_id(ids.OPERATION)[-20:]}"
 
@@ -634,3 +566,6 @@ async def revoke_grant(client: Any) -> Prepared:
         return [found.id, found.revoked_at.isoformat()]
 
     return Prepared(call)
+
+
+of_features("contract")  # kinds of theirs

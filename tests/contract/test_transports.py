@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from helmr import features
 from helmr.client import AsyncClient, Client
 from helmr.client import ray as ray_way
+from helmr.client.blocking import BlockingPart
 from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
-from helmr.client.sync import BlockingPart
 from helmr.operation import Repeat
-from helmr.operations import OPERATIONS, PRUNE_SESSIONS
+from helmr.operations import PRUNE_SESSIONS
 from helmr.testing import Harness
 from helmr.version import version
 from helmr_runtime.catalog import Registry
@@ -164,6 +165,6 @@ def test_the_contract_knows_every_part_of_the_client() -> None:
 
 
 def test_every_operation_that_acts_once_is_repeated() -> None:
-    once = {row for row in OPERATIONS if row.call and row.repeat is Repeat.ONCE}
+    once = {row for row in features.OPERATIONS if row.call and row.repeat is Repeat.ONCE}
     # Clients prune a page after the other, under no operation id.
     assert {row.name for row in once ^ REPEATED} == {PRUNE_SESSIONS.name}

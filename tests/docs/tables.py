@@ -18,9 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import errors
+from helmr import errors, features
 from helmr.operation import EVENTS, Operation
-from helmr.operations import OPERATIONS
 from helmr.roles import ROLE_SUMMARIES, Need, Role, may
 from helmr_runtime.core.entries import EntryKind
 from tests.docs.feature_rows import feature_table, tag_of
@@ -33,7 +32,7 @@ ERRORS = "errors of "
 _TABLE = re.compile(r"<!-- table: ([a-z_, ]+) -->\n(?:(?!<!-- ).)*<!-- end -->", re.DOTALL)
 
 
-def shown(page: str, rows: tuple[Operation[Any], ...] = OPERATIONS) -> str:
+def shown(page: str, rows: tuple[Operation[Any], ...] = features.OPERATIONS) -> str:
     """The page with each table as it follows from the rows."""
 
     def table(found: re.Match[str]) -> str:
@@ -106,7 +105,7 @@ def role_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def rights_table(rows: tuple[Operation[Any], ...] = OPERATIONS) -> str:
+def rights_table(rows: tuple[Operation[Any], ...] = features.OPERATIONS) -> str:
     """Every operation, which role may call it, and whose things it reaches."""
     roles = " | ".join(role.value for role in Role)
     lines = [f"| route | needs | {roles} | reaches | public token |"]
@@ -144,7 +143,9 @@ def main() -> int:
         page.write_text(shown(page.read_text(encoding="utf-8")), encoding="utf-8")
     text = (DOCS / "http.md").read_text(encoding="utf-8")
     lacking = {
-        tag_of(row) for row in OPERATIONS if row.is_documented and f"`{row.route}`" not in text
+        tag_of(row)
+        for row in features.OPERATIONS
+        if row.is_documented and f"`{row.route}`" not in text
     }
     for one in sorted(lacking):
         sys.stderr.write(f"docs/http.md has no table of {one}: add '<!-- table: {one} -->'\n")

@@ -16,6 +16,8 @@ from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.calls import UNSET
 from helmr.client.sync import Sessions, Waits
+from helmr.feature import load
+from helmr.features import FEATURES
 
 FOR_OURSELVES = {"dev", "docs", "servers"}
 """Extras of those who work on Helmr."""
@@ -34,7 +36,7 @@ SURFACE = [
     sync.Bulk,
     sync.Tokens,
     sync.Auth,
-    sync.Schedules,
+    *(load(one.client[1]) for one in FEATURES if one.client is not None),
     sync.Notices,
     sync.Keys,
     sync.People,

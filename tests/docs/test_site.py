@@ -14,7 +14,7 @@ import pytest
 
 import helmr.client
 from helmr.client import sync
-from helmr.client.sync import BlockingPart
+from helmr.client.blocking import BlockingPart
 
 BLOCKING = [
     part

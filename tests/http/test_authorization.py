@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr import features, ids
 from helmr.gate import tasks as gate_tasks
 from helmr.models import NoFields
 from helmr.operation import EVENTS, PATH_IDS, Operation
-from helmr.operations import OPERATIONS, SHOW_INBOX_WAIT, SIGN_OUT
+from helmr.operations import SHOW_INBOX_WAIT, SIGN_OUT
 from helmr.roles import Need, Owner, Role, ScopeType, may
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
@@ -299,7 +299,7 @@ async def differing(
     """
     wrong, counts = [], Counter[Cell]()
     async with httpx.AsyncClient(base_url=stack.url, timeout=20, verify=NO_TLS) as http:
-        for number, row in enumerate(OPERATIONS):
+        for number, row in enumerate(features.OPERATIONS):
             for who in credentials(number):
                 wanted, found = intended(row, who), await seen(http, row, who)
                 counts[found] += 1
@@ -354,7 +354,11 @@ async def asked(stack: Stack, maker: Credential) -> str:
 async def test_a_call_is_its_askers_own_whatever_they_come_with(
     stack: Stack, issuer: Issuer
 ) -> None:
-    rows = [row for row in OPERATIONS if row.owner is Owner.OWN and "session_id" in row.path_names]
+    rows = [
+        row
+        for row in features.OPERATIONS
+        if row.owner is Owner.OWN and "session_id" in row.path_names
+    ]
     assert len(rows) == 3
     askers = [
         one for one in await of_people(stack, issuer, (Role.ASKER,)) if one.is_key and not one.says
@@ -388,7 +392,7 @@ async def test_a_page_has_a_wait_for_those_who_may_answer_it_and_is_404_for_othe
     wait = (await stack.started("refund", 1))["session"]["wait"]["id"]
     own = await cookie(stack, await personal(stack, "fin"))
     others = [one for one in await of_people(stack, issuer, (Role.ADMIN,)) if one.is_page]
-    rows = [row for row in OPERATIONS if row.path == SHOW_INBOX_WAIT.path]
+    rows = [row for row in features.OPERATIONS if row.path == SHOW_INBOX_WAIT.path]
     assert [row.method for row in rows] == ["GET", "POST"]
     async with httpx.AsyncClient(base_url=stack.url, timeout=20, verify=NO_TLS) as http:
         for row in rows:

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from helmr import features
 from helmr.models import Health
-from helmr.operations import OPERATIONS
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc.calls import LEDGER
 from helmr_runtime.service.health import _stall
@@ -191,7 +191,9 @@ async def test_the_document_has_every_route_and_every_status(stack: Stack) -> No
         for method in operations
     }
     expected = {
-        (route.method, route.path) for route in OPERATIONS if route.path != "/v1/openapi.json"
+        (route.method, route.path)
+        for route in features.OPERATIONS
+        if route.path != "/v1/openapi.json"
     }
     assert documented == expected
     names = []

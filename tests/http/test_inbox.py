@@ -17,11 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr import features, ids
 from helmr.gate import CALL_TASK
 from helmr.models import WaitInfo
 from helmr.operation import PATH_IDS
-from helmr.operations import OPERATIONS
 from helmr.roles import Need, Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX
@@ -350,7 +349,7 @@ async def test_no_key_opens_a_page_for_people_and_no_cookie_a_route_of_the_api(
 ) -> None:
     """Each row by each credential of the other kind."""
     wait = await asked(stack, "Publish?")
-    pages = [row for row in OPERATIONS if row.need is Need.PAGE]
+    pages = [row for row in features.OPERATIONS if row.need is Need.PAGE]
     assert len(pages) == 4
     secrets = [stack.key, (await personal(stack, "dan"))["secret"]]
     secrets += [await key(stack, role.value, role.value) for role in Role]
@@ -361,7 +360,7 @@ async def test_no_key_opens_a_page_for_people_and_no_cookie_a_route_of_the_api(
                 response = await http.request(row.method, path)
                 assert response.status_code == 401, (row.route, response.text)
     tab = await tab_of(stack, opened, "dan")
-    for row in OPERATIONS:
+    for row in features.OPERATIONS:
         if row.needs_key:
             path = row.at(*(_an_id(name) for name in row.path_names))
             response = await tab.http.request(row.method, path)

@@ -49,7 +49,6 @@ async def test_an_answered_wait_is_counted_from_its_opening_to_the_runs_end(stac
     assert found["helmr_claims"] == 0
     assert ("helmr_waits_open" in found.labels) is False, "none is open"
     assert found["helmr_sessions_open"] == 1
-    assert found["helmr_schedules", {"state": "active"}] == 0
     assert found["helmr_hosts", {"state": "ready"}] == 1
     assert found["helmr_queue_runs"] == 0
     commits = found["helmr_commit_seconds_count"]
@@ -161,17 +160,6 @@ def test_pruned_sessions_are_counted_with_their_entries() -> None:
     feed.entry("sessions.pruned", sessions=["ses_3"], entries=9)
     assert feed.found["helmr_pruned_sessions_total"] == 3
     assert feed.found["helmr_pruned_entries_total"] == 40
-
-
-def test_a_due_time_starts_a_session_or_is_skipped_and_a_start_by_hand_is_none() -> None:
-    feed = Feed()
-    feed.entry("session.created", schedule={"name": "nightly", "due_at": "2030-01-01T00:00:00Z"})
-    feed.entry("session.created", schedule={"name": "nightly"})
-    feed.entry("session.created", task="review")
-    feed.entry("schedule.skipped", name="nightly")
-    times = "helmr_schedule_times_total"
-    assert feed.found[times, {"outcome": "started"}] == 1
-    assert feed.found[times, {"outcome": "skipped"}] == 1
 
 
 async def test_the_log_of_commits_shows_what_the_database_has_yet_to_take(stack: Stack) -> None:

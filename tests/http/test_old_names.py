@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from helmr import features
 from helmr.cli.main import app
 from helmr.errors import all_codes
 from helmr.old_names import (
@@ -19,7 +20,6 @@ from helmr.old_names import (
     renamed,
     request_of_today,
 )
-from helmr.operations import OPERATIONS
 from tests.service.stack import Stack
 
 
@@ -94,12 +94,12 @@ def test_every_name_of_today_exists() -> None:
     assert set(OPTIONS.values()) <= options
     fields = {
         field
-        for one in OPERATIONS
+        for one in features.OPERATIONS
         for model in (one.body, one.query)
         if model is not None
         for field in model.model_fields
     }
     assert set(REQUEST_FIELDS.values()) <= fields
     for end in PATH_ENDS.values():
-        assert any(one.path.endswith(end) for one in OPERATIONS)
+        assert any(one.path.endswith(end) for one in features.OPERATIONS)
     assert set(ERROR_CODES.values()) <= all_codes().keys()

@@ -10,10 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr import features, ids
 from helmr.models import NoFields
 from helmr.operation import PATH_IDS, Operation
-from helmr.operations import OPERATIONS
 from helmr.roles import Owner, Role, ScopeType, may
 from helmr_runtime.http.mcp.tools import OWN_TOOLS
 from helmr_runtime.process.gateway import GatewayActor
@@ -28,7 +27,7 @@ PEOPLE = read_people(
 )
 """Two people of each role."""
 
-GUARDED = [row for row in OPERATIONS if row.needs_key and not row.route.endswith("/mcp")]
+GUARDED = [row for row in features.OPERATIONS if row.needs_key and not row.route.endswith("/mcp")]
 JUNK = {"no such field": 1}
 """Refused once it is known who asks: what may be called changes nothing."""
 

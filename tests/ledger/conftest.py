@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
@@ -38,7 +39,7 @@ async def opener(path: Path, clock: FakeClock) -> AsyncIterator[Opener]:
     async def open_again() -> DuckLedger:
         while opened:
             await opened.pop().close()
-        opened.append(await open_ledger(path, clock=clock, settings=SMALL))
+        opened.append(await open_ledger(path, clock=clock, settings=SMALL, features=FEATURES))
         return opened[-1]
 
     yield open_again
@@ -56,7 +57,7 @@ async def duck(opener: Opener) -> DuckLedger:
 @pytest.fixture
 async def actor(path: Path, clock: FakeClock) -> AsyncIterator[LedgerActor]:
     """The ledger's shell."""
-    actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=0)
+    actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=0, features=FEATURES)
     yield actor
     if actor._ledger is not None:
         await check_nothing_is_read(actor._ledger)
@@ -69,9 +70,11 @@ async def ledger(
 ) -> AsyncIterator[MemoryLedger | LedgerActor]:
     """Both ledgers: what is asked of one is asked of the other."""
     if request.param == "memory":
-        yield MemoryLedger(clock)
+        yield MemoryLedger(clock, features=FEATURES)
         return
-    actor = LedgerActor(made(path), clock=clock, settings=SMALL, lock_patience_s=0)
+    actor = LedgerActor(
+        made(path), clock=clock, settings=SMALL, lock_patience_s=0, features=FEATURES
+    )
     yield actor
     if actor._ledger is not None:
         await check_nothing_is_read(actor._ledger)

@@ -19,6 +19,7 @@ from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.nouns import changed
+from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection, session_changes
@@ -45,10 +46,13 @@ def killed(path: Path, to: Path) -> Path:
 async def tables_of(ledger: DuckLedger) -> dict[str, set[object]]:
     """Every row of the projected tables."""
 
+    parts = [part.table for part, _ in ledger.index.features]
+    of_features = [tables.table_of(one) for one in parts if one is not None]
+
     def read(connection):
         found = {
             table.name: {table.read(r) for r in connection.execute(f"FROM {table.view}").fetchall()}
-            for table in tables.NOUNS
+            for table in (*tables.NOUNS, *of_features)
         }
         keys = connection.execute("SELECT session, stream, key_hash, record_offset FROM send_keys")
         found["send_keys"] = set(keys.fetchall())
@@ -61,7 +65,7 @@ async def tables_of(ledger: DuckLedger) -> dict[str, set[object]]:
 
 async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]:
     """The same rows, folded from all entries at once."""
-    index, projection = LedgerIndex(), Projection()
+    index, projection = LedgerIndex(FEATURES), Projection()
     offset = 0
     while found := await ledger.entries_after(offset, 1000):
         for entry in found:
@@ -94,7 +98,8 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
         "api_keys": set(facts.api_keys),
         "people": set(facts.people),
         "grants": set(facts.grants),
-        "schedules": set(facts.schedules),
+        **{part.table.name: set() for part, _ in index.features if part.table is not None},
+        **{table.name: set(rows) for table, _, rows in facts.features},
     }
 
 

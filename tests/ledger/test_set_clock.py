@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from helmr_runtime.clock import LOOK_EVERY_S, SystemClock
-from helmr_runtime.core.entries import RUNTIME, EntryKind
 from helmr_runtime.ledger.log.group import Alarm
 from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.sessions import SMALL, Hand, parked
-from tests.ledger.test_schedules import write
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -115,36 +113,5 @@ async def test_a_parked_wait_times_out_when_the_clock_is_right_again(
         after, _ = await parked(ledger, clock, timeout_s=SOON_S)
         await within(LATE_S, lambda: not waits(before) and not waits(after))
         assert waits(meanwhile)
-    finally:
-        await ledger.close()
-
-
-async def test_a_schedule_goes_on_when_the_clock_is_right_again(
-    clock: SetClock, tmp_path: Path
-) -> None:
-    ledger = await open_ledger(tmp_path / "ledger.duckdb", clock=clock, settings=SMALL)
-
-    async def due_times() -> int:
-        """How many there were: the first starts a session, and the others find that active."""
-        kinds = [one.kind for one in await ledger.entries_after(0, 1_000)]
-        return kinds.count(EntryKind.SCHEDULE_SKIPPED)
-
-    try:
-        await ledger.write_catalog({"code_hash": "a", "tasks": []}, RUNTIME)
-        await ledger.fact(write(every="1s"))
-        async with asyncio.timeout(LATE_S + 2):
-            while not await due_times():
-                await asyncio.sleep(0.05)
-        clock.off = -HOUR
-        hand, _ = await parked(
-            ledger, clock, timeout_s=2 * 3600
-        )  # the next that is due, by this clock
-        count = await due_times()
-        await asyncio.sleep(SOON_S)
-        clock.off = timedelta()
-        async with asyncio.timeout(LATE_S):
-            while await due_times() <= count:
-                await asyncio.sleep(0.05)
-        assert ledger.index.heads[hand.session_id].wait is not None
     finally:
         await ledger.close()

@@ -34,12 +34,12 @@ from helmr_runtime.core import (
     commands,
     notices,
     public_tokens,
-    schedules,
     session_file,
     tokens,
 )
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
+from helmr_runtime.features.schedules import facts as schedules
 from helmr_runtime.rpc import calls, frames
 from helmr_runtime.rpc.frames import Frame, FrameError, FrameKind, FrameReader, FrameTooLarge
 from helmr_runtime.security import secrets

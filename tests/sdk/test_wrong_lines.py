@@ -43,7 +43,7 @@ from helmr import (
     tokens,
     wait_details,
 )
-from helmr.client.sync import Items
+from helmr.client.blocking import Items
 from helmr.errors import HelmrError, HelmrSignal, UsageError, WaitTimeout
 from helmr.models.common import Wire
 from helmr.models.requests import Request

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from helmr import features
 from helmr.errors import RoleDenied
 from helmr.operation import Operation
-from helmr.operations import OPERATIONS
 from helmr.roles import ROLE_NEEDS, Need, Role, ScopeType
 from helmr_runtime.security.role_checks import (
     check_delegation,
@@ -17,7 +17,7 @@ from helmr_runtime.security.role_checks import (
 
 
 def test_every_route_stands_once():
-    places = [(route.method, route.path) for route in OPERATIONS]
+    places = [(route.method, route.path) for route in features.OPERATIONS]
     assert len(places) == len(set(places))
     for method, path in places:
         assert re.fullmatch(r"GET|POST|DELETE", method)
@@ -25,7 +25,9 @@ def test_every_route_stands_once():
 
 
 @pytest.mark.parametrize("role", list(Role))
-@pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method}-{route.path}")
+@pytest.mark.parametrize(
+    "route", features.OPERATIONS, ids=lambda route: f"{route.method}-{route.path}"
+)
 def test_a_role_may_call_what_it_covers(role: Role, route: Operation[Any]):
     if route.need in ROLE_NEEDS[role] or route.need in (Need.NOTHING, Need.SECRET):
         check_role(role, route.need)
@@ -45,7 +47,7 @@ def test_what_each_role_is_for():
 
 
 def test_only_reading_and_nothing_is_done_by_get():
-    for route in OPERATIONS:
+    for route in features.OPERATIONS:
         if route.method == "GET":
             others = (
                 Need.NOTHING,
@@ -59,7 +61,7 @@ def test_only_reading_and_nothing_is_done_by_get():
 
 
 def test_a_public_tokens_scope_fits_one_route_each():
-    scopes = [route.scope for route in OPERATIONS if route.scope]
+    scopes = [route.scope for route in features.OPERATIONS if route.scope]
     # The secret of an answer link stands in the path of its own routes.
     assert sorted(scopes) == sorted(set(ScopeType) - {ScopeType.WAIT_ANSWER})
 

@@ -19,6 +19,7 @@ from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import HostLocation, PoolPlan, PoolTimings, ProcessState
 from helmr_runtime.directory.work import delivery
+from helmr_runtime.features import FEATURES
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ledger.actor import LedgerActor
@@ -145,7 +146,11 @@ class Stack:
         self.ring = ring
         self.registry = registry
         self.ledger = LedgerActor(
-            made(folder / "helmr.duckdb"), clock=self.clock, ring=ring, encrypts=encrypts
+            made(folder / "helmr.duckdb"),
+            clock=self.clock,
+            ring=ring,
+            encrypts=encrypts,
+            features=FEATURES,
         )
         self.calls.register(LEDGER, self.ledger)
         self.timings = PoolTimings(**timings)
@@ -172,7 +177,7 @@ class Stack:
                 base_url=BASE_URL,
             ),
             ring=self.ring,
-            options=ServiceOptions(commit_timeout_s=commit_timeout_s, **parts),
+            options=ServiceOptions(commit_timeout_s=commit_timeout_s, features=FEATURES, **parts),
         )
 
     def settings(self, **changes: Any) -> HttpSettings:

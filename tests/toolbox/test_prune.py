@@ -492,7 +492,7 @@ async def test_a_runtime_prunes_by_itself(
 
 async def test_a_ledger_at_rest_is_pruned(path: Path, keys: LedgerKeys) -> None:
     clock = FakeClock(EARLIER.made_at + timedelta(days=100))
-    pages = [page async for page in prune_stored(path, keys.ring, clock, OLD)]
+    pages = [page async for page in prune_stored(path, keys, clock, OLD)]
     assert pages[-1].is_last
     assert sum(page.sessions for page in pages) > 1
     verified(path, clock.now(), keys)

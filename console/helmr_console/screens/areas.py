@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
+from helmr.feature import load
 from helmr.filters import Facts, Fields, parse
 from helmr.models import EntryInfo
 from helmr.review import words
@@ -19,12 +21,13 @@ from helmr_console import entry_lines, gate_views, safe, system_views, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.entry_lines import EntryLine
+from helmr_console.feature import SystemList, lists_in_use
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.gate import GrantsScreen, UnknownOutcomesScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
-from helmr_console.screens.system import NoticesScreen, SchedulesScreen, SystemReads
+from helmr_console.screens.system import NoticesScreen, SystemReads
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
@@ -140,6 +143,32 @@ class ActivityScreen(ListScreen[EntryInfo]):
             self.app.push_screen(copy_menu(self, items))
 
 
+class FeatureLists:
+    """Opens the lists of features from the System area."""
+
+    def __init__(self, screen: ConsoleScreen) -> None:
+        self._screen = screen
+        for one in lists_in_use():
+            setattr(self, f"do_{one.action}", partial(self._open, one))
+
+    def _open(self, one: SystemList) -> None:
+        self._screen.app.push_screen(load(one.screen)())
+
+
+def _opening() -> str:
+    """Which keys open what."""
+    found = [(one.key, one.opens) for one in lists_in_use()]
+    found += [
+        ("n", "the notice targets"),
+        ("g", "what agents are granted"),
+        ("o", "their calls of unknown outcome"),
+    ]
+    (key, opened), *others = found
+    return (
+        ", ".join([f"{key} opens {opened}", *(f"{key} {opened}" for key, opened in others)]) + "."
+    )
+
+
 class SystemScreen(ConsoleScreen):
     """How the runtime is, as far as it says."""
 
@@ -148,7 +177,7 @@ class SystemScreen(ConsoleScreen):
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "What the gateway reports about itself, the feed's age, limits, and errors that this console has seen. "
-        "s opens the schedules, n the notice targets, g what agents are granted, o their calls of unknown outcome."
+        + _opening()
     )
     DEFAULT_CSS = """
     SystemScreen #middle { layout: horizontal; height: 1fr; }
@@ -158,7 +187,7 @@ class SystemScreen(ConsoleScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = (SystemReads(self),)
+        self.parts = (SystemReads(self), FeatureLists(self))
         self.left = TextPane("Runtime", id="runtime")
         self.right = TextPane("Console", id="console")
 
@@ -188,10 +217,6 @@ class SystemScreen(ConsoleScreen):
 
     def merge(self) -> None:
         """Nothing stands still here: it was shown when it was read."""
-
-    def do_schedules(self) -> None:
-        """What starts sessions by the clock."""
-        self.app.push_screen(SchedulesScreen())
 
     def do_notices(self) -> None:
         """Where notices go."""
@@ -280,9 +305,9 @@ class SystemScreen(ConsoleScreen):
         return parts
 
     def _started_and_told(self) -> list[Content]:
-        """Schedules, notice targets, and what agents are allowed and have left open, a line each."""
+        """Lists of features, notice targets, and what agents are allowed and have left open, a line each."""
         store, now = self.console.store, self.console.store.now()
-        if store.schedules is None or store.targets is None:
+        if store.targets is None:
             return []
         granted, unknown = store.grants or {}, store.unknown or {}
         return [
@@ -291,7 +316,10 @@ class SystemScreen(ConsoleScreen):
                 Content.assemble((text, f"$c-{role}" if role else ""), (f"   {key}", "$c-muted")),
             )
             for name, (text, role), key in (
-                ("schedules", system_views.schedules_line(store.schedules, now), "s lists"),
+                *(
+                    (one.name, one.line(store.of_features[one.name], now), f"{one.key} lists")
+                    for one in lists_in_use()
+                ),
                 ("notices", system_views.targets_line(store.targets, now), "n lists"),
                 ("grants", gate_views.grants_line(granted, now), "g lists"),
                 ("outcomes", gate_views.unknown_line(unknown, now), "o lists"),

@@ -58,7 +58,7 @@ class HasConsole(Protocol):
 Pairs = tuple[tuple[str, str], ...]
 
 
-def bindings(*scopes: ActionScope) -> list[BindingType]:
+def bindings(*scopes: str) -> list[BindingType]:
     """The keys of these scopes. The action's id is the binding's, for the user's key map."""
     return [
         Binding(
@@ -92,7 +92,7 @@ class ConsoleScreen(Screen[None]):
     _is_opening = True
     _resized_to: Size | None = None
     AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
-    SCOPES: tuple[ActionScope, ...] = (ActionScope.ANYWHERE,)
+    SCOPES: tuple[str, ...] = (ActionScope.ANYWHERE,)
     AREA = ""
     HELP_TEXT = ""
     DEFAULT_CSS = """

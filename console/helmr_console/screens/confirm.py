@@ -35,7 +35,7 @@ class ConfirmScreen(SubmitScreen):
         act: Does it.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
-        given: What was in front when it was opened: session and run, schedule, or grant.
+        given: What was in front when it was opened: session and run, grant, or a feature's thing.
         listed: What it is done to, where that is more than one thing.
     """
 
@@ -56,7 +56,8 @@ class ConfirmScreen(SubmitScreen):
         listed: Sequence[Content] = (),
     ) -> None:
         super().__init__()
-        is_of_system = BY_ID[action_id].scope in (ActionScope.SCHEDULES, ActionScope.NOTICES)
+        scope = BY_ID[action_id].scope
+        is_of_system = scope is ActionScope.NOTICES or not isinstance(scope, ActionScope)
         self.AREA = "system" if is_of_system else "sessions"
         self.ACTION = action_id
         self.TITLE_TEXT = title
@@ -121,8 +122,7 @@ class ConfirmScreen(SubmitScreen):
             row=given.row,
             marked=given.marked,
             bulk=given.bulk,
-            schedule=given.schedule,
-            schedule_of_code=given.schedule_of_code,
+            thing=given.thing,
             grant=given.grant,
             session_status=given.session_status,
             run_status=given.run_status,

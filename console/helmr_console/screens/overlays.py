@@ -17,7 +17,8 @@ from textual.widgets import Input
 
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import ActionScope, in_scopes, key_name
+from helmr_console.actions import ACTIONS, ActionScope, in_scopes, key_name
+from helmr_console.actions import scopes as scopes_of_all
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.field_row import SafeInput
@@ -89,7 +90,7 @@ class TextScreen(ConsoleScreen):
 def help_content(
     focus: tuple[str, Sequence[str]] | None,
     text: str,
-    scopes: Sequence[ActionScope],
+    scopes: Sequence[str],
     keys: dict[str, str],
 ) -> Content:
     """Help for what has the focus, for the screen around it, then every key."""
@@ -102,12 +103,12 @@ def help_content(
     if text:
         parts.append(safe.text(text))
     here = [*scopes]
-    widest = max(len(action.label) for action in in_scopes(ActionScope)) + 2
-    for scope in [*here, *(scope for scope in ActionScope if scope not in here)]:
+    widest = max(len(action.label) for action in ACTIONS) + 2
+    for scope in [*here, *(scope for scope in scopes_of_all() if scope not in here)]:
         found = in_scopes([scope])
         if not found:
             continue
-        title = scope.value if scope in here else f"{scope.value} (elsewhere)"
+        title = str(scope) if scope in here else f"{scope} (elsewhere)"
         parts += [Content(""), Content.styled(title, "bold")]
         for action in found:
             own = keys.get(action.id)

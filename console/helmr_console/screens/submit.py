@@ -48,7 +48,7 @@ class SubmitScreen(ConsoleScreen):
     `load` and calls `entry.show`.
     """
 
-    SCOPES: tuple[ActionScope, ...] = (ActionScope.ANYWHERE, ActionScope.FORM)
+    SCOPES: tuple[str, ...] = (ActionScope.ANYWHERE, ActionScope.FORM)
     BINDINGS = bindings(*SCOPES)
     ACTION = ""
     TITLE_TEXT = ""

@@ -21,10 +21,10 @@ generations say: the higher one is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from helmr.errors import BadRequest, DataError, OperationConflict
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX, VoteOutcome
@@ -285,6 +285,37 @@ class Resume(SessionCommand):
     """Do nothing but have the session adopted; the directory's way to resume a queued run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureFact(SessionCommand):
+    """Base of the facts that features write into the system stream."""
+
+    feature: ClassVar[str]
+    """Its name; facts of one feature are decided in turn."""
+
+    def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
+        """What is written, and the receipt. Pure.
+
+        Args:
+            memory: The feature's own (`helmr_runtime.ledger.index.features.FeatureMemory`).
+            now: The ledger's time.
+
+        Raises:
+            HelmrError: It is refused; nothing is written.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureQuestion:
+    """Base of the reads of what features have in the ledger's memory."""
+
+    feature: ClassVar[str]
+
+    def answer(self, memory: Any) -> Any:
+        """The answer, as JSON. Pure."""
+        raise NotImplementedError
+
+
 def is_paced(command: SessionCommand | None) -> bool:
     """Whether no caller waits for what this sets off: the directory sends it from its list of work."""
     if isinstance(command, CancelSession):
@@ -401,10 +432,6 @@ def _of_completion(of: _Carried) -> dict[str, Any]:
     return {"token_id": of.body["token_id"], "outcome": "completed", "completed_at": iso(of.at)}
 
 
-def _of_schedule(of: _Carried) -> dict[str, Any]:
-    return {"name": of.body["name"], **of.body.get("receipt", {})}
-
-
 def _of_attempt(of: _Carried) -> dict[str, Any]:
     return {"run_id": of.run_id, "attempt": of.body["attempt"]}
 
@@ -448,10 +475,6 @@ _RECEIPTS: Mapping[EntryKind, _Makes] = {
     EntryKind.PUBLIC_TOKEN_REVOKED: _says("public_token_id", status="revoked"),
     EntryKind.API_KEY_CREATED: _says("key_id"),
     EntryKind.API_KEY_REVOKED: _says("key_id", status="revoked"),
-    EntryKind.SCHEDULE_WRITTEN: _of_schedule,
-    EntryKind.SCHEDULE_PAUSED: _of_schedule,
-    EntryKind.SCHEDULE_RESUMED: _of_schedule,
-    EntryKind.SCHEDULE_DELETED: _of_schedule,
     EntryKind.GRANT_CREATED: _says("grant_id"),
     EntryKind.GRANT_REVOKED: _says("grant_id"),
     EntryKind.PERSON_BOUND: _says("person"),

@@ -38,7 +38,7 @@ def start_drafts(
     principal: Principal,
     parent: Parent | None = None,
     starters: tuple[str, ...] = (),
-    schedule: Mapping[str, Any] | None = None,
+    cause: Mapping[str, Any] | None = None,
 ) -> tuple[Draft, Draft]:
     """`session.created`, which carries the receipt, and the first `run.created`."""
     created: dict[str, Any] = {
@@ -52,8 +52,8 @@ def start_drafts(
         created["external_id"] = external_id
     if idempotency_key_hash is not None:
         created["idempotency_key_hash"] = idempotency_key_hash
-    if schedule is not None:
-        created["schedule"] = dict(schedule)
+    if cause is not None:
+        created |= cause
     if operation is not None:
         created["operation"] = operation_json(operation)
     if parent is not None:

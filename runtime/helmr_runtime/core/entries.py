@@ -9,7 +9,7 @@ ends a run or token, say `decided_at` where the clock was behind the last entry'
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
                    parent?{session_id run_id op attempt on_parent_cancel} starters[]?: who started those above it
-                   schedule?{name due_at?}: what started it (S-93)
+                   and what the feature that started it says, under its own key
                    forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
 session.cancelled  reason?: parent_cancelled|rewound operation?
@@ -78,8 +78,8 @@ peek.read          stream record_seqs[]                  op, opened and outcome 
 history.read       stream through_seq direction? from_seq? without[]?    op, opened and outcome in one: a watermark,
                    never a record. Entries without a direction are of inputs; without: records that were set aside
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
-token.*, public_token.*, api_key.*, grant.*, person.*, catalog.written, schedule.*, notices.*, sessions.pruned,
-ledger.*
+token.*, public_token.*, api_key.*, grant.*, person.*, catalog.written, notices.*, sessions.pruned, ledger.*, and what
+features write
                    see the modules that own them
 ```
 
@@ -95,6 +95,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -106,9 +107,15 @@ from helmr_runtime.core import jsontext
 
 T = TypeVar("T")
 
+_OF_FEATURE = re.compile(r"[a-z][a-z_]{0,39}\.[a-z][a-z_]{0,39}")
+
 
 class EntryKind(StrEnum):
-    """Every kind of entry; the value is its wire name."""
+    """Every kind of entry that the kernel writes; the value is its wire name.
+
+    A feature makes its own, `EntryKind("label.added")`: a member without a name, the same object each time, that no
+    iteration shows. A ledger takes those alone that its features declare (S-148).
+    """
 
     SESSION_CREATED = "session.created"
     SESSION_CLOSED = "session.closed"
@@ -166,21 +173,32 @@ class EntryKind(StrEnum):
     PERSON_KEY_ADDED = "person.key_added"
     PERSON_KEY_REVOKED = "person.key_revoked"
     CATALOG_WRITTEN = "catalog.written"
-    SCHEDULE_WRITTEN = "schedule.written"
-    SCHEDULE_PAUSED = "schedule.paused"
-    SCHEDULE_RESUMED = "schedule.resumed"
-    SCHEDULE_SKIPPED = "schedule.skipped"
-    SCHEDULE_DELETED = "schedule.deleted"
     NOTICES_MOVED = "notices.moved"
     SESSIONS_PRUNED = "sessions.pruned"
     LEDGER_PROMOTED = "ledger.promoted"
     LEDGER_OPENED = "ledger.opened"
 
+    @property
+    def is_of_feature(self) -> bool:
+        """The kernel does not know what it means."""
+        return self._name_ == ""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EntryKind | None:
+        if not isinstance(value, str) or not _OF_FEATURE.fullmatch(value):
+            return None
+        kind = str.__new__(cls, value)
+        kind._name_, kind._value_ = "", value
+        known = cls._value2member_map_.setdefault(value, kind)
+        assert isinstance(known, cls)
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acted (S-51). `type` is one of person, api_key, public_token, callback, link, task, ray_job, schedule,
-    runtime. A `person` is proven, and `via` says by what; `on_behalf_of` is what the one who acted said."""
+    """Who acted (S-51). `type` is one of person, api_key, public_token, callback, link, task, ray_job,
+    runtime, or one of a feature. A `person` is proven, and `via` says by what; `on_behalf_of` is what the one who acted
+    said."""
 
     type: str
     id: str | None = None

@@ -1,10 +1,11 @@
-"""The nouns: a session, a run, a wait, a token, a public token, a schedule, each declared once. Pure.
+"""The nouns: a session, a run, a wait, a token, a public token, each declared once. Pure.
 
 A field here is a column of the noun's table; DDL, reading, writing, the lists' views and the test ledger's rows follow
 from it (`helmr_runtime.ledger.tables.table`). What a plain type does not say of the column stands beside it as a
 `NounColumn`. A row begins with `opened` or `created`, and changes by what `wait_changes` says of an entry: no other
-code knows which entry sets which field. Rows of tokens and schedules are made of what the ledger's index has of them;
-an API key is a noun as it is there (`helmr_runtime.ledger.index.keys`).
+code knows which entry sets which field. Rows of tokens are made of what the ledger's index has of them; a feature
+declares its own nouns (`helmr_runtime.ledger.index.features`); an API key is a noun as it is in the index
+(`helmr_runtime.ledger.index.keys`).
 
 Fields that change are numbers, times, ids and short words; long text that a view shows is read from the entry that an
 `…_offset` names.
@@ -322,24 +323,6 @@ class GrantRow:
     created_offset: int
     expires_at: datetime
     revoked_at: Annotated[datetime | None, CHANGES]
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleRow:
-    """What became of a schedule since the entry at `written_offset`, which says what it is (S-93).
-
-    It is written again as a whole: the table has no key.
-    """
-
-    name: str
-    written_offset: int
-    created_at: datetime
-    settled_at: datetime
-    paused: bool
-    gone: bool
-    session_id: Annotated[str | None, NounColumn("session", id_of=ids.SESSION)]
-    last_due_at: datetime | None
-    outcome: str | None
 
 
 WAIT_OUTCOMES: Mapping[EntryKind, WaitStatus] = {

@@ -36,7 +36,13 @@ from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.children import CHILD_ENDS, outcome_of
-from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, OpenLedger, SessionCommand
+from helmr_runtime.core.commands import (
+    NO_DETAILS,
+    AnswerDetails,
+    FeatureFact,
+    OpenLedger,
+    SessionCommand,
+)
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, decided_at, from_iso, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
@@ -48,7 +54,6 @@ from helmr_runtime.core.public_tokens import (
     Scope,
     ScopedToken,
 )
-from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0
 """S-40."""
@@ -223,9 +228,7 @@ LedgerCommand = (
     | CreateGrant
     | RevokeGrant
     | PersonCommand
-    | WriteSchedule
-    | PauseSchedule
-    | DeleteSchedule
+    | FeatureFact
     | MoveNotices
     | OpenLedger
 )

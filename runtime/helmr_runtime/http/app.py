@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
+from helmr.feature import operations_of
 from helmr.old_names import DEPRECATED_AT_S, path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
@@ -76,7 +77,7 @@ class GatewayApp:
     ) -> None:
         self.service = service
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(service.features)
         service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         self.access = access = Access(
@@ -94,7 +95,9 @@ class GatewayApp:
         )
         self._warned: set[tuple[str, str]] = set()
         """Routes at which a client has used old names."""
-        self._paths = served(OPERATIONS, service, SPECIAL, self.authenticator)
+        of_features = operations_of([one.face for one in service.features])
+        self._operations = (*OPERATIONS, *of_features)
+        self._paths = served(self._operations, service, SPECIAL, self.authenticator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -159,7 +162,7 @@ class GatewayApp:
     @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        return openapi.document(OPERATIONS, version=self.settings.version)
+        return openapi.document(self._operations, version=self.settings.version)
 
 
 def _check_slashes(raw_path: bytes) -> None:

@@ -6,10 +6,10 @@ Invariants: a label's values are bounded: by the code (routes, streams, kinds, s
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import (
@@ -19,8 +19,10 @@ from prometheus_client.core import (
     Metric,
 )
 
+from helmr.feature import load
 from helmr.models import Activity, Health
 from helmr_runtime.core.entries import from_iso
+from helmr_runtime.feature import Features
 from helmr_runtime.service import Service
 from helmr_runtime.service.feed import FeedItem
 from helmr_runtime.service.health import DegradedState
@@ -45,9 +47,13 @@ BY_OTHERS = frozenset({"wait.claimed", "wait.claim_ended", "wait.assigned", "inp
 
 
 class Metrics:
-    """The numbers of one gateway."""
+    """The numbers of one gateway.
 
-    def __init__(self) -> None:
+    Args:
+        features: Those that may have numbers too.
+    """
+
+    def __init__(self, features: Features = ()) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "helmr_http_requests", "Answered requests", ["method", "route", "status"],
@@ -67,7 +73,10 @@ class Metrics:
         self._in_flight = Gauge(
             "helmr_commands_in_flight", "Commands under way", registry=self._registry
         )
-        self.entries = EntryMetrics(self._registry)
+        self._of_features = {
+            one.name: load(one.metrics)(self._registry) for one in features if one.metrics
+        }
+        self.entries = EntryMetrics(self._registry, self._of_features.values())
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -90,6 +99,7 @@ class Metrics:
         asked = CollectorRegistry(auto_describe=False)
         steps = service.health.clock_watch.steps
         asked.register(_Scraped(health, numbers, service.now(), steps))
+        asked.register(_FromFeatures(self._of_features, numbers))
         return self._registry, asked
 
     async def render(self, service: Service) -> bytes:
@@ -97,13 +107,54 @@ class Metrics:
         return b"".join(map(generate_latest, await self.scraped(service)))
 
 
+class FeatureMetrics(Protocol):
+    """The numbers of a feature."""
+
+    @property
+    def hears(self) -> Mapping[str, Callable[[FeedItem], None]]:
+        """Count an entry, by its kind."""
+        ...
+
+    def collect(self, numbers: Mapping[str, Any]) -> Iterable[Metric]:
+        """What a scrape shows of what the feature's memory counts."""
+
+
+class _FromFeatures:
+    """What a scrape shows of features.
+
+    Args:
+        features: Their numbers, by name.
+        numbers: `HealthView.numbers`.
+    """
+
+    def __init__(self, features: Mapping[str, FeatureMetrics], numbers: Mapping[str, Any]) -> None:
+        self._features = features
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        """Those of each feature that has answered."""
+        for name, one in self._features.items():
+            if name in self._numbers:
+                yield from one.collect(self._numbers[name])
+
+
 class EntryMetrics:
     """What the gateway counts as entries come by the feed, which are those since it began to follow it.
 
     Copies in forks are passed over: they were counted when they happened.
+
+    Args:
+        registry: Keeps the counters.
+        features: Count entries too.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, features: Iterable[FeatureMetrics] = ()
+    ) -> None:
+        self._hearers: dict[str, list[Callable[[FeedItem], None]]] = defaultdict(list)
+        for one in features:
+            for kind, hear in one.hears.items():
+                self._hearers[kind].append(hear)
         self._runs = Counter(
             "helmr_runs", "Runs that ended or were blocked", ["status"], registry=registry
         )
@@ -119,12 +170,6 @@ class EntryMetrics:
         self._tries = Counter(
             "helmr_step_tries_failed",
             "Tries of steps that failed and are repeated",
-            registry=registry,
-        )
-        self._due_times = Counter(
-            "helmr_schedule_times",
-            "Due times of schedules, by what came of them",
-            ["outcome"],
             registry=registry,
         )
         self._pruned_sessions = Counter(
@@ -169,13 +214,12 @@ class EntryMetrics:
         elif kind == "sessions.pruned":
             self._pruned_sessions.inc(len(body["sessions"]))
             self._pruned_entries.inc(body["entries"])
-        elif kind == "schedule.skipped" or _is_due(kind, body):
-            outcome = "skipped" if kind == "schedule.skipped" else "started"
-            self._due_times.labels(outcome).inc()
         elif kind in RUN_ENDS:
             self._runs.labels(RUN_ENDS[kind]).inc()
         elif kind in STEP_ENDS:
             self._steps.labels(STEP_ENDS[kind]).inc()
+        for hear in self._hearers.get(kind, ()):
+            hear(item)
 
     def _goes_on(self, run_id: str, at: datetime) -> None:
         ended_at, way = self._ended_at.pop(run_id)
@@ -188,11 +232,6 @@ class EntryMetrics:
             return OTHER
         self._streams.add(name)
         return name
-
-
-def _is_due(kind: str, body: Mapping[str, Any]) -> bool:
-    """A session that a schedule has started at its time, not someone by hand."""
-    return kind == "session.created" and "due_at" in body.get("schedule", {})
 
 
 class _Scraped:
@@ -236,8 +275,6 @@ class _Scraped:
         yield _gauges("helmr_waits_open", "Pending waits", of_what, counts)
         yield _gauges("helmr_wait_oldest_seconds", "Age of the oldest of them", of_what, ages)
         yield _gauge("helmr_claims", "Waits that someone has claimed", self._numbers["claims"])
-        schedules = {(state,): count for state, count in self._numbers["schedules"].items()}
-        yield _gauges("helmr_schedules", "Schedules", ["state"], schedules)
         for key, about in (
             ("commit_seconds", "Time of a transaction of the ledger"),
             ("commit_jobs", "Writes that shared a transaction of the ledger"),

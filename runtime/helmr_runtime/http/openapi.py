@@ -13,10 +13,6 @@ from pydantic import TypeAdapter
 
 from helmr import ids
 from helmr.models import (
-    NOTICE_TARGET_NAME,
-    NOTICE_TARGET_NAME_MAX,
-    SCHEDULE_NAME,
-    SCHEDULE_NAME_MAX,
     Problem,
 )
 from helmr.operation import EVENTS, PATH_IDS, Media, Operation
@@ -41,9 +37,7 @@ CHAPTERS = {
 
 PATH_TEXTS: Mapping[str, Schema] = {
     "stream": {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
-    "schedule": {"pattern": SCHEDULE_NAME, "maxLength": SCHEDULE_NAME_MAX},
     "secret": {"description": "What the link or callback URL ends with, or a public token."},
-    "target": {"pattern": NOTICE_TARGET_NAME, "maxLength": NOTICE_TARGET_NAME_MAX},
 }
 """Only documented: the service checks ids and names, and says which kind it expected."""
 
@@ -142,11 +136,13 @@ def _parameters(
     row: Operation[Any], shapes: Mapping[tuple[str, str], Schema], components: Schema
 ) -> Iterable[Schema]:
     for name in row.path_names:
-        text = (
-            {"pattern": ids.pattern(PATH_IDS[name])}
-            if name in PATH_IDS
-            else PATH_TEXTS.get(name, {})
-        )
+        named = row.names.get(name)
+        if named is not None:
+            text: Schema = {"pattern": named.pattern, "maxLength": named.chars_max}
+        elif name in PATH_IDS:
+            text = {"pattern": ids.pattern(PATH_IDS[name])}
+        else:
+            text = PATH_TEXTS.get(name, {})
         yield {
             "name": name,
             "in": "path",

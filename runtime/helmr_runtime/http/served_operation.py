@@ -115,7 +115,7 @@ class ServedOperation:
         self._may_be_stale = _may_be_stale(row)
         if handler is None:
             noun, self._verb = row.served_at
-            self._noun = getattr(service, noun)
+            self._noun = service.part(noun)
             method = getattr(self._noun, self._verb)
             self._takes_caller = takes_caller(method)
 

@@ -19,6 +19,7 @@ from helmr.models import RunCheck, RunInfo, RunJournal, RunsQuery, RunStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.run import ACTIVE
+from helmr_runtime.features import FEATURES
 from helmr_runtime.launchers.startup import lock
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.log.files import check_is_database
@@ -164,7 +165,7 @@ async def stored_journals(
                 hint="Check the runs while the older version runs: this asks it over HTTP.",
             )
         ring = read_key_ring(data_dir / RING_NAME, os.environ)
-        ledger = LedgerActor(path, clock=SystemClock(), ring=ring)
+        ledger = LedgerActor(path, clock=SystemClock(), ring=ring, features=FEATURES)
         try:
             await ledger.open()
             yield StoredJournals(ledger)

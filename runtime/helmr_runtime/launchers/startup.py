@@ -27,6 +27,7 @@ from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.features import FEATURES
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.notices.targets import Secrets, Target, for_people, to_json
@@ -152,6 +153,7 @@ class UpOptions(RuntimeSettings):
             "notices": to_json(self.notices),
             "gate": self.gate,
             "people": self.people,
+            "features": tuple(one.name for one in FEATURES),
             **more,
         }
         return RuntimeSpec(

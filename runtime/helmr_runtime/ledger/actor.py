@@ -31,6 +31,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.core.session_file import FileSignature
+from helmr_runtime.feature import Features
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.database import Settings
@@ -115,6 +116,7 @@ class LedgerActor(Ledger):
         encrypts: Whether bodies of new entries are sealed; None as the file remembers.
         lock_patience_s: How long to wait for another holder's end.
         retention: How long sessions that are over are kept; None keeps them.
+        features: Those that have a part in the ledger.
 
     Attributes:
         check_room: Raises if no session may be started now. What shares its process with hosts sets it.
@@ -130,6 +132,7 @@ class LedgerActor(Ledger):
         encrypts: bool | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
         retention: Retention | None = None,
+        features: Features = (),
     ) -> None:
         self.ring = ring
         self.check_room: Callable[[], None] = _no_bound
@@ -138,6 +141,7 @@ class LedgerActor(Ledger):
         self._clock = clock
         self._settings = settings
         self._encrypts = encrypts
+        self._features = features
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
         self._opening: asyncio.Task[DuckLedger] | None = None
@@ -406,6 +410,7 @@ class LedgerActor(Ledger):
             encrypts=self._encrypts,
             progress=self._carrying,
             role=self._role,
+            features=self._features,
         )
 
 

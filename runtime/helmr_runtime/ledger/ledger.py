@@ -18,13 +18,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from helmr.errors import ChainBroken, DataError, LedgerSuperseded, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
-from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import OpenLedger, Prune, Pruned
+from helmr_runtime.core.commands import FeatureFact, OpenLedger, Prune, Pruned
 from helmr_runtime.core.entries import RUNTIME, Entry, Principal, Watermark, iso
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.ledger_role import LedgerRole
-from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.session_file import BackupHeader
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.copied_ledger import LedgerCopies
@@ -335,7 +333,8 @@ class DuckLedger(ReadableLedger):
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog as a fact of the system stream, if its code hash is new."""
-        await asyncio.to_thread(load_zones, zones_of(catalog.get("tasks", ())))
+        for warm in self.index.features.warming():
+            await asyncio.to_thread(warm, catalog)
         job = CatalogJob(catalog, principal, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
@@ -344,8 +343,9 @@ class DuckLedger(ReadableLedger):
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """Write a fact of the system stream; on disk when it returns."""
-        if isinstance(fact, WriteSchedule):
-            await asyncio.to_thread(load_zones, (fact.timing.get("zone", "UTC"),))
+        if isinstance(fact, FeatureFact):
+            for warm in self.index.features.warming(fact.feature):
+                await asyncio.to_thread(warm, fact)
         self.index.work.set_off(token_of(fact), fact.trace)
         job = LedgerCommandJob(fact, self.index, self, self._group.facts_now)
         self._group.submit(job)

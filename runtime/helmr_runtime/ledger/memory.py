@@ -35,6 +35,7 @@ from helmr_runtime.core.entries import (
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
+from helmr_runtime.feature import Features
 from helmr_runtime.ledger.index.authored import (
     Bodies,
     Chain,
@@ -111,6 +112,7 @@ class MemoryLedger(ReadableLedger):
         clock: Tells the time and rings the deadlines of unheld sessions.
         stored: What an earlier ledger left.
         ring: What secrets are derived from, and bodies sealed with if it says so. The chains are plain.
+        features: Those that have a part in the ledger.
 
     Attributes:
         before_commit: Called with a flush before it is checked.
@@ -119,11 +121,17 @@ class MemoryLedger(ReadableLedger):
     """
 
     def __init__(
-        self, clock: Clock, stored: Stored | None = None, *, ring: KeyRing | None = TEST_RING
+        self,
+        clock: Clock,
+        stored: Stored | None = None,
+        *,
+        ring: KeyRing | None = TEST_RING,
+        features: Features = (),
     ) -> None:
         super().__init__()
         self.clock = clock
         self.ring = ring
+        self._features = features
         self._key_keeper = KeyKeeper(ring)
         self._chain = Chain()
         self._chain.bodies = self._bodies = Bodies(ring)
@@ -134,7 +142,7 @@ class MemoryLedger(ReadableLedger):
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
         self.epoch_floor = 0
-        self._index = LedgerIndex()
+        self._index = LedgerIndex(features)
         self._rows = MemoryRows(self.stored.entries, self._index)
         self._alarm: Timer | None = None
         self._rings_at = clock.now()
@@ -294,7 +302,7 @@ class MemoryLedger(ReadableLedger):
         operation = fact.operation
         known = self.index.operations.offset_of(operation.id) if operation is not None else None
         if known is not None:
-            return repeated(fact, self.recent(known))
+            return repeated(self.index, fact, self.recent(known))
         token_id = token_of(fact)
         self.index.work.set_off(token_id, fact.trace)
         token = self.index.tokens.get(token_id) if token_id is not None else None
@@ -395,7 +403,7 @@ class MemoryLedger(ReadableLedger):
     def restarted(self) -> MemoryLedger:
         """The next ledger over what this one stored; this one is dead."""
         self.crash()
-        return MemoryLedger(self.clock, self.stored, ring=self.ring)
+        return MemoryLedger(self.clock, self.stored, ring=self.ring, features=self._features)
 
     def take_over(self, entries: Sequence[Entry]) -> None:
         """Have a session as it was recorded elsewhere, up to one of its entries; it is not here yet."""
@@ -538,7 +546,7 @@ class MemoryLedger(ReadableLedger):
             for token, (head, wait_id) in waits:
                 end = expired_end(token, wait_id, now)
                 self._store(token_end_entries(head, end, now, None, seal(head.session_id)))
-        for due in list(self.index.schedules.due(now, self.index.is_active)):
+        for due in list(self.index.features.due(now, self.index.is_active)):
             self._store(self._facts((due,), now) if isinstance(due, Draft) else self._begun(due))
         self._arm()
         self._changed()

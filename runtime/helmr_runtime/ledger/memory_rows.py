@@ -93,7 +93,7 @@ def prunable(
         if head is not index.system and _is_old(head, before)
         if only is None or head.session_id in only
     }
-    kept = {one.session_id for one in index.schedules.by_name.values() if one.session_id}
+    kept = index.features.sessions_kept()
     kept |= {one for one, head in old.items() if head.is_held}
     families: dict[str, set[str]] = {}
     for token in index.tokens:

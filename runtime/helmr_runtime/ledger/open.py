@@ -16,18 +16,31 @@ from helmr.errors import LedgerBehind, LedgerDamaged, MasterKeyMissing, UsageErr
 from helmr.models import ListQuery
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.ledger_role import LedgerRole
+from helmr_runtime.feature import Features
 from helmr_runtime.ledger.index.authored import Bodies, Chain
+from helmr_runtime.ledger.index.features import FeatureMemories
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import merging
 from helmr_runtime.ledger.log.carry_over import CarryProgress, carry_over
 from helmr_runtime.ledger.log.database import Database, Settings
 from helmr_runtime.ledger.log.object_log import ObjectLog
-from helmr_runtime.ledger.log.rebuild import LedgerKeys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys, set_numbers
 from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.standby import LeaseWatch
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
-from helmr_runtime.ledger.tables.recovery import ENCRYPTS, FOLLOWS, RestoredMemory, restore
-from helmr_runtime.ledger.tables.schema import check_ring, remember, schema_of
+from helmr_runtime.ledger.tables.recovery import (
+    ENCRYPTS,
+    FOLLOWS,
+    NAMES_FEATURES,
+    RestoredMemory,
+    restore,
+)
+from helmr_runtime.ledger.tables.schema import (
+    check_ring,
+    make_of_features,
+    remember,
+    schema_of,
+)
 from helmr_runtime.security.keys import KeyRing
 
 
@@ -106,8 +119,8 @@ def schema_before_start(path: Path) -> int | None:
         return None
 
 
-SCHEDULES_AFTER = timedelta(seconds=2)
-"""A runtime that starts with other code writes its catalog meanwhile: what that no longer schedules is not started."""
+DUE_AFTER = timedelta(seconds=2)
+"""A runtime that starts with other code writes its catalog meanwhile: features begin nothing that it no longer has."""
 
 
 async def open_ledger(
@@ -121,6 +134,7 @@ async def open_ledger(
     log: ObjectLog | None = None,
     watch: LeaseWatch | None = None,
     role: LedgerRole | None = None,
+    features: Features = (),
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory. One of an earlier edition is carried over first.
 
@@ -134,8 +148,10 @@ async def open_ledger(
         log: Where commits are, if other machines reach them; the file is a cache then.
         watch: Says when that log may be opened; until then it is followed. None: at once.
         role: Of the ledger at its earlier openings; None at the first.
+        features: Those that have a part in the ledger.
 
     Raises:
+        FeatureMissing: It holds entries of another feature (S-148).
         LedgerSuperseded: Another has opened that log meanwhile.
         MasterKeyMissing: It was written with other master keys, or bodies are to be sealed and there are none.
         RuntimeHeld: Another runtime holds it.
@@ -153,14 +169,16 @@ async def open_ledger(
 
     def open_and_restore() -> RestoredMemory:
         database.open(
-            check, lambda: carry_over(path, LedgerKeys(ring), now, progress or CarryProgress())
+            check,
+            lambda: carry_over(path, LedgerKeys(ring, features), now, progress or CarryProgress()),
         )
         for (
             query
         ) in ListQuery.__subclasses__():  # built at first use, which reads files: not on the loop
             query.model_rebuild()
         try:
-            restored = restore(database.writers_reader, now)
+            make_of_features(database.writer, FeatureMemories(features))
+            restored = restore(database.writers_reader, now, features)
             if encrypts is not None:
                 restored.encrypts = encrypts
             if restored.encrypts and ring is None:
@@ -172,6 +190,7 @@ async def open_ledger(
                     "ON CONFLICT DO UPDATE SET number = excluded.number",
                     [ENCRYPTS, int(restored.encrypts)],
                 )
+                set_numbers(connection, {**restored.features, NAMES_FEATURES: 1})
                 remember(connection, fingerprints)
         except BaseException:
             database.close()
@@ -182,7 +201,7 @@ async def open_ledger(
         restored = await asyncio.to_thread(open_and_restore)
     except (ENGINE_ERROR, OSError) as error:
         raise unopened(path, error) from error
-    restored.index.schedules.held_until = now + SCHEDULES_AFTER
+    restored.index.features.held_until = now + DUE_AFTER
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
     ledger = DuckLedger(database, restored, clock, Chain(ring), role or LedgerRole())
@@ -190,7 +209,7 @@ async def open_ledger(
         try:
             if watch is not None:
                 await watch.until_due(ledger.standby())
-            ledger.index.schedules.held_until = clock.now() + SCHEDULES_AFTER
+            ledger.index.features.held_until = clock.now() + DUE_AFTER
             await ledger.take_log(log.writer)
         except BaseException:
             await ledger.close()

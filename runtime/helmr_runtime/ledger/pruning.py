@@ -1,8 +1,8 @@
 """Old sessions leave the ledger a page at a time, in short transactions, while it works (S-69).
 
 What is over is chosen so that nothing which stays refers to what goes: families of parents and children go together,
-children first; a session stays while a token of it is pending, while it is the last that a schedule has started, and
-while a token of another is to be answered by a schema that its wait has given. An operator asks for it, or `helmr.toml`
+children first; a session stays while a token of it is pending, while something of a feature names it, and while
+a token of another is to be answered by a schema that its wait has given. An operator asks for it, or `helmr.toml`
 does; what goes may be kept as Parquet files, sealed bodies sealed.
 """
 
@@ -70,7 +70,7 @@ linked AS (
     SELECT parent, session FROM sessions WHERE parent IS NOT NULL
 ),
 kept AS (
-    SELECT session FROM schedules WHERE session IS NOT NULL
+    SELECT unnest($3::UUID[]) AS session
     UNION SELECT session FROM tokens WHERE parent IS NULL AND status = 'pending'
     UNION SELECT e.session FROM tokens t JOIN entries e ON e.feed_offset = t.pin_offset
         WHERE t.pin_offset > 0 AND e.session <> t.session
@@ -79,7 +79,7 @@ kept AS (
 )
 SELECT {columns} FROM old ANTI JOIN kept USING (session)
 """
-_PAGE = _OLD.format(columns="*") + " ORDER BY created_offset DESC LIMIT $3"
+_PAGE = _OLD.format(columns="*") + " ORDER BY created_offset DESC LIMIT $4"
 """The newest first: a child is made after its parent, whose entries may have ended it."""
 
 _COUNT = _OLD.format(columns="count(*), sum(count)")
@@ -124,18 +124,20 @@ Only = Sequence[UUID] | None
 """The sessions that may be chosen; None for all."""
 
 
-def count(reader: Reader, before: datetime, only: Only) -> tuple[int, int]:
+def count(reader: Reader, before: datetime, only: Only, kept: Sequence[UUID]) -> tuple[int, int]:
     """How many sessions may go whose last entry is older, and how many entries they have."""
-    found = engine.first_row(reader.execute(_COUNT, [before, only]))
+    found = engine.first_row(reader.execute(_COUNT, [before, only, kept]))
     assert found is not None
     return int(found[0]), int(found[1] or 0)
 
 
-def page(reader: Reader, before: datetime, only: Only) -> PrunedSessions | None:
+def page(
+    reader: Reader, before: datetime, only: Only, kept: Sequence[UUID]
+) -> PrunedSessions | None:
     """The next ones that may go; None if there are none."""
     taken: list[Any] = []
     entries = 0
-    for row in reader.execute(_PAGE, [before, only, SESSIONS_MAX]).fetchall():
+    for row in reader.execute(_PAGE, [before, only, kept, SESSIONS_MAX]).fetchall():
         if taken and entries + row[3] > ENTRIES_MAX:
             break
         taken.append(row)
@@ -234,17 +236,20 @@ class Pruner:
         only = [uuid_of(one) for one in named] if named is not None else None
         await self._show(at_once=prune.is_dry_run or only is not None)
         if prune.is_dry_run:
-            sessions, entries = await self._read(count, before, only)
+            sessions, entries = await self._read(count, before, only, self._kept())
             return Pruned(sessions=sessions, entries=entries, is_last=True)
         async with self._one_at_a_time:
             return await self._page(prune, before, only)
+
+    def _kept(self) -> list[UUID]:
+        return [uuid_of(one) for one in sorted(self._group.index.features.sessions_kept())]
 
     async def _page(self, prune: Prune, before: datetime, only: Only) -> Pruned:
         self._check_copies()
         # Readers see no removal that stands in the log alone.
         await self._group.merge()
         pruned_offset = self._group.index.pruned_offset
-        found: PrunedSessions | None = await self._read(page, before, only)
+        found: PrunedSessions | None = await self._read(page, before, only, self._kept())
         if found is None:
             return Pruned(sessions=0, entries=0, is_last=True)
         archived = None

@@ -42,7 +42,7 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr_runtime.core.claims import ClaimedWait, WaitClaims
-from helmr_runtime.core.commands import FirstReceipt
+from helmr_runtime.core.commands import FeatureQuestion, FirstReceipt
 from helmr_runtime.core.entries import Entry, Principal, entry_json, iso
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.people import DisabledPeople
@@ -309,7 +309,7 @@ class ReadableLedger(ABC):
         offset = self.index.operations.offset_of(operation_id)
         if offset is None:
             offset = await self.operation(operation_id)
-        return FirstReceipt.of(await self.entry(offset)) if offset is not None else None
+        return self.index.features.first(await self.entry(offset)) if offset is not None else None
 
     # --- tokens and keys -------------------------------------------------------------------------------
 
@@ -573,19 +573,9 @@ class ReadableLedger(ABC):
         offset = self.index.notices_offset
         return dict((await self.entry(offset)).body["positions"]) if offset else {}
 
-    async def get_schedule(self, name: str) -> Json:
-        """`ScheduleInfo`."""
-        return self.index.schedules.get(name)
-
-    async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
-        """A page of `ScheduleInfo`, by name."""
-        return self.index.schedules.page(cursor, views.limit_of(limit))
-
-    def _schedule_counts(self) -> Json:
-        """How many there are: `{active, paused}`."""
-        schedules = self.index.schedules.by_name.values()
-        paused = sum(one.paused for one in schedules)
-        return {"active": len(schedules) - paused, "paused": paused}
+    async def ask(self, question: FeatureQuestion) -> Any:
+        """What a feature answers to this."""
+        return question.answer(self.index.features[question.feature])
 
     async def unconsumed(self, head: Head) -> int | None:
         """How many records of the session no wait has taken; None if it can't be read now.
@@ -606,7 +596,7 @@ class ReadableLedger(ABC):
             **(self.latency.to_json() if self.latency is not None else {}),
             "waits": await self.rows.wait_totals(self.index.work.resolving()),
             "claims": self.claims.count(),
-            "schedules": self._schedule_counts(),
+            **self.index.features.numbers(),
         }
 
     # --- claims ----------------------------------------------------------------------------------------

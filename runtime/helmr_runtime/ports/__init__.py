@@ -165,8 +165,8 @@ class StartSession:
     """Whose child it is; refused once that run is over, or in another attempt (S-91)."""
     starters: tuple[str, ...] = ()
     """Of a child: who started those above it, whom `starter` means in it too (S-112)."""
-    schedule: Mapping[str, Any] | None = None
-    """Name of the schedule that starts it, `due_at` if its time has come."""
+    cause: Mapping[str, Any] | None = None
+    """What the feature that starts it says of that in the session's first entry, under its own key."""
     trace: str | None = None
     """As `SessionCommand.trace`."""
     done_by: str | None = None

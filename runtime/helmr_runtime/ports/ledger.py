@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from helmr_runtime.core import checkpoint as checkpoints
-from helmr_runtime.core.commands import FirstReceipt, Prune, Pruned
+from helmr_runtime.core.commands import FeatureQuestion, FirstReceipt, Prune, Pruned
 from helmr_runtime.core.entries import Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.people import DisabledPeople
@@ -407,16 +407,12 @@ class LedgerClient(Protocol):
         """API keys, newest first."""
         ...
 
-    async def get_schedule(self, name: str) -> Json:
-        """A `ScheduleInfo`.
+    async def ask(self, question: FeatureQuestion) -> Any:
+        """What a feature's memory answers, as JSON.
 
         Raises:
-            ScheduleNotFound: No schedule with that name.
+            FeatureMissing: The ledger does not have that feature.
         """
-        ...
-
-    async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
-        """Schedules, by name."""
         ...
 
     async def catalog(self) -> Json | None:
@@ -472,8 +468,9 @@ class LedgerClient(Protocol):
         ...
 
     async def numbers(self) -> Json:
-        """What only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, schedules{active paused},
-        commit_seconds?, commit_jobs?}`; the last two as `ledger.log.group.Distribution.to_json`, where there is a disk.
+        """What only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, commit_seconds?, commit_jobs?}`,
+        and those of each feature under its name; `commit_…`, where there is a disk, as
+        `ledger.log.group.Distribution.to_json`.
         """
         ...
 

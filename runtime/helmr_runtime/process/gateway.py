@@ -21,6 +21,8 @@ from helmr.gate.reach import OwnFolder
 from helmr.matching import NO_RULES, DeclaredRules, read_rules
 from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.feature import Features
+from helmr_runtime.features import named
 from helmr_runtime.http.accepting import Accepting, OpenFiles
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, answering_to_the_end, behind_proxies
@@ -152,6 +154,7 @@ def make_gateway(
     notice_targets: Sequence[tuple[Target, Sender]] = (),
     gate_rules: DeclaredRules = NO_RULES,
     people: PeopleConfig = NO_PEOPLE,
+    features: Features = (),
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -170,6 +173,7 @@ def make_gateway(
         notice_targets: Where notices go, and how.
         gate_rules: What is decided of agents' calls without a person.
         people: Who there may be.
+        features: Those that the runtime has.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -187,6 +191,7 @@ def make_gateway(
             notice_targets=notice_targets,
             gate_rules=gate_rules,
             people=people,
+            features=features,
         ),
     )
     settings = HttpSettings(
@@ -284,6 +289,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),
         gate_rules=replace(read_rules(spec.gate or {}, "helmr.toml"), own=OwnFolder(spec.data_dir)),
         people=people,
+        features=named(spec.features),
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)

@@ -18,6 +18,7 @@ from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.features import FEATURES
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.rpc.calls import (
@@ -110,7 +111,7 @@ class JobGateway:
             host_named=lambda name: host_of(self._calls, name),
             clock=SystemClock(),
             host=host,
-            options=ServiceOptions(keys=ledger.session_keys, is_guest=True),
+            options=ServiceOptions(keys=ledger.session_keys, is_guest=True, features=FEATURES),
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=host.version, limits=UNLIMITED)
         return GatewayApp(self._service, settings, trusts=self._principal)

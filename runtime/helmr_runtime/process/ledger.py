@@ -6,6 +6,7 @@ import os
 from functools import partial
 
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.features import named
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.log.stores import open_log
 from helmr_runtime.process.spec import RuntimeSpec
@@ -24,4 +25,5 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
         ring=read_key_ring(spec.ring_path, os.environ),
         encrypts=spec.encrypts,
         retention=spec.retention,
+        features=named(spec.features),
     )

@@ -154,6 +154,7 @@ class RuntimeSpec(RuntimeSettings):
         people: The table `[people]`, as `helmr_runtime.security.people` reads it; None: it knows no people.
         is_development: Runs begin again from their journals at the first answer, as they would after a park.
         limits: Those of the code, and the table `[limits]`, which goes before it, as `helmr.limits` reads it.
+        features: Names of those that it has; each process loads their parts by them.
     """
 
     data_dir: str
@@ -171,11 +172,14 @@ class RuntimeSpec(RuntimeSettings):
     people: Mapping[str, Any] | None = None
     is_development: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""
-        proxies = list(self.trusted_proxies)
-        return {**asdict(self), "tasks": list(self.tasks), "trusted_proxies": proxies}
+        lists = {
+            name: list(getattr(self, name)) for name in ("tasks", "trusted_proxies", "features")
+        }
+        return {**asdict(self), **lists}
 
     @property
     def base_url(self) -> str:

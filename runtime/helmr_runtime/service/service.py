@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from helmr.feature import load
 from helmr.matching import NO_RULES, DeclaredRules
 from helmr.operation import Operation
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.feature import Features
 from helmr_runtime.notices.content import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
@@ -38,7 +40,6 @@ from helmr_runtime.service.outcomes import GatedOutcomes
 from helmr_runtime.service.people import PeopleOperations, PeopleView
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
-from helmr_runtime.service.schedules import ScheduleOperations
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
 from helmr_runtime.service.shared import KeysOf, Shared
 from helmr_runtime.service.sign_in import SignIns
@@ -66,6 +67,7 @@ class ServiceOptions:
         notice_targets: Where notices go, and how.
         gate_rules: What is decided of agents' calls without a person.
         people: Who there may be.
+        features: Those that have a part in the service.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -75,12 +77,13 @@ class ServiceOptions:
     notice_targets: Sequence[tuple[Target, Sender]] = ()
     gate_rules: DeclaredRules = NO_RULES
     people: PeopleConfig = NO_PEOPLE
+    features: Features = ()
 
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `pruning`, `runs`, `waits`, `claims`, `links`,
-    `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `schedules`, `events`, `notices`,
-    `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`.
+    `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `events`, `notices`,
+    `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`; and those of features, `part(name)`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -122,7 +125,7 @@ class Service:
             at_work=self.staleness.at_work,
             commit_timeout_s=options.commit_timeout_s,
         )
-        shared = Shared(
+        self.shared = shared = Shared(
             ledger,
             self.router,
             self.catalog,
@@ -154,7 +157,6 @@ class Service:
         self.grants = GrantOperations(shared, self.gated_calls)
         self.outcomes = GatedOutcomes(shared, self.sessions, self.gated_calls)
         self.corrections = Corrections(shared, self.runs, self.sessions)
-        self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
         self.backups = Backups(ledger, host.version)
         self.pruning = Pruning(ledger)
@@ -174,6 +176,17 @@ class Service:
             is_published=options.is_published,
             notices=self.notices,
         )
+        self.features = options.features
+        self._parts = {one.name: load(one.service)(self) for one in options.features if one.service}
+
+    def part(self, name: str) -> Any:
+        """The part that has the operations of a noun: the kernel's, or a feature's.
+
+        Raises:
+            AttributeError: There is none.
+        """
+        found = self._parts.get(name)
+        return found if found is not None else getattr(self, name)
 
     def maker_of(self, row: Operation[Any]) -> Callable[[str], Awaitable[Principal]]:
         """Tells who has made the thing that the last parameter of an operation's path names.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -209,7 +209,7 @@ class SessionOperations:
         caller: Caller,
         request: StartRequest,
         *,
-        schedule: str | None = None,
+        cause: Mapping[str, Any] | None = None,
         may_start: Callable[[], Awaitable[None]] | None = None,
     ) -> StartReceipt:
         """Create a session and its first run, unless it exists (S-2).
@@ -220,7 +220,7 @@ class SessionOperations:
         Args:
             caller: Who starts it.
             request: What is started.
-            schedule: The schedule that it counts as one of.
+            cause: What the feature that starts it has its first entry say of that.
             may_start: Raises if it may not be started now; not asked for an operation that is repeated.
 
         Raises:
@@ -229,7 +229,7 @@ class SessionOperations:
             ExternalIdConflict: The open session of that id has another task or payload.
             IdempotencyConflict: The key was used with another task or payload.
         """
-        start = _start_of(caller, request, {"name": schedule} if schedule is not None else None)
+        start = _start_of(caller, request, cause)
         receipt = await self._started(caller, start, may_start=may_start)
         return await self._shown(request, receipt)
 
@@ -505,7 +505,9 @@ class SessionOperations:
             follower.close()
 
 
-def _start_of(caller: Caller, request: StartRequest, schedule: Json | None = None) -> StartSession:
+def _start_of(
+    caller: Caller, request: StartRequest, cause: Mapping[str, Any] | None = None
+) -> StartSession:
     _check_labels(request)
     check_value(request.payload, what="a payload")
     asked = request.model_dump(exclude={"result_timeout_s"})
@@ -521,7 +523,7 @@ def _start_of(caller: Caller, request: StartRequest, schedule: Json | None = Non
         principal=caller.principal,
         operation=caller.operation("sessions.start", asked),
         request_hash=jsontext.same_data_hash([request.task, request.payload]),
-        schedule=schedule,
+        cause=cause,
         trace=tracing.current() if tracing.is_on else None,
     )
 

@@ -17,6 +17,9 @@ from helmr_console.actions import (
     key_table,
 )
 
+OWN = [action for action in ACTIONS if isinstance(action.scope, ActionScope)]
+"""Without those of features, which have tests of their own."""
+
 TOGETHER = [
     {
         ActionScope.ANYWHERE,
@@ -65,7 +68,7 @@ def test_no_chord_that_a_plain_terminal_or_a_text_field_lacks() -> None:
     assert not forms & TEXT_AREA
 
 
-@pytest.mark.parametrize("action", [a for a in ACTIONS if a.writes], ids=lambda a: a.id)
+@pytest.mark.parametrize("action", [a for a in OWN if a.writes], ids=lambda a: a.id)
 def test_writing_is_refused_in_words(action: Action) -> None:
     fine = ActionContext(
         wait=True,
@@ -75,7 +78,6 @@ def test_writing_is_refused_in_words(action: Action) -> None:
         field=True,
         session_status=SessionStatus.OPEN,
         run_status=RunStatus.FAILED,
-        schedule="active",
         grant=True,
         bulk=frozenset(BulkVerb),
     )
@@ -88,14 +90,13 @@ def test_writing_is_refused_in_words(action: Action) -> None:
 
 
 def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
-    assert {a.id for a in ACTIONS if a.dangerous} == {
+    assert {a.id for a in OWN if a.dangerous} == {
         "amend",
         "batch",
         "rewind",
         "session.cancel",
         "session.close",
         "run.retry",
-        "schedule.delete",
         "sessions.retry",
         "sessions.cancel",
         "sessions.close",

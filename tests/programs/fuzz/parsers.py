@@ -16,7 +16,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from helmr import durations, filters, forms, ids, jsonio, schedules
+from helmr import durations, filters, forms, ids, jsonio, timing
 from helmr.client.calls import EventReader
 from helmr.errors import (
     BadCursor,
@@ -180,15 +180,15 @@ def read_filter(text: str) -> None:
 
 
 def read_cron(given: tuple[str, str]) -> None:
-    when = schedules.timing(cron=given[0], zone=given[1])
+    when = timing.timing(cron=given[0], zone=given[1])
     due = NOW
     for _ in range(4):
-        following = schedules.next_due(when, due)
+        following = timing.next_due(when, due)
         if following is None:
             break
         assert following > due
         due = following
-    newest = schedules.newest_due(when, NOW - timedelta(days=3), NOW, 2)
+    newest = timing.newest_due(when, NOW - timedelta(days=3), NOW, 2)
     assert all(NOW - timedelta(days=3) < at <= NOW for at in newest)
 
 

@@ -22,6 +22,7 @@ from helmr import ids
 from helmr.errors import DataError
 from helmr_runtime.core import commands
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger import actor, ledger, pruning, standby
 from helmr_runtime.ledger import open as opening
 from helmr_runtime.ledger.index.heads import Head, checkpointed
@@ -232,7 +233,7 @@ def _take(stored: Stored, appends: Appends) -> None:
 
 def restore(directory: DataDirectory, now: datetime) -> RestoredMemory:
     """As `recovery.restore`, of all entries: there are no tables."""
-    index, recent, stored = LedgerIndex(), FeedTail(), directory.stored
+    index, recent, stored = LedgerIndex(FEATURES), FeedTail(), directory.stored
     scratch = Projection()
     for entry in stored.entries:
         index.take((entry,), now, scratch, recent)

@@ -28,6 +28,7 @@ from helmr.errors import (
 from helmr_runtime.core.commands import OperationKey, Prune, Pruned
 from helmr_runtime.core.shared_log import LogRecord
 from helmr_runtime.core.tokens import LedgerCommand
+from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ports import (
@@ -203,7 +204,10 @@ class Runtime:
         self.is_over = False
         """It has said that another has opened the log."""
         self.actor = LedgerActor(
-            LedgerPlace(machine.path, self._open_log), clock=machine.clock, settings=None
+            LedgerPlace(machine.path, self._open_log),
+            clock=machine.clock,
+            settings=None,
+            features=FEATURES,
         )
 
     def _open_log(self) -> ObjectLog:

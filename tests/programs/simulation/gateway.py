@@ -129,11 +129,11 @@ class Gateway:
             case "fork":
                 return await service.corrections.fork(caller, target, ForkRequest(**parts))
             case "pause":
-                return await service.schedules.pause(caller, target)
+                return await service.part("schedules").pause(caller, target)
             case "resume":
-                return await service.schedules.resume(caller, target)
+                return await service.part("schedules").resume(caller, target)
             case "run_schedule":
-                return await service.schedules.run(caller, target)
+                return await service.part("schedules").run(caller, target)
             case "waits":
                 return (await service.waits.list(caller, WaitsQuery())).items
             case "runs":

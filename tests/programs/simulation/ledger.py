@@ -16,6 +16,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.faults import Point, reach
+from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING
 from helmr_runtime.ledger.log.group import append_flush
@@ -59,7 +60,7 @@ class SimulatedLedger(MemoryLedger):
         except DataError as error:  # nothing that a kill or lost power leaves is damage
             invariants.fail("S-60", f"what was acknowledged can't be read: {error}")
         invariants.reopened(stored)
-        super().__init__(clock, stored)
+        super().__init__(clock, stored, features=FEATURES)
         self.epoch_floor = disk.database.openings * EPOCHS_PER_OPENING
         self._unsaved: list[LeaseRow] = []
         """Adoptions and releases that are in memory only."""

@@ -29,13 +29,13 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.hosts import PoolHost
 from helmr_runtime.directory.limiter import Limiter
+from helmr_runtime.features.schedules.memory import ScheduleMemory
 from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.keys import KeyIndex
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex, Timers
-from helmr_runtime.ledger.index.schedules import ScheduleIndex
 from helmr_runtime.ledger.index.tokens import TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ledger.memory import MemoryLedger
@@ -335,13 +335,13 @@ def _due_time_done_by_the_index_only() -> AbstractContextManager[object]:
     restore = MemoryLedger._restore
 
     def reads_without(self: MemoryLedger) -> None:
-        apply = ScheduleIndex.apply
+        apply = ScheduleMemory.apply
 
-        def facts_only(index: ScheduleIndex, entry: Entry) -> None:
+        def facts_only(index: ScheduleMemory, entry: Entry) -> None:
             if entry.kind is not EntryKind.SESSION_CREATED:
                 apply(index, entry)
 
-        with mock.patch.object(ScheduleIndex, "apply", facts_only):
+        with mock.patch.object(ScheduleMemory, "apply", facts_only):
             restore(self)
 
     return mock.patch.object(MemoryLedger, "_restore", reads_without)
@@ -352,7 +352,7 @@ def _schedule_not_armed_after_a_restart() -> AbstractContextManager[object]:
     restore = MemoryLedger._restore
 
     def forgets(self: MemoryLedger) -> None:
-        with mock.patch.object(ScheduleIndex, "_arm"):
+        with mock.patch.object(ScheduleMemory, "_arm"):
             restore(self)
 
     return mock.patch.object(MemoryLedger, "_restore", forgets)

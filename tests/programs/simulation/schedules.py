@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.features.schedules.facts import PAUSED, RESUMED, SKIPPED, WRITTEN
 from tests.programs.simulation.counts import Counts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,14 +45,14 @@ class Schedules:
         """An entry is stored."""
         body, kind = entry.body, entry.kind
         match kind:
-            case EntryKind.SCHEDULE_WRITTEN:
+            case _ if kind is WRITTEN:
                 every = timedelta(seconds=body["timing"]["every_s"])
                 self.by_name[body["name"]] = Schedule(every, entry.recorded_at)
-            case EntryKind.SCHEDULE_PAUSED | EntryKind.SCHEDULE_RESUMED:
+            case _ if kind in (PAUSED, RESUMED):
                 known = self.by_name[body["name"]]
-                known.is_paused = kind is EntryKind.SCHEDULE_PAUSED
+                known.is_paused = kind is PAUSED
                 known.settled_at = max(known.settled_at, entry.recorded_at)
-            case EntryKind.SCHEDULE_SKIPPED:
+            case _ if kind is SKIPPED:
                 self._counts.reached(f"schedule skipped:{body['reason']}")
                 self._check(
                     body["reason"] == "overlap", "S-93", f"{body}: the newest is not missed"

@@ -22,6 +22,7 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import PoolPlan, PoolTimings
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.faults import Point
+from helmr_runtime.features import FEATURES
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.ledger.memory import TEST_RING
 from helmr_runtime.rpc.calls import (
@@ -214,7 +215,7 @@ class World:
                     base_url="http://simulated.test",
                 ),
                 ring=TEST_RING,
-                options=ServiceOptions(notice_targets=receivers(self)),
+                options=ServiceOptions(notice_targets=receivers(self), features=FEATURES),
             )
             service.start()
             self.network.register(GATEWAY, process, Gateway(service))

@@ -15,9 +15,8 @@ from typing import Any
 
 from packaging.version import Version
 
-from helmr import errors
+from helmr import errors, features
 from helmr.client import sync
-from helmr.operations import OPERATIONS
 from helmr_runtime.http.openapi import document
 from tests.docs.test_cli_page import COMMANDS
 
@@ -117,7 +116,7 @@ def _arguments(name: str, call: Any) -> Iterator[str]:
 
 def http() -> list[str]:
     """Routes, what they take, and what they answer."""
-    made = document(OPERATIONS, version="0")
+    made = document(features.OPERATIONS, version="0")
     schemas: Mapping[str, Any] = made["components"]["schemas"]
     found = set()
     for path, methods in made["paths"].items():

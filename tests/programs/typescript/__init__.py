@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from helmr.operations import OPERATIONS
+from helmr import features
 from helmr.version import version
 from helmr_runtime.http import openapi
 
@@ -28,7 +28,7 @@ def build(folder: Path) -> None:
     # npm has no form for a version like 1.0.0rc1 but 1.0.0-rc.1.
     manifest["version"] = version().replace("rc", "-rc.")
     (folder / "package.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    document = openapi.document(OPERATIONS, version=version())
+    document = openapi.document(features.OPERATIONS, version=version())
     (folder / "openapi.json").write_text(json.dumps(document), encoding="utf-8")
     for command in (
         ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"],

@@ -1,1 +1,1 @@
-"""What a ledger knows, in memory: pure. Heads, tokens, keys, schedules, and the work that is to be done."""
+"""What a ledger knows, in memory: pure. Heads, tokens, keys, features, and the work that is to be done."""

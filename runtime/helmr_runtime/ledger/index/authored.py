@@ -34,7 +34,6 @@ from helmr_runtime.core.entries import (
 )
 from helmr_runtime.core.fork import ForkSession, begin
 from helmr_runtime.core.fork import fork as copied
-from helmr_runtime.core.schedules import reconcile
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex, digest
@@ -267,7 +266,7 @@ def start_entries(
         principal=start.principal,
         parent=start.parent,
         starters=start.starters,
-        schedule=start.schedule,
+        cause=start.cause,
     )
     if start.done_by is not None:
         drafts += done_drafts(start.run_id, start.done_by)
@@ -419,9 +418,9 @@ def _claims_of(head: Head, now: datetime) -> tuple[Draft, ...]:
 def catalog_drafts(
     catalog: Mapping[str, Any], principal: Principal, index: LedgerIndex
 ) -> tuple[Draft, ...]:
-    """A new catalog and what it means for the schedules that there are; facts of the system stream."""
+    """A new catalog and what it means for features; facts of the system stream."""
     written = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
-    return (written, *reconcile(index.schedules.by_name, catalog.get("tasks", ())))
+    return (written, *index.features.following(written))
 
 
 def continue_head(

@@ -17,7 +17,6 @@ from helmr.errors import (
     Conflict,
     KeyNotFound,
     Overloaded,
-    ScheduleNotFound,
     TokenCancelled,
     TokenCompleted,
     TokenExpired,
@@ -32,7 +31,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.claims import WaitClaim, overridden_by
 from helmr_runtime.core.commands import (
-    FirstReceipt,
+    FeatureFact,
     OpenLedger,
     SessionCommand,
     TokenEnded,
@@ -67,17 +66,6 @@ from helmr_runtime.core.public_tokens import (
     unauthenticated,
 )
 from helmr_runtime.core.run import mode_of
-from helmr_runtime.core.schedules import (
-    API,
-    CODE,
-    PERSON,
-    SCHEDULES_MAX,
-    DeleteSchedule,
-    PauseSchedule,
-    Schedule,
-    WriteSchedule,
-    written_body,
-)
 from helmr_runtime.core.tokens import (
     CancelToken,
     CompleteToken,
@@ -88,7 +76,6 @@ from helmr_runtime.core.tokens import (
 )
 from helmr_runtime.ledger.index.keys import API_KEYS_MAX
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.schedules import schedule_json
 from helmr_runtime.ledger.index.tokens import TokenHead
 
 PEOPLE = "people"
@@ -96,9 +83,6 @@ PEOPLE = "people"
 
 GRANTS = "grants"
 """What touches grants is decided in turn."""
-
-SCHEDULES = "schedules"
-"""What touches schedules is decided in turn."""
 
 
 def token_of(fact: LedgerCommand) -> str | None:
@@ -133,8 +117,8 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({PEOPLE, GRANTS, "api keys"})
         case AddSigningKey() | RevokeSigningKey():
             return frozenset({PEOPLE})
-        case WriteSchedule() | PauseSchedule() | DeleteSchedule():
-            return frozenset({SCHEDULES})
+        case FeatureFact():
+            return frozenset({fact.feature})
         case MoveNotices():
             return frozenset({"notices"})
         case OpenLedger():
@@ -153,13 +137,13 @@ def expired_end(token: TokenHead, wait_id: str, at: datetime) -> TokenEnded:
     )
 
 
-def repeated(fact: SessionCommand, entry: Entry) -> Mapping[str, Any]:
+def repeated(index: LedgerIndex, fact: SessionCommand, entry: Entry) -> Mapping[str, Any]:
     """The first receipt of a repeated operation.
 
     Raises:
         OperationConflict: The id was used with another request.
     """
-    first = FirstReceipt.of(entry)
+    first = index.features.first(entry)
     assert first is not None
     assert fact.operation is not None
     return first.again(fact.operation, fact.principal)
@@ -222,12 +206,9 @@ def decide(
         case RevokeSigningKey():
             revoked = _written(EntryKind.PERSON_KEY_REVOKED, key_revoked_body(fact), fact)
             return revoked if index.people.check_revocation(fact) else replace(revoked, drafts=())
-        case WriteSchedule():
-            return _write_schedule(index, fact)
-        case PauseSchedule():
-            return _pause_schedule(index, fact, now)
-        case DeleteSchedule():
-            return _delete_schedule(index, fact)
+        case FeatureFact():
+            drafts, reply = fact.decide(index.features[fact.feature], now)
+            return Decided(tuple(drafts), reply)
         case MoveNotices(positions=positions):
             body = {"positions": dict(positions)}
             return Decided((Draft(EntryKind.NOTICES_MOVED, body, principal=fact.principal),))
@@ -469,48 +450,6 @@ def _disable(index: LedgerIndex, fact: DisablePerson, now: datetime) -> Decided:
         for grant in index.grants.given_by(name, now)
     )
     return replace(disabled, drafts=(*disabled.drafts, *ended, *taken_back))
-
-
-def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:
-    if fact.name in index.schedules.by_name:
-        raise Conflict(
-            f"there is a schedule {fact.name}",
-            hint="Give this one another name, or delete that one first.",
-            name=fact.name,
-        )
-    if len(index.schedules.by_name) >= SCHEDULES_MAX:
-        raise Overloaded(f"there are {SCHEDULES_MAX} schedules", hint="That is the limit.")
-    body = written_body(fact.name, fact.task, fact.payload, fact.timing, API)
-    return _written(EntryKind.SCHEDULE_WRITTEN, body, fact)
-
-
-def _pause_schedule(index: LedgerIndex, fact: PauseSchedule, now: datetime) -> Decided:
-    """The entry holds the schedule as the caller sees it then, but its payload, which `schedule.written` holds."""
-    schedule = _schedule(index, fact.name)
-    kind = EntryKind.SCHEDULE_PAUSED if fact.paused else EntryKind.SCHEDULE_RESUMED
-    settled = schedule if schedule.paused is fact.paused else schedule.set_paused(fact.paused, now)
-    said = schedule_json(settled)
-    del said["payload"]
-    done = _written(kind, {"name": fact.name, "by": PERSON, "receipt": said}, fact)
-    return done if schedule.paused is not fact.paused else replace(done, drafts=())
-
-
-def _delete_schedule(index: LedgerIndex, fact: DeleteSchedule) -> Decided:
-    schedule = _schedule(index, fact.name)
-    if schedule.declared_in == CODE and not schedule.gone:
-        raise Conflict(
-            f"schedule {fact.name} is declared by task {schedule.task}",
-            hint="Pause it, or take it out of the code and start the runtime with that first.",
-            name=fact.name,
-        )
-    return _written(EntryKind.SCHEDULE_DELETED, {"name": fact.name}, fact)
-
-
-def _schedule(index: LedgerIndex, name: str) -> Schedule:
-    schedule = index.schedules.by_name.get(name)
-    if schedule is None:
-        raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
-    return schedule
 
 
 def _written(

@@ -27,6 +27,8 @@ from helmr.ids import SYSTEM_STREAM, new_id
 from helmr.models import SessionStatus, TokenStatus
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.feature import Features
+from helmr_runtime.ledger.index.features import FeatureMemories
 from helmr_runtime.ledger.index.grants import OF_GRANTS, GrantIndex
 from helmr_runtime.ledger.index.heads import (
     Census,
@@ -39,7 +41,6 @@ from helmr_runtime.ledger.index.heads import (
 from helmr_runtime.ledger.index.keys import OF_KEYS, KeyIndex
 from helmr_runtime.ledger.index.people import OF_PEOPLE, PeopleIndex
 from helmr_runtime.ledger.index.projection import FeedTail, Projection
-from helmr_runtime.ledger.index.schedules import OF_SCHEDULES, ScheduleIndex
 from helmr_runtime.ledger.index.tokens import OF_TOKENS, TokenHead, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports import (
@@ -289,10 +290,18 @@ _OF_PENDING_WAITS = frozenset(
 Verdict = Accepted | AlreadyStored | NeedsLookup | OperationKnown | Declined | Refused
 
 
-class LedgerIndex:
-    """The ledger's memory. Not for concurrent use."""
+FEATURE_MARK = "feature:"
+"""Before the name of a feature that the ledger holds entries of, among its marks (S-148)."""
 
-    def __init__(self) -> None:
+
+class LedgerIndex:
+    """The ledger's memory. Not for concurrent use.
+
+    Args:
+        features: Those that have a part in the ledger.
+    """
+
+    def __init__(self, features: Features = ()) -> None:
         self.system = Head(SYSTEM_STREAM)
         self.heads: dict[str, Head] = {SYSTEM_STREAM: self.system}
         self.head_offset = 0
@@ -305,7 +314,7 @@ class LedgerIndex:
         self.keys = KeyIndex()
         self.people = PeopleIndex()
         self.grants = GrantIndex()
-        self.schedules = ScheduleIndex()
+        self.features = FeatureMemories(features)
         self.open_count = self.catalog_offset = self.notices_offset = 0
         self.pruned_offset = self.pruned_entries = 0
         """Of the newest `sessions.pruned`; and how many entries they all have removed."""
@@ -370,13 +379,19 @@ class LedgerIndex:
 
     def marks(self) -> dict[str, int]:
         """Numbers that facts of the system stream have left, by the names that the tables have them under."""
-        return {name: getattr(self, name) for name in MARKS}
+        features = {FEATURE_MARK + name: at for name, at in self.features.since.items()}
+        return {**{name: getattr(self, name) for name in MARKS}, **features}
 
     # --- applying what is stored ----------------------------------------------------------------
 
     def apply(self, entry: Entry, now: datetime) -> Head:
-        """Fold one stored entry. `settle` follows the last of a write."""
+        """Fold one stored entry. `settle` follows the last of a write.
+
+        Raises:
+            FeatureMissing: It is of a feature that is not here; nothing is folded.
+        """
         assert entry.feed_offset is not None
+        hearers = self.features.hearers(entry.kind)
         head = self.heads.get(entry.session_id)
         if head is None:
             head = self.heads[entry.session_id] = Head(entry.session_id)
@@ -410,13 +425,15 @@ class LedgerIndex:
                 self.people.apply(entry)
             if entry.kind in OF_GRANTS:
                 self.grants.apply(entry)
-            if entry.kind in OF_SCHEDULES:
-                self.schedules.apply(entry)
+            for memory in hearers:
+                memory.apply(entry)
             if entry.kind in OF_TOKENS:
                 for session_id, wait_id in self.tokens.apply(entry):
                     self.deliver(session_id, wait_id, now)
                 while self.tokens.orphans:
                     self.end_child(self.tokens.orphans.pop(0), now)
+        if entry.kind.is_of_feature:
+            self.features.note(entry)
         operation = entry.body.get("operation")
         if operation is not None:
             self.operations.remember(operation["id"], entry.feed_offset, entry.recorded_at)
@@ -601,11 +618,12 @@ class LedgerIndex:
             self.work.end(head, now)
 
     def next_due_at(self) -> datetime | None:
-        """When the earliest timer of an unheld session rings, a token's time is over, or a schedule is due."""
+        """When the earliest timer of an unheld session rings, a token's time is over, or something of a feature
+        is due."""
         times = (
             self._timers.next_at(),
             self.tokens.next_expiry_at() if self.tokens.expiries else None,
-            self.schedules.next_at() if self.schedules.by_name else None,
+            self.features.next_at(),
         )
         return min((at for at in times if at is not None), default=None)
 

@@ -2,7 +2,7 @@
 
 Jobs are decided against the index, which shows a write only once it is stored; so no two of a group may touch the same
 session, external id, key, token or operation. Facts of the system stream share groups: each is stamped behind those
-before it. What is due is the ledger's own: facts, scheduled starts, the ends of waits of unheld sessions.
+before it. What is due is the ledger's own: facts, starts by features, the ends of waits of unheld sessions.
 
 Invariants: S-14, S-82 (due sessions and tokens in one transaction, as many as fit), S-40, S-64, S-93.
 """
@@ -32,7 +32,6 @@ from helmr_runtime.ledger.index.authored import (
 )
 from helmr_runtime.ledger.index.commands import (
     PEOPLE,
-    SCHEDULES,
     expired_drafts,
     expired_end,
 )
@@ -141,8 +140,8 @@ class CommitGroup:
 START_ENTRIES = 2
 """Entries of a start."""
 
-RETRY_SKIPPED = timedelta(seconds=60)
-"""When schedules are looked at again after the system stream could not be written to: its master key is gone."""
+RETRY_FACTS = timedelta(seconds=60)
+"""When features are looked at again after the system stream could not be written to: its master key is gone."""
 
 
 class GroupBuilder:
@@ -212,7 +211,7 @@ class GroupBuilder:
     # --- what is due ------------------------------------------------------------------------------
 
     def due(self, current: CommitGroup, blocked: set[Hashable], now: datetime) -> None:
-        """Take in what is due: deadlines of unheld sessions, tokens whose time is over, schedules."""
+        """Take in what is due: deadlines of unheld sessions, tokens whose time is over, what features have due."""
         busy = {key for key in current.claimed | blocked if isinstance(key, str)}
         for head in self._index.take_due(now, current.room_for_due, busy):
             if is_escalating(head, now):
@@ -225,8 +224,7 @@ class GroupBuilder:
             self._add_own(current, head.session_id, partial(self._own.due, head, now))
         busy.update(head.session_id for head in current.due)
         self._expired(current, frozenset(busy), now)
-        if SCHEDULES not in busy:
-            self._scheduled(current, now)
+        self._of_features(current, frozenset(busy), now)
 
     def _expired(self, current: CommitGroup, busy: frozenset[str], now: datetime) -> None:
         """Expire tokens; with them time out the waits on them of unheld sessions, as far as there is room.
@@ -262,22 +260,22 @@ class GroupBuilder:
                 make = partial(self._own.token_end, head, end, now)
                 self._add_own(current, head.session_id, make)
 
-    def _scheduled(self, current: CommitGroup, now: datetime) -> None:
-        """Start what schedules are due, as far as there is room; what is left stays due, and the alarm rings again."""
-        skipped: list[Draft] = []
-        for due in self._index.schedules.due(now, self._index.is_active):
-            if current.room_for_due < len(skipped) + START_ENTRIES:
+    def _of_features(self, current: CommitGroup, busy: frozenset[str], now: datetime) -> None:
+        """Write what features have due, as far as there is room; what is left stays due, and the alarm rings again."""
+        facts: list[Draft] = []
+        for due in self._index.features.due(now, self._index.is_active, busy):
+            if current.room_for_due < len(facts) + START_ENTRIES:
                 break
             if isinstance(due, Draft):
-                skipped.append(due)
+                facts.append(due)
             else:
                 self._add_own(current, due.session_id, partial(self._own.start, due, now))
-        if skipped:
+        if facts:
             try:
-                current.add(self._stamped(current, Facts(skipped, now)))
+                current.add(self._stamped(current, Facts(facts, now)))
             except HelmrError as error:
-                logger.error("%d due times can't be noted as skipped: %s", len(skipped), error)
-                self._index.schedules.held_until = now + RETRY_SKIPPED
+                logger.error("%d facts that are due can't be written: %s", len(facts), error)
+                self._index.features.held_until = now + RETRY_FACTS
 
     def _add_own(self, current: CommitGroup, session_id: str, make: Callable[[], Write]) -> None:
         """Add a write of the ledger's own; a session whose key is gone waits for who brings it back."""
@@ -317,7 +315,7 @@ class AuthoredEntries:
         return Write(head.session_id, token_end_entries(head, ended, now, key, cipher))
 
     def start(self, start: StartSession, now: datetime) -> Write:
-        """A schedule is due."""
+        """A feature starts a session."""
         key, key_id = self._chain.new(start.session_id)
         cipher = self._chain.bodies.cipher(start.session_id)
         return Write(start.session_id, start_entries(start, now, key, key_id, cipher))

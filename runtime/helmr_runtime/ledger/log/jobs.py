@@ -43,7 +43,7 @@ from helmr_runtime.ledger.index.authored import (
     repeated_start,
     start_entries,
 )
-from helmr_runtime.ledger.index.commands import SCHEDULES, decide, repeated, token_of, touched_by
+from helmr_runtime.ledger.index.commands import decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.index.heads import Head, is_escalating, next_deadline
 from helmr_runtime.ledger.index.ledger_index import (
     Accepted,
@@ -530,9 +530,7 @@ class EscalationJob:
 
 
 class CatalogJob(PendingJob[bool]):
-    """A new catalog with what it means for schedules, if its code hash is new. Answers whether it was written."""
-
-    keys = frozenset({"catalog", SCHEDULES})
+    """A new catalog with what it means for features, if its code hash is new. Answers whether it was written."""
 
     def __init__(
         self,
@@ -543,6 +541,7 @@ class CatalogJob(PendingJob[bool]):
         now: Callable[[], datetime],
     ) -> None:
         super().__init__()
+        self.keys = frozenset({"catalog", *index.features.parts})
         self._catalog = catalog
         self._principal = principal
         self._index = index
@@ -551,7 +550,7 @@ class CatalogJob(PendingJob[bool]):
 
     async def prepare(self) -> Facts | None:
         """Compare with the catalog that is there."""
-        self._index.schedules.held_until = None  # this code is what counts, new or not
+        self._index.features.held_until = None  # this code is what counts, new or not
         if self._index.catalog_offset:
             entry = await self._lookups.entry(self._index.catalog_offset)
             if entry.body["code_hash"] == self._catalog["code_hash"]:
@@ -594,7 +593,7 @@ class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
             if offset is None:
                 offset = await self._lookups.operation(fact.operation.id)
             if offset is not None:
-                self.answer(repeated(fact, await self._lookups.entry(offset)))
+                self.answer(repeated(self._index, fact, await self._lookups.entry(offset)))
                 return None
         token_id = token_of(fact)
         token = await self._lookups.token(token_id) if token_id is not None else None

@@ -21,8 +21,9 @@ from uuid import UUID
 import duckdb
 
 from helmr import ids
-from helmr.errors import DataError, LedgerDamaged, UsageError
+from helmr.errors import DataError, FeatureMissing, LedgerDamaged, UsageError
 from helmr_runtime.core.entries import GENESIS, Entry
+from helmr_runtime.feature import Features
 from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import checkpointed
 from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, LedgerIndex
@@ -39,7 +40,13 @@ from helmr_runtime.ledger.tables.appends import CHECKPOINTS, ENTRY_COLUMNS
 from helmr_runtime.ledger.tables.engine import BatchStatement, Connection
 from helmr_runtime.ledger.tables.reads import linked
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, SUPERSEDED, uncollected
-from helmr_runtime.ledger.tables.schema import check_ring, make, remember, sign
+from helmr_runtime.ledger.tables.schema import (
+    check_ring,
+    make,
+    make_of_features,
+    remember,
+    sign,
+)
 from helmr_runtime.ledger.tables.table_writer import Tables, project
 from helmr_runtime.ledger.tables.tokens import Touched
 from helmr_runtime.security.keys import KeyRing
@@ -85,13 +92,15 @@ ChainKeyOf = Callable[[str, str | None], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class LedgerKeys:
-    """What entries are opened with and chains are checked by.
+    """What entries are opened with and folded by, and chains are checked by.
 
     Args:
         ring: The master keys, if there are any.
+        features: Those that have a part in the ledger.
     """
 
     ring: KeyRing | None
+    features: Features = ()
 
     @property
     def bodies(self) -> Bodies:
@@ -144,7 +153,7 @@ class Refold:
     """
 
     def __init__(self, keys: LedgerKeys, now: datetime) -> None:
-        self.index = LedgerIndex()
+        self.index = LedgerIndex(keys.features)
         self.entries = 0
         self._projection = Projection()
         self._open_body = keys.open_body()
@@ -182,6 +191,7 @@ class Refold:
         Raises:
             LedgerDamaged: Names the first entry that is not what was written, or that is missing.
             PayloadDamaged, MasterKeyMissing: A body can't be opened.
+            FeatureMissing: One is of a feature that is not here.
         """
         return [self._one(row, (row[1], row[0]) in checkpoints) for row in found]
 
@@ -226,6 +236,8 @@ class Refold:
         try:
             head = self.index.apply(entry, self._now)
             self._projection.fold(entry, head)
+        except FeatureMissing:
+            raise
         except (DataError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise _damaged(row, f"entry {seq} can't follow those before it: {error}") from error
         if is_checkpointed:
@@ -263,6 +275,7 @@ def fold(
         LedgerDamaged, PayloadDamaged, MasterKeyMissing, UsageError: As `Refold.add`.
     """
     refold = Refold(keys, now)
+    make_of_features(connection, refold.index.features)
     untabled = 0
     for entries, covered in pages:
         refold.add(entries, covered)

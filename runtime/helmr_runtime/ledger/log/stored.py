@@ -134,6 +134,11 @@ class StoredLedger:
         """A page of a backup."""
         return copied_rows(Reader(self.file, in_the_clear), after, through)
 
+    def has_table(self, name: str) -> bool:
+        """It has that table."""
+        query = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'stored' AND table_name = $1"
+        return bool(self.connection.execute(query, [name]).fetchall())
+
     @property
     def known(self) -> Unsaid:
         """What its entries do not say."""

@@ -18,9 +18,11 @@ from helmr import ids
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.feature import Features
 from helmr_runtime.ledger.index.heads import Head, HeadWait, checkpointed
 from helmr_runtime.ledger.index.ledger_index import (
+    FEATURE_MARK,
     MARKS,
     OPERATION_AGE,
     LedgerIndex,
@@ -41,6 +43,9 @@ may hold parts of sessions that were pruned."""
 SUPERSEDED = "superseded_by"
 """The row of `meta` with the generation of a promoted follower that this ledger has met, with a runtime of 0.7 or
 earlier: it acknowledges nothing more."""
+
+NAMES_FEATURES = "names_features"
+"""The row of `meta` of a file that names the features whose entries it holds; others are looked through once."""
 
 T = TypeVar("T")
 
@@ -149,6 +154,9 @@ FROM (
     ORDER BY feed_offset DESC LIMIT $2
 ) ORDER BY feed_offset
 """
+_SYSTEM_KINDS = """
+SELECT kind, max(feed_offset) FROM entries WHERE session = $1 AND feed_offset <= $2 GROUP BY kind
+"""
 _HAS_ANY = "SELECT EXISTS (FROM entries) OR EXISTS (FROM holdings)"
 """Something was committed. If not, the queries below find nothing, and take a fifth of the time of an open."""
 _HOLDINGS = """
@@ -178,7 +186,7 @@ class RestoredMemory:
     system_offset: int
     encrypts: bool = False
     superseded_by: int = 0
-    marks: dict[str, int] = field(default_factory=dict)
+    features: Mapping[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -195,10 +203,15 @@ def uncollected() -> Iterator[None]:
 
 
 @uncollected()
-def restore(reader: Reader, now: datetime) -> RestoredMemory:
-    """Load the tables and fold the entries behind them."""
-    index = LedgerIndex()
+def restore(reader: Reader, now: datetime, features: Features = ()) -> RestoredMemory:
+    """Load the tables and fold the entries behind them.
+
+    Raises:
+        FeatureMissing: It holds entries of a feature that is not among these.
+    """
+    index = LedgerIndex(features)
     meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
+    named = _features(reader, index, meta)
     for name in MARKS:
         setattr(index, name, meta.get(name, getattr(index, name)))
     index.head_offset = meta["projected_offset"]
@@ -211,6 +224,7 @@ def restore(reader: Reader, now: datetime) -> RestoredMemory:
         system_offset=meta["system_offset"],
         encrypts=bool(meta.get(ENCRYPTS, 0)),
         superseded_by=meta.get(SUPERSEDED, 0),
+        features=named,
     )
     if not restored.projected_offset and reader.execute(_HAS_ANY).fetchall() == [(False,)]:
         return restored
@@ -238,6 +252,24 @@ def restore(reader: Reader, now: datetime) -> RestoredMemory:
             restored.projection.touched.add(session_id)
             index.reindex(head, now)
     return restored
+
+
+def _features(reader: Reader, index: LedgerIndex, meta: Mapping[str, int]) -> dict[str, int]:
+    """Which features the ledger holds entries of (S-148): it names them, unless a Helmr wrote it that did not."""
+    named = {
+        name.removeprefix(FEATURE_MARK): at
+        for name, at in meta.items()
+        if name.startswith(FEATURE_MARK)
+    }
+    if not meta.get(NAMES_FEATURES):
+        system = [engine.uuid_of(ids.SYSTEM_STREAM), meta["projected_offset"]]
+        for kind, offset in reader.execute(_SYSTEM_KINDS, system).fetchall():
+            owner = index.features.owner(EntryKind(kind))
+            if owner is not None:
+                named[owner] = max(offset, named.get(owner, 0))
+    index.features.require(named)
+    index.features.since.update(named)
+    return {FEATURE_MARK + name: at for name, at in named.items()}
 
 
 def read_head(reader: Reader, index: LedgerIndex, session_id: str, now: datetime) -> Head | None:

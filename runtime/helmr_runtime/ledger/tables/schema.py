@@ -27,6 +27,7 @@ from helmr import ids
 from helmr.errors import DataError
 from helmr.version import version as helmr_version
 from helmr_runtime.core.entries import GENESIS
+from helmr_runtime.ledger.index.features import FeatureMemories
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables import table as tables
 from helmr_runtime.ledger.tables.engine import first_row
@@ -143,6 +144,20 @@ def make(connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.commit()
     connection.execute("CHECKPOINT")
+
+
+def make_of_features(connection: duckdb.DuckDBPyConnection, features: FeatureMemories) -> None:
+    """Make the tables of features that the file lacks: it is new, or was written without them."""
+    lacking = [
+        tables.table_of(part.table)
+        for part, _ in features
+        if part.table is not None and not _has(connection, part.table.name)
+    ]
+    for table in lacking:
+        for statement in table.statements:
+            connection.execute(statement)
+    if lacking:
+        connection.execute("CHECKPOINT")
 
 
 def schema_of(connection: duckdb.DuckDBPyConnection) -> int:

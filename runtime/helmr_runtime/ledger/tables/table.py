@@ -6,9 +6,9 @@ of dataclasses is: a call per row, none per column. Times come out as microsecon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -20,13 +20,13 @@ from helmr_runtime.core.nouns import (
     NounField,
     PublicTokenRow,
     RunRow,
-    ScheduleRow,
     SessionRow,
     TokenRow,
     WaitRow,
     fields_of,
 )
 from helmr_runtime.core.people import Person
+from helmr_runtime.ledger.index.features import FactTable
 from helmr_runtime.ledger.index.keys import ApiKey
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.engine import BatchStatement
@@ -95,6 +95,23 @@ class NounTable(Generic[R]):
     def insert(self, connection: duckdb.DuckDBPyConnection, found: Iterable[R]) -> None:
         """Add rows, in the open transaction."""
         self._insert.execute(connection, [self.row(one) for one in found])
+
+    def replace(
+        self, connection: duckdb.DuckDBPyConnection, names: Sequence[str], found: Iterable[R]
+    ) -> None:
+        """Write the rows of these again, by the first column; a name without a row has none then.
+
+        A noun without a key has its rows taken out before.
+        """
+        if self.key is not None:
+            self.put(connection, found)
+            return
+        name = column_of(self.fields[0])
+        connection.execute(
+            f"DELETE FROM {self.name} WHERE {name} IN (SELECT unnest($1::VARCHAR[]))",  # noqa: S608 - names of our own
+            [list(names)],
+        )
+        self.insert(connection, found)
 
     def put(self, connection: duckdb.DuckDBPyConnection, found: Iterable[R]) -> None:
         """Add rows, in the open transaction; of those that are there what changes is written again."""
@@ -184,9 +201,16 @@ WAITS = NounTable("waits", WaitRow, "wait_rows")
 TOKENS = NounTable("tokens", TokenRow, "token_rows")
 PUBLIC_TOKENS = NounTable("public_tokens", PublicTokenRow, "public_token_rows")
 API_KEYS = NounTable("api_keys", ApiKey, "api_key_rows")
-SCHEDULES = NounTable("schedules", ScheduleRow, "schedule_rows")
 PEOPLE = NounTable("people", Person, "person_rows")
 GRANTS = NounTable("grants", GrantRow, "grant_rows")
+
+
+@cache
+def table_of(facts: FactTable) -> NounTable[Any]:
+    """The table of a feature's things."""
+    return NounTable(facts.name, facts.noun, facts.view)
+
+
 NOUNS: tuple[NounTable[Any], ...] = (
     SESSIONS,
     RUNS,
@@ -194,7 +218,6 @@ NOUNS: tuple[NounTable[Any], ...] = (
     TOKENS,
     PUBLIC_TOKENS,
     API_KEYS,
-    SCHEDULES,
     PEOPLE,
     GRANTS,
 )

@@ -1,14 +1,14 @@
-"""Tokens, public tokens, API keys, people, grants and schedules between the index and the tables.
+"""Tokens, public tokens, API keys, people, grants and the things of features between the index and the tables.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
-opened (what lives), and one by one when a caller asks for what memory has forgotten. The row of a schedule or a grant
-holds where its text stands in the entries, and what became of it since.
+opened (what lives), and one by one when a caller asks for what memory has forgotten. The row of a grant
+or of a feature's thing holds where its text stands in the entries, and what became of it since.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
@@ -19,13 +19,13 @@ from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent, is_child
-from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.grants import GRANTS_MAX, Grant, created
-from helmr_runtime.core.nouns import GrantRow, PublicTokenRow, ScheduleRow, TokenRow
+from helmr_runtime.core.nouns import GrantRow, PublicTokenRow, TokenRow
 from helmr_runtime.core.people import Person
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
-from helmr_runtime.core.schedules import Schedule, restored
 from helmr_runtime.ledger.index import views
+from helmr_runtime.ledger.index.features import FactTable, FeatureMemory
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tokens import (
@@ -43,38 +43,29 @@ from helmr_runtime.ledger.tables.table import (
     GRANTS,
     PEOPLE,
     PUBLIC_TOKENS,
-    SCHEDULES,
     TOKENS,
+    table_of,
 )
 
 logger = logging.getLogger(__name__)
 
-_DELETE = "DELETE FROM schedules WHERE name IN (SELECT unnest($1::VARCHAR[]))"
 
-
-def _schedule_row(schedule: Schedule) -> ScheduleRow:
-    return ScheduleRow(**{one.name: getattr(schedule, one.name) for one in SCHEDULES.fields})
-
-
-def restore_schedules(reader: Reader, index: LedgerIndex) -> None:
-    """Load all of them. One whose text can't be opened, for a master key that is gone, is left out and said so."""
-    found = reader.execute("SELECT * FROM schedule_rows").fetchall()
-    if not found:
-        return
-    shown = [SCHEDULES.read(row) for row in found]
-    entries, problems = reads.listed_entries(reader, {one.written_offset for one in shown})
-    for row in shown:
-        problem = reads.problem_of(problems, row.written_offset)
+def restore_things(reader: Reader, facts: FactTable, memory: FeatureMemory[Any]) -> None:
+    """Load a feature's. One whose text can't be opened, for a master key that is gone, is left out and said so."""
+    limit = f"LIMIT {facts.rows_max}" if facts.rows_max is not None else ""
+    found = reader.execute(
+        f"SELECT * FROM {facts.view} ORDER BY {facts.offset} DESC {limit}"  # noqa: S608 - names of our own
+    ).fetchall()
+    shown = [table_of(facts).read(row) for row in reversed(found)]
+    offsets = [getattr(one, facts.offset) for one in shown]
+    entries, problems = reads.listed_entries(reader, set(offsets))
+    for row, offset in zip(shown, offsets, strict=True):
+        problem = reads.problem_of(problems, offset)
         if problem is None:
-            index.schedules.admit(_schedule_of(row, entries[row.written_offset]))
+            memory.admit(row, entries[offset])
         else:
-            logger.error("schedule %s can't be read and is never due: %s", row.name, problem)
-
-
-def _schedule_of(row: ScheduleRow, entry: Entry) -> Schedule:
-    said = ("name", "written_offset")
-    since = {one.name: getattr(row, one.name) for one in SCHEDULES.fields if one.name not in said}
-    return restored(entry, **since)
+            name = getattr(row, facts.key)
+            logger.error("%s of %s can't be read and is not in use: %s", name, facts.name, problem)
 
 
 def restore_grants(reader: Reader, index: LedgerIndex) -> None:
@@ -110,7 +101,7 @@ _INSERT_CHAINS = BatchStatement("INSERT INTO chains {rows}", "session UUID, key_
 
 @dataclass(frozen=True, slots=True)
 class FactRows:
-    """Rows to write; of the schedules touched that have none the row goes."""
+    """Rows to write."""
 
     tokens: tuple[TokenRow, ...] = ()
     public_tokens: tuple[PublicTokenRow, ...] = ()
@@ -118,8 +109,8 @@ class FactRows:
     people: tuple[Person, ...] = ()
     grants: tuple[GrantRow, ...] = ()
     chains: tuple[engine.Row, ...] = ()
-    schedules_touched: tuple[str, ...] = ()
-    schedules: tuple[ScheduleRow, ...] = ()
+    features: tuple[tuple[FactTable, tuple[str, ...], tuple[Any, ...]], ...] = ()
+    """Of each table the names that were touched, and the rows of those that are there."""
 
 
 class Touched:
@@ -132,7 +123,10 @@ class Touched:
         self.api_keys, index.keys.touched_api = index.keys.touched_api, set()
         self.people, index.people.touched = index.people.touched, set()
         self.grants, index.grants.touched = index.grants.touched, set()
-        self.schedules, index.schedules.touched = index.schedules.touched, set()
+        self.features: list[set[str]] = []
+        for _, memory in index.features:
+            self.features.append(memory.touched)
+            memory.touched = set()
 
     def give_back(self) -> None:
         """The tables could not be written."""
@@ -141,7 +135,8 @@ class Touched:
         self._index.keys.touched_api |= self.api_keys
         self._index.people.touched |= self.people
         self._index.grants.touched |= self.grants
-        self._index.schedules.touched |= self.schedules
+        for (_, memory), touched in zip(self._index.features, self.features, strict=True):
+            memory.touched |= touched
 
     def rows(self, tags: dict[str, str], chains: dict[str, str]) -> FactRows:
         """The rows as the index has them now.
@@ -151,7 +146,6 @@ class Touched:
             chains: Sessions that are new, and the master key that their chain begins with.
         """
         keys, grants = self._index.keys, self._index.grants.by_id
-        schedules = self._index.schedules.by_name
         found = [self._index.tokens.get(token_id) for token_id in sorted(self.tokens)]
         return FactRows(
             tokens=tuple(_token_row(t, tags.get(t.id, "[]")) for t in found if t is not None),
@@ -164,13 +158,15 @@ class Touched:
             people=tuple(self._index.people.by_id[one] for one in sorted(self.people)),
             grants=tuple(_grant_row(grants[one]) for one in sorted(self.grants) if one in grants),
             chains=tuple((engine.uuid_of(session), key_id) for session, key_id in chains.items()),
-            schedules_touched=tuple(sorted(self.schedules)),
-            schedules=tuple(
-                _schedule_row(schedules[name])
-                for name in sorted(self.schedules)
-                if name in schedules
-            ),
+            features=tuple(self._of_features()),
         )
+
+    def _of_features(self) -> Iterator[tuple[FactTable, tuple[str, ...], tuple[Any, ...]]]:
+        for (part, memory), touched in zip(self._index.features, self.features, strict=True):
+            if part.table is not None and touched:
+                names = tuple(sorted(touched))
+                found = (memory.things.get(name) for name in names)
+                yield part.table, names, tuple(map(part.table.row, filter(None, found)))
 
 
 def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> None:
@@ -181,16 +177,16 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
     PEOPLE.put(connection, facts.people)
     GRANTS.put(connection, facts.grants)
     _INSERT_CHAINS.execute(connection, facts.chains)
-    if facts.schedules_touched:
-        connection.execute(_DELETE, [list(facts.schedules_touched)])
-    SCHEDULES.insert(connection, facts.schedules)
+    for table, names, rows in facts.features:
+        table_of(table).replace(connection, names, rows)
 
 
 # --- restoring ------------------------------------------------------------------------------------
 
 
 def restore_facts(reader: Reader, index: LedgerIndex) -> None:
-    """Load the tokens and children that live or are waited on, all public tokens that live, all API keys and schedules.
+    """Load the tokens and children that live or are waited on, all public tokens that live, all API keys, and
+    what features have.
 
     The heads are there already.
     """
@@ -218,7 +214,9 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         index.people.admit(PEOPLE.read(row))
     _restore_enabled(reader, index)
     restore_grants(reader, index)
-    restore_schedules(reader, index)
+    for part, memory in index.features:
+        if part.table is not None:
+            restore_things(reader, part.table, memory)
 
 
 def _restore_enabled(reader: Reader, index: LedgerIndex) -> None:

@@ -21,12 +21,13 @@ from helmr_runtime.core.checkpoint import difference
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.authored import Bodies
-from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE
-from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, LedgerKeys, fold
+from helmr_runtime.ledger.index.ledger_index import FEATURE_MARK, OPERATION_AGE
+from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, LedgerKeys, Refold, fold
 from helmr_runtime.ledger.log.stored import StoredLedger
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.recovery import uncollected
 from helmr_runtime.ledger.tables.schema import SCHEMA
+from helmr_runtime.ledger.tables.table import column_of, table_of
 
 TABLES: Mapping[str, str] = {
     "sessions": "session",
@@ -37,11 +38,10 @@ TABLES: Mapping[str, str] = {
     "api_keys": "api_key",
     "chains": "session",
     "send_keys": "session",
-    "schedules": "name",
     "people": "person",
     "grants": "gate_grant",
 }
-"""The tables that entries alone decide, and the column that a bad row is named by."""
+"""The kernel's tables that entries alone decide, and the column that a bad row is named by."""
 
 _NOT_IN_ENTRIES = frozenset({"epoch", "checkpoint_offset", "tail_count"})
 """Of `sessions`; the last two depend on which checkpoints were there when the row was written."""
@@ -117,7 +117,7 @@ def audit(ledger: StoredLedger, keys: LedgerKeys, now: datetime) -> Audit:
     found.tables = found.schema == SCHEMA
     refold = fold(ledger.connection, keys, now, _pages(ledger, 0, found.projected))
     if found.tables:
-        _compare_tables(ledger, now)
+        _compare_tables(ledger, refold, now)
     for entries, covered in _pages(ledger, found.projected, found.through):
         refold.add(entries, covered)
     found.entries, found.sessions = refold.entries, refold.sessions
@@ -157,7 +157,7 @@ def _check_gaps(ledger: StoredLedger, found: Audit, pruned: int) -> None:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _compare_tables(ledger: StoredLedger, now: datetime) -> None:
+def _compare_tables(ledger: StoredLedger, refold: Refold, now: datetime) -> None:
     # The entry there may be gone: pruned, before the tables were written again.
     if ledger.projected_offset > ledger.head_offset:
         raise LedgerDamaged(
@@ -168,12 +168,22 @@ def _compare_tables(ledger: StoredLedger, now: datetime) -> None:
     for name, number in folded:
         if (
             name not in ("openings", "projected_offset")
-            and ledger.meta.get(name, _META_UNSAID.get(name)) != number
+            and ledger.meta.get(name, _unsaid(name, number)) != number
         ):
             raise LedgerDamaged(f"table meta, row {name}: not what the entries say", table="meta")
-    for table, key in TABLES.items():
+    of_features = {
+        part.table.name: column_of(table_of(part.table).fields[0])
+        for part, _ in refold.index.features
+        if part.table is not None and ledger.has_table(part.table.name)
+    }
+    for table, key in {**TABLES, **of_features}.items():
         _compare(ledger, table, key)
     _first_bad(ledger, "operations", "id", _OPERATIONS, now - OPERATION_AGE)
+
+
+def _unsaid(name: str, number: int) -> int | None:
+    """What the ledger means where it has no such row: an earlier Helmr did not name features."""
+    return number if name.startswith(FEATURE_MARK) else _META_UNSAID.get(name)
 
 
 def _compare(ledger: StoredLedger, table: str, key: str) -> None:

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Prune, Pruned
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.security.keys import KeyRing
 
 
 async def prune_stored(
-    path: Path, ring: KeyRing | None, clock: Clock, prune: Prune
+    path: Path, keys: LedgerKeys, clock: Clock, prune: Prune
 ) -> AsyncIterator[Pruned]:
     """Prune all that may go; gives each page.
 
     Raises:
         RuntimeHeld, MasterKeyMissing, LedgerBehind, DataError, StoreUnavailable: It can't be opened or written.
     """
-    ledger = await open_ledger(path, clock=clock, ring=ring)
+    ledger = await open_ledger(path, clock=clock, ring=keys.ring, features=keys.features)
     try:
         while True:
             page = await ledger.prune(prune)

@@ -161,7 +161,9 @@ async def move_to_disk(
     try:
         root = log.require_root()
         if not root.moved:
-            ledger = await open_ledger(path, clock=clock, ring=keys.ring, log=opens())
+            ledger = await open_ledger(
+                path, clock=clock, ring=keys.ring, log=opens(), features=keys.features
+            )
             await ledger.close()
         elif marked(path) != (log.objects.name, root.log_id):
             raise UsageError(f"the ledger was moved from {log.objects.name} to another machine")

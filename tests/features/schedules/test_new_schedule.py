@@ -9,7 +9,7 @@ import pytest
 
 from helmr.forms import Kind, form_of
 from helmr.models import TaskInfo
-from helmr_console.system_views import look, parts, schema
+from helmr_console.features.schedules.views import look, parts, schema
 
 pytestmark = pytest.mark.allows_blocking
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition
-from helmr.models import SCHEDULE_TEXT_MAX, Missed, Overlap, Timing
+from helmr.models import TIMING_TEXT_MAX, Missed, Overlap, Timing
 
 EVERY_MIN_S = 1.0
 
@@ -169,7 +169,7 @@ def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
 
 def _check_cron(cron: str, zone: str) -> None:
     hint = "Five fields: minute, hour, day of month, month, day of week."
-    if len(cron) > SCHEDULE_TEXT_MAX or len(cron.split()) != FIELDS:
+    if len(cron) > TIMING_TEXT_MAX or len(cron.split()) != FIELDS:
         raise BadDefinition(f"{cron[:80]!r} is not a cron expression", hint=hint)
     try:
         found = next(_cron_dues(cron, _zone(zone), datetime(2024, 1, 1, tzinfo=UTC)), None)

@@ -14,11 +14,21 @@ from helmr.models import (
     StartReceipt,
     StartRequest,
 )
-from helmr.schedules import timing
+from helmr.timing import timing
 from helmr_runtime.core.commands import OperationKey
-from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
+from helmr_runtime.features.schedules.facts import (
+    DeleteSchedule,
+    GetSchedule,
+    ListSchedules,
+    PauseSchedule,
+    ScheduleFact,
+    WriteSchedule,
+    cause,
+    tag_of,
+)
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.service import Service
 from helmr_runtime.service.sessions import SessionOperations, check_value
 from helmr_runtime.service.shared import Shared
 
@@ -78,11 +88,11 @@ class ScheduleOperations:
         Raises:
             ScheduleNotFound: None with that name.
         """
-        return ScheduleInfo.model_validate(await self._ledger.get_schedule(name))
+        return ScheduleInfo.model_validate(await self._ledger.ask(GetSchedule(name=name)))
 
     async def list(self, query: ListQuery) -> Page[ScheduleInfo]:
         """Schedules by name."""
-        found = await self._ledger.list_schedules(**query.given())
+        found = await self._ledger.ask(ListSchedules(**query.given()))
         return Page[ScheduleInfo].model_validate(found)
 
     async def pause(self, caller: Caller, name: str) -> ScheduleInfo:
@@ -129,7 +139,7 @@ class ScheduleOperations:
             task=schedule.task, payload=schedule.payload, tags=[tag_of(schedule.name)]
         )
         return await self._sessions.start(
-            caller, request, schedule=name, may_start=lambda: self._check_free(schedule)
+            caller, request, cause=cause(name), may_start=lambda: self._check_free(schedule)
         )
 
     async def _check_free(self, schedule: ScheduleInfo) -> None:
@@ -155,7 +165,12 @@ class ScheduleOperations:
         fact = DeleteSchedule(principal=caller.principal, operation=operation, name=name)
         return ScheduleReceipt.model_validate(await self._write(fact))
 
-    async def _write(self, fact: WriteSchedule | PauseSchedule | DeleteSchedule) -> Json:
+    async def _write(self, fact: ScheduleFact) -> Json:
         return await self._router.write(
             lambda: self._ledger.fact(fact), what=f"schedule {fact.name}"
         )
+
+
+def part(service: Service) -> ScheduleOperations:
+    """The part of a service that has the operations of schedules."""
+    return ScheduleOperations(service.shared, service.sessions)

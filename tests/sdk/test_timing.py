@@ -13,7 +13,7 @@ import pytest
 from helmr.durations import seconds
 from helmr.errors import BadDefinition, BadDuration
 from helmr.models import Timing
-from helmr.schedules import newest_due, next_due, timing
+from helmr.timing import newest_due, next_due, timing
 
 MINUTE = timedelta(minutes=1)
 

@@ -44,7 +44,7 @@ def started(live: LiveRuntime, count: int) -> None:
     until(lambda: len(due_times(live)) >= wanted, within_s=WAITS_S, what="a schedule starts")
 
 
-@pytest.mark.long  # tests/ledger/test_schedules.py
+@pytest.mark.long  # tests/features/schedules/test_ledger.py
 @pytest.mark.timeout(240)
 def test_over_kills_each_due_time_starts_one_session(live: LiveRuntime) -> None:
     """Killed before the write of a start, right behind it, and at any time."""

@@ -11,12 +11,22 @@ import pytest
 
 from helmr import ids
 from helmr.errors import Conflict, Overloaded, ScheduleNotFound
-from helmr.schedules import timing
+from helmr.timing import timing
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core import schedules as core
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind
-from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
+from helmr_runtime.features import FEATURES
+from helmr_runtime.features.schedules import facts as core
+from helmr_runtime.features.schedules.facts import (
+    RESUMED,
+    SKIPPED,
+    WRITTEN,
+    DeleteSchedule,
+    GetSchedule,
+    ListSchedules,
+    PauseSchedule,
+    WriteSchedule,
+)
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.memory import MemoryLedger
@@ -72,7 +82,7 @@ async def skipped(ledger: AnyLedger) -> list[tuple[str, str]]:
     """The due times for which none was, and why."""
     return [
         (datetime.fromisoformat(entry.body["due_at"]).strftime("%d %H:%M:%S"), entry.body["reason"])
-        for entry in await entries(ledger, EntryKind.SCHEDULE_SKIPPED)
+        for entry in await entries(ledger, SKIPPED)
     ]
 
 
@@ -99,7 +109,7 @@ SAME = {"code_hash": "same", "tasks": [{"id": "review"}]}
 @pytest.fixture(params=["memory", "duck"])
 async def ledger(request: pytest.FixtureRequest, opener: Opener, clock: FakeClock) -> AnyLedger:
     """Both ledgers: what is asked of one is asked of the other."""
-    return MemoryLedger(clock) if request.param == "memory" else await opener()
+    return MemoryLedger(clock, features=FEATURES) if request.param == "memory" else await opener()
 
 
 @pytest.fixture
@@ -122,7 +132,7 @@ async def test_a_schedule_starts_a_session_at_each_due_time(ready, clock):
     assert (run.body["payload"], run.principal.type) == ({"of": "hourly"}, "schedule")
     page = await ready.list_sessions(tag="schedule:hourly")
     assert len(page["items"]) == 3
-    info = await ready.get_schedule("hourly")
+    info = await ready.ask(GetSchedule(name="hourly"))
     assert info["last_session_id"] == page["items"][0]["id"]
     assert (info["status"], info["last_outcome"]) == ("active", "started")
     assert info["next_due_at"] == "2026-03-01T16:00:00.000000Z"
@@ -134,7 +144,7 @@ async def test_a_due_time_is_skipped_while_the_session_before_is_active(ready, c
     await pass_time(ready, clock, 3 * HOUR)
     assert await started(ready) == ["01 13:00:00"]
     assert await skipped(ready) == [("01 14:00:00", "overlap"), ("01 15:00:00", "overlap")]
-    session_id = (await ready.get_schedule("hourly"))["last_session_id"]
+    session_id = (await ready.ask(GetSchedule(name="hourly")))["last_session_id"]
     await end(ready, clock, session_id)
     await pass_time(ready, clock, HOUR)
     assert await started(ready) == ["01 13:00:00", "01 16:00:00"]
@@ -155,14 +165,14 @@ async def test_a_paused_schedule_starts_nothing_and_misses_nothing(ready, clock)
     await ready.fact(write(overlap="allow"))
     await ready.fact(pause())
     await pass_time(ready, clock, 5 * HOUR / 2)
-    assert (await ready.get_schedule("hourly"))["next_due_at"] is None
+    assert (await ready.ask(GetSchedule(name="hourly")))["next_due_at"] is None
     await ready.fact(pause(paused=False))
     assert await started(ready) == []
     await pass_time(ready, clock, HOUR)
     assert await started(ready) == ["01 15:00:00"]
-    again = len(await entries(ready, EntryKind.SCHEDULE_RESUMED))
+    again = len(await entries(ready, RESUMED))
     await ready.fact(pause(paused=False))
-    assert len(await entries(ready, EntryKind.SCHEDULE_RESUMED)) == again
+    assert len(await entries(ready, RESUMED)) == again
 
 
 async def test_a_deleted_schedule_is_gone_and_its_name_free(ready, clock):
@@ -176,9 +186,9 @@ async def test_a_deleted_schedule_is_gone_and_its_name_free(ready, clock):
         with pytest.raises(ScheduleNotFound):
             await ready.fact(fact)
     with pytest.raises(ScheduleNotFound):
-        await ready.get_schedule("hourly")
+        await ready.ask(GetSchedule(name="hourly"))
     await ready.fact(write())
-    assert [one["name"] for one in (await ready.list_schedules())["items"]] == ["hourly"]
+    assert [one["name"] for one in (await ready.ask(ListSchedules()))["items"]] == ["hourly"]
 
 
 async def test_a_repeated_operation_gets_the_first_receipt(ready):
@@ -192,18 +202,18 @@ async def test_a_repeated_operation_gets_the_first_receipt(ready):
         timing=timing(every="1h").model_dump(exclude_none=True),
     )
     assert await ready.fact(fact) == {"name": "n"} == await ready.fact(fact)
-    assert len(await entries(ready, EntryKind.SCHEDULE_WRITTEN)) == 1
+    assert len(await entries(ready, WRITTEN)) == 1
 
 
 async def test_there_are_no_more_than_may_be(ready, monkeypatch):
-    monkeypatch.setattr("helmr_runtime.ledger.index.commands.SCHEDULES_MAX", 3)
+    monkeypatch.setattr("helmr_runtime.features.schedules.facts.SCHEDULES_MAX", 3)
     for number in range(3):
         await ready.fact(write(f"n{number}"))
     with pytest.raises(Overloaded, match="3 schedules"):
         await ready.fact(write("one-more"))
-    page = await ready.list_schedules(limit=2)
+    page = await ready.ask(ListSchedules(limit=2))
     assert [one["name"] for one in page["items"]] == ["n0", "n1"]
-    rest = await ready.list_schedules(limit=2, cursor=page["next_cursor"])
+    rest = await ready.ask(ListSchedules(limit=2, cursor=page["next_cursor"]))
     assert ([one["name"] for one in rest["items"]], rest["next_cursor"]) == (["n2"], None)
 
 
@@ -244,22 +254,22 @@ async def test_of_many_missed_times_the_newest_are_caught_up_with_once_each(read
 async def test_code_declares_changes_and_takes_away_schedules(ledger, clock):
     hourly = {"every_s": 3600.0, "overlap": "allow"}
     await ledger.write_catalog(catalog("a", ("sweep", hourly), ("other", None)), RUNTIME)
-    info = await ledger.get_schedule("sweep")
+    info = await ledger.ask(GetSchedule(name="sweep"))
     assert (info["declared_in"], info["task"], info["status"]) == ("code", "sweep", "active")
     with pytest.raises(Conflict, match="declared by task sweep"):
         await ledger.fact(DeleteSchedule(principal=ALICE, name="sweep"))
 
     await ledger.write_catalog(catalog("b", ("other", None)), RUNTIME)
-    assert (await ledger.get_schedule("sweep"))["status"] == "gone"
+    assert (await ledger.ask(GetSchedule(name="sweep")))["status"] == "gone"
     clock.move_to(START_AT + 3 * HOUR)
     await ledger.write_catalog(catalog("c", ("other", None)), RUNTIME)
     assert await started(ledger) == []
 
     await ledger.write_catalog(catalog("d", ("sweep", {"every_s": 7200.0})), RUNTIME)
-    info = await ledger.get_schedule("sweep")
+    info = await ledger.ask(GetSchedule(name="sweep"))
     assert (info["status"], info["every_s"]) == ("active", 7200.0)
     assert info["next_due_at"] == "2026-03-01T16:00:00.000000Z"
-    assert len(await entries(ledger, EntryKind.SCHEDULE_WRITTEN)) == 2
+    assert len(await entries(ledger, WRITTEN)) == 2
 
 
 async def test_a_pause_of_a_person_survives_code_that_comes_and_goes(ledger):
@@ -268,17 +278,17 @@ async def test_a_pause_of_a_person_survives_code_that_comes_and_goes(ledger):
     await ledger.fact(pause("sweep"))
     await ledger.write_catalog(catalog("b", ("other", None)), RUNTIME)
     await ledger.write_catalog(catalog("c", ("sweep", {"every_s": 60.0})), RUNTIME)
-    assert (await ledger.get_schedule("sweep"))["status"] == "paused"
+    assert (await ledger.ask(GetSchedule(name="sweep")))["status"] == "paused"
     await ledger.fact(pause("sweep", paused=False))
-    assert (await ledger.get_schedule("sweep"))["status"] == "active"
+    assert (await ledger.ask(GetSchedule(name="sweep")))["status"] == "active"
 
 
 async def test_a_schedule_made_by_a_program_is_gone_with_its_task(ready):
     await ready.fact(write())
     await ready.write_catalog(catalog("b", ("other", None)), RUNTIME)
-    assert (await ready.get_schedule("hourly"))["status"] == "gone"
+    assert (await ready.ask(GetSchedule(name="hourly")))["status"] == "gone"
     await ready.write_catalog(catalog("c", ("review", None)), RUNTIME)
-    assert (await ready.get_schedule("hourly"))["status"] == "active"
+    assert (await ready.ask(GetSchedule(name="hourly")))["status"] == "active"
     await ready.fact(DeleteSchedule(principal=ALICE, name="hourly"))
 
 
@@ -286,7 +296,7 @@ async def test_a_schedule_made_by_a_program_is_gone_with_its_task(ready):
 
 
 async def test_a_memory_ledger_started_again_knows_what_was_started(clock):
-    ledger = MemoryLedger(clock)
+    ledger = MemoryLedger(clock, features=FEATURES)
     await ledger.write_catalog(SAME, RUNTIME)
     await ledger.fact(write(overlap="allow"))
     await pass_time(ledger, clock, HOUR)
@@ -305,11 +315,13 @@ async def test_a_time_that_was_due_while_nothing_ran_starts_once_after_the_start
     clock.move_to(START_AT + timedelta(hours=2, minutes=10))
     for _ in range(3):
         duck = await opener()
-        before = await duck.get_schedule("hourly")  # from the table, not from what came since
+        before = await duck.ask(
+            GetSchedule(name="hourly")
+        )  # from the table, not from what came since
         await pass_time(duck, clock, timedelta(minutes=1))
         assert await started(duck) == ["01 14:00:00"]
         assert before["payload"] == {"of": "hourly"}
-    info = await duck.get_schedule("hourly")
+    info = await duck.ask(GetSchedule(name="hourly"))
     assert info["last_due_at"] == "2026-03-01T14:00:00.000000Z"
     assert info["created_at"] == "2026-03-01T12:00:00.000000Z"
 
@@ -325,7 +337,7 @@ async def test_every_state_of_a_schedule_survives_a_restart(
     await duck.fact(pause("paused"))
     await duck.fact(DeleteSchedule(principal=ALICE, name="deleted"))
     await duck.write_catalog(catalog("b", ("review", None)), RUNTIME)
-    before = (await duck.list_schedules())["items"]
+    before = (await duck.ask(ListSchedules()))["items"]
     assert [(one["name"], one["status"]) for one in before] == [
         ("kept", "active"),
         ("paused", "paused"),
@@ -333,7 +345,7 @@ async def test_every_state_of_a_schedule_survives_a_restart(
     ]
     for _ in range(2):
         duck = await opener()
-        assert (await duck.list_schedules())["items"] == before
+        assert (await duck.ask(ListSchedules()))["items"] == before
 
 
 async def test_a_runtime_that_begins_with_other_code_starts_nothing_of_the_old(

@@ -1,4 +1,4 @@
-"""`helmr schedule` makes schedules, shows, pauses, runs and deletes them."""
+"""`helmr schedule`: make schedules, look at them, pause, run and delete them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import arguments, describe, nouns
+from helmr.cli import arguments, describe, listing, nouns
 from helmr.cli.app import Cli, Json, command, group
-from helmr.operations import (
+from helmr.features.schedules.operations import (
     DELETE_SCHEDULE,
     GET_SCHEDULE,
+    LIST_SCHEDULES,
     PAUSE_SCHEDULE,
     RESUME_SCHEDULE,
     RUN_SCHEDULE,
 )
+from helmr.models import ScheduleInfo, ScheduleReceipt
 
-schedule_app = group(
+app = group(
     "Start sessions by the clock: make schedules, look at them, pause, run and delete them."
 )
 
@@ -37,19 +39,70 @@ class Overlap(StrEnum):
     ALLOW = "allow"
 
 
-nouns.add_list(schedule_app, nouns.SCHEDULE, "List schedules by name, with when each is due next.")
-nouns.add_call(schedule_app, nouns.SCHEDULE, "get", GET_SCHEDULE, "Show a schedule in full.")
+COLUMNS = ("NAME", "STATUS", "WHEN", "NEXT DUE", "LAST DUE", "LAST", "TASK")
+
+
+def row(one: ScheduleInfo) -> tuple[object, ...]:
+    """Cells of `COLUMNS`."""
+    return (
+        one.name,
+        one.status,
+        one.when,
+        describe.time_text(one.next_due_at),
+        describe.time_text(one.last_due_at),
+        one.last_outcome,
+        one.task,
+    )
+
+
+def in_full(one: ScheduleInfo) -> describe.Fields:
+    """A schedule in full."""
+    return [
+        ("schedule", one.name),
+        ("status", one.status),
+        ("task", one.task),
+        ("when", one.when),
+        ("next due", describe.time_and_distance(one.next_due_at)),
+        ("last due", describe.time_and_distance(one.last_due_at)),
+        ("last outcome", one.last_outcome),
+        ("last session", one.last_session_id),
+        ("missed times", one.missed),
+        ("overlap", one.overlap),
+        ("payload", describe.value_text(one.payload)),
+        ("declared in", one.declared_in),
+        ("created", describe.time_and_distance(one.created_at)),
+    ]
+
+
+describe.also_shown(ScheduleInfo, in_full)
+describe.also_shown(ScheduleReceipt, lambda one: [("deleted", one.name)])
+
+NAME = typer.Argument(
+    metavar="NAME",
+    help="The schedule's name.",
+    autocompletion=arguments.offers(
+        lambda client: ((one.name, one.task) for one in client.schedules.list())
+    ),
+)
+SCHEDULE = nouns.Noun(
+    lists=LIST_SCHEDULES,
+    table=listing.ListTable(columns=COLUMNS, row=row, name=lambda one: one.name),
+    argument=Annotated[str, NAME],
+)
+
+nouns.add_list(app, SCHEDULE, "List schedules by name, with when each is due next.")
+nouns.add_call(app, SCHEDULE, "get", GET_SCHEDULE, "Show a schedule in full.")
 
 
 @command(
-    schedule_app,
+    app,
     "create",
     examples="""helmr schedule create nightly sweep --cron "0 3 * * mon-fri" --zone Europe/Berlin
 helmr schedule create poll fetch --every 15m --payload '{"source": "billing"}'""",
 )
-def create_schedule(
+def create(
     cli: Cli,
-    name: Annotated[str, nouns.SCHEDULE_NAME],
+    name: Annotated[str, NAME],
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task whose sessions it starts.")],
     cron: Annotated[
         str | None,
@@ -110,4 +163,4 @@ for _name, _row, _text in (
         "Delete a schedule that no code declares; the sessions that it started stay.",
     ),
 ):
-    nouns.add_call(schedule_app, nouns.SCHEDULE, _name, _row, _text)
+    nouns.add_call(app, SCHEDULE, _name, _row, _text)

@@ -23,14 +23,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from helmr.errors import BadDefinition
+from helmr import ids
+from helmr.errors import BadDefinition, Conflict, Overloaded, ScheduleNotFound
 from helmr.models import TaskSchedule, Timing
-from helmr.schedules import newest_due, next_due
+from helmr.timing import load_zones, newest_due, next_due
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import SessionCommand
+from helmr_runtime.core.commands import FeatureFact, FeatureQuestion, carrier
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, iso
+from helmr_runtime.core.nouns import NounColumn
+
+NAME = "schedules"
+"""Of the feature."""
+
+WRITTEN = EntryKind("schedule.written")
+PAUSED = EntryKind("schedule.paused")
+RESUMED = EntryKind("schedule.resumed")
+SKIPPED = EntryKind("schedule.skipped")
+DELETED = EntryKind("schedule.deleted")
 
 SCHEDULES_MAX = 1_000
 """All of them are in the ledger's memory."""
@@ -44,31 +55,6 @@ CATCH_UP_MAX = 100
 CODE = "code"
 API = "api"
 PERSON = "person"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteSchedule(SessionCommand):
-    """Make a schedule. `timing` is a `Timing` as JSON. Receipt: `{name}`."""
-
-    name: str
-    task: str
-    payload: Any
-    timing: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseSchedule(SessionCommand):
-    """Pause a schedule, or go on with it. Idempotent. Receipt: `{name}`."""
-
-    name: str
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteSchedule(SessionCommand):
-    """Delete a schedule. Receipt: `{name}`."""
-
-    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +84,27 @@ class Schedule:
     last_due_at: datetime | None = None
     outcome: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """A `ScheduleInfo`."""
+        when = self.timing
+        return {
+            "name": self.name,
+            "task": self.task,
+            "payload": self.payload,
+            "cron": when.cron,
+            "every_s": when.every_s,
+            "zone": when.zone,
+            "missed": when.missed,
+            "overlap": when.overlap,
+            "declared_in": self.declared_in,
+            "status": self.status,
+            "next_due_at": _iso(self.next_due_at()),
+            "last_due_at": _iso(self.last_due_at),
+            "last_outcome": self.outcome,
+            "last_session_id": self.session_id,
+            "created_at": iso(self.created_at),
+        }
+
     @property
     def status(self) -> str:
         """active, paused or gone."""
@@ -122,9 +129,36 @@ class Schedule:
         return replace(self, paused=paused, settled_at=max(self.settled_at, at))
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """What became of a schedule since the entry at `written_offset`, which says what it is (S-93).
+
+    It is written again as a whole: the table has no key.
+    """
+
+    name: str
+    written_offset: int
+    created_at: datetime
+    settled_at: datetime
+    paused: bool
+    gone: bool
+    session_id: Annotated[str | None, NounColumn("session", id_of=ids.SESSION)]
+    last_due_at: datetime | None
+    outcome: str | None
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return iso(moment) if moment is not None else None
+
+
 def tag_of(name: str) -> str:
     """The tag by which its sessions are found."""
     return f"schedule:{name}"
+
+
+def cause(name: str, due_at: str | None = None) -> dict[str, Any]:
+    """What the first entry of a session that a schedule starts says of it; without `due_at` if someone asked for it."""
+    return {"schedule": {"name": name} if due_at is None else {"name": name, "due_at": due_at}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +198,7 @@ def _skipped(
     body = {"name": schedule.name, "due_at": iso(due_at), "reason": reason}
     if session_id is not None:
         body["session_id"] = session_id
-    return Draft(EntryKind.SCHEDULE_SKIPPED, body, principal=schedule.principal)
+    return Draft(SKIPPED, body, principal=schedule.principal)
 
 
 # --- folding --------------------------------------------------------------------------------------
@@ -206,13 +240,13 @@ def changed(schedule: Schedule, entry: Entry) -> Schedule:
     """The schedule after an entry about it other than `schedule.written` and `schedule.deleted`."""
     body = entry.body
     match entry.kind:
-        case EntryKind.SCHEDULE_PAUSED | EntryKind.SCHEDULE_RESUMED:
-            stops = entry.kind is EntryKind.SCHEDULE_PAUSED
+        case kind if kind in (PAUSED, RESUMED):
+            stops = kind is PAUSED
             if body["by"] == CODE:
                 settled_at = max(schedule.settled_at, entry.recorded_at)
                 return replace(schedule, gone=stops, settled_at=settled_at)
             return schedule.set_paused(stops, entry.recorded_at)
-        case EntryKind.SCHEDULE_SKIPPED:
+        case kind if kind is SKIPPED:
             return _settled(schedule, from_iso(body["due_at"]), body["reason"])
         case EntryKind.SESSION_CREATED:
             due_at = body["schedule"].get("due_at")
@@ -266,13 +300,13 @@ def reconcile(known: Mapping[str, Schedule], tasks: Sequence[Mapping[str, Any]])
         found = known.get(name)
         if found is None or not _is_same(found, name, made.payload, when):
             body = written_body(name, name, made.payload, when.model_dump(exclude_none=True), CODE)
-            drafts.append(Draft(EntryKind.SCHEDULE_WRITTEN, body))
+            drafts.append(Draft(WRITTEN, body))
     there = {str(task["id"]) for task in tasks}
     for name, schedule in known.items():
         is_own = schedule.declared_in == CODE
         is_there = name in declared or (not is_own and schedule.task in there)
         if schedule.gone == is_there:
-            kind = EntryKind.SCHEDULE_RESUMED if is_there else EntryKind.SCHEDULE_PAUSED
+            kind = RESUMED if is_there else PAUSED
             drafts.append(Draft(kind, {"name": name, "by": CODE}))
     return drafts
 
@@ -283,3 +317,124 @@ def _is_same(known: Schedule, task: str, payload: Any, when: Timing) -> bool:
         and (known.task, known.timing) == (task, when)
         and jsontext.same_data_hash(known.payload) == jsontext.same_data_hash(payload)
     )
+
+
+# --- what a person asks for -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFact(FeatureFact):
+    """A fact about the schedule of that name."""
+
+    feature: ClassVar[str] = NAME
+    name: str
+
+    def written(self, kind: EntryKind, **body: Any) -> tuple[tuple[Draft, ...], Mapping[str, Any]]:
+        """One entry, and the receipt that it carries."""
+        draft = carrier(kind, {"name": self.name, **body}, self)
+        return (draft,), receipt(draft.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSchedule(ScheduleFact):
+    """Make a schedule. `timing` is a `Timing` as JSON. Receipt: `{name}`."""
+
+    task: str
+    payload: Any
+    timing: Mapping[str, Any]
+
+    def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
+        """Refuse a name that is taken."""
+        if self.name in memory.things:
+            raise Conflict(
+                f"there is a schedule {self.name}",
+                hint="Give this one another name, or delete that one first.",
+                name=self.name,
+            )
+        if len(memory.things) >= SCHEDULES_MAX:
+            raise Overloaded(f"there are {SCHEDULES_MAX} schedules", hint="That is the limit.")
+        body = written_body(self.name, self.task, self.payload, self.timing, API)
+        return self.written(WRITTEN, **body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseSchedule(ScheduleFact):
+    """Pause a schedule, or go on with it. Idempotent. Receipt: the schedule as the caller sees it then."""
+
+    paused: bool
+
+    def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
+        """Have the entry hold the schedule but for its payload, which `schedule.written` holds."""
+        schedule = find(memory.things, self.name)
+        is_news = schedule.paused is not self.paused
+        said = (schedule.set_paused(self.paused, now) if is_news else schedule).to_json()
+        del said["payload"]
+        kind = PAUSED if self.paused else RESUMED
+        drafts, reply = self.written(kind, by=PERSON, receipt=said)
+        return (drafts if is_news else ()), reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSchedule(ScheduleFact):
+    """Delete a schedule. Receipt: `{name}`."""
+
+    def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
+        """Refuse one that code declares."""
+        schedule = find(memory.things, self.name)
+        if schedule.declared_in == CODE and not schedule.gone:
+            raise Conflict(
+                f"schedule {self.name} is declared by task {schedule.task}",
+                hint="Pause it, or take it out of the code and start the runtime with that first.",
+                name=self.name,
+            )
+        return self.written(DELETED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetSchedule(FeatureQuestion):
+    """A `ScheduleInfo`."""
+
+    feature: ClassVar[str] = NAME
+    name: str
+
+    def answer(self, memory: Any) -> Any:
+        """Return it; raises ScheduleNotFound."""
+        return find(memory.things, self.name).to_json()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListSchedules(FeatureQuestion):
+    """A page of `ScheduleInfo`, by name."""
+
+    feature: ClassVar[str] = NAME
+    cursor: str | None = None
+    limit: int | None = None
+
+    def answer(self, memory: Any) -> Any:
+        """Return the page; raises BadCursor."""
+        return memory.page(self.cursor, self.limit)
+
+
+def find(known: Mapping[str, Schedule], name: str) -> Schedule:
+    """The schedule of that name.
+
+    Raises:
+        ScheduleNotFound: None with that name.
+    """
+    schedule = known.get(name)
+    if schedule is None:
+        raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
+    return schedule
+
+
+def receipt(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The receipt of the operation that an entry with this body carries."""
+    return {"name": body["name"], **body.get("receipt", {})}
+
+
+def warm(said: Any) -> None:
+    """Read the time zones that a fact or a catalog names, which takes a file each."""
+    if isinstance(said, WriteSchedule):
+        load_zones((said.timing.get("zone", "UTC"),))
+    elif isinstance(said, Mapping):
+        load_zones(zones_of(said.get("tasks", ())))

@@ -1,0 +1,54 @@
+"""A feature as `helmr` knows it: operations, commands, a part of the clients, words, a page.
+
+A feature is a folder in each house that it needs (`helmr.features.NAME`, `helmr_runtime.features.NAME`,
+`helmr_console.features.NAME`), and one `Feature` there that plugs it in. A part is named as `module:name` and imported
+by whoever needs it: who lists commands loads no client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from helmr.operation import Operation, named
+
+
+def load(place: str) -> Any:
+    """The object at `module:name`; the module is imported now."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """What a feature adds to `helmr`.
+
+    Attributes:
+        name: Of its folders, its part of the clients and its part of the service.
+        about: What it is for, in one line.
+        operations: The module of its rows.
+        commands: Groups of the command line by name, each as `module:app`.
+        client: Its parts of the awaited client and of the blocking one, each as `module:class`.
+        words: Its words of the glossary, and the sense of each.
+        page: Its page in the docs.
+    """
+
+    name: str
+    about: str = ""
+    operations: str = ""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    client: tuple[str, str] | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+    page: str = ""
+
+    @property
+    def rows(self) -> tuple[Operation[Any], ...]:
+        """Its operations, each under its constant's name in lower case."""
+        return tuple(named(import_module(self.operations))) if self.operations else ()
+
+
+def operations_of(features: Sequence[Feature]) -> tuple[Operation[Any], ...]:
+    """The operations of these features, in their order."""
+    return tuple(row for feature in features for row in feature.rows)

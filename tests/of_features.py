@@ -1,0 +1,14 @@
+"""Parts of the tests of features (`tests/features/NAME`) that tests of the kernel walk too."""
+
+from __future__ import annotations
+
+from importlib import import_module, util
+from types import ModuleType
+
+from helmr.features import FEATURES
+
+
+def of_features(module: str) -> list[ModuleType]:
+    """The modules of that name in the folders of the features that are in use."""
+    names = [f"tests.features.{one.name}.{module}" for one in FEATURES]
+    return [import_module(name) for name in names if util.find_spec(name) is not None]
