@@ -26,7 +26,11 @@ class BlockingMethods(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         if pkg.path != "helmr":
             return
-        module = pkg[BLOCKING]
+        of_features = (one for one in pkg["features"].modules.values() if "blocking" in one.modules)
+        for module in (pkg[BLOCKING], *(one["blocking"] for one in of_features)):
+            self._described(module)
+
+    def _described(self, module: griffe.Module) -> None:
         for part in module.classes.values():
             for name, member in list(part.members.items()):
                 if member.is_attribute and (found := CALL.match(str(member.value))):

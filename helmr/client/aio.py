@@ -17,7 +17,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from helmr import features
 from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import (
     READ_TIMEOUT_S,
@@ -44,7 +43,7 @@ from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.durations import Duration, seconds
 from helmr.feature import load
-from helmr.features import AsyncParts
+from helmr.features import AsyncParts, client_parts
 from helmr.models import (
     QUERY_TIMEOUT_S,
     EntryInfo,
@@ -65,6 +64,11 @@ from helmr.operations import (
     RUN_QUERY,
 )
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
+
+_OF_FEATURES: dict[str, type[ClientPart]] = {
+    name: load(awaited) for name, (awaited, _) in client_parts()
+}
+globals().update({part.__name__: part for part in _OF_FEATURES.values()})
 
 
 class AsyncClient(ClientPart, AsyncParts):
@@ -114,8 +118,8 @@ class AsyncClient(ClientPart, AsyncParts):
         self.people = AsyncPeople(self._transport)
         self.grants = AsyncGrants(self._transport)
         self.outcomes = AsyncOutcomes(self._transport)
-        for name, (awaited_part, _) in features.client_parts():
-            setattr(self, name, load(awaited_part)(self._transport))
+        for name, part in _OF_FEATURES.items():
+            setattr(self, name, part(self._transport))
         self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)

@@ -24,7 +24,6 @@ from typing import (
     overload,
 )
 
-from helmr import features
 from helmr.client.aio import AsyncClient, AsyncNamedLimits, AsyncStreams, AsyncTasks
 from helmr.client.blocking import BlockingPart, blocking, described, finish
 from helmr.client.bulk import AsyncBulk
@@ -50,7 +49,7 @@ from helmr.client.sessions import (
 from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.feature import load
-from helmr.features import BlockingParts
+from helmr.features import BlockingParts, client_parts
 from helmr.models import RunInfo, SessionInfo, StartReceipt
 from helmr.truth import no_truth
 
@@ -66,6 +65,12 @@ T = TypeVar("T")
 U = TypeVar("U")
 A = TypeVar("A")
 P = ParamSpec("P")
+
+
+_OF_FEATURES: dict[str, type[BlockingPart[Any]]] = {
+    name: load(part) for name, (_, part) in client_parts()
+}
+globals().update({part.__name__: part for part in _OF_FEATURES.values()})
 
 
 class Client(BlockingPart[AsyncClient], BlockingParts):
@@ -116,8 +121,8 @@ class Client(BlockingPart[AsyncClient], BlockingParts):
         self.people = People(awaited.people)
         self.grants = Grants(awaited.grants)
         self.outcomes = Outcomes(awaited.outcomes)
-        for name, (_, blocking_part) in features.client_parts():
-            setattr(self, name, load(blocking_part)(getattr(awaited, name)))
+        for name, part in _OF_FEATURES.items():
+            setattr(self, name, part(getattr(awaited, name)))
         self.notices = Notices(awaited.notices)
         self.tasks = Tasks(awaited.tasks)
         self.streams = Streams(awaited.streams)

@@ -1,26 +1,29 @@
 """The features of Helmr, a folder each.
 
-A feature is a folder here, and one in `helmr_runtime.features` and in `helmr_console.features` if it needs them; a line
-of `FEATURES` has all of them in use. The kernel imports no feature: who starts something hands them in.
+A line of `helmr.features.names` has a feature in use. The kernel imports none: who starts something hands them in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from helmr import operations
 from helmr.feature import Feature, operations_of
-from helmr.features import schedules
-from helmr.operation import Operation
+from helmr.features.names import NAMES
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from helmr.features.schedules.blocking import Schedules
     from helmr.features.schedules.client import AsyncSchedules
+    from helmr.operation import Operation
 
-FEATURES: Final[tuple[Feature, ...]] = (schedules.FEATURE,)
-"""All of them, in the order of the docs."""
-
+FEATURES: Final[tuple[Feature, ...]] = tuple(
+    import_module(f"{__name__}.{name}").FEATURE for name in NAMES
+)
+"""All of them."""
 
 OPERATIONS: Final[tuple[Operation[Any], ...]] = (*operations.OPERATIONS, *operations_of(FEATURES))
 """The whole table: the rows of the kernel, then those of features."""

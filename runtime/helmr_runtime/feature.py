@@ -6,7 +6,7 @@ features in, as a tuple (`helmr_runtime.features`); below that no module names o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helmr import feature
@@ -36,8 +36,3 @@ class Feature:
 
 Features = Sequence[Feature]
 """Those that something was started with."""
-
-
-def parts(places: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """Load parts: by the names of their features, of those that have one."""
-    return {name: feature.load(place) for name, place in places if place}

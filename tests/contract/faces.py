@@ -15,7 +15,9 @@ from helmr import features
 from helmr.client import aio, sync
 from helmr.operation import Operation
 
-HERE = str(Path(__file__).parent)
+HERE = Path(__file__).parent
+CASES_OF = (str(HERE), str(HERE.parent / "features"))
+"""Folders whose code is the contract's."""
 AT_ONCE = ("open", "input", "output")
 """Methods that ask nothing and are not awaited."""
 
@@ -104,7 +106,7 @@ _END = object()
 
 
 def _wrapped(found: Any) -> Any:
-    is_part = type(found).__module__.startswith("helmr.client.")
+    is_part = type(found).__module__.startswith(("helmr.client.", "helmr.features."))
     return Awaited(found) if is_part else found
 
 
@@ -129,7 +131,7 @@ _recording: list[set[str]] = []
 
 @contextmanager
 def recorded() -> Iterator[set[str]]:
-    """What this folder's code calls meanwhile, of both faces."""
+    """What the contract's cases call meanwhile, of both faces."""
     called: set[str] = set()
     undo: list[tuple[type, str, Any]] = []
     for module in (sync, aio):
@@ -150,7 +152,7 @@ def recorded() -> Iterator[set[str]]:
 def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callable[..., Any]:
     @functools.wraps(method)
     def noting(*args: Any, **options: Any) -> Any:
-        if sys._getframe(1).f_code.co_filename.startswith(HERE):
+        if sys._getframe(1).f_code.co_filename.startswith(CASES_OF):
             called.add(shown)
         return method(*args, **options)
 
@@ -159,7 +161,8 @@ def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callabl
 
 def _classes(main: Any) -> list[type]:
     prefix = "" if main is sync else "Async"
-    return [getattr(sync, f"{prefix}{name}") for name in NAMES]
+    found = (f"{prefix}{name}" for name in NAMES)
+    return [getattr(sync, one, None) or getattr(aio, one) for one in found]
 
 
 def _methods(cls: type) -> list[str]:

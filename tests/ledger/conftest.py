@@ -9,7 +9,7 @@ import pytest
 
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.features import FEATURES
-from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.open import open_ledger
@@ -57,7 +57,9 @@ async def duck(opener: Opener) -> DuckLedger:
 @pytest.fixture
 async def actor(path: Path, clock: FakeClock) -> AsyncIterator[LedgerActor]:
     """The ledger's shell."""
-    actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=0, features=FEATURES)
+    actor = LedgerActor(
+        LedgerPlace(path, features=FEATURES), clock=clock, settings=SMALL, lock_patience_s=0
+    )
     yield actor
     if actor._ledger is not None:
         await check_nothing_is_read(actor._ledger)
@@ -73,7 +75,10 @@ async def ledger(
         yield MemoryLedger(clock, features=FEATURES)
         return
     actor = LedgerActor(
-        made(path), clock=clock, settings=SMALL, lock_patience_s=0, features=FEATURES
+        LedgerPlace(made(path), features=FEATURES),
+        clock=clock,
+        settings=SMALL,
+        lock_patience_s=0,
     )
     yield actor
     if actor._ledger is not None:

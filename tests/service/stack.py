@@ -22,7 +22,7 @@ from helmr_runtime.directory.work import delivery
 from helmr_runtime.features import FEATURES
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings
-from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc.calls import (
     DIRECTORY,
@@ -146,11 +146,10 @@ class Stack:
         self.ring = ring
         self.registry = registry
         self.ledger = LedgerActor(
-            made(folder / "helmr.duckdb"),
+            LedgerPlace(made(folder / "helmr.duckdb"), features=FEATURES),
             clock=self.clock,
             ring=ring,
             encrypts=encrypts,
-            features=FEATURES,
         )
         self.calls.register(LEDGER, self.ledger)
         self.timings = PoolTimings(**timings)

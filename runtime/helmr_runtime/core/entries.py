@@ -187,11 +187,15 @@ class EntryKind(StrEnum):
     def _missing_(cls, value: object) -> EntryKind | None:
         if not isinstance(value, str) or not _OF_FEATURE.fullmatch(value):
             return None
-        kind = str.__new__(cls, value)
-        kind._name_, kind._value_ = "", value
-        known = cls._value2member_map_.setdefault(value, kind)
-        assert isinstance(known, cls)
-        return known
+        kind = _FEATURE_KINDS.get(value)
+        if kind is None:
+            kind = str.__new__(cls, value)
+            kind._name_, kind._value_ = "", value
+            _FEATURE_KINDS[value] = kind
+        return kind
+
+
+_FEATURE_KINDS: dict[str, EntryKind] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module, util
 
-from helmr import features
+from helmr.features.names import NAMES
 from helmr_runtime.feature import Feature
 
 
@@ -24,5 +24,5 @@ def named(names: Iterable[str]) -> tuple[Feature, ...]:
     )
 
 
-FEATURES: tuple[Feature, ...] = named(one.name for one in features.FEATURES)
+FEATURES: tuple[Feature, ...] = named(NAMES)
 """All of them."""

@@ -21,7 +21,7 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.run import ACTIVE
 from helmr_runtime.features import FEATURES
 from helmr_runtime.launchers.startup import lock
-from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.ledger.open import schema_before_start
 from helmr_runtime.ledger.tables.schema import SCHEMA
@@ -165,7 +165,7 @@ async def stored_journals(
                 hint="Check the runs while the older version runs: this asks it over HTTP.",
             )
         ring = read_key_ring(data_dir / RING_NAME, os.environ)
-        ledger = LedgerActor(path, clock=SystemClock(), ring=ring, features=FEATURES)
+        ledger = LedgerActor(LedgerPlace(path, features=FEATURES), clock=SystemClock(), ring=ring)
         try:
             await ledger.open()
             yield StoredJournals(ledger)

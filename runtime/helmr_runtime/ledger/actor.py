@@ -92,15 +92,17 @@ def _forwarded(
 
 @dataclass(frozen=True, slots=True)
 class LedgerPlace:
-    """Where a ledger is.
+    """Where a ledger is, and what it may hold.
 
     Attributes:
         path: Of the database.
         open_log: Opens the log that other machines reach, of which the file is a cache; None: its log stands beside it.
+        features: Those that have a part in it.
     """
 
     path: Path
     open_log: Callable[[], ObjectLog | None] = _no_log
+    features: Features = ()
 
 
 class LedgerActor(Ledger):
@@ -116,7 +118,6 @@ class LedgerActor(Ledger):
         encrypts: Whether bodies of new entries are sealed; None as the file remembers.
         lock_patience_s: How long to wait for another holder's end.
         retention: How long sessions that are over are kept; None keeps them.
-        features: Those that have a part in the ledger.
 
     Attributes:
         check_room: Raises if no session may be started now. What shares its process with hosts sets it.
@@ -132,7 +133,6 @@ class LedgerActor(Ledger):
         encrypts: bool | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
         retention: Retention | None = None,
-        features: Features = (),
     ) -> None:
         self.ring = ring
         self.check_room: Callable[[], None] = _no_bound
@@ -141,7 +141,6 @@ class LedgerActor(Ledger):
         self._clock = clock
         self._settings = settings
         self._encrypts = encrypts
-        self._features = features
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
         self._opening: asyncio.Task[DuckLedger] | None = None
@@ -410,7 +409,7 @@ class LedgerActor(Ledger):
             encrypts=self._encrypts,
             progress=self._carrying,
             role=self._role,
-            features=self._features,
+            features=self._place.features,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 
 from helmr_runtime.clock import SystemClock
@@ -16,14 +17,13 @@ from helmr_runtime.security.keys import read_key_ring
 
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
     """The ledger; it opens its file at its first call."""
-    place = LedgerPlace(spec.ledger_path)
+    place = LedgerPlace(spec.ledger_path, features=named(spec.features))
     if spec.log_url is not None:
-        place = LedgerPlace(spec.ledger_path, partial(open_log, spec.log_url))
+        place = replace(place, open_log=partial(open_log, spec.log_url))
     return LedgerActor(
         place,
         clock=SystemClock(),
         ring=read_key_ring(spec.ring_path, os.environ),
         encrypts=spec.encrypts,
         retention=spec.retention,
-        features=named(spec.features),
     )

@@ -204,10 +204,9 @@ class Runtime:
         self.is_over = False
         """It has said that another has opened the log."""
         self.actor = LedgerActor(
-            LedgerPlace(machine.path, self._open_log),
+            LedgerPlace(machine.path, self._open_log, FEATURES),
             clock=machine.clock,
             settings=None,
-            features=FEATURES,
         )
 
     def _open_log(self) -> ObjectLog:

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.version import Version
 
 from helmr import errors, features
-from helmr.client import sync
+from helmr.client import blocking, sync
 from helmr_runtime.http.openapi import document
 from tests.docs.test_cli_page import COMMANDS
 
@@ -58,8 +58,10 @@ def python() -> list[str]:
         ]
         for one in public:
             found |= {*_value(f"{name}.{one}", getattr(module, one))}
+    of_features = {place.partition(":")[0] for _, (_, place) in features.client_parts()}
+    parts = {sync.__name__, blocking.__name__, *of_features}
     for one, value in vars(sync).items():
-        if inspect.isclass(value) and value.__module__ == sync.__name__ and one[0] != "_":
+        if inspect.isclass(value) and value.__module__ in parts and one[0] != "_":
             found |= {*_class(f"{sync.__name__}.{one}", value)}  # `client.waits` and the like
     for code, error in errors.all_codes().items():
         found.add(f"error {code} exit {error.exit_code} status {error.status}")

@@ -323,22 +323,11 @@ def _is_same(known: Schedule, task: str, payload: Any, when: Timing) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleFact(FeatureFact):
-    """A fact about the schedule of that name."""
+class WriteSchedule(FeatureFact):
+    """Make a schedule. `timing` is a `Timing` as JSON. Receipt: `{name}`."""
 
     feature: ClassVar[str] = NAME
     name: str
-
-    def written(self, kind: EntryKind, **body: Any) -> tuple[tuple[Draft, ...], Mapping[str, Any]]:
-        """One entry, and the receipt that it carries."""
-        draft = carrier(kind, {"name": self.name, **body}, self)
-        return (draft,), receipt(draft.body)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteSchedule(ScheduleFact):
-    """Make a schedule. `timing` is a `Timing` as JSON. Receipt: `{name}`."""
-
     task: str
     payload: Any
     timing: Mapping[str, Any]
@@ -354,13 +343,15 @@ class WriteSchedule(ScheduleFact):
         if len(memory.things) >= SCHEDULES_MAX:
             raise Overloaded(f"there are {SCHEDULES_MAX} schedules", hint="That is the limit.")
         body = written_body(self.name, self.task, self.payload, self.timing, API)
-        return self.written(WRITTEN, **body)
+        return _entry(WRITTEN, self, body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PauseSchedule(ScheduleFact):
+class PauseSchedule(FeatureFact):
     """Pause a schedule, or go on with it. Idempotent. Receipt: the schedule as the caller sees it then."""
 
+    feature: ClassVar[str] = NAME
+    name: str
     paused: bool
 
     def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
@@ -370,13 +361,17 @@ class PauseSchedule(ScheduleFact):
         said = (schedule.set_paused(self.paused, now) if is_news else schedule).to_json()
         del said["payload"]
         kind = PAUSED if self.paused else RESUMED
-        drafts, reply = self.written(kind, by=PERSON, receipt=said)
+        body = {"name": self.name, "by": PERSON, "receipt": said}
+        drafts, reply = _entry(kind, self, body)
         return (drafts if is_news else ()), reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteSchedule(ScheduleFact):
+class DeleteSchedule(FeatureFact):
     """Delete a schedule. Receipt: `{name}`."""
+
+    feature: ClassVar[str] = NAME
+    name: str
 
     def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
         """Refuse one that code declares."""
@@ -387,7 +382,7 @@ class DeleteSchedule(ScheduleFact):
                 hint="Pause it, or take it out of the code and start the runtime with that first.",
                 name=self.name,
             )
-        return self.written(DELETED)
+        return _entry(DELETED, self, {"name": self.name})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +420,14 @@ def find(known: Mapping[str, Schedule], name: str) -> Schedule:
     if schedule is None:
         raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
     return schedule
+
+
+def _entry(
+    kind: EntryKind, fact: FeatureFact, body: dict[str, Any]
+) -> tuple[Sequence[Draft], Mapping[str, Any]]:
+    """One entry, and the receipt that it carries."""
+    draft = carrier(kind, body, fact)
+    return (draft,), receipt(draft.body)
 
 
 def receipt(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from helmr_runtime.features.schedules.facts import (
     GetSchedule,
     ListSchedules,
     PauseSchedule,
-    ScheduleFact,
     WriteSchedule,
     cause,
     tag_of,
@@ -165,7 +164,7 @@ class ScheduleOperations:
         fact = DeleteSchedule(principal=caller.principal, operation=operation, name=name)
         return ScheduleReceipt.model_validate(await self._write(fact))
 
-    async def _write(self, fact: ScheduleFact) -> Json:
+    async def _write(self, fact: WriteSchedule | PauseSchedule | DeleteSchedule) -> Json:
         return await self._router.write(
             lambda: self._ledger.fact(fact), what=f"schedule {fact.name}"
         )

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from helmr import ids
@@ -60,7 +59,7 @@ class FactTable:
         """The row of a thing."""
         return self.noun(**{one.name: getattr(thing, one.name) for one in fields_of(self.noun)})
 
-    @cached_property
+    @property
     def session_fields(self) -> tuple[str, ...]:
         """The fields that name sessions."""
         return tuple(one.name for one in fields_of(self.noun) if one.column.id_of == ids.SESSION)

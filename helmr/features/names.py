@@ -1,0 +1,10 @@
+"""Which features there are: a line for each, in the order of the docs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAMES: Final = (
+    "schedules",
+)  # fmt: skip
+"""Folders of `helmr.features`, and of `helmr_runtime.features` and `helmr_console.features` where they need them."""
