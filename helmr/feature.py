@@ -2,7 +2,7 @@
 
 A feature is a folder in each house that it needs (`helmr.features.NAME`, `helmr_runtime.features.NAME`,
 `helmr_console.features.NAME`), and one `Feature` there that plugs it in. A part is named as `module:name` and imported
-by whoever needs it: who lists commands loads no client.
+when it is used: a list of commands loads no client.
 """
 
 from __future__ import annotations

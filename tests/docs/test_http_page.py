@@ -22,6 +22,7 @@ from helmr.models import (
 )
 from helmr.operation import Operation
 from helmr.roles import Need
+from helmr_runtime.features import FEATURES
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import HttpSettings
 from tests.docs import tables
@@ -48,7 +49,7 @@ def page(project_root: Path) -> str:
 def document() -> dict[str, Any]:
     """The document is made from the routes alone; no service is called."""
     settings = HttpSettings(admin_key_hash="0" * 64, version="0")
-    return GatewayApp(MagicMock(), settings).document
+    return GatewayApp(MagicMock(features=FEATURES), settings).document
 
 
 def routes(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

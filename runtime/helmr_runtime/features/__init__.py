@@ -1,6 +1,6 @@
 """The features of a runtime, a folder each.
 
-Whoever starts something hands in those that it is to have: launchers, tools for ledgers, the test harness.
+Launchers, tools for ledgers and the test harness hand in those that a runtime or a ledger is to have.
 """
 
 from __future__ import annotations
