@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path, PurePath
 from types import FunctionType, MethodType
 from typing import Any, get_args, get_type_hints
@@ -39,7 +40,7 @@ from helmr_runtime.core import (
 )
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
-from helmr_runtime.features.schedules import facts as schedules
+from helmr_runtime.features import FEATURES
 from helmr_runtime.rpc import calls, frames
 from helmr_runtime.rpc.frames import Frame, FrameError, FrameKind, FrameReader, FrameTooLarge
 from helmr_runtime.security import secrets
@@ -125,7 +126,7 @@ MODULES = (
     notices,
     ports,
     public_tokens,
-    schedules,
+    *(import_module(f"helmr_runtime.features.{one.name}.facts") for one in FEATURES if one.ledger),
     session_file,
     secrets,
     tokens,

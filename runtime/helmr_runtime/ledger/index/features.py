@@ -137,6 +137,7 @@ class FeatureMemories:
     Attributes:
         held_until: Nothing is due before. A runtime that begins with other code says first what that makes due.
         since: Of each feature that has written something, the feed offset of its newest entry.
+        by_kind: Which of them fold entries of a kind; a kind that is not here is of a feature that is not.
     """
 
     def __init__(self, features: Features = ()) -> None:
@@ -147,7 +148,7 @@ class FeatureMemories:
         self.since: dict[str, int] = {}
         self._memories = {name: part.memory() for name, part in self.parts.items()}
         self._owners = {kind: name for name, part in self.parts.items() for kind in part.kinds}
-        self._hearers: dict[EntryKind, tuple[FeatureMemory[Any], ...]] = {
+        self.by_kind: dict[EntryKind, tuple[FeatureMemory[Any], ...]] = {
             kind: tuple(self._hearing(kind)) for kind in (*EntryKind, *self._owners)
         }
 
@@ -177,15 +178,19 @@ class FeatureMemories:
         Raises:
             FeatureMissing: It is a kind of a feature that is not here.
         """
-        found = self._hearers.get(kind)
+        found = self.by_kind.get(kind)
         if found is None:
             raise missing(unknown=kind)
         return found
 
-    def note(self, entry: Entry) -> None:
-        """Have the ledger name the feature that has written this."""
-        assert entry.feed_offset is not None
-        self.since[self._owners[entry.kind]] = entry.feed_offset
+    def apply(self, entry: Entry) -> None:
+        """Fold an entry that one hears; the ledger names the feature that has written it."""
+        for memory in self.by_kind[entry.kind]:
+            memory.apply(entry)
+        owner = self._owners.get(entry.kind)
+        if owner is not None:
+            assert entry.feed_offset is not None
+            self.since[owner] = entry.feed_offset
 
     def owner(self, kind: EntryKind) -> str | None:
         """The feature that declares a kind; None for those of the kernel.

@@ -391,7 +391,7 @@ class LedgerIndex:
             FeatureMissing: It is of a feature that is not here; nothing is folded.
         """
         assert entry.feed_offset is not None
-        hearers = self.features.hearers(entry.kind)
+        is_heard = bool(self.features.hearers(entry.kind))
         head = self.heads.get(entry.session_id)
         if head is None:
             head = self.heads[entry.session_id] = Head(entry.session_id)
@@ -425,15 +425,13 @@ class LedgerIndex:
                 self.people.apply(entry)
             if entry.kind in OF_GRANTS:
                 self.grants.apply(entry)
-            for memory in hearers:
-                memory.apply(entry)
+            if is_heard:
+                self.features.apply(entry)
             if entry.kind in OF_TOKENS:
                 for session_id, wait_id in self.tokens.apply(entry):
                     self.deliver(session_id, wait_id, now)
                 while self.tokens.orphans:
                     self.end_child(self.tokens.orphans.pop(0), now)
-        if entry.kind.is_of_feature:
-            self.features.note(entry)
         operation = entry.body.get("operation")
         if operation is not None:
             self.operations.remember(operation["id"], entry.feed_offset, entry.recorded_at)
