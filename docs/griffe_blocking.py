@@ -30,7 +30,7 @@ class BlockingMethods(griffe.Extension):
         for module in (pkg[BLOCKING], *(one["blocking"] for one in of_features)):
             self._described(module)
 
-    def _described(self, module: griffe.Module) -> None:
+    def _described(self, module: Any) -> None:
         for part in module.classes.values():
             for name, member in list(part.members.items()):
                 if member.is_attribute and (found := CALL.match(str(member.value))):

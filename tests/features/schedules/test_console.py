@@ -33,7 +33,8 @@ async def three(bench: Bench) -> None:
     bench.clock.move_to(bench.clock.now() + timedelta(hours=1))
 
     async def has_started() -> bool:
-        return (await known(bench, "hourly"))["last_outcome"] == "started"
+        found = (await known(bench, "hourly"))["last_outcome"]
+        return bool(found == "started")
 
     await bench.until(has_started)
 
