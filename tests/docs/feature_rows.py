@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from helmr.operation import Operation
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.feature import Feature
+from helmr_runtime.features import FEATURES
+from helmr_runtime.ledger.index.features import FeatureMemories
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,31 @@ class Part:
     operations: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
     is_kernel: bool = False
+
+
+def _of_feature(one: Feature) -> Part:
+    """The row of a feature that plugs itself in, from its values."""
+    face, here = one.face, f"features/{one.name}/"
+    kinds = FeatureMemories([one]).parts[one.name].kinds if one.ledger else ()
+    return Part(
+        one.name,
+        face.about[:1].lower() + face.about[1:].removesuffix("."),
+        (here,),
+        face.page,
+        tags=tuple(dict.fromkeys(map(tag_of, face.rows))),
+        entries=tuple(kind.value for kind in kinds),
+    )
+
+
+def tag_of(row: Operation[Any]) -> str:
+    """The noun that an operation belongs to."""
+    return row.tag or row.call.partition(".")[0]
+
+
+def all_kinds() -> list[str]:
+    """The kernel's entry kinds, then those of features."""
+    parts = FeatureMemories(FEATURES).parts.values()
+    return [kind.value for kinds in (EntryKind, *(one.kinds for one in parts)) for kind in kinds]
 
 
 PARTS: tuple[Part, ...] = (
@@ -127,14 +156,7 @@ PARTS: tuple[Part, ...] = (
         entries=("sessions.pruned",),
         is_kernel=True,
     ),
-    Part(
-        "schedules",
-        "start sessions by the clock",
-        ("service/schedules.py", "core/schedules.py", "ledger/index/schedules.py"),
-        "schedules.md",
-        tags=("schedules",),
-        entries=("schedule.",),
-    ),
+    *map(_of_feature, FEATURES),
     Part(
         "gate",
         "an agent's calls of tools: asked, decided, granted for a while",
@@ -203,11 +225,6 @@ def operations_of(part: Part, rows: Iterable[Operation[Any]]) -> list[Operation[
         for row in rows
         if row.name in part.operations or (row.name not in by_name and tag_of(row) in part.tags)
     ]
-
-
-def tag_of(row: Operation[Any]) -> str:
-    """The noun that an operation belongs to."""
-    return row.tag or row.call.partition(".")[0]
 
 
 def kinds_of(part: Part, kinds: Iterable[str]) -> list[str]:

@@ -21,8 +21,7 @@ from pydantic import BaseModel
 from helmr import errors, features
 from helmr.operation import EVENTS, Operation
 from helmr.roles import ROLE_SUMMARIES, Need, Role, may
-from helmr_runtime.core.entries import EntryKind
-from tests.docs.feature_rows import feature_table, tag_of
+from tests.docs.feature_rows import all_kinds, feature_table, tag_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("errors.md", "http.md", "security.md", "../ARCHITECTURE.md")
@@ -47,7 +46,7 @@ def _made(name: str, rows: tuple[Operation[Any], ...]) -> str:
     if name == "rights":
         return rights_table(rows)
     if name in ("kernel", "features"):
-        kinds = [kind.value for kind in EntryKind]
+        kinds = all_kinds()
         return feature_table(rows, kinds, is_kernel=name == "kernel")
     if name.startswith(ERRORS):
         return error_table(errors.all_codes()[name.removeprefix(ERRORS)])

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr.operations import OPERATIONS
-from helmr_runtime.core.entries import EntryKind
-from tests.docs.feature_rows import PARTS, kinds_of, operations_of, tag_of
+from helmr.features import OPERATIONS
+from tests.docs.feature_rows import PARTS, all_kinds, kinds_of, operations_of, tag_of
 from tests.docs.tables import shown
 
 NAMED = re.compile(r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.py)?|(?:[a-z_0-9]+/)+[a-z_0-9]+)(?::[^`]*)?`")
@@ -66,7 +65,7 @@ def packages(house: Path) -> list[str]:
 
 
 def test_every_operation_and_entry_kind_stands_in_one_row_of_the_map() -> None:
-    kinds = [kind.value for kind in EntryKind]
+    kinds = all_kinds()
     operations = Counter(row.name for part in PARTS for row in operations_of(part, OPERATIONS))
     assert operations == Counter(row.name for row in OPERATIONS)
     assert Counter(kind for part in PARTS for kind in kinds_of(part, kinds)) == Counter(kinds)

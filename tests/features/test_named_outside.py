@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
-
 import pytest
 
-from helmr.feature import Feature
-from helmr.features import FEATURES
+from helmr.features.names import NAMES
+from tests.programs.gauges.features import FEATURES, Named, Spread, named_in
 from tests.programs.gauges.shape import sources
 
 FILES_MAX = 2
@@ -18,36 +14,16 @@ FILES_MAX = 2
 SHARED = ("helmr/errors/", "helmr/models/", "helmr/features/__init__.py")
 """Errors and models are the wire's; the last lists features for type checkers."""
 
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-
-def words_of(name: str) -> set[str]:
-    """The words of a name in lower case: of `WriteSchedule` they are `write` and `schedule`."""
-    return {word.lower() for word in _WORD.findall(name)}
-
-
-def names_in(tree: ast.AST) -> Iterator[str]:
-    """Every identifier, and every text that is a path or a route; no prose."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant):
-            if isinstance(node.value, str) and re.fullmatch(
-                r"[\w.:/{}-]*[.:/][\w.:/{}-]*", node.value
-            ):
-                yield node.value
-            continue
-        for _, value in ast.iter_fields(node):
-            if isinstance(value, str):
-                yield value
-
-
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda one: one.name)
-def test_few_files_outside_its_folders_name_it(feature: Feature) -> None:
-    own = {feature.name, *feature.words}
-    outside = [
-        module.name
-        for module in sources()
-        if f"/features/{feature.name}/" not in module.name
-        if not module.name.startswith(SHARED)
-        if any(own & words_of(name) for name in names_in(module.tree))
-    ]
+@pytest.mark.parametrize(
+    "feature", [one for one in FEATURES if one.name in NAMES], ids=lambda one: one.name
+)
+def test_few_files_outside_its_folders_name_it(feature: Named) -> None:
+    spread = Spread(feature, named_in(feature, sources()))
+    outside = [one for one in spread.outside if not one.startswith(SHARED)]
+    assert spread.files
     assert len(outside) <= FILES_MAX, outside
+
+
+def test_each_feature_with_folders_has_a_gauge() -> None:
+    assert set(NAMES) <= {one.name for one in FEATURES}

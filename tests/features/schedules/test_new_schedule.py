@@ -28,7 +28,7 @@ def task(payload: Any) -> TaskInfo:
 def test_the_payload_is_asked_as_its_task_takes_it_also_by_definitions() -> None:
     form = form_of(schema(task(PAYLOAD)))
     keys = {one.key: one.kind for one in form.leaves()}
-    assert keys["payload.to.street"] is Kind.LONG
+    assert keys["payload.to.street"] is Kind.TEXT
     assert list(keys)[:2] == ["name", "when"]
     assert "payload" not in schema(task({"type": "null"}))["required"]
     assert "payload" not in schema(task(True))["required"]
