@@ -29,7 +29,7 @@ KERNEL = {
         *("client", "errors", "models", "operations", "sdk", "wire"),
         *("approvals.py", "auth.py", "context.py", "current.py", "durations.py", "escalation.py"),
         *("hash_seed.py", "ids.py", "jsonio.py", "limits.py", "matching.py", "old_names.py"),
-        *("operation.py", "people.py", "platform.py", "query.py", "roles.py", "schedules.py"),
+        *("operation.py", "people.py", "platform.py", "query.py", "roles.py", "timing.py"),
         *("schema.py", "sessions.py", "steps.py", "streams.py", "tasks.py", "timers.py"),
         *("tokens.py", "truth.py", "version.py", "wait_details.py", "wait_options.py"),
         *("whereabouts.py", "__init__.py"),
