@@ -2,8 +2,8 @@
 
 Pure modules first (views, filters, forms, drafts, actions, freshness: no Textual), then `safe` (the only way
 from session text to the screen), `widgets/`, `screens/` and `app`. The console talks to the gateway only and
-writes only through `permits`: the answer reaches exactly the wait that was looked at, nothing a session
-says touches the terminal, and the age of the picture is always on screen.
+writes only with a `Permit`: an answer reaches exactly the wait that the operator looked at, session text never
+controls the terminal, and the age of the data is always on screen.
 """
 
 from __future__ import annotations

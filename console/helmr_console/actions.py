@@ -1,9 +1,9 @@
 """Everything an operator can do: one table, and the gate that every action goes through.
 
-It makes the bindings, the footer, the help page, the palette, the key table in the docs and the gate: an action that is
-not in here can't be pressed, one that `writes` is refused in read-only and stale mode, and one that is refused says
-why. The only way to write is a `Permit`, which the gate hands out for one action with the client in it; nothing else in
-the console calls a method of the client that changes something.
+The table feeds the bindings, the footer, the help page, the palette, the key table in the docs and the gate. No key
+reaches an action that is not in it. Read-only and stale mode refuse actions marked `writes`; every refusal gives a
+reason. Only a `Permit`, which the gate issues for one action and which carries the client, can write: nothing else in
+the console calls a client method that changes something.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from helmr.models import BulkVerb, RunStatus, SessionStatus
 
 
 class ActionScope(StrEnum):
-    """Where an action of the kernel works; the text heads its part of the help. A feature has texts of its own."""
+    """The place where an action of the kernel works; the value heads its part of the help. Features have their own."""
 
     ANYWHERE = "Anywhere"
     LIST = "In lists"
@@ -42,10 +42,10 @@ class ActionScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What the operator has in front of them, as far as actions depend on it.
+    """The part of the screen's state on which actions depend.
 
-    `wait_over` says why the wait can't be answered any more, empty if it can; `not_rewindable` and those beside it why
-    the entry under the cursor is not a place for that correction.
+    `wait_over` says why the wait can't be answered any more, empty if it can. `not_rewindable`, `not_amendable` and
+    `not_forkable` say why the entry under the cursor can't be corrected that way.
     """
 
     live: bool = True
@@ -64,7 +64,7 @@ class ActionContext:
     not_forkable: str = ""
     marked: int = 0
     bulk: frozenset[BulkVerb] = frozenset()
-    """What can be done to one at least of the sessions marked, else to the one under the cursor."""
+    """Verbs that at least one marked session takes; without marks, those of the session under the cursor."""
     pending: int = 0
     field: bool = False
     in_list: bool = False
@@ -79,17 +79,17 @@ class ActionContext:
     folded: bool = False
     """The arguments of a call are not shown as fields."""
     has_form: bool = False
-    """There are fields to fill, and not only a thing to confirm."""
+    """The form has fields to fill, not only a confirmation."""
     is_narrow: bool = False
     reviewing: bool = False
     own_answer: bool = False
-    """The wait under the cursor is over, by an answer of this operator."""
+    """This operator has answered the wait under the cursor."""
     held: int = 0
     lost: int = 0
     thing: object = None
     """What is under the cursor in a feature's list; None if there is nothing."""
     grant: bool | None = None
-    """Whether the grant under the cursor counts; None if there is none."""
+    """True while the grant under the cursor is in force; None without one."""
 
 
 Reason = Callable[[ActionContext], str]
@@ -119,7 +119,7 @@ class Action:
     shown_when: Callable[[ActionContext], bool] | None = None
 
     def refusal(self, context: ActionContext) -> str:
-        """Why not now; empty if it can be done."""
+        """Return why the action can't run now; empty if it can."""
         if self.writes:
             if context.read_only:
                 return "read-only: started with --read-only, nothing can be sent"
@@ -129,7 +129,7 @@ class Action:
 
     @property
     def refused_as(self) -> str:
-        """A refusal of what would change something is a warning; that there is nothing to show is none."""
+        """Severity of a refusal: a warning for actions that would change something, else information."""
         return "warning" if self.writes or self.id == "undo" else "information"
 
     @property
@@ -162,7 +162,7 @@ def key_name(key: str) -> str:
 
 
 def key_while_typing(action: Action) -> str:
-    """The first key that does it while a text has the focus, as people write it; empty if all are characters."""
+    """The action's first key that works in a text field, as people write it; empty if all its keys type characters."""
     return next((key_name(key) for key in action.keys if not _is_character(key)), "")
 
 
@@ -171,7 +171,7 @@ def _is_character(key: str) -> bool:
 
 
 def _needs(name: str, otherwise: str) -> Reason:
-    """This part of the context, else these words."""
+    """Require this part of the context; `otherwise` is the refusal."""
     return lambda context: "" if getattr(context, name) else otherwise
 
 
@@ -216,7 +216,7 @@ def _needs_open_session(context: ActionContext) -> str:
 
 
 def _says(name: str) -> Reason:
-    """What this part of the context says."""
+    """Refuse with the text in this part of the context."""
     return lambda context: str(getattr(context, name))
 
 
@@ -231,7 +231,7 @@ def _needs_retryable(context: ActionContext) -> str:
 
 
 def _needs_bulk(verb: BulkVerb, failed: str) -> Reason:
-    """One at least of the marked, else the one under the cursor, can take it."""
+    """Require that at least one marked session takes the verb; without marks, the one under the cursor."""
 
     def reason(context: ActionContext) -> str:
         which = "none of the marked" if context.marked else "it is not one that"
@@ -498,7 +498,7 @@ def scopes() -> list[str]:
 
 
 def keys_of(action_id: str, chosen: Mapping[str, str]) -> frozenset[str]:
-    """The keys of an action, the user's own in place of those of the table."""
+    """The keys of an action; the user's own replace those of the table."""
     own = chosen.get(action_id)
     return frozenset(own.split(",")) if own is not None else frozenset(BY_ID[action_id].keys)
 
@@ -510,7 +510,7 @@ def in_scopes(scopes: Iterable[str]) -> tuple[Action, ...]:
 
 
 def footer(scopes: Iterable[str], context: ActionContext) -> list[tuple[Action, bool]]:
-    """What the footer shows, most important first; False for what can't be done now."""
+    """Return the footer's actions, most important first; False marks one that can't run now."""
     shown = [
         action
         for action in in_scopes(scopes)
@@ -541,7 +541,7 @@ class NotPermitted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The gate let this action through: `client` sends it, with an operation id, so that repeats are safe (S-61)."""
+    """The gate's pass for one action; `client` sends it with an operation id, so repeats are safe (S-61)."""
 
     action_id: str
     client: AsyncClient
@@ -551,7 +551,7 @@ def permit(action_id: str, context: ActionContext, client: AsyncClient) -> Permi
     """Let a writing action through, or say why not.
 
     Raises:
-        Refused: With the reason that the footer's key gives too.
+        NotPermitted: With the reason that the footer's key gives too.
     """
     action = BY_ID[action_id]
     if not action.writes:

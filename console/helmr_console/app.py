@@ -1,4 +1,4 @@
-"""The app: areas as modes, the terminal, the actions that work anywhere, and what the palette offers."""
+"""The app: areas as modes, the terminal, the actions that work anywhere, and the palette's commands."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.panes import lines
 
 ROWS_MAX = 500
-"""Waits, and as many sessions."""
+"""Most waits that the palette lists, and most sessions."""
 
 
 def commands(screen: ConsoleScreen) -> Iterable[MenuItem]:
-    """Everything that can be picked while this screen is in front."""
+    """Yield the palette's items while this screen is in front."""
     console, context = screen.console, screen.context()
     for action in ACTIONS:
         moves = action.scope is ActionScope.LIST and action.id.startswith("list.")
@@ -76,10 +76,10 @@ def _open(screen: ConsoleScreen, session_id: str) -> None:
 
 
 CLOSE_S = 10.0
-"""Longest that leaving waits for work in the background.
+"""Longest wait for background work when the console ends.
 
-A call that is cancelled while it connects leaves its socket to the client, so the client is closed last: closed
-before the call has ended, it would never close that one.
+A call that is cancelled while it connects leaves its socket to the client. The client is closed last; closed
+earlier, it would leak that socket.
 """
 GONE_S = CLOSE_S + 5.0
 """How long a console without a terminal may take to give its claims back."""
@@ -91,7 +91,7 @@ class ConsoleApp(App[int]):
     Args:
         client: Talks to the gateway; closed by the app.
         options: How it was started.
-        clock: Where time comes from; the machine's if None.
+        clock: Source of time; the machine's if None.
     """
 
     ENABLE_COMMAND_PALETTE = False
@@ -113,11 +113,11 @@ class ConsoleApp(App[int]):
         self, client: AsyncClient, options: Options, clock: ConsoleClock | None = None
     ) -> None:
         self.fatal = ""
-        """What broke the console itself, in one line; the trace is in the log."""
+        """The console's own fatal error, in one line; the trace is in the log."""
         self.options = options
         self._last_mode = "sessions"
         self._left_behind = 0
-        """How many pending answers the operator was warned about; with no more than those, the app may end."""
+        """Number of pending answers in the last warning; the app may end while there are no more than that."""
         self._guard = LineGuard()
         self._themes: dict[str, Theme] = {}
         super().__init__()
@@ -127,11 +127,11 @@ class ConsoleApp(App[int]):
     # --- start and end
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our variables, before our theme is set."""
+        """Return our variables, which the style sheet needs before our theme is set."""
         return look.default_variables()
 
     def get_theme(self, theme_name: str) -> Theme | None:
-        """A theme by its name; Textual looks for it with every line that it draws, in a list that it makes again."""
+        """Return a theme by name, cached: Textual asks for every line it draws and rebuilds its list each time."""
         if theme_name not in self._themes:
             found = super().get_theme(theme_name)
             if found is None:
@@ -140,7 +140,7 @@ class ConsoleApp(App[int]):
         return self._themes[theme_name]
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """The guard sees every line last, but for the choice of signs."""
+        """Add the guard after all other filters, and the ASCII signs behind it."""
         signs = [AsciiSigns()] if self.options.ascii_only else []
         return [*super().get_line_filters(), self._guard, *signs]
 
@@ -176,7 +176,7 @@ class ConsoleApp(App[int]):
             os._exit(128 + signal.SIGHUP)
 
     def panic(self, *renderables: RenderableType) -> None:
-        """The console can't go on: Textual's input thread ends here. One line instead of a trace on the terminal."""
+        """End the app when Textual's input thread fails: one line instead of a trace on the terminal."""
         self.fatal = self.fatal or background.of_renderables(renderables)
         self._return_code = 1
         self._close_messages_no_wait()
@@ -205,14 +205,14 @@ class ConsoleApp(App[int]):
     # --- keys
 
     async def on_event(self, event: events.Event) -> None:
-        """What is typed, pasted or clicked comes one at a time."""
+        """Queue keys, pastes and clicks so that they arrive one at a time."""
         if not self.shared.keys.takes(event):
             if isinstance(event, events.Key | events.Paste | events.MouseDown):
                 self.shared.line.key(event.time)
             await super().on_event(event)
 
     def _no_more_keys(self, giving: asyncio.Task[None]) -> None:
-        """A console without keys is not a console: it ends, in one line."""
+        """End the console, in one line, when the key queue has stopped."""
         error = None if giving.cancelled() else giving.exception()
         if isinstance(error, Exception):
             self._handle_exception(error)
@@ -220,7 +220,7 @@ class ConsoleApp(App[int]):
     # --- actions that work anywhere
 
     async def _go(self, mode: str) -> None:
-        """To an area; from what was opened over its list, to the list. What is being composed stays."""
+        """Go to an area, or back to its list from the screens opened over it. A form being composed stays."""
         if self.current_mode != mode:
             self._last_mode = self.current_mode
             await self.switch_mode(mode)
@@ -234,14 +234,14 @@ class ConsoleApp(App[int]):
     do_area_system = partialmethod(_go, "system")
 
     async def do_failed(self) -> None:
-        """The sessions that failed or are blocked."""
+        """Show the sessions that failed or are blocked."""
         for _ in range(2):  # there, and to its list
             await self._go("sessions")
         if isinstance(self.screen, SessionsScreen):
             self.screen.show_failed()
 
     async def do_last(self) -> None:
-        """The area before."""
+        """Go back to the previous area."""
         await self._go(self._last_mode)
 
     def do_pause(self) -> None:
@@ -250,15 +250,15 @@ class ConsoleApp(App[int]):
         shared.paused_at_s = shared.store.mono() if shared.paused_at_s is None else None
 
     def do_refresh(self) -> None:
-        """Ask now."""
+        """Ask the gateway now."""
         self.shared.ask_again()
 
     def do_theme(self) -> None:
-        """The next colours."""
+        """Switch to the next theme."""
         self.shared.use_theme(THEMES[(THEMES.index(self.theme) + 1) % len(THEMES)])
 
     def do_help(self) -> None:
-        """Help for what is in front."""
+        """Show help for the screen in front."""
         screen = self.screen
         if isinstance(screen, ConsoleScreen) and not isinstance(screen, TextScreen):
             content = help_content(
@@ -267,25 +267,25 @@ class ConsoleApp(App[int]):
             self.push_screen(TextScreen("Help", content))
 
     def do_palette(self) -> None:
-        """The commands that can be done now, waits, sessions, filters, colours."""
+        """Open the palette: commands that can run now, waits, sessions, filters, themes."""
         screen = self.screen
         if isinstance(screen, ConsoleScreen):
             self.push_screen(PickScreen("Commands", list(commands(screen)), typed=True))
 
     def do_undo(self) -> None:
-        """What was confirmed last does not leave."""
+        """Take back the answer that was confirmed last."""
         self.shared.take_back()
 
     def do_since(self) -> None:
-        """What ended since the operator was last here."""
+        """List the waits that ended since the operator was last here."""
         self.push_screen(SinceScreen())
 
     def do_lost(self) -> None:
-        """What others answered first, beside what was held here; the newest first."""
+        """Show pending answers to waits that others answered first, beside theirs, newest first."""
         self.push_screen(TextScreen("Conflicts", lines(list(self.shared.lost))))
 
     def do_quit(self) -> None:
-        """Leave; not while something is being sent, and not unasked while something is held."""
+        """Leave, but not while something is being sent, and only after a warning while answers are pending."""
         if self.shared.sending:
             self.shared.say("Something is being sent; wait for what comes back", "warning")
             return
@@ -299,5 +299,5 @@ class ConsoleApp(App[int]):
         self.exit(0)
 
     async def action_quit(self) -> None:
-        """Ctrl+q, wherever the focus is."""
+        """Handle ctrl+q, wherever the focus is."""
         self.do_quit()

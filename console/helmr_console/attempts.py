@@ -1,7 +1,7 @@
 """The steps of a transcript and the attempts of a run. Pure.
 
-Which two entries are a step's start and end, how long it took, what still runs; each attempt with the ops of its
-journal, and two of them beside each other.
+`Steps` pairs each step's start and end and knows which steps still run. `attempts` splits a run into attempts with the
+ops of their journals; `beside` compares two of them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _BEGINS = {
 """Entries that begin an attempt, and the word for it."""
 _ENDS = ("run.succeeded", "run.failed", "run.blocked", "run.cancelled")
 _NAMELESS = ("wait_id", "step_key", "stream_seq", "deadline_at", "token_id", "kept_from")
-"""What differs between two doings of the same."""
+"""Fields that differ between two executions of the same op."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: how it began, and the entries of its journal at its end, by op."""
+    """One attempt and the entries of its journal at its end, by op."""
 
     number: int
     how: str
-    """Why it began, in words; empty for the first."""
+    """The reason it began, in words; empty for the first."""
     ended: str
-    """How the run ended in it, empty if it did not."""
+    """The run's end in this attempt; empty if it did not end."""
     ops: dict[int, tuple[EntryInfo, ...]]
 
 
@@ -45,19 +45,19 @@ class Attempt:
 class OpPair:
     """One op in two attempts.
 
-    `sign`: a space where the second took over what the first had done, `=` where it was done again and came out the
-    same, `~` where it came out otherwise, `-` and `+` where only one of them has it.
+    `sign`: a space where the second attempt reused the first one's result, `=` where the op ran again with the same
+    result, `~` with another result, `-` and `+` where only the first or the second has the op.
     """
 
     op: int
     sign: str
     left: tuple[str, ...]
     right: tuple[str, ...]
-    """What each says of it, a line for each entry."""
+    """The lines of each attempt, one for each entry."""
 
 
 def attempts(entries: Iterable[EntryInfo], run_id: str) -> list[Attempt]:
-    """The attempts of a run, oldest first; the entries in order of seq."""
+    """Return the attempts of a run, oldest first; `entries` must be in order of seq."""
     found: list[Attempt] = []
     journal: list[EntryInfo] = []
     number, how, ended = 1, "", ""
@@ -85,7 +85,7 @@ def attempts(entries: Iterable[EntryInfo], run_id: str) -> list[Attempt]:
 
 
 def beside(first: Attempt, second: Attempt) -> list[OpPair]:
-    """Two attempts of one run, op by op."""
+    """Pair two attempts of one run, op by op."""
     return [
         _pair(op, first.ops.get(op, ()), second.ops.get(op, ()))
         for op in sorted({*first.ops, *second.ops})
@@ -93,7 +93,7 @@ def beside(first: Attempt, second: Attempt) -> list[OpPair]:
 
 
 def summary(pairs: Sequence[OpPair]) -> str:
-    """`4 kept, 1 again, 1 otherwise, 2 only before, 1 only after`; what there is none of is left out."""
+    """`4 kept, 1 again, 1 otherwise, 2 only before, 1 only after`, without the zeros."""
     words = {" ": "kept", "=": "again", "~": "otherwise", "-": "only before", "+": "only after"}
     counts = ((sum(pair.sign == sign for pair in pairs), word) for sign, word in words.items())
     return ", ".join(f"{count} {word}" for count, word in counts if count) or "nothing was done"
@@ -122,7 +122,7 @@ def _answer(entry: EntryInfo) -> str:
 
 
 def _said(entries: Sequence[EntryInfo]) -> list[str]:
-    """What the entries of an op say, without what names them."""
+    """The content of an op's entries, without ids and positions."""
     return [
         json.dumps(
             [entry.kind, {k: v for k, v in entry.body.items() if k not in _NAMELESS}],
@@ -133,7 +133,7 @@ def _said(entries: Sequence[EntryInfo]) -> list[str]:
 
 
 def _gone(entry: EntryInfo, journal: Sequence[EntryInfo]) -> set[int | None]:
-    """The ops that this beginning takes out of the journal."""
+    """The ops that this entry, which begins an attempt, removes from the journal."""
     if entry.kind == "run.rewound":
         ops = entry.body.get("set_aside")
         return set(ops) if isinstance(ops, list) else set()
@@ -141,7 +141,7 @@ def _gone(entry: EntryInfo, journal: Sequence[EntryInfo]) -> set[int | None]:
 
 
 def _failed(failed_op: object, journal: Sequence[EntryInfo]) -> Iterator[int | None]:
-    """After a failure: the failed op, what was asked behind its outcome, and what the failure gave up (S-5)."""
+    """Yield the ops that a failure removes: the failed one, those begun after it, those it abandoned (S-5)."""
     outcomes = [one.seq for one in journal if failed_op in (None, one.op) and not _is_given_up(one)]
     if not outcomes:
         return
@@ -189,7 +189,7 @@ _STOPS = (
     "run.rewound",
     "run.retried",
 )
-"""Entries of a run behind which none of the steps that ran before it runs any more."""
+"""Entries of a run that end every step that was running."""
 
 Op = tuple[str | None, int]
 
@@ -204,14 +204,14 @@ class StepSpan:
 
     @property
     def took_s(self) -> float | None:
-        """How long it took; None while that is not known."""
+        """Duration in seconds; None until the end is known."""
         if self.end is None:
             return None
         return max(0.0, (self.end.recorded_at - self.start.recorded_at).total_seconds())
 
     @property
     def is_one_row(self) -> bool:
-        """Its end stands right behind its start."""
+        """True when its end follows directly on its start."""
         return self.end is not None and self.end.seq == self.start.seq + 1
 
 
@@ -233,10 +233,10 @@ class Steps:
     _open: set[int] = field(default_factory=set)
     """Seqs of starts whose end is not known."""
     _stops: dict[str | None, int] = field(default_factory=dict)
-    """By run, the newest entry that stopped what ran."""
+    """By run, the newest entry that stopped its steps."""
 
     def learn(self, entries: Iterable[EntryInfo]) -> bool:
-        """Take what these entries tell; whether rows became one by it."""
+        """Add these entries; return True if two rows became one."""
         joined = False
         for entry in entries:
             if entry.kind in _STOPS:
@@ -272,7 +272,7 @@ class Steps:
         )
 
     def may_run(self, step: StepSpan) -> bool:
-        """Nothing that is known says that it has ended."""
+        """True unless a known entry has ended the step."""
         return step.end is None and self._stops.get(step.start.run_id, 0) < step.start.seq
 
     def running(self, op: int | None) -> StepSpan | None:
@@ -282,11 +282,11 @@ class Steps:
         return max(found, key=lambda one: one.start.seq, default=None)
 
     def rows(self) -> list[tuple[int, int]]:
-        """First and last seq of the steps that take one row, in order."""
+        """First and last seq of each step that takes one row, in order."""
         return sorted((seq, seq + 1) for seq, step in self._by_start.items() if step.is_one_row)
 
     def _join(self, op: Op) -> bool:
-        """Give each start of an op the first outcome behind it and before its next start."""
+        """Pair each start of an op with the first outcome before its next start."""
         starts, joined = sorted(self._starts.get(op, ())), False
         for place, seq in enumerate(starts):
             until = starts[place + 1] if place + 1 < len(starts) else None
@@ -298,7 +298,7 @@ class Steps:
             step = self._by_start[seq]
             now = replace(step, end=self._ends[op][min(ends)] if ends else None)
             if now != step:
-                # A page that came later may hold a nearer end, or the start of another try.
+                # A later page may hold a nearer end, or the start of another try.
                 self._by_start[seq] = now
                 joined |= now.is_one_row or step.is_one_row
             if ends:
@@ -311,10 +311,10 @@ class Steps:
 def step_line(
     steps: Steps, entry: EntryInfo, runs: Callable[[int], bool], now: Callable[[], datetime]
 ) -> EntryLine:
-    """An entry on one line; that of a step's start says what came of it, or for how long it has run.
+    """An entry on one line; a step's start also shows its outcome, or how long it has been running.
 
     Args:
-        runs: Whether a step that may run, by the seq of its start, does so now.
+        runs: True if the step that started at this seq is running now; called only for steps that may run.
         now: The time.
     """
     line, step = entry_line(entry), steps.at(entry.seq)

@@ -1,6 +1,6 @@
 """Work beside the screens: a failure shows a message and never ends the app.
 
-When the console itself breaks, the operator gets one line, and the log the whole trace.
+When the console itself breaks, the operator sees one line and the log gets the whole trace.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Background:
 
     Args:
         app: Runs it; ends it when the app ends.
-        keys: Wait for work that decides where they belong.
-        errors: Every failure is added, one safe line each.
-        log_path: Where the traces of the console's own faults go.
-        say: Called with the line of work that has no `on_error` of its own.
+        keys: Holds keys back while work decides where they belong.
+        errors: Collects every failure as one safe line.
+        log_path: Log with the traces of the console's own faults, named in messages.
+        say: Called with the error line of work that has no `on_error` of its own.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Background:
         """Run this beside the screens.
 
         Args:
-            exclusive: What else runs in its group is cancelled.
-            holds_keys: It decides where the next key belongs, as what reads a form does: keys wait for it.
+            exclusive: Cancel other work of the group.
+            holds_keys: Keys wait until the work ends, because it decides where they belong (reading a form).
         """
         guarded = self._guarded(work, on_error or self._say)
         worker = self._app.run_worker(
             guarded, group=group, exclusive=exclusive, exit_on_error=False
         )
-        # Cancelled before it began, as by what replaces it in its group, it would be awaited by no one.
+        # Work cancelled before it began, as by its group's successor, would never be awaited.
         weakref.finalize(worker, _close, guarded, work).atexit = False
         if holds_keys:
             self._keys.hold(worker)
@@ -98,7 +98,7 @@ WIDTH = 120
 
 
 def of_error(error: BaseException) -> str:
-    """Log the trace; what happened and where, in one line without anything a session said."""
+    """Log the trace; return the error and its place in one line, without session text."""
     log.error("the console broke", exc_info=error)
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "helmr_console" in Path(frame.filename).parts] or frames
@@ -107,7 +107,7 @@ def of_error(error: BaseException) -> str:
 
 
 def of_renderables(renderables: tuple[RenderableType, ...]) -> str:
-    """Log what Textual would have printed, as its input thread does when the terminal fails."""
+    """Log the output that Textual's input thread prints when the terminal fails; return its last line."""
     out = io.StringIO()
     Console(file=out, width=WIDTH, no_color=True).print(*renderables)
     text = out.getvalue().strip()

@@ -1,4 +1,4 @@
-"""A batch on its way: its answers are sent one by one, whichever screen is in front, until it is done or stopped."""
+"""Sends the answers of a batch one by one, whichever screen is in front, until the batch is done or stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from helmr_console.widgets.lines import fit
 from helmr_console.widgets.panes import head, lines
 
 DRAWN_EVERY_S = 0.2
-"""How far it is changes more often than an eye can follow."""
+"""Progress changes faster than an eye can follow."""
 BAR_CELLS = 20
 DETAIL_CELLS = 200
 MARKS = {
@@ -39,14 +39,14 @@ MARKS = {
     Progress.UNKNOWN: ("?", "warning"),
     Progress.STOPPED: ("·", "muted"),
 }
-"""Of one answer: its mark and role."""
+"""Mark and role of an answer."""
 
 
 SAID_BY_MARK = (Progress.PLANNED, Progress.SENDING, Progress.ACCEPTED)
 
 
 def item_line(item: Item, now: datetime, width: int) -> Content:
-    """`✓  41m  Publish #3?`: one wait of a batch on a line, and what became of it if its mark does not say that."""
+    """`✓  41m  Publish #3?`: one wait of a batch on a line, with its outcome where the mark alone does not say it."""
     mark, role = MARKS[item.progress]
     said = "" if item.progress in SAID_BY_MARK else item.progress.value
     behind = one_line(": ".join(filter(None, (said, item.detail))), DETAIL_CELLS)
@@ -59,19 +59,19 @@ def item_line(item: Item, now: datetime, width: int) -> Content:
 
 
 def cells(batch: AnswerBatch) -> str:
-    """How much of it is done, as a bar: `▓▓▓▓░░░░`."""
+    """Progress of the batch as a bar: `▓▓▓▓░░░░`."""
     full = BAR_CELLS * batch.done // max(1, len(batch.items))
     return "▓" * full + "░" * (BAR_CELLS - full)
 
 
 class BatchRun:
-    """Sends what was planned, each answer as an operation of its own.
+    """Sends a planned batch, each answer as an operation of its own.
 
     Args:
-        console: Sends it, and says what came of it if no screen of it is in front by then.
-        plan: What was seen, in order.
+        console: Sends the answers, and reports the result if no screen shows the batch by then.
+        plan: The reviewed waits, in order.
         data: The answer.
-        batch_id: What the answers are one of.
+        batch_id: Id that all the answers carry.
     """
 
     def __init__(self, console: Console, plan: AnswerBatch, data: Any, batch_id: str) -> None:
@@ -79,7 +79,7 @@ class BatchRun:
         self.batch_id = batch_id
         self.is_done = False
         self.watched: Callable[[], object] | None = None
-        """Called as it goes on, by what shows it."""
+        """Callback of the screen that shows the batch; called on progress."""
         self._console = console
         self._data = data
         self._operations = {item.wait.id: ids.new_id(ids.OPERATION) for item in plan.items}
@@ -88,17 +88,17 @@ class BatchRun:
 
     @property
     def is_running(self) -> bool:
-        """Whether answers are being sent."""
+        """True while answers are being sent."""
         return not self.is_done
 
     def stop(self) -> None:
-        """No more after the one that is under way."""
+        """Stop after the answer that is being sent."""
         if self.is_running:
             self._is_stopping = True
             self._console.say("Stopping before the next answer", "warning")
 
     async def send(self) -> None:
-        """All of them, or until it is stopped."""
+        """Send all answers, or until `stop`."""
         console = self._console
         console.batch = self
         console.sending += 1
@@ -164,11 +164,11 @@ class BatchRun:
         outcome = of_receipt(receipt)
         self._took(wait.id, outcome)
         await asyncio.to_thread(console.files.drafts.discard, wait.id)
-        # That it is accepted the mark says; that others must agree does not go without saying.
+        # The mark says "accepted"; that others must agree needs words.
         return Progress.ACCEPTED, outcome.lines[0] if outcome.result is Result.VOTED else ""
 
     def _took(self, wait_id: str, outcome: AnswerOutcome) -> None:
-        """Lists follow when it is drawn, not with each answer."""
+        """Update the store; `_draw` refreshes the lists, not each answer."""
         if outcome.result is Result.VOTED:
             self._console.voted(wait_id)
         else:
@@ -184,7 +184,7 @@ class BatchRun:
         return progress, detail
 
     def content(self, width: int) -> Content:
-        """How far it is, then a line for each."""
+        """The progress, then a line for each answer."""
         now = self._console.store.now()
         items = (item_line(item, now, width) for item in self.plan.items)
         return lines([head(f"{cells(self.plan)} {self.plan.summary()}"), *items])

@@ -1,4 +1,4 @@
-"""The terminal rings, or shows a notification, when a wait comes that the profile asks to hear of."""
+"""Rings the terminal or shows a notification when a wait matches the profile's filter."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from helmr.safe_text import one_line
 from helmr_console.store import Store
 
 QUIET_S = 2.0
-"""Waits that come within this time of the last ring don't ring again: a burst rings once."""
+"""Silence after a ring, in seconds: a burst of waits rings once."""
 TOLD = frozenset(("wait.opened", "wait.assigned", "wait.reminded"))
 TEXT_CHARS = 120
 
 
 class Bell:
-    """Tells through the terminal.
+    """Announces new waits through the terminal.
 
     Args:
-        app: Whose terminal it is.
-        notices: How, and of which waits.
-        store: Where the waits are.
-        identity: Who looks, for `is:mine`.
-        environ: Says whether tmux stands between.
+        app: Owner of the terminal.
+        notices: The means, and the filter of waits.
+        store: Holds the waits.
+        identity: The operator, for `is:mine`.
+        environ: `TMUX` in it means that tmux stands between.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Bell:
         self._quiet_until_s = 0.0
 
     def heard(self, entry: EntryInfo) -> None:
-        """An entry that is new: ring for its wait, if it is one of those and the bell has been quiet for a moment."""
+        """Ring for a new entry if its wait matches the filter and the bell was quiet for `QUIET_S`."""
         if not self._notices or entry.kind not in TOLD:
             return
         wait = self._store.waits.get(str(entry.body.get("wait_id")))
@@ -80,7 +80,7 @@ def notification(osc: int, text: str, *, in_tmux: bool) -> str:
     Args:
         osc: 9 (iTerm2, WezTerm, Windows Terminal, kitty) or 777 (urxvt, foot, Ghostty).
         text: Without control characters.
-        in_tmux: Wrapped, so that tmux hands it on where `allow-passthrough` is on.
+        in_tmux: Wrap it, so that tmux passes it on where `allow-passthrough` is on.
     """
     body = f"\x1b]9;{text}\x1b\\" if osc == 9 else f"\x1b]777;notify;Helmr;{text}\x1b\\"
     if not in_tmux:

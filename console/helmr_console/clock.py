@@ -1,7 +1,7 @@
-"""The console's only home of wall-clock time, how fresh its picture is, and when to ask again.
+"""Clocks, freshness of the data, and back-off; the console reads wall-clock time only here.
 
-Deadlines are the server's: its clock is carried on by a monotonic one, and a wrong clock on the operator's machine must
-not move them.
+Deadlines follow the server's clock, carried on by a monotonic one: a wrong clock on the operator's machine must not
+move them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SKEW_SHOWN_S = 2.0
 
 
 class ConsoleClock(Protocol):
-    """Where time comes from; tests hand out theirs."""
+    """Source of time; tests pass their own."""
 
     def wall(self) -> datetime:
         """This machine's time, aware, UTC."""
@@ -29,7 +29,7 @@ class ConsoleClock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that long."""
+        """Return after that many seconds."""
         ...
 
 
@@ -45,12 +45,12 @@ class MachineClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that long."""
+        """Return after that many seconds."""
         await asyncio.sleep(seconds)
 
 
 class ServerClock:
-    """Tells the server's time between two answers of the server.
+    """Carries the server's time on between two of its answers.
 
     Until the first answer it is this machine's time.
     """
@@ -62,7 +62,7 @@ class ServerClock:
         self.skew_s = 0.0
 
     def set(self, server_at: datetime) -> None:
-        """The server said it is `server_at` now."""
+        """Set the clock: the server said it is `server_at` now."""
         self._server_at = server_at
         self._taken_s = self.clock.monotonic()
         self.skew_s = (server_at - self.clock.wall()).total_seconds()
@@ -75,7 +75,7 @@ class ServerClock:
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 10.0)
 JITTER = 0.25
 STALE_AFTER_S = 12.0
-"""Two pings missed (every 5 s) and a little: a link that is half open says nothing at all."""
+"""Two missed pings (one every 5 s) and a margin: a half-open link reports no error."""
 
 
 class LinkState(StrEnum):
@@ -91,7 +91,7 @@ def backoff_s(attempt: int, jitter: float) -> float:
     """Seconds before try number `attempt` (from 1): 1, 2, 4, 8, 10, 10, … give or take a quarter.
 
     Args:
-        jitter: 0 to 1, where in the spread.
+        jitter: Position in the spread, 0 to 1.
     """
     base = BACKOFF_S[min(max(attempt, 1), len(BACKOFF_S)) - 1]
     return base * (1 - JITTER + 2 * JITTER * jitter)
@@ -99,7 +99,7 @@ def backoff_s(attempt: int, jitter: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """When the gateway was last heard, by the monotonic clock, and what is tried next."""
+    """The gateway's last answer, by the monotonic clock, and the next try."""
 
     heard_s: float | None = None
     failing: bool = False
@@ -109,13 +109,13 @@ class Freshness:
     error: str = ""
 
     def heard(self, now_s: float) -> Freshness:
-        """The gateway answered."""
+        """Record an answer of the gateway."""
         return Freshness(heard_s=now_s)
 
     def failed(
         self, now_s: float, error: str, jitter: float, *, refused: bool = False
     ) -> Freshness:
-        """It did not; `refused` when it answered that this key may not ask."""
+        """Record a failed try; `refused` when the gateway rejected the key."""
         attempt = self.attempt + 1
         return replace(
             self,
@@ -137,7 +137,7 @@ class Freshness:
         return LinkState.LIVE
 
     def age_s(self, now_s: float) -> float | None:
-        """Seconds since the gateway was heard."""
+        """Seconds since the gateway's last answer; None before the first."""
         return None if self.heard_s is None else max(0.0, now_s - self.heard_s)
 
     def text(self, now_s: float) -> str:
@@ -146,5 +146,5 @@ class Freshness:
         return link.value if age_s is None else f"{link.value} {int(age_s)}s"
 
     def writable(self, now_s: float) -> bool:
-        """Whether an answer may be sent: only on a live picture."""
+        """True on a live link; answers may be sent only then."""
         return self.link(now_s) is LinkState.LIVE

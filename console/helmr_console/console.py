@@ -1,4 +1,4 @@
-"""What every screen asks of the console: its picture of the runtime, its connection, its operator, what it says."""
+"""State and services that all screens share: the store, the connection, the operator, messages."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from helmr_console.widgets.bars import HeaderFacts
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
 GIVES_BACK_S = 2.0
-"""Longest that leaving waits for claims to be released; they lapse by themselves."""
+"""Longest wait for claims to be released at the end; they lapse by themselves."""
 LOST_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the console was started."""
+    """Options with which the console was started."""
 
     read_only: bool = False
     ascii_only: bool = False
@@ -58,7 +58,7 @@ class Options:
     environ: Mapping[str, str] = field(default_factory=dict)
     handle_signals: bool = False
     hold_s: float = 0.0
-    """How long what was confirmed can be taken back; 0 lets all of it be reviewed, and leave at once."""
+    """Seconds in which a confirmed answer can be taken back; with 0 every answer is reviewed and leaves at once."""
 
     @property
     def log_path(self) -> Path:
@@ -68,7 +68,7 @@ class Options:
 
 @runtime_checkable
 class OpenScreen(Protocol):
-    """A screen, as far as it hears what happened."""
+    """A screen that hears of changes."""
 
     @property
     def is_attached(self) -> bool: ...
@@ -80,7 +80,7 @@ class OpenScreen(Protocol):
 
 
 class UnderWay(Protocol):
-    """A batch of answers, as far as is known here."""
+    """The batch of answers, as the console uses it."""
 
     @property
     def is_running(self) -> bool: ...
@@ -92,10 +92,10 @@ class Console:
     """One operator at one gateway; the same for all screens.
 
     Args:
-        app: Whose screens hear what happened.
+        app: Its screens hear of changes.
         client: Talks to the gateway; closed by the app.
-        options: How it was started.
-        clock: Where time comes from.
+        options: The options of the command.
+        clock: Source of time; the machine's if None.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Console:
         self.here = LastHere(self.files.drafts.folder.parent / "last-here.json")
         self.identity = one_line(options.identity, 60)
         self.profile = options.profile
-        """With the filters that were saved since."""
+        """The profile, with filters saved since the start."""
         self._bell = Bell(
             app, options.profile.notices, self.store, options.identity, options.environ
         )
@@ -122,16 +122,16 @@ class Console:
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Pending answers to waits that someone else answered first, the newest first."""
         self.form_claims: dict[str, Permit] = {}
-        """Waits that are claimed for as long as their form is open, and what let that through."""
+        """Waits claimed while their form is open, each with the permit that claimed it."""
         self.sending = 0
         self.batch: UnderWay | None = None
-        """The batch of answers that was sent last, or is being sent."""
+        """The batch that is being sent, or was sent last."""
         self.under_way = ""
-        """How far a batch is, safe text; empty if none is under way."""
+        """Progress of the batch, safe text; empty if none is being sent."""
         self.unsent = Unsent(self.files.drafts, self.store)
         self.outbox = UndoOutbox(options.hold_s, self.clock, self.lists_changed)
         self.paused_at_s: float | None = None
-        """Since when new rows are held back, by the monotonic clock."""
+        """Monotonic time at which the operator paused new rows; None if they come in."""
         self._app = app
         self._coming: list[EntryInfo] = []
         self._flush_set = False
@@ -143,7 +143,7 @@ class Console:
         self.link = Link(client, self.store, self.clock, changed=self._changed)
 
     def start(self) -> None:
-        """The connection and the clock."""
+        """Start the connection and the ticks."""
         self.background.start(self.link.run(), group="link")
         self.background.start(self._tick(), group="tick")
 
@@ -161,7 +161,7 @@ class Console:
         return [screen for screen in self._app.screen_stack if isinstance(screen, OpenScreen)]
 
     def _show_change(self) -> None:
-        """Only what is in front is drawn; what is behind it looks when it is in front again."""
+        """Redraw the screen in front; those behind it catch up when they come to the front."""
         for screen in self.screens()[-1:]:
             if screen.is_attached:
                 screen.store_changed()
@@ -180,7 +180,7 @@ class Console:
                 screen.tick()
 
     async def _look_who_is_here(self) -> None:
-        """Who comes back to the console hears how to see what ended meanwhile."""
+        """Point an operator who was away to the list of what ended meanwhile."""
         if self.store.health is None or self.keys.typed_s == self._typed_s:
             return
         self._typed_s, now = self.keys.typed_s, self.store.now()
@@ -210,12 +210,12 @@ class Console:
         self._show_change()
 
     def answered(self, wait_id: str) -> None:
-        """An answer of this console was accepted: its row leaves the inbox at once, which goes to the next wait."""
+        """Remove the row of an accepted answer from the inbox at once; the cursor goes to the next wait."""
         self.store.answered(wait_id)
         self._show_change()
 
     def voted(self, wait_id: str) -> None:
-        """A vote of this console was accepted: its wait stays, and says who stands for what now."""
+        """Read the wait of an accepted vote again: it stays in the inbox and shows the votes."""
         self.background.start(self._read_again(wait_id), group="voted")
 
     async def _read_again(self, wait_id: str) -> None:
@@ -223,7 +223,7 @@ class Console:
         self.lists_changed()
 
     def took(self, wait_id: str, outcome: AnswerOutcome) -> None:
-        """The gateway took an answer of this console."""
+        """Record that the gateway accepted an answer or a vote of this console."""
         self.form_claims.pop(wait_id, None)
         if outcome.result is Result.VOTED:
             self.voted(wait_id)
@@ -231,12 +231,12 @@ class Console:
             self.answered(wait_id)
 
     def keep_as_last(self, wait: WaitInfo, draft: AnswerDraft) -> None:
-        """This answer was accepted: forms of waits alike can be filled with it."""
+        """Keep an accepted answer, to fill forms of similar waits."""
         keeping = asyncio.to_thread(self.files.last.keep, wait, draft)
         self.background.start(keeping, group="last")
 
     async def give_back(self) -> None:
-        """Release what open forms have claimed: the console ends."""
+        """Release the claims of open forms before the console ends."""
         claimed, self.form_claims = self.form_claims, {}
         releases = [given.client.waits.release(wait_id) for wait_id, given in claimed.items()]
         with suppress(TimeoutError):
@@ -244,15 +244,15 @@ class Console:
                 await asyncio.gather(*releases, return_exceptions=True)
 
     def hold(self, sending: PendingSend) -> None:
-        """It was confirmed: it leaves when its time has passed, unless it is taken back."""
+        """Hold a confirmed answer; it is sent when its time has passed, unless it is taken back."""
         self.background.start(self.outbox.hold(sending), group="held")
 
     def open_ids(self) -> frozenset[str]:
-        """Waits that can be answered and for which no answer is held."""
+        """Ids of the open waits without a pending answer."""
         return frozenset(self.store.waits) - self.outbox.wait_ids
 
     def is_claimed_by_another(self, wait_id: str) -> bool:
-        """Whether someone else has claimed it, as far as is known."""
+        """True while someone else holds the claim, as far as is known here."""
         wait = self.store.waits.get(wait_id)
         claim = wait.claim if wait is not None else None
         if claim is None or claim.until <= self.store.now():
@@ -260,19 +260,19 @@ class Console:
         return claim.on_behalf_of != self.identity
 
     def take_back(self) -> None:
-        """What was confirmed last does not leave."""
+        """Take back the answer that was confirmed last."""
         sending = self.outbox.take_back()
         if sending is not None:
             self.say(f"Taken back, nothing was sent: {sending.title}", "information")
 
     def lists_changed(self) -> None:
-        """Something here changes what lists show."""
+        """Redraw lists after a change in the console itself."""
         self._show_change()
 
     # --- messages
 
     def say(self, text: str, severity: str) -> None:
-        """Say this on the second line of whatever is in front, for a moment; see `MessageLine`."""
+        """Show this on the second line of the screen in front, for a moment (`MessageLine`)."""
         self.line.say(
             one_line(text, 400), Severity(severity), now_s=self.store.mono(), shown_s=monotonic()
         )
@@ -280,11 +280,11 @@ class Console:
             screen.refresh_bars()
 
     def key_of(self, action_id: str) -> str:
-        """The key that does this, as people write it."""
+        """The action's key, as people write it."""
         return self.key_names.get(action_id) or BY_ID[action_id].key_text
 
     def show_under_way(self, text: str) -> None:
-        """Say this on the second line of whatever is in front, until it is said otherwise."""
+        """Show this on the second line of the screen in front, until the next call."""
         self.under_way = text
         for screen in self.screens()[-1:]:
             screen.refresh_bars()
@@ -298,11 +298,11 @@ class Console:
     # --- filters by name
 
     async def save_filter(self, name: str, text: str) -> None:
-        """Keep a filter of the inbox under this name, in the profile's file; an empty one forgets it.
+        """Save an inbox filter under this name in the profile's file; an empty one deletes it.
 
         Raises:
-            UsageError, BadFilter: It can't be kept under this name, or is not a filter.
-            OSError: It can't be written.
+            UsageError, BadFilter: The name can't be used, or the text is not a filter.
+            OSError: The file can't be written.
         """
         path = saved_path(self.options.state_folder, self.profile.name)
         await asyncio.to_thread(save_filter, path, name, text)
@@ -313,7 +313,7 @@ class Console:
     # --- where it stands
 
     def base_context(self) -> ActionContext:
-        """Freshness and mode, for every action."""
+        """The part of the context that all actions share: freshness, mode, batch."""
         now_s = self.store.mono()
         fresh = self.store.freshness
         return ActionContext(
@@ -327,7 +327,7 @@ class Console:
         )
 
     def header_facts(self, area: str) -> HeaderFacts:
-        """What the header says."""
+        """Facts for the header."""
         now_s = self.store.mono()
         fresh = self.store.freshness
         state = fresh.link(now_s)
@@ -356,14 +356,14 @@ class Console:
     # --- the terminal
 
     def use_theme(self, name: str) -> None:
-        """Show these colours."""
+        """Switch to this theme."""
         self._app.theme = name
         for screen in self._app.screen_stack:
             screen.refresh(layout=True)
         self.say(f"Theme {name}", "information")
 
     def edit(self, text: str, suffix: str) -> str | None:
-        """A text through $EDITOR; None if it is as before."""
+        """Edit a text in $EDITOR; None if it did not change or the editor failed."""
         try:
             with self._app.suspend():
                 return edit(text, self.options.environ, suffix=suffix)

@@ -1,4 +1,4 @@
-"""What an action will do, in lines to read before it is done, and what became of many retries. Pure.
+"""Previews of actions, as lines to read before confirming, and results of bulk actions. Pure.
 
 The gateway's receipt is the truth. A preview names everything that a rewind or an amendment would do (S-76).
 """
@@ -32,7 +32,7 @@ NEAR = 0.6
 
 
 def of_answer(wait: WaitInfo) -> tuple[str, ...]:
-    """What answering this wait causes."""
+    """Effects of answering this wait."""
     if wait.kind is WaitKind.TOKEN:
         return (
             "completes the token; every wait on it is fulfilled",
@@ -50,7 +50,7 @@ def of_answer(wait: WaitInfo) -> tuple[str, ...]:
 
 
 def of_send(session: SessionInfo, stream: str, correlation_id: str) -> tuple[str, ...]:
-    """What a send to this stream will most likely do (S-23, S-25), the outcome's word first."""
+    """Likely effects of a send to this stream (S-23, S-25), the outcome's word first."""
     wait, correlation = session.wait, correlation_id.strip()
     if session.status is not SessionStatus.OPEN:
         return (f"refused: the session is {session.status.value}",)
@@ -71,7 +71,7 @@ def of_send(session: SessionInfo, stream: str, correlation_id: str) -> tuple[str
 
 
 def streams_of(session: SessionInfo, streams: Sequence[StreamInfo]) -> list[StreamInfo]:
-    """Input streams this session can be sent to, the one it waits on first."""
+    """Input streams of this session, the one it waits on first."""
     waited = session.wait.stream if session.wait else None
     found = [
         stream
@@ -82,7 +82,7 @@ def streams_of(session: SessionInfo, streams: Sequence[StreamInfo]) -> list[Stre
 
 
 def of_retry(run: RunInfo) -> tuple[str, ...]:
-    """What retrying this run causes (S-5)."""
+    """Effects of retrying this run (S-5)."""
     again = (
         "nothing is set aside" if run.status.value == "blocked" else "the failed step runs again"
     )
@@ -94,7 +94,7 @@ def of_retry(run: RunInfo) -> tuple[str, ...]:
 
 
 def of_bulk(plan: BulkPlan) -> tuple[str, ...]:
-    """What doing all of this plan causes (S-5, S-6, S-69)."""
+    """Effects of carrying out this plan (S-5, S-6, S-69)."""
     which = "the next attempt starts" if len(plan.runs) == 1 else "the next attempt of each starts"
     said = {
         BulkVerb.RETRY: (
@@ -127,12 +127,12 @@ COMMANDS = {
 
 
 def command_of(plan: BulkPlan) -> str:
-    """What goes on with it."""
+    """The CLI command that continues the plan."""
     return f"{COMMANDS[plan.verb]} --batch {plan.id}"
 
 
 def progress(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> str:
-    """`retried 120 of 300, 3 not`: how far it is."""
+    """`retried 120 of 300, 3 not`: the progress."""
     done = sum(one.progress == "accepted" for one in outcomes)
     refused = sum(one.progress == "skipped" for one in outcomes)
     said = f"{PAST[plan.verb]} {done} of {len(plan.runs)}"
@@ -171,10 +171,10 @@ PAST = {
 
 
 def summary(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> AnswerOutcome:
-    """All of them as one: done if none is left to be tried, with those that were refused by name, many by kind.
+    """Combine the outcomes into one: done if none is left to try, with refusals by name, or by kind if there are many.
 
     Args:
-        outcomes: What became of those that were tried, in order.
+        outcomes: Those of the runs that were tried, in order.
     """
     done = sum(one.progress == "accepted" for one in outcomes)
     runs = f"{done} {DONE[plan.verb][done != 1]}"
@@ -192,7 +192,7 @@ def summary(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> AnswerOutcome:
 
 
 def _refusals(refused: Sequence[BulkOutcome]) -> list[str]:
-    """Each by name; of more than a few how many of each kind, the most first, and one of them."""
+    """List refusals by name; above `REFUSALS_SHOWN`, count each kind, most frequent first, with one example."""
     if len(refused) <= REFUSALS_SHOWN:
         return [_refusal(one) for one in refused]
     kinds: dict[str, list[BulkOutcome]] = {}
@@ -210,7 +210,7 @@ def _refusal(one: BulkOutcome) -> str:
 
 
 Line = tuple[str, str]
-"""A text and its role. Texts are as the session has them: anyone who draws them makes them safe."""
+"""A text and its role. The text comes from the session unchanged; the caller that draws it makes it safe."""
 
 _DIFF_ROLES = {"~": "warning", "+": "success", "-": "error"}
 _KEYS_FROM = 18
@@ -218,15 +218,15 @@ _KEYS_FROM = 18
 
 
 def repeated(preview: RewindPreview) -> int:
-    """How many steps had started and may run again: the number that confirms it."""
+    """Number of started steps that may run again; the operator types it to confirm."""
     return len(preview.steps)
 
 
 def preview_lines(preview: RewindPreview, changed: Sequence[DiffLine] = ()) -> list[Line]:
-    """All that it does, what is repeated first.
+    """List all effects of a rewind or an amendment, repeated steps first.
 
     Args:
-        changed: Of an amendment, the answer as it was against the answer as it will be.
+        changed: Differences between the old and the new answer of an amendment.
     """
     return [
         *_steps(preview.steps),

@@ -1,7 +1,7 @@
-"""What has ended, as the runtime has it: with its subject, who ended it, and, once it is looked at, its answer.
+"""Ended waits, read from the runtime: subject, who ended it, and, once looked at, the answer.
 
-The feed says that a wait ended, but not what it was about, and begins again with a console. Here too is since when the
-operator was away, kept on this machine.
+The feed says that a wait ended, but not its subject, and starts over with each console. `LastHere` also keeps, on this
+machine, since when the operator was away.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from helmr.profiles import write_private
 
 ENDINGS = (WaitStatus.FULFILLED, WaitStatus.TIMED_OUT, WaitStatus.CANCELLED)
 ANSWERS_AT_ONCE = 60
-"""No list on a terminal is higher."""
+"""More rows than a list on a terminal has."""
 ANSWERS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class EndedWaits:
-    """Waits that ended.
+    """Waits that ended since a time.
 
     Attributes:
-        since: From then on.
-        is_cut: There are more.
+        since: Start of the period.
+        is_cut: True if there are more.
     """
 
     waits: tuple[WaitInfo, ...]
@@ -39,7 +39,7 @@ class EndedWaits:
 
 
 async def ended_since(client: AsyncClient, since: datetime, most: int) -> EndedWaits:
-    """At most so many waits of people that ended then or later, the one that ended last first."""
+    """Return at most `most` waits of people that ended at `since` or later, the last one first."""
     found: list[WaitInfo] = []
     is_cut = False
     for status in ENDINGS:
@@ -58,11 +58,11 @@ async def ended_since(client: AsyncClient, since: datetime, most: int) -> EndedW
 
 
 class AnswersRead:
-    """Reads what waits were answered with, which lists leave out: of those that are looked at, each once.
+    """Reads the answers of waits on screen, each once; lists leave answers out.
 
     Args:
-        client: Asks for each in full.
-        put: Called with each.
+        client: Reads each wait in full.
+        put: Called with each wait.
     """
 
     def __init__(self, client: AsyncClient, put: Callable[[WaitInfo], None]) -> None:
@@ -71,7 +71,7 @@ class AnswersRead:
         self._asked: set[str] = set()
 
     def lacking(self, waits: Iterable[WaitInfo]) -> list[str]:
-        """Those of the waits that were answered and not asked for yet; from now on they are."""
+        """Return, and mark as asked, the answered waits whose answers were not asked for yet."""
         found = [
             wait.id
             for wait in waits
@@ -84,7 +84,7 @@ class AnswersRead:
         return found
 
     async def read(self, wait_ids: Iterable[str]) -> None:
-        """Ask for these."""
+        """Read these waits; skip those that are gone."""
         for wait_id in wait_ids:
             try:
                 wait = await self._client.waits.get(wait_id)
@@ -94,12 +94,12 @@ class AnswersRead:
 
 
 AWAY = timedelta(minutes=15)
-"""An operator who presses no key for that long is away."""
+"""An operator who presses no key for this time is away."""
 KEPT_EVERY = timedelta(minutes=1)
 
 
 class LastHere:
-    """When the operator was here before they went away and came back: by the keys they press, in a file of their own.
+    """Remembers, in a file, when the operator was last here before being away, by the keys they press.
 
     Args:
         path: The file.
@@ -111,7 +111,7 @@ class LastHere:
         self._last, self.since = self._read()
 
     def pressed(self, now: datetime) -> timedelta | None:
-        """A key was pressed, or the console opened; how long they were away, if this is their return."""
+        """Record a key press or the console's start; return how long the operator was away if this is their return."""
         before, self._last = self._last, now
         if before is None or now - before < AWAY:
             return None
@@ -119,7 +119,7 @@ class LastHere:
         return now - before
 
     async def keep(self, now: datetime) -> None:
-        """Write it, once a minute at most: who comes back sees a minute twice rather than none."""
+        """Write the file, once a minute at most: a return shows a minute twice rather than none."""
         if self._last is None or (self._kept is not None and now - self._kept < KEPT_EVERY):
             return
         self._kept = now
@@ -128,7 +128,7 @@ class LastHere:
         await asyncio.to_thread(write_private, self._path, text)
 
     def _read(self) -> tuple[datetime | None, datetime | None]:
-        """What the file says; one that can't be read says nothing."""
+        """Read the file; (None, None) if it can't be read."""
         try:
             said = json.loads(self._path.read_text(encoding="utf-8"))
             last = datetime.fromisoformat(said["last"])

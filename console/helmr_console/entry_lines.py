@@ -1,6 +1,6 @@
 """Entries of transcripts in words: one line each, or in full. Pure.
 
-`_WORDS` and `_TEXTS` at the end say a kind's word, colour and line; one that is in neither shows generically.
+`_WORDS`, and `_TEXTS` at the end, hold a kind's word, colour and line; a kind in neither shows generically.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ class EntryLine:
     by: str = ""
     rule: bool = False
     took: str = ""
-    """How long a step took."""
+    """Duration of a step, in words."""
     is_live: bool = False
-    """It goes on."""
+    """True while the step runs."""
 
 
 def entry_line(entry: EntryInfo) -> EntryLine:
@@ -143,20 +143,19 @@ _SAID = (
 
 
 def is_said(entry: EntryInfo) -> bool:
-    """Whether a person or a step says something by it; what only began, opened or was counted says nothing."""
+    """True if a person or a step says something with it; entries that only begin, open or count say nothing."""
     is_of_record = entry.kind == "wait.fulfilled" and entry.body.get("record_seq")
     return entry.kind in _SAID and not is_of_record
 
 
 def by_whom(entry: EntryInfo) -> str:
-    """Who did it, in words; its escalation's default, where that answered on behalf of the runtime. Safe."""
+    """The acting principal in words, or the escalation's default where that answered. Safe."""
     is_default = entry.kind in _ANSWERED and entry.body.get("mode") == AnswerMode.DEFAULT.value
     return words.ESCALATION_DEFAULT if is_default else words.who(entry.principal)
 
 
 def session_named_in(entry: EntryInfo) -> str | None:
-    """The session that an entry is about besides its own: what a step came to, as that
-    of a child's start, or the only one waited for."""
+    """The other session that an entry names: a step's result, such as a started child, or the only one waited for."""
     value = entry.body.get("value") if entry.kind == "step.succeeded" else None
     if entry.kind == "input.accepted":
         value = (_decided(entry.body) or {}).get("session_id")
@@ -216,13 +215,13 @@ def _about(body: Mapping[str, Any]) -> str:
 
 
 def _coming(at: datetime, body: Mapping[str, Any]) -> str:
-    """When the next step of the wait's escalation comes."""
+    """`, next escalation step in 5m`; empty without one."""
     span = _span(at, body.get("next_escalation_at"))
     return f", next escalation step in {span}" if span else ""
 
 
 def _span(since: datetime, moment: Any) -> str:
-    """How far a time in a body is from then; empty if it is none."""
+    """Span from `since` to a time in a body; empty if it is not a time."""
     at = _time(moment)
     return words.span((at - since).total_seconds()) if at is not None else ""
 
@@ -257,12 +256,12 @@ def _vote_withdrawn(body: Mapping[str, Any]) -> str:
 
 
 def _agreed(body: Mapping[str, Any]) -> str:
-    """How many people agree by then."""
+    """`, 1 of 2 agree`; empty where the body has no count."""
     return f", {body['have']} of {body['need']} agree" if {"have", "need"} <= body.keys() else ""
 
 
 def _decided(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What was decided about a call, if the record is one of an agent's session."""
+    """The decision about a call, if the record is of an agent's session."""
     data = body.get("data")
     if body.get("stream") != RULED or not isinstance(data, Mapping):
         return None
@@ -286,7 +285,7 @@ def _call(decided: Mapping[str, Any]) -> str:
 
 
 def _accepted(body: Mapping[str, Any]) -> str:
-    """The stream, what was said, and what became of it where that is not plain."""
+    """The stream, the outcome unless it was fulfilled, and the data."""
     decided = _decided(body)
     if decided is not None:
         return _call(decided)
@@ -308,7 +307,7 @@ def _fulfilled(body: Mapping[str, Any]) -> str:
 
 
 def _signed(body: Mapping[str, Any]) -> str:
-    """Whether the answer bears its person's signature."""
+    """`, signed` if the answer carries a signature."""
     return ", signed" if body.get("signature") else ""
 
 
@@ -337,7 +336,7 @@ def _granted(body: Mapping[str, Any]) -> str:
 
 
 def _try(body: Mapping[str, Any]) -> str:
-    """What became of a try: it failed, or said that its limit is closed."""
+    """The outcome of a try: it failed, or found its limit closed."""
     closed = body.get("closed_limit")
     return f"try {body.get('try')} failed" if closed is None else f"limit {closed} is closed"
 
@@ -427,7 +426,7 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "ledger.opened": lambda body: f"a runtime opened the log: generation {body.get('generation')}",
 }
-"""What an entry of a kind says, from its body. A kind without a line shows its body as JSON."""
+"""The text of each kind, made from its body. A kind without a line here shows its body as JSON."""
 
 
 def add(kinds: Mapping[str, EntryLook]) -> None:
@@ -443,4 +442,4 @@ _TIMED: Mapping[str, Callable[[datetime, Mapping[str, Any]], str]] = {
     "wait.assigned": _assigned,
     "wait.reminded": lambda at, body: "reminded" + _coming(at, body),
 }
-"""As `_TEXTS`, of those that say a time: as far from when they were written."""
+"""Like `_TEXTS`, for kinds that show a span, counted from the entry's own time."""
