@@ -1,7 +1,7 @@
-"""The texts of a form's field, and how its JSON is checked before it is sent. Pure.
+"""Texts for a form's fields, and checks of its JSON before it is sent. Pure.
 
-Text out of the schema is session data. The server decides; checking here only spares a round trip, with the validator
-that the server has. Its patterns are linear, and bounded where they look around; Python's can take seconds.
+Text from the schema is session data. The server decides; the check here, by the server's own validator, only saves a
+round trip. Its patterns are linear, and bounded where they look around; Python's can take seconds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TAKES = {
 
 
 def about(field: Field) -> Iterator[str]:
-    """What an operator asks of a field, a line each."""
+    """Yield the facts about a field for its help, one a line."""
     if field.description:
         yield field.description
     yield _PICKED if is_picked(field) else _TAKES.get(field.kind, field.kind.value)
@@ -93,7 +93,7 @@ def _blank(field: Field) -> Iterator[str]:
 
 
 def complaint(field: Field, cell: Cell) -> str:
-    """What is wrong with what was typed so far and can't be mended by typing on; empty if it may become right."""
+    """Return a problem of the text so far that more typing can't fix; empty if it may become valid."""
     if not isinstance(cell, str) or not cell.strip():
         return ""
     if field.kind in (Kind.INTEGER, Kind.NUMBER):
@@ -138,11 +138,11 @@ def default_text(field: Field, cell: Cell) -> str:
 PROBLEMS_MAX = 50
 PATTERN_MAX = 120
 BACKTRACKS_MAX = 10_000
-"""Of one pattern that looks around; above it, that pattern is not judged here."""
+"""Backtracking limit of a pattern that looks around; above it only the server judges."""
 
 
 def problems(schema: Schema | bool, data: Any) -> dict[str, str]:
-    """What is wrong, by path (`a.b.0`; `$` is the whole); empty when the data fits or can't be judged here."""
+    """Return problems by path (`a.b.0`; `$` is the whole); empty when the data fits or can't be judged here."""
     found: dict[str, str] = {}
     try:
         validator = Draft202012Validator(
@@ -157,21 +157,21 @@ def problems(schema: Schema | bool, data: Any) -> dict[str, str]:
             if len(found) >= PROBLEMS_MAX:
                 break
     except (ValidationError, ReferencingError, ValueError, RecursionError):
-        return {}  # no schema, one that refers elsewhere, or data that nests too deeply
+        return {}  # no schema, a reference elsewhere, or data nested too deeply
     return found
 
 
 def problem(field: Field, cell: Cell, root: Schema | bool) -> str:
-    """What is wrong with this cell of this field, looked at alone; empty if nothing is.
+    """Return the problem of one cell of a field, judged alone; empty if it has none.
 
     Args:
-        root: The schema of the whole form, where `$ref` is looked up.
+        root: The schema of the whole form, in which `$ref` is resolved.
     """
     built = alone(field, cell)
     if field.key in built.problems:
         return built.problems[field.key]
     if isinstance(cell, Blank) or field.kind in (Kind.UNION, Kind.ROWS):
-        return ""  # what is in it is judged at its own place
+        return ""  # its parts are judged at their own places
     named = root if isinstance(root, Mapping) else {}
     known = {word: named[word] for word in ("$defs", "definitions") if word in named}
     return next(iter(problems({**known, **field.schema}, built.data).values()), "")
@@ -182,7 +182,7 @@ def _refuse(uri: str, /) -> Any:
 
 
 def _meant(error: ValidationError) -> ValidationError:
-    """Inside "none of these fits" what is wrong with the alternative that was meant: the one that fits the deepest."""
+    """Replace "none of these fits" by the error of the alternative that was likely meant: the deepest match."""
     kind = error.kind
     if not isinstance(kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
         return error
@@ -194,7 +194,7 @@ def _meant(error: ValidationError) -> ValidationError:
 
 
 def _nearness(branch: Sequence[ValidationError], base: int) -> tuple[bool, int]:
-    """How well an alternative fits: it takes this type and has this tag, and how deep its first mistake is."""
+    """Rank of an alternative's match: type and tag fit first, then the depth of its first error."""
     depths = [(one.kind, len(one.instance_path) - base) for one in branch]
     is_another = any(
         (isinstance(kind, ValidationErrorKind.Type) and depth == 0)

@@ -1,6 +1,6 @@
-"""Grants and calls of unknown outcome as rows and words. Pure.
+"""Grants, and calls of unknown outcome, as rows and words. Pure.
 
-What agents have written leaves here as safe text.
+Text written by agents leaves here safe.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BECAME = {
     "failed": "it was made, and failed",
     "not_made": "its effect is nowhere to be seen: it was not made",
 }
-"""What a person may say of a call, and what that means."""
+"""Outcomes that a person may report for a call, with their meaning."""
 
 
 def in_order(grants: Iterable[GrantInfo], now: datetime) -> list[GrantInfo]:
-    """Those that count first, soonest end first; then those that are over, newest first."""
+    """Sort grants: those in force by soonest end, then those that are over, newest first."""
     found = sorted(grants, key=lambda one: one.created_at, reverse=True)
     counting = [one for one in found if one.counts(now)]
     counting.sort(key=lambda one: one.expires_at)
@@ -32,7 +32,7 @@ def in_order(grants: Iterable[GrantInfo], now: datetime) -> list[GrantInfo]:
 
 
 def grant_state(one: GrantInfo, now: datetime) -> tuple[str, str]:
-    """How it is in a few words, and the role of that."""
+    """A grant's state in a few words, and its role."""
     if one.revoked_at is not None:
         return "revoked", "muted"
     if not one.counts(now):
@@ -41,7 +41,7 @@ def grant_state(one: GrantInfo, now: datetime) -> tuple[str, str]:
 
 
 def grant_row(one: GrantInfo, now: datetime) -> Row:
-    """left, tool, what it allows, whose, by whom."""
+    """time left, tool, allowed arguments, agent, creator."""
     text, role = grant_state(one, now)
     return (
         Cell(text, role),
@@ -58,7 +58,7 @@ def agent_of(one: GrantInfo | GatedCallInfo) -> str:
 
 
 def revoking(one: GrantInfo) -> tuple[str, ...]:
-    """What revoking it does."""
+    """Effects of revoking a grant."""
     return (
         f"let {agent_of(one)} ask again before it calls {one_line(one.tool, 100)}",
         "calls that it has allowed stay allowed; those that wait already wait on",
@@ -66,14 +66,14 @@ def revoking(one: GrantInfo) -> tuple[str, ...]:
 
 
 def call_words(one: GatedCallInfo) -> str:
-    """What it was to do, on one line: its telling argument, else all of them."""
+    """The call on one line: its telling argument, else all of them."""
     asked = one.input or one.asked or {}
     telling = next((asked[name] for name in TELLING if isinstance(asked.get(name), str)), None)
     return one_line(telling if telling is not None else pretty(asked), 300)
 
 
 def outcome_row(one: GatedCallInfo, now: datetime) -> Row:
-    """how long ago it was approved, tool, what it was to do, whose."""
+    """time since approval, tool, call, agent."""
     ago = words.span((now - one.decided_at).total_seconds()) if one.decided_at else ""
     return (
         Cell(ago, "warning"),
@@ -84,7 +84,7 @@ def outcome_row(one: GatedCallInfo, now: datetime) -> Row:
 
 
 def saying(one: GatedCallInfo, outcome: str) -> tuple[str, ...]:
-    """What saying it does."""
+    """Effects of reporting this outcome."""
     return (
         f"record what became of this call of {one_line(one.tool, 100)}: {BECAME[outcome]}",
         "it is listed no more; the first word counts",
@@ -92,7 +92,7 @@ def saying(one: GatedCallInfo, outcome: str) -> tuple[str, ...]:
 
 
 def grants_line(found: Mapping[str, GrantInfo], now: datetime) -> tuple[str, str]:
-    """All grants in a few words, and the role of that."""
+    """All grants in a few words, and the role."""
     counting = [one for one in found.values() if one.counts(now)]
     if not counting:
         return "none", ""
@@ -101,7 +101,7 @@ def grants_line(found: Mapping[str, GrantInfo], now: datetime) -> tuple[str, str
 
 
 def unknown_line(found: Mapping[str, GatedCallInfo], now: datetime) -> tuple[str, str]:
-    """All calls of unknown outcome in a few words, and the role of that."""
+    """All calls of unknown outcome in a few words, and the role."""
     if not found:
         return "all known", ""
     calls = "1 call" if len(found) == 1 else f"{len(found)} calls"

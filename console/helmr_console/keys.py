@@ -1,19 +1,19 @@
-"""Keys one at a time: the next is taken when everything that the last one set off has happened.
+"""Passes keys on one at a time: the next only when all effects of the last have happened.
 
-Textual handles a key when it is read, but what the key does comes later, as messages: the focus moves, a field tells
-its form, a screen opens. Of keys that come in one burst, as after a stall of the line or of this machine, the second
-would meet the screen as it was before the first. So everything typed, pasted or clicked waits in one line here, and
-the next is given only when
+Textual handles a key when it reads it, but the effects come later, as messages: the focus moves, a field notifies its
+form, a screen opens. In a burst of keys, as after a stall of the network or the machine, the second key would meet the
+screen as it was before the first. So all keys, pastes and clicks wait in one queue here, and the next is passed on only
+when
 
-- no part of the screens has a message left, nor work to do after the next drawing, and
-- no work is under way that decides where keys belong, such as the reading of a form (`hold`).
+- no part of the screens has a message left, or work to do after the next drawing, and
+- no work is running that decides where keys belong, such as reading a form (`hold`).
 
-A key that confirms counts once however long it is held down (`confirming`): what its repeats would send was not read.
-Textual's thread stamps a key when it takes it from the terminal, which says when it was typed only if that thread had
-the processor. So nothing here trusts a stamp alone: `quiet_from` looks whether something typed is unread.
+A key that confirms counts once however long it is held down (`confirming`): its repeats would send answers unread.
+Textual's thread stamps a key when it takes it from the terminal; a thread that was starved stamps late. So nothing
+here trusts a stamp alone: `quiet_from` checks for unread input.
 
-Nothing can lock the keyboard: esc, ^c and ^q leave the line when the last key takes over `STUCK_S`, and after
-`SETTLES_WITHIN_S` what waits is left out, said, and not carried out late.
+Nothing can lock the keyboard: esc, ^c and ^q leave the queue when the last key takes over `STUCK_S`. After
+`SETTLES_WITHIN_S` waiting keys are dropped, with a message, and never carried out late.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from helmr.review.sending import REPEAT_S, ConfirmPress, HeldKey
 from helmr_console.inside_textual import is_idle, is_to_call
 
 INTERRUPTS = frozenset(("escape", "ctrl+c", "ctrl+q"))
-"""Keys that end something: they need not wait for what hangs."""
+"""Keys that end something; they need not wait for work that hangs."""
 STUCK_S = 1.0
 SETTLES_WITHIN_S = 10.0
 ROUNDS_MAX = 64
-"""A round lets every part handle the messages it has; longer than any chain of messages that one key sets off, so
-that a screen which other things always keep busy does not hold keys back."""
+"""A round lets every part handle its messages. No key sets off a longer chain of messages, so a screen that other work
+keeps busy does not hold keys back."""
 UNREAD_EVERY_S = 0.02
 STAMPS_WITHIN_S = 0.01
-"""Textual's thread has stamped by then what it had taken from the terminal."""
+"""Time by which Textual's thread has stamped all that it took from the terminal."""
 LOOK_EVERY_S = 0.25
-"""A part that ends with messages left never says that it has handled them."""
+"""A part that ends with messages left never reports that it has handled them."""
 
 
 class KeyLine:
-    """The line in which keys wait.
+    """The queue in which keys wait.
 
     Args:
-        app: Gets them, by its message queue.
-        left_out: Called with how many were left out because the app did not come to rest.
+        app: Gets them through its message queue.
+        left_out: Called with the number of keys dropped because the app did not come to rest.
     """
 
     def __init__(self, app: App[Any], *, left_out: Callable[[int], None]) -> None:
@@ -65,26 +65,26 @@ class KeyLine:
         self._line: deque[Message] = deque()
         self._given: Message | None = None
         self._turn: list[Message] = []
-        """Given, and not yet with the app."""
+        """Events passed on that the app has not received yet."""
         self.typed_s = 0.0
-        """When the key that had the last turn was read, by the clock that goes only forward."""
+        """Monotonic time at which the last key passed on was read."""
         self._came = asyncio.Event()
         self._interrupted = asyncio.Event()
         self._holding: set[Worker[None]] = set()
         self.confirming: frozenset[str] = frozenset()
-        """Names of the keys that send something."""
+        """Names of keys that send something."""
         self.press = ConfirmPress(0.0)
-        """The key that had the last turn, if it confirms."""
+        """The last key passed on, if it confirms."""
         self._presses: dict[Message, ConfirmPress] = {}
-        """Keys in the line that confirm."""
+        """Confirming keys in the queue."""
         self.held = HeldKey()
         self._confirmed = asyncio.Event()
-        """A key that confirms was read, a repeat too."""
+        """Set when a confirming key was read, also a repeat."""
         self._doubtful: Message | None = None
-        """Such a key that may be the first repeat of one that is held down."""
+        """A confirming key that may be the first repeat of one held down."""
 
     def takes(self, event: Message) -> bool:
-        """Put an event into the line; False if it is none of the keyboard or mouse, or has had its turn."""
+        """Queue an event; False if it is not from keyboard or mouse, or has had its turn."""
         if not isinstance(event, events.InputEvent | events.Paste) or event.is_forwarded:
             return False
         if event in self._turn:
@@ -101,7 +101,7 @@ class KeyLine:
         return True
 
     def _repeats(self, event: events.Key) -> bool:
-        """Whether it is nothing: its key confirms and is held down. The one before it may have been a repeat, too."""
+        """True for a repeat of a confirming key held down, to be ignored; the key before it may turn out one too."""
         confirms = event.key in self.confirming
         press = self.held.reads(event.key, event.time, confirms=confirms)
         if not confirms:
@@ -118,7 +118,7 @@ class KeyLine:
         return True
 
     async def _watch(self) -> None:
-        """Look when a key that confirms must have come up."""
+        """Check when a confirming key must have come up."""
         while True:
             await self._confirmed.wait()
             self._confirmed.clear()
@@ -126,41 +126,41 @@ class KeyLine:
                 self.held.quiet(await self.quiet_from(at_s))
 
     async def quiet_from(self, from_s: float) -> float:
-        """Return the first moment, not before this one, by which all that was typed has been read."""
+        """Return the first monotonic time, not before `from_s`, by which all typed input has been read."""
         await asyncio.sleep(from_s - monotonic())
         while self._is_unread():  # noqa: ASYNC110 - a terminal can only be looked at
             await asyncio.sleep(UNREAD_EVERY_S)
         await asyncio.sleep(STAMPS_WITHIN_S)
         quiet_s, taken = monotonic(), asyncio.Event()
-        if self._app.call_later(taken.set):  # behind what was read by then
+        if self._app.call_later(taken.set):  # behind all input read by then
             await taken.wait()
         return quiet_s
 
     def _is_unread(self) -> bool:
-        """Whether the terminal has something that Textual has not taken."""
+        """True if the terminal holds input that Textual has not taken."""
         if self._app.is_headless or sys.__stdin__ is None:
             return False
         return bool(select.select([sys.__stdin__], [], [], 0)[0])
 
     async def is_held(self) -> bool:
-        """Whether repeats follow the key that had the last turn; returns when that is certain."""
+        """Return whether repeats follow the last key passed on, once that is certain."""
         press = self.press
         await self.quiet_from(press.read_s + REPEAT_S)
         return self.held.was_held(press)
 
     async def _is_beyond_doubt(self) -> None:
-        """Return when the key that is next is not a first repeat; one that is leaves the line meanwhile."""
+        """Return when the next key is certainly no first repeat; a repeat leaves the queue meanwhile."""
         while self._line and (first := self._line[0]) is self._doubtful:
             await self.quiet_from(first.time + REPEAT_S)
             if first is self._doubtful:
                 self._doubtful = None
 
     def hold(self, work: Worker[None]) -> None:
-        """Keys wait until this has ended: it decides where they belong."""
+        """Hold keys until this work has ended, because it decides where they belong."""
         self._holding.add(work)
 
     def forget(self) -> int:
-        """Leave out what waits: it was typed for something that did not come. How many keys that were."""
+        """Drop the waiting events, typed for a screen that did not come; return the number of keys."""
         count = sum(isinstance(event, events.Key | events.Paste) for event in self._line)
         self._line.clear()
         self._presses.clear()
@@ -168,11 +168,11 @@ class KeyLine:
 
     @property
     def is_still(self) -> bool:
-        """Whether all keys were given and everything they set off has happened."""
+        """True when all keys were passed on and all their effects have happened."""
         return not self._line and self._is_settled()
 
     async def run(self) -> None:
-        """Give keys for as long as the app runs."""
+        """Pass keys on while the app runs."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._watch())
             both.create_task(self._give_all())
@@ -186,7 +186,7 @@ class KeyLine:
                     self._give_up()
                 if self._line:
                     self._give(self._line.popleft())
-                # Letters of a text only change the text: those of one field need not wait for each other.
+                # Letters only change their field's text, so letters for one field need not wait for each other.
                 while self._line and _is_letter(self._given) and self._in_text():
                     if not _is_letter(self._line[0]):
                         break
@@ -197,7 +197,7 @@ class KeyLine:
     def _give(self, event: Message) -> None:
         self._given = event
         self._turn.append(event)
-        self.typed_s = event.time  # before a widget changes it, as lists that are searched do
+        self.typed_s = event.time  # before a widget changes it, as searched lists do
         self.press = self._presses.pop(event, ConfirmPress(event.time))
         self._app.post_message(event)
 
@@ -205,7 +205,7 @@ class KeyLine:
         return isinstance(self._app.focused, Input | TextArea)
 
     def _give_up(self) -> None:
-        """The app does not come to rest: only a key that ends something still goes through."""
+        """Drop the queue because the app does not come to rest; keep one key that ends something."""
         kept = next((event for event in self._line if _interrupts(event)), None)
         count = self.forget()
         if kept is not None:
@@ -233,7 +233,7 @@ class KeyLine:
             settling.cancel()
             interrupted.cancel()
 
-    # --- whether everything has happened
+    # --- has everything happened
 
     def _is_settled(self) -> bool:
         return not self._held() and not self._busy() and not self._undrawn()
@@ -254,7 +254,7 @@ class KeyLine:
         return [part for part in self._parts() if not is_idle(part)]
 
     def _undrawn(self) -> list[Screen[Any]]:
-        """Screens that have something to do once they are drawn."""
+        """Screens with work to do after their next drawing."""
         return [screen for screen in self._screens() if is_to_call(screen)]
 
     async def _settle(self) -> None:
@@ -271,7 +271,7 @@ class KeyLine:
                 rounds += 1
 
     async def _round(self, busy: list[MessagePump], undrawn: list[Screen[Any]]) -> bool:
-        """Let these handle what they have; False if one of them did not say so in time."""
+        """Let these handle their messages; False if one did not report in time."""
         left = 0
         done = asyncio.Event()
 

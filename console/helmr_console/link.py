@@ -1,8 +1,8 @@
-"""Keeps the store fresh: lists once, then the feed, and a ping so that a dead link is noticed.
+"""Keeps the store fresh: lists once, then the feed, with pings to notice a dead link.
 
-One loop owns the connection. Whatever fails ends the round; the next begins after a pause with the lists again and the
-feed after the last offset seen, so that nothing is missed or shown twice (S-54). Here too are the reads of the gateway
-that several screens need.
+One loop owns the connection. Any failure ends the round; after a pause the next reads the lists again and the feed
+after the last offset seen, so that nothing is missed or shown twice (S-54). The module also holds the gateway reads
+that several screens share.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from helmr_console.ended import ended_since
 from helmr_console.store import ENDED_MAX, ENDED_SHOWN, WAITS_MAX, Store, day_of
 
 RECORDS_LOOKED_AT = 1_000
-"""Of a stream, for the one that answered a wait."""
+"""Most records of a stream searched for a wait's answer."""
 
 T = TypeVar("T")
 
 
 async def first(listed: AsyncIterable[T], count: int) -> list[T]:
-    """At most so many of a list."""
+    """Return at most `count` items of a list."""
     found: list[T] = []
     async for one in listed:
         found.append(one)
@@ -38,14 +38,14 @@ async def first(listed: AsyncIterable[T], count: int) -> list[T]:
 
 
 async def tail(client: AsyncClient, session_id: str, count: int) -> list[EntryInfo]:
-    """The newest entries of a session, oldest first."""
+    """Return the `count` newest entries of a session, oldest first."""
     session = client.sessions.open(session_id)
     last = (await session.get()).last_seq
     return list((await session.transcript_page(after=max(0, last - count), limit=count)).items)
 
 
 async def whole(client: AsyncClient, session_id: str, count: int) -> list[EntryInfo]:
-    """All entries of a session, or so many of its newest, oldest first."""
+    """Return all entries of a session, or the `count` newest, oldest first."""
     session = client.sessions.open(session_id)
     after = max(0, (await session.get()).last_seq - count)
     found: list[EntryInfo] = []
@@ -56,9 +56,9 @@ async def whole(client: AsyncClient, session_id: str, count: int) -> list[EntryI
 
 
 async def answer_of(client: AsyncClient, wait: WaitInfo) -> Any:
-    """What a wait was answered with; None if that can no longer be read."""
+    """Return the answer of a wait; None if it can no longer be read."""
     if wait.token_id is not None:
-        # The token's own refusal says who and when; only the wait's, once its session has heard, says what.
+        # The token's refusal names person and time only; the wait's adds the answer, once the session has it.
         return (await client.tokens.get(wait.token_id)).data
     if wait.kind is not WaitKind.INPUT or wait.stream is None:
         return None
@@ -75,9 +75,9 @@ async def answer_of(client: AsyncClient, wait: WaitInfo) -> Any:
 
 PING_S = 5.0
 CLAIMS_PINGS = 3
-"""After so many pings it is asked who is at the most urgent waits."""
+"""Pings between two reads of the claims on the most urgent waits."""
 HISTORY_ENTRIES = 2_000
-"""How far back the feed begins at the start: what fills Activity and the waits that ended lately."""
+"""Entries before the newest at which the feed starts; they fill Activity and the recently ended waits."""
 PAGES_MAX = WAITS_MAX // LIST_LIMIT_MAX
 CATALOG_MAX = 2_000
 
@@ -86,7 +86,7 @@ class Link:
     """The connection to one gateway.
 
     Args:
-        changed: Called on the event loop after each change, with the entry that the feed brought; must not wait.
+        changed: Called on the event loop after each change, with the feed's entry if one came; must not block.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Link:
         self._wake = asyncio.Event()
 
     def ask_again(self) -> None:
-        """Do not wait for the next try."""
+        """Try again now, without waiting for the next try."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Connect, follow, and come back, until it is cancelled."""
+        """Connect, follow the feed and reconnect, until cancelled."""
         while True:
             try:
                 await self._round()
@@ -122,7 +122,7 @@ class Link:
             await self._pause()
 
     async def reload(self) -> None:
-        """Ask for health and the inbox again, now."""
+        """Read health and the inbox again now."""
         await self._ping()
         await self._load_waits()
         self._changed(None)
@@ -177,7 +177,7 @@ class Link:
         self.store.put_waits(found, cut=cursor is not None)
 
     async def _load_ended(self) -> None:
-        """What ended today, or in the last hour, with its names."""
+        """Load the waits that ended today or in the last hour, with their people."""
         now = self.store.now()
         since = min(day_of(now), now - ENDED_SHOWN)
         self.store.put_ended(await ended_since(self.client, since, ENDED_MAX))

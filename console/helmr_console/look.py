@@ -1,7 +1,7 @@
 """The console's colours by role, as Textual themes and as styles for widgets that draw their own lines.
 
-Colour only repeats what a sign and a word say. Every shipped palette keeps 4.5 to 1 for text and 3 to 1 for borders; a
-test computes it from here.
+Colour only repeats what a sign and a word say. Every shipped palette keeps a contrast of 4.5 to 1 for text and 3 to 1
+for borders; a test computes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from textual.theme import BUILTIN_THEMES, Theme
 
 DEFAULT_THEME = "helmr-dark"
 TERMINAL_THEME = "helmr-terminal"
-"""Keeps the sixteen colours that the user's terminal has."""
+"""Uses the sixteen colours of the user's terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def default_variables() -> dict[str, str]:
 
 
 def style(theme: str, role: str, *, ground: str = "") -> Style:
-    """How text of a role is drawn; `ground` is a role of its own, the widget's if empty."""
+    """Style for text of a role; `ground` is the background's role, the widget's own if empty."""
     palette = PALETTES.get(theme)
     bold = True if role in BOLD_ROLES else None
     if palette is None:

@@ -1,8 +1,8 @@
-"""What the console says for a moment on the second line of whatever is in front. Pure.
+"""Messages that stand for a moment on the second line of the screen in front. Pure.
 
-A receipt is about something that is no longer in front, so it stands beside it and never covers where the operator
-is. Everything else is about the key that was pressed last, or failed behind the operator's back: it takes the line, a
-refusal before a remark, and the next key takes it away. A key typed before a message could be read does not.
+A receipt is about something no longer in front, so it stands beside the line's content and never covers where the
+operator is. Any other message is about the last key or a failure in the background: it takes the line, graver messages
+first, and the next key removes it, unless that key was typed before the message could be read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """What kind of message."""
+    """Kind of a message, in rising gravity."""
 
     RECEIPT = "receipt"
     INFORMATION = "information"
@@ -27,14 +27,14 @@ STANDS_S = {
     Severity.WARNING: 8.0,
     Severity.ERROR: 12.0,
 }
-"""How long a message stands if no key takes it away."""
+"""Seconds that a message stands if no key removes it."""
 READ_S = {
     Severity.RECEIPT: 1.0,
     Severity.INFORMATION: 0.0,
     Severity.WARNING: 0.3,
     Severity.ERROR: 0.3,
 }
-"""A key typed within this time of it was typed before it could be read, and leaves it."""
+"""Seconds to read a message; a key typed sooner leaves it."""
 _RANK = tuple(Severity)
 HISTORY_MAX = 50
 
@@ -54,20 +54,20 @@ class LineMessage:
     shown_s: float
 
     def is_read(self, typed_s: float) -> bool:
-        """Whether it could be read before a key typed then."""
+        """True if the operator could read the message before a key typed at `typed_s`."""
         return typed_s - self.shown_s >= READ_S[self.severity]
 
 
 @dataclass(slots=True)
 class MessageLine:
-    """Messages and keys go in, what is to be shown comes out."""
+    """Decides from messages and keys what to show."""
 
     history: deque[LineMessage] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
     _front: LineMessage | None = None
     _beside: LineMessage | None = None
 
     def say(self, text: str, severity: Severity, *, now_s: float, shown_s: float) -> None:
-        """Say this, unless something graver stands there."""
+        """Show this, unless a graver message stands there."""
         said = LineMessage(text, severity, now_s + STANDS_S[severity], shown_s)
         self.history.append(said)
         if severity is Severity.RECEIPT:
@@ -78,14 +78,14 @@ class MessageLine:
             self._front = said
 
     def key(self, typed_s: float) -> None:
-        """A key was pressed: what could be read before it goes."""
+        """Remove the messages that could be read before this key."""
         if self._front is not None and self._front.is_read(typed_s):
             self._front = None
         if self._beside is not None and self._beside.is_read(typed_s):
             self._beside = None
 
     def unsay(self, text: str) -> None:
-        """If this stands there, no longer: it was of a form that is no longer in front."""
+        """Remove this message if it stands there, when its form has left the front."""
         if self._front is not None and self._front.text == text:
             self._front = None
 
@@ -94,16 +94,16 @@ class MessageLine:
         self._front = self._beside = None
 
     def front(self, now_s: float) -> LineMessage | None:
-        """What takes the line now."""
+        """The message that takes the line now."""
         return self._front if self._front is not None and now_s < self._front.until_s else None
 
     def beside(self, now_s: float) -> LineMessage | None:
-        """The receipt that stands beside what is in front."""
+        """The receipt beside the line's content."""
         return self._beside if self._beside is not None and now_s < self._beside.until_s else None
 
 
 def receipt_text(text: str) -> str:
-    """A receipt in few words, `✓ tool held0`: the rest of it was for who waited for it."""
+    """A receipt in few words, `✓ tool held0`; the rest matters only while waiting for it."""
     accepted = "Accepted: "
     if text.startswith(accepted):
         text = text.removeprefix(accepted).partition("; ")[0]

@@ -1,4 +1,4 @@
-"""A confirmed answer that can be taken back: it is sent after its form has closed, and its outcome shows at once."""
+"""A confirmed answer that can be taken back, sent after its form has closed; its outcome shows at once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class PendingAnswer:
     """One answer to one wait.
 
     Args:
-        console: Sends it.
-        wait: The wait, as it was answered.
-        data: What is sent.
+        console: Gives the permit and the client.
+        wait: The wait, as the operator saw it.
+        data: The answer.
         shown: Its JSON without secrets.
-        draft: What was entered: kept until it is accepted.
-        operation_id: Of every try.
+        draft: The entered text, kept until the answer is accepted.
+        operation_id: Used for every try.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PendingAnswer:
         self._operation_id = operation_id
 
     async def send(self) -> None:
-        """Its time has passed: send it, and show the outcome."""
+        """Send the answer when its time has passed, and show the outcome."""
         try:
             given = self._permit()
         except NotPermitted as refusal:
@@ -80,7 +80,7 @@ class PendingAnswer:
             self._refused(said, "warning" if outcome.is_open else "error")
 
     async def _lost(self) -> str:
-        """Keep what another answered first, to be read beside this one, and say how; empty if no one did."""
+        """Keep the answer that someone gave first, to show beside this one; return a hint, empty if there is none."""
         console, wait = self._console, await self._now_wait()
         if wait is None or wait.status is not WaitStatus.FULFILLED:
             return ""

@@ -1,8 +1,8 @@
-"""The only ways from session text to the screen, and a last look at every line before it goes to the terminal.
+"""The only ways from session text to the screen, and a last check of every line before the terminal.
 
-`text` and `line` make content of session text, without markup. `LineGuard` catches what is typed or pasted into fields,
-and mistakes: no control, bidi or zero-width character passes. It works on segments of drawn lines, so the app's own
-escape codes, which are styles there, are not touched.
+`text` and `line` turn session text into content, without markup. `LineGuard` catches text typed or pasted into fields,
+and mistakes: no control, bidi or zero-width character passes. It works on segments of drawn lines, where the app's own
+escape codes are styles and stay untouched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from textual.filter import LineFilter
 from helmr.safe_text import HIDDEN, JOINERS, joins, one_line, plain
 
 TEXT_CELLS_MAX = 64_000
-"""What is drawn of one text; the rest is counted and can be copied."""
+"""Cells drawn of one text; the rest is counted and can be copied."""
 
 
 def text(value: object, style: str = "", *, limit: int | None = TEXT_CELLS_MAX) -> Content:
@@ -32,10 +32,10 @@ def line(value: object, style: str = "", *, limit: int | None = TEXT_CELLS_MAX) 
 
 
 class LineGuard(LineFilter):
-    """Replaces what a terminal could obey by `�`."""
+    """Replaces characters that a terminal could obey by `�`."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same segments; text that is all printable is passed as it is."""
+        """Return the segments; printable text passes unchanged."""
         if all(text.isprintable() for text, _, _ in segments):
             return segments
         return [
@@ -52,9 +52,9 @@ _ASCII = {
     **dict.fromkeys(map(ord, "│┃┆┇┊┋║╎╏╵╷╹╻"), "|"),
     **dict.fromkeys(range(0x2580, 0x25A0), "|"),  # blocks: ends of scrollbars, edges
     ord("▌"): ">",  # the cursor
-    ord("▓"): "#",  # how far a batch is
+    ord("▓"): "#",  # progress of a batch
     ord("░"): ".",
-    **dict.fromkeys(range(0x2400, 0x2440), "?"),  # what control characters in data are shown as
+    **dict.fromkeys(range(0x2400, 0x2440), "?"),  # pictures of control characters in data
     **dict(zip(map(ord, "…•·○◆✓▲▼►▶◀→←—“”⟨⟩\ufffd"), '~o.o++^v>><><-""<>?', strict=True)),
     0x2013: "-",  # en dash
     0x2018: "'",
@@ -64,18 +64,18 @@ _ASCII = {
 
 
 def in_ascii(text: str) -> str:
-    """The text with the console's own signs replaced, as many cells wide."""
+    """Replace the console's own signs by ASCII of the same width."""
     return text.translate(_ASCII)
 
 
 class AsciiSigns(LineFilter):
-    """Draws every sign of the console's own by one that each terminal has, cell for cell.
+    """Replaces the console's own signs by ones that every terminal has, cell for cell.
 
-    Letters of what sessions say stay: what is approved is shown as it is, in as far as the terminal can.
+    Letters of session text stay: approvers see the text itself, as far as the terminal can show it.
     """
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same segments; text that is ASCII is passed as it is."""
+        """Return the segments; ASCII text passes unchanged."""
         if all(text.isascii() for text, _, _ in segments):
             return segments
         return [Segment(in_ascii(text), style, control) for text, style, control in segments]
@@ -83,7 +83,7 @@ class AsciiSigns(LineFilter):
 
 @lru_cache(2_048)
 def clean(text: str) -> str:
-    """The text with everything hidden replaced; joiners stay where they join, and take no cell elsewhere."""
+    """Replace every hidden character; joiners stay where they join, and take no cell elsewhere."""
     return "".join(_clean(text, place, char) for place, char in enumerate(text))
 
 

@@ -1,7 +1,7 @@
-"""One session as far as its screen has read it: summary, runs, waits, pages of its transcript, and what its code says.
+"""One session as its screen has read it: summary, runs, waits, pages of the transcript, and live output.
 
-Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE. What the code of a session emits while it works
-grows as text, by step, for as long as the screen is open; it is redrawn a few times a second and not stored.
+Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE. Output that the session's code emits while it
+works grows as text, by step, while the screen is open; it is redrawn a few times a second and not stored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionDetail:
     waits: dict[str, WaitInfo] = field(default_factory=dict)
 
     async def read_lists(self, client: AsyncClient) -> None:
-        """Runs and waits as they are now."""
+        """Read the current runs and waits."""
         listed = client.sessions.open(self.session_id).runs(limit=LIST_LIMIT_MAX)
         runs = await first(listed, RUNS_MAX)
         waits: list[WaitInfo] = []
@@ -60,16 +60,16 @@ class SessionDetail:
 
     @property
     def newest_run(self) -> RunInfo | None:
-        """The one that a retry goes on with."""
+        """The newest run, the one that a retry continues; None without runs."""
         return next(iter(self.runs.values()), None)
 
     @property
     def active_wait(self) -> WaitInfo | None:
-        """What the session waits for, as its summary says."""
+        """The wait that the session's summary names; None without one."""
         return self.summary.wait if self.summary is not None else None
 
     def words(self) -> str:
-        """`publish   waiting   2 runs`; empty before it was read."""
+        """`publish   waiting   2 runs`; empty before the first read."""
         if self.summary is None:
             return ""
         is_open = self.summary.status is SessionStatus.OPEN
@@ -83,14 +83,14 @@ PAGES_HELD = 256
 
 
 class EntryPages:
-    """Pages by number; those that were not looked at for longest are dropped."""
+    """Pages by number; the least recently looked at are dropped above `PAGES_HELD`."""
 
     def __init__(self) -> None:
         self.held: OrderedDict[int, list[EntryInfo]] = OrderedDict()
         self._asked: set[int] = set()
 
     def put(self, page: int, entries: Sequence[EntryInfo]) -> None:
-        """A page has come."""
+        """Store a page that has come."""
         self.held[page] = list(entries)
         self.held.move_to_end(page)
         while len(self.held) > PAGES_HELD:
@@ -98,7 +98,7 @@ class EntryPages:
             self._asked.discard(dropped)
 
     def append(self, entry: EntryInfo) -> None:
-        """An entry came by the feed; it is kept if its page is here, or begins with it."""
+        """Append an entry of the feed if its page is here, or begins with it."""
         page, place = divmod(entry.seq - 1, PAGE)
         held = self.held.get(page)
         if place == 0 and held is None:
@@ -108,20 +108,20 @@ class EntryPages:
             held.append(entry)
 
     def peek(self, seq: int) -> EntryInfo | None:
-        """The entry, if it is here."""
+        """Return the entry if it is here."""
         page, place = divmod(seq - 1, PAGE)
         held = self.held.get(page)
         return held[place] if seq > 0 and held is not None and place < len(held) else None
 
     def look(self, seq: int) -> EntryInfo | None:
-        """The entry, if it is here; its page is kept for longer."""
+        """Return the entry if it is here, and mark its page as used."""
         found = self.peek(seq)
         if found is not None:
             self.held.move_to_end((seq - 1) // PAGE)
         return found
 
     def ask(self, seq: int) -> int | None:
-        """The page to ask for so that this entry is here; None if it was asked for already."""
+        """Return the page to request for this entry; None if it was requested already."""
         page = (seq - 1) // PAGE
         if page in self._asked:
             return None
@@ -129,22 +129,22 @@ class EntryPages:
         return page
 
     def may_be_asked_again(self, page: int) -> None:
-        """It could not be read, or was read before it was full."""
+        """Allow another request of a page that could not be read, or was not full yet."""
         self._asked.discard(page)
 
     def in_order(self) -> Iterator[EntryInfo]:
-        """All that is here."""
+        """Yield all entries that are here."""
         for page in sorted(self.held):
             yield from self.held[page]
 
     def missing(self, count: int, newest: int) -> list[int]:
-        """The pages that are not here, of so many at the end of so many entries, the last first."""
+        """Return the pages that are not here, last first, among the last `newest` pages of `count` entries."""
         last = max(0, count - 1) // PAGE
         return [page for page in range(last, max(-1, last - newest), -1) if page not in self.held]
 
 
 KEPT_CHARS = 8_000
-"""The end of a text is what is read; more of it is not held."""
+"""Characters kept of a live text: its end, which people read."""
 TEXTS_MAX = 64
 
 Place = tuple[str, int | None]
@@ -153,12 +153,12 @@ Place = tuple[str, int | None]
 
 @dataclass(slots=True)
 class LiveText:
-    """The texts that come now; one that ends is gone, as what lasts of it stands in the transcript."""
+    """Texts that are streaming now; one that ends is dropped, because the transcript has its result."""
 
     _texts: OrderedDict[Place, str] = field(default_factory=OrderedDict)
 
     def take(self, item: ChunkInfo | ChunksEnd) -> None:
-        """A chunk, or the end of those of a step."""
+        """Add a chunk, or end a step's text."""
         place = item.stream, item.op
         if isinstance(item, ChunksEnd):
             self._texts.pop(place, None)
@@ -170,16 +170,16 @@ class LiveText:
             self._texts.popitem(last=False)
 
     def ended(self, op: int | None) -> None:
-        """That op's step is over."""
+        """Drop the texts of an op whose step is over."""
         for place in [one for one in self._texts if one[1] == op]:
             del self._texts[place]
 
     def clear(self) -> None:
-        """Nothing comes any more."""
+        """Drop all texts."""
         self._texts.clear()
 
     def by_op(self) -> dict[int | None, list[str]]:
-        """`stream: text` of each op, safe; of several streams in the order in which they spoke."""
+        """`stream: text` by op, safe; several streams in the order of their last chunk."""
         found: dict[int | None, list[str]] = {}
         for (stream, op), text in self._texts.items():
             found.setdefault(op, []).append(plain(f"{stream}: {text}", None))
@@ -187,7 +187,7 @@ class LiveText:
 
 
 def spoken(data: Any) -> str:
-    """What a chunk says: a text as it is, of an object its only text, else JSON."""
+    """A chunk as text: a string as it is, an object's only string, else JSON."""
     if isinstance(data, str):
         return data
     if isinstance(data, Mapping):
@@ -198,14 +198,14 @@ def spoken(data: Any) -> str:
 
 
 STREAMS_MAX = 8
-"""Each stream that is followed is a connection."""
+"""Most streams followed; each takes a connection."""
 SAY_EVERY_S = 0.1
 NO_RECORDS = 2**53
-"""No stream has as many: of the records nothing is sent, they come by the feed."""
+"""A position that no stream reaches, so that the server sends no records; the feed brings those."""
 
 
 def streams_to_follow(session: SessionInfo | None, streams: Sequence[StreamInfo]) -> list[str]:
-    """The output streams of a session that is open."""
+    """Names of the output streams of an open session, at most `STREAMS_MAX`."""
     if session is None or session.status is not SessionStatus.OPEN:
         return []
     outputs = [one for one in streams if one.direction == "output" and session.task in one.tasks]
@@ -213,12 +213,12 @@ def streams_to_follow(session: SessionInfo | None, streams: Sequence[StreamInfo]
 
 
 class ChunkFeed:
-    """What comes now, as text.
+    """Follows a session's live output as text.
 
     Args:
         client: Talks to the gateway.
         session_id: The session.
-        changed: Called when it has changed, at most every `SAY_EVERY_S`.
+        changed: Called after changes, at most every `SAY_EVERY_S`.
     """
 
     def __init__(
@@ -235,13 +235,13 @@ class ChunkFeed:
         self._news = asyncio.Event()
 
     def heard(self, entry: EntryInfo) -> bool:
-        """The feed has this entry; whether it ended what was being said."""
+        """Drop the texts that this entry of the feed ends; True if it ends a step."""
         if entry.kind in OUTCOMES:
             self.live.ended(entry.op)
         return entry.kind in OUTCOMES
 
     async def run(self, streams: Sequence[str]) -> None:
-        """Follow until the session is over or this is cancelled. What can't be followed is not shown."""
+        """Follow the streams until the session is over or this is cancelled; skip those that can't be followed."""
         following = [asyncio.ensure_future(self._follow(name)) for name in streams]
         saying = asyncio.ensure_future(self._say())
         try:
@@ -256,7 +256,7 @@ class ChunkFeed:
 
     async def _follow(self, stream: str) -> None:
         output = self._client.sessions.open(self._session_id).output(stream)
-        with suppress(HelmrError):  # a stream that is gone, a role that may not read it
+        with suppress(HelmrError):  # a stream that is gone, or one that the role may not read
             async for item in output.follow_chunks(after=NO_RECORDS):
                 if isinstance(item, ChunkInfo | ChunksEnd):
                     self.live.take(item)

@@ -1,6 +1,6 @@
-"""What corrections set aside in a transcript, by whom, and what can be corrected at an entry (S-75…S-79). Pure.
+"""Entries that corrections set aside, by whom, and the corrections possible at an entry (S-75…S-79). Pure.
 
-A rewind stands behind what it sets aside, so that an entry can be judged once the rewinds behind it are known.
+A rewind follows the entries that it sets aside, so an entry can be judged only once the later rewinds are known.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ REWOUND = "run.rewound"
 _ENDS = ("run.succeeded", "run.failed")
 _RESOLVED = (WaitStatus.FULFILLED, WaitStatus.TIMED_OUT)
 _ASKING = ("wait.opened", "wait.fulfilled", "wait.timed_out", "input.accepted")
-"""Entries that name a wait whose answer may be wrong."""
+"""Kinds of entries that name a wait whose answer may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """One rewind: which ops of which run it took out of the journal, who did it and why. The texts are as stored."""
+    """One rewind: the ops that it removed from a run's journal, its author and reason. Texts are unsafe, as stored."""
 
     seq: int
     run_id: str
@@ -33,7 +33,7 @@ class Rewound:
     amends: str | None = None
 
     def takes(self, entry: EntryInfo) -> bool:
-        """Whether it has set this entry aside: one of those ops, or the end that the run had come to."""
+        """True if the rewind set this entry aside: it has one of the ops, or was the run's end."""
         if entry.seq > self.seq or entry.run_id != self.run_id:
             return False
         return entry.op in self.ops or (entry.op is None and entry.kind in _ENDS)
@@ -41,12 +41,12 @@ class Rewound:
 
 @dataclass(slots=True)
 class Rewinds:
-    """The rewinds of a session as far as they are known, in order."""
+    """The known rewinds of a session, in order."""
 
     known: dict[int, Rewound] = field(default_factory=dict)
 
     def learn(self, entries: Iterable[EntryInfo]) -> bool:
-        """Take what these entries tell; whether anything was new."""
+        """Add the rewinds among these entries; True if one was new."""
         before = len(self.known)
         for entry in entries:
             if entry.kind == REWOUND and entry.seq not in self.known:
@@ -55,11 +55,11 @@ class Rewinds:
         return len(self.known) > before
 
     def of(self, entry: EntryInfo) -> Rewound | None:
-        """The rewind that has set this entry aside: the first behind it that names its op."""
+        """The rewind that set this entry aside: the first later one that names its op; None if there is none."""
         return next((one for one in self.known.values() if one.takes(entry)), None)
 
     def stretches(self, entries: Iterable[EntryInfo]) -> list[tuple[int, int]]:
-        """First and last seq of neighbours that are set aside, of two and more; the entries in order of seq."""
+        """First and last seq of each stretch of at least two set-aside entries; `entries` must be in order of seq."""
         found: list[tuple[int, int]] = []
         for entry in entries:
             if self.of(entry) is None:
@@ -72,7 +72,7 @@ class Rewinds:
 
 
 def rewound(entry: EntryInfo) -> Rewound:
-    """What a `run.rewound` says; a body that lacks something takes nothing."""
+    """Read a `run.rewound` entry; one with an incomplete body sets nothing aside."""
     body, amended = entry.body, entry.body.get("amended")
     ops = body.get("set_aside")
     return Rewound(
@@ -91,7 +91,7 @@ def rewound(entry: EntryInfo) -> Rewound:
 
 
 class PlaceName(TypedDict):
-    """An op of a run or a wait of it; one of them is None."""
+    """A run's op or wait; the other one is None."""
 
     to_op: int | None
     wait_id: str | None
@@ -99,7 +99,7 @@ class PlaceName(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class CorrectionPlace:
-    """An entry as a place to correct, and why it is none for each kind of correction; empty if it is.
+    """An entry as a place to correct, with the reason against each kind of correction, empty if it is possible.
 
     `wait_id` is the wait that the entry is about, `op` the op under which it stands.
     """
@@ -114,7 +114,7 @@ class CorrectionPlace:
 
     @property
     def named(self) -> PlaceName:
-        """How a request names it: by its op, or by its wait where the entry has no op."""
+        """Arguments that name the place in a request: its op, or its wait where the entry has no op."""
         if self.op is not None:
             return {"to_op": self.op, "wait_id": None}
         return {"to_op": None, "wait_id": self.wait_id}
@@ -136,11 +136,11 @@ def place_of(
     newest: RunInfo | None,
     wait_of: Callable[[str], WaitInfo | None],
 ) -> CorrectionPlace:
-    """What can be corrected at an entry, as far as is known without asking; the gateway has the last word.
+    """Judge what can be corrected at an entry from what is known here; the gateway has the last word.
 
     Args:
-        aside: The rewind that has set it aside.
-        newest: The session's newest run, the only one that is taken back.
+        aside: The rewind that set it aside.
+        newest: The session's newest run, the only one that can be rewound.
         wait_of: A wait of the session, if it is known.
     """
     if entry is None:
@@ -160,7 +160,7 @@ def place_of(
 def place_of_wait(
     wait: WaitInfo, *, session: SessionInfo | None, newest: RunInfo | None
 ) -> CorrectionPlace:
-    """As `place_of`, of a wait in a list."""
+    """Like `place_of`, for a wait in a list."""
     why = ""
     if session is not None and session.status is SessionStatus.CANCELLED:
         why = "the session was cancelled"

@@ -1,16 +1,16 @@
-"""Starts the console: settings, log, terminal, signals; or only looks whether it could (`--check`).
+"""Starts the console: settings, log, terminal, signals; with `--check` it only reports whether it could.
 
 The user's own settings: `$XDG_CONFIG_HOME/helmr/console.toml`.
 
 ```
 name = "prod-eu"  # shown in the header, so that a wrong window is noticed
 theme = "helmr-light"
-identity = "ana"  # who answers are recorded for; $USER without it
+identity = "ana"  # the person answers are recorded for; $USER without it
 [keys]
 answer = "A"  # an action's id and its keys, comma-separated
 ```
 
-Filters, notices and profiles stand in it too: `helmr.profiles` reads them.
+The file also holds filters, notices and profiles, which `helmr.profiles` reads.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from helmr_console.screens.base import HEIGHT_MIN, WIDTH_MIN
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the file says."""
+    """Settings of the file."""
 
     name: str = ""
     theme: str = DEFAULT_THEME
@@ -54,13 +54,13 @@ class Config:
 
 
 def read_config(environ: Mapping[str, str], profile: str | None = None) -> Config:
-    """The file's settings; without a file the defaults.
+    """Read the file's settings; without a file, the defaults.
 
     Args:
-        profile: Instead of the one that the file names.
+        profile: Replaces the one that the file names.
 
     Raises:
-        UsageError: The file can't be read, or names a theme, profile or action that there is not.
+        UsageError: The file can't be read, or names an unknown theme, profile or action.
     """
     found, path = read_settings(environ)
     keys = texts(found.get("keys"), path, "keys")
@@ -82,7 +82,7 @@ def check_theme(name: str) -> str:
     """The theme's name.
 
     Raises:
-        UsageError: There is none of that name; lists those there are.
+        UsageError: No theme has that name; the hint lists them.
     """
     if name not in THEMES:
         raise UsageError(f"there is no theme {name!r}", hint=f"Themes: {', '.join(THEMES)}.")
@@ -92,7 +92,7 @@ def check_theme(name: str) -> str:
 LOG_BYTES_MAX = 1_000_000
 RETRY = Retry(tries_max=3, total_s=4.0, pause_s=0.1, pause_max_s=0.5)
 NEW_OBJECTS, MIDDLE_EVERY, FULL_EVERY = 5_000, 10, 4
-"""The thresholds of the collector: so many more objects than before, and so often."""
+"""Thresholds of the garbage collector's three generations (`gc.set_threshold`)."""
 """A few quick tries inside a call; the console itself shows stale and comes back."""
 
 
@@ -108,21 +108,21 @@ def main(
     hold_s: float = HOLD_S,
     profile: str | None = None,
 ) -> int:
-    """Run the console until the operator leaves; the exit code.
+    """Run the console until the operator leaves; return the exit code.
 
     Args:
         endpoint: The gateway.
-        name: What the header calls it; without it the config's name, else its address.
+        name: The gateway's name in the header; without it the config's name, else its address.
         on_behalf_of: The person who answers; without it the config's `identity`, else `$USER`.
-        read_only: No action that writes.
-        ascii_only: Signs a plain terminal has.
-        theme: Instead of the config's.
-        check: Only say what there is, and end.
-        hold_s: How long what was confirmed can be taken back.
-        profile: Instead of the config's.
+        read_only: Refuse all actions that write.
+        ascii_only: Use only signs that a plain terminal has.
+        theme: Replaces the config's.
+        check: Only print a report, and end.
+        hold_s: Seconds in which a confirmed answer can be taken back.
+        profile: Replaces the config's.
 
     Raises:
-        UsageError: The config can't be read, there is no such theme or profile, or this is not a terminal.
+        UsageError: The config can't be read, the theme or profile does not exist, or this is not a terminal.
     """
     environ = dict(os.environ)
     config = read_config(environ, profile)
@@ -154,7 +154,7 @@ def main(
 
 
 async def _proven(endpoint: Endpoint) -> str | None:
-    """The person that the credential proves; None of a service's, and while no one answers."""
+    """The person that the credential proves; None for a service's, or while the gateway does not answer."""
     try:
         once = replace(RETRY, tries_max=1, total_s=1.0)
         async with AsyncClient(url=endpoint.address, key=endpoint.key, retry=once) as client:
@@ -176,7 +176,7 @@ def _run(endpoint: Endpoint, options: Options) -> int:
     settle()
     draw_buffered()
     app = ConsoleApp(client, options)
-    # What was typed while nothing was there to see was not meant for it: an early `q` would end it.
+    # Drop keys typed before anything was on screen: an early `q` would end the console.
     termios.tcflush(sys.stdin, termios.TCIFLUSH)
     code = app.run()
     if app.fatal:
@@ -184,26 +184,26 @@ def _run(endpoint: Endpoint, options: Options) -> int:
             f"helmr: the console met a fault of its own: {app.fatal}\n"
             f"hint: Start it again, drafts are kept; the trace is in {options.log_path}.\n"
         )
-    # A fault ends the app without a result; that is not a good end.
+    # A fault ends the app without a result; exit with the app's code then.
     return code if code is not None else app.return_code or 0
 
 
 def settle() -> None:
-    """What is loaded stays: the collector no longer walks it, and walks the rest less often.
+    """Exempt all loaded objects from garbage collection, and collect the rest less often.
 
-    A full collection over Textual's modules costs about 130 ms, and opening a screen makes enough objects to set one
-    off: measured, every other session opened in 190 ms instead of 60. With CPython's thresholds there still was one of
-    60 ms at every second form; with these there is one of 100 ms at about every tenth.
+    A full collection over Textual's modules takes about 130 ms, and opening a screen makes enough objects to trigger
+    one: measured, every other session opened in 190 ms instead of 60. With CPython's thresholds a pause of 60 ms
+    remained at every second form; with these, one of 100 ms at about every tenth.
     """
     gc.freeze()
     gc.set_threshold(NEW_OBJECTS, MIDDLE_EVERY, FULL_EVERY)
 
 
 def draw_buffered() -> None:
-    """Give Textual a stream that writes on where a signal has cut a write short.
+    """Give Textual a buffered stderr, which finishes a write that a signal cut short.
 
-    With `PYTHONUNBUFFERED`, as in most containers, stderr has no such buffer: of a frame that a stop (`SIGSTOP`, a
-    debugger) came into, the rest was lost, in the middle of a character or of an escape sequence.
+    With `PYTHONUNBUFFERED`, as in most containers, stderr has no buffer: a frame interrupted by a stop (`SIGSTOP`, a
+    debugger) lost its rest, in the middle of a character or an escape sequence.
     """
     stream = sys.__stderr__
     if stream is not None and isinstance(stream.buffer, io.RawIOBase):
@@ -213,7 +213,7 @@ def draw_buffered() -> None:
 
 
 async def report(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
-    """What `--check` prints: one fact a line, the important word first."""
+    """Report for `--check`: one fact a line, the important word first."""
     size = shutil.get_terminal_size()
     fits = "" if size.columns >= WIDTH_MIN and size.lines >= HEIGHT_MIN else ", too small"
     lines = [
@@ -261,7 +261,7 @@ def _version(name: str) -> str:
 
 
 def _log_to(path: Path) -> None:
-    """The console's own log, private; one over its limit begins again."""
+    """Log to a private file, emptied at the start when over `LOG_BYTES_MAX`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = not path.exists() or path.stat().st_size > LOG_BYTES_MAX
     path.touch(mode=0o600)

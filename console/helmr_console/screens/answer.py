@@ -1,6 +1,6 @@
-"""Answering one wait. The form belongs to the wait that was opened; nothing after that looks at the cursor.
+"""The form for one wait. It belongs to the wait that was opened, wherever the cursor is afterwards.
 
-In a review, `ReviewTurns` says whose turn it is: one wait after the other, the next read while one is on screen.
+In a review, `ReviewTurns` gives one wait after the other, and reads the next while one is on screen.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ from helmr_console.widgets.panes import (
 )
 
 LOOKED_AHEAD_MAX = 8
-"""So many waits are asked whether another is at them."""
+"""Most waits read ahead to find one that no one else has claimed."""
 FRESH_S = 15.0
-"""What was read ahead is read again after this, as the inbox asks again who is at its waits."""
+"""Seconds after which a wait read ahead is read again, like the claims in the inbox."""
 CONTEXT_ENTRIES = 30
 
 
 def form_for(wait: WaitInfo) -> Form:
-    """What is entered to answer it."""
+    """The form that answers the wait."""
     return form_of(wait.json_schema, initial=agreement.initial_of(wait))
 
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What the form of the next wait needs, read while the one before is on screen."""
+    """The next wait and its form's contents, read while the one before is on screen."""
 
     wait: WaitInfo
     entries: list[EntryInfo]
@@ -86,12 +86,12 @@ class Ahead:
 
 
 class ReviewTurns:
-    """The waits of one review.
+    """The queue of waits of one review.
 
     Args:
-        console: Reads them.
-        wait_ids: The first ones.
-        listed: What the list has now: what has come into it meanwhile is asked, too.
+        console: Reads and claims the waits.
+        wait_ids: The waits at the start.
+        listed: Returns the ids in the list now; waits that came in meanwhile join the review.
     """
 
     def __init__(
@@ -103,18 +103,18 @@ class ReviewTurns:
         )
         self.ahead: Ahead | None = None
         self.left_out = 0
-        """Waits that this person may not answer."""
+        """Number of waits skipped because this person may not answer them."""
 
     async def take_free(self) -> AnswerScreen | None:
-        """The form of the next wait that this person may answer, claimed before it is shown; None if there is none.
+        """Claim the next wait that this person may answer, and return its form; None if there is none.
 
-        Of two people who go along the same list each gets what the other has not. What others have claimed comes last,
-        and then shows whose it is.
+        Two people who review the same list get different waits. Waits claimed by others come last, and then show the
+        claimant.
         """
         refused: set[str] = set()
         while (coming := self.take()) is not None:
             wait_id, _, ahead = coming
-            with suppress(HelmrError):  # the form says why it can't be read
+            with suppress(HelmrError):  # the form shows why it can't be read
                 ahead = ahead or await self._read(await self._wait(wait_id))
             if ahead is not None and _is_left_out(ahead.wait, self._console.identity):
                 self.left_out += 1
@@ -136,16 +136,16 @@ class ReviewTurns:
         return None
 
     def ended_text(self) -> str:
-        """What to say when there is no next one."""
+        """Message when there is no next wait."""
         what = "That was the last one" if self.queue.asked else "There is nothing here to answer"
         others = f"; {self.left_out} left out, which you may not answer" if self.left_out else ""
         return what + others
 
     async def _claim(self, wait_id: str) -> ClaimInfo | None:
-        """Claim it for its form; None where one has claimed it by a key, or can't now.
+        """Claim the wait for its form; None if this person already holds a claim, or can't claim now.
 
         Raises:
-            WaitClaimed: Someone else has.
+            WaitClaimed: Someone else holds the claim.
         """
         console = self._console
         known = console.store.wait(wait_id)
@@ -183,7 +183,7 @@ class ReviewTurns:
         return Ahead(wait, entries, begun, console.store.mono())
 
     def take(self) -> tuple[str, ReviewTurns, Ahead | None] | None:
-        """The next wait, and what was read of it; None if there is none."""
+        """Return the next wait and what was read ahead of it; None if there is none."""
         wait_id = self.queue.next(self._console.open_ids())
         ahead, self.ahead = self.ahead, None
         if wait_id is None:
@@ -192,12 +192,12 @@ class ReviewTurns:
         return wait_id, self, ahead if is_it else None
 
     def drawn(self) -> None:
-        """One of them is on screen: the next one is read."""
+        """Start reading the next wait, now that one is on screen."""
         if self.ahead is None:
             self._look_ahead()
 
     def tick(self, *, is_drawn: bool) -> None:
-        """What was read ahead gets old."""
+        """Read ahead again when the last read is older than `FRESH_S`."""
         is_old = self.ahead is None or not self._is_fresh(self.ahead)
         if is_old and is_drawn and self._console.base_context().live:
             self._look_ahead()
@@ -211,7 +211,7 @@ class ReviewTurns:
         )
 
     async def _read_ahead(self) -> None:
-        """The next wait, so that it is there when this one is answered."""
+        """Read the next wait, so that it is there when this one is answered."""
         console = self._console
         for _ in range(LOOKED_AHEAD_MAX):
             wait_id = self.queue.coming(console.open_ids())
@@ -222,19 +222,19 @@ class ReviewTurns:
                 self.left_out += 1
                 self.queue.leave_out(wait_id)
             elif not console.is_claimed_by_another(wait_id):
-                break  # else someone has claimed it by now, and it comes later
+                break  # otherwise someone has claimed it by now, and it comes later
         else:
             return
         self.ahead = await self._read(wait)
 
 
 def _is_left_out(wait: WaitInfo, me: str) -> bool:
-    """Whether a review leaves it out: others answer it, or this person has."""
+    """True if a review skips the wait: it is for others, or this person can't answer it (again)."""
     return bool(agreement.why_not(wait, me)) or agreement.is_for_others(wait)
 
 
 def _nothing_said(text: str) -> None:
-    """What could not be read ahead is read, and said, when it is asked."""
+    """Ignore errors of reading ahead; the form reads again and shows them."""
 
 
 REVIEW_SCOPES = (ActionScope.ONE_BY_ONE, ActionScope.ONE_WAIT)
@@ -245,7 +245,7 @@ REVIEW_HELP = (
     "so that letters are keys again, and Esc once more leaves the form. What you entered is kept as a draft."
 )
 BODY_LINES = 8
-"""A body of so many lines stands above the form; a longer one beside it."""
+"""Most lines of a body above the form; a longer one stands beside it."""
 
 
 class AnswerScreen(SubmitScreen):
@@ -279,10 +279,10 @@ class AnswerScreen(SubmitScreen):
         self.turns = turns
         self._read = read
         self.aside_width = 0
-        """Of the context before it is laid out."""
+        """Width of the context before it is laid out."""
         self._was_over = ""
         self._theirs: list[Content] = []
-        """Another's answer that was first."""
+        """The answer of another person who was first."""
         self.asked_text = AskedText(id="asked")
         self._unseen = Unseen()
         self.is_one_of_many = turns is not None
@@ -297,18 +297,18 @@ class AnswerScreen(SubmitScreen):
             self.slot = Vertical(self.fields.form, id="slot")
 
     def on_mount(self) -> None:
-        """What is scrolled to was seen."""
+        """Draw the question, and count lines as seen when scrolled to."""
         self._draw_asked()
         self.watch(self.query_one("#left"), "scroll_y", self._count_unseen, init=False)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Of another size other lines of the text are on the screen."""
+        """Start over counting seen lines, because another size shows others."""
         self._unseen = Unseen()
         self.call_after_refresh(self.redraw)
         self.call_after_refresh(self._begin_at_the_top)
 
     def opens(self) -> None:
-        """What was read ahead stands there already."""
+        """Show at once what was read ahead; otherwise read."""
         if self._read is None:
             super().opens()
             return
@@ -320,14 +320,14 @@ class AnswerScreen(SubmitScreen):
         self.reads_from_now()
 
     def is_drawn(self) -> None:
-        """Anyone who reads the form is working on the wait; the next wait is read meanwhile."""
+        """Claim the wait, because its form is being read; read the next wait meanwhile."""
         self.console.unsent.returned.discard(self.wait_id)
         self.claim.begin()
         if self.turns is not None:
             self.turns.drawn()
 
     async def load(self) -> None:
-        """The wait in full, its form, the end of its transcript."""
+        """Read the wait in full, show its form, and start reading the end of its transcript."""
         wait = await self.console.client.waits.get(self.wait_id)
         self.console.store.put_wait(wait)
         self.take(wait)
@@ -337,12 +337,12 @@ class AnswerScreen(SubmitScreen):
         self.console.background.start(self._load_entries(wait.session_id), group="entries")
 
     def take(self, wait: WaitInfo) -> None:
-        """This is the wait."""
+        """Set the form's wait."""
         self.wait = self.fields.last_of = wait
         self.claim.opened(wait)
 
     def on_key(self, event: events.Key) -> None:
-        """A page down or up in the text beside the form, where what is above the form all stands there."""
+        """Scroll the text beside the form by pages, when everything above the form fits."""
         aside, left = self.fields.aside, self.query_one("#left", VerticalScroll)
         if left.display and left.max_scroll_y:
             return
@@ -351,18 +351,18 @@ class AnswerScreen(SubmitScreen):
         elif event.key == "pageup":
             aside.scroll_page_up(animate=False)
 
-    # --- what it is about
+    # --- the question
 
     async def _load_entries(self, session_id: str) -> None:
         self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
         self.redraw()
 
     def draft_name(self) -> str | None:
-        """Drafts belong to the wait."""
+        """Name of the draft: the wait's id."""
         return self.wait_id
 
     def now_wait(self) -> WaitInfo | None:
-        """The wait with its status as the store knows it."""
+        """The wait with its status and votes from the store."""
         known = self.console.store.wait(self.wait_id)
         if self.wait is None or known is None:
             return self.wait
@@ -373,10 +373,10 @@ class AnswerScreen(SubmitScreen):
         return self.wait.model_copy(update=changed)
 
     def over(self) -> str:
-        """Another answer, the clock or a cancel ended it.
+        """Say why the wait can't be answered any more; empty if it can.
 
-        While the outcome of a send is unknown the wait may be over by that very send: asking again is the same
-        operation and tells.
+        While the outcome of a send is unknown, that very send may have ended the wait: sending again repeats the
+        operation and shows.
         """
         if self.submission.tried:
             return ""
@@ -388,21 +388,21 @@ class AnswerScreen(SubmitScreen):
         return words.wait_over(wait, self.console.store.now()) or self._why_not()
 
     def _why_not(self) -> str:
-        """Why this person can only read it."""
+        """Why this person can only read the wait; empty if they may answer."""
         return agreement.why_not(self.wait, self.console.identity) if self.wait is not None else ""
 
     def first(self) -> Iterable[Widget]:
-        """What is asked."""
+        """The question, above the form."""
         return (self.asked_text,)
 
     def redraw(self) -> None:
-        """What is asked, as the answer makes it, and all else."""
+        """Redraw the question, which changes with the answer, and everything else."""
         if self.is_attached:
             self._draw_asked()
         super().redraw()
 
     def _draw_asked(self) -> None:
-        """Above the form, where it is not beside it; of a call that is reviewed what is sent and its effects tell."""
+        """Draw the question above the form, unless it stands beside it; a reviewed call on a narrow screen is cut."""
         wait = self.now_wait()
         if wait is None:
             known = self.console.store.wait(self.wait_id)
@@ -428,32 +428,32 @@ class AnswerScreen(SubmitScreen):
 
     @property
     def _width(self) -> int:
-        """Of what is asked, before it is laid out."""
+        """Width of the question before it is laid out."""
         width = self.app.size.width
         return (width if self.has_class("-narrow") else width * 3 // 5) - 4
 
     @property
     def _aside_width(self) -> int:
-        """Of the context within its frame, before it is laid out, too."""
+        """Width of the context within its frame, also before it is laid out."""
         known = self.fields.aside.size.width or self.aside_width
         is_alone = self.has_class("-narrow")
         return (known or (self.app.size.width if is_alone else self.app.size.width * 2 // 5)) - 2
 
     @property
     def _is_short(self) -> bool:
-        """Whether what is asked stands above the form also where there is room beside it: a call always does."""
+        """True if the question stands above the form even with room beside it; a call always does."""
         if self.wait is None or self.tool_call() is not None:
             return True
         return len(wrapped(markdown_parts(self.wait.body or ""), self._width)) <= BODY_LINES
 
     def _count_unseen(self) -> None:
-        """The frame says how much of a call was never on the screen, and how much of a text is not on it now."""
+        """Show in the frame how much of a call was never on screen, or of a text is not on it now."""
         left, text = self.query_one("#left", VerticalScroll), self.asked_text
         if not text.content_size.height:
             return
         top, room = round(left.scroll_y), left.scrollable_content_region.height
         if self.tool_call() is None:
-            count = len(text.lines) - text.cut  # what is cut says so itself
+            count = len(text.lines) - text.cut  # the cut has a line of its own
             unseen = [] if self.has_class("aside") else outside(top, room, count)
             what = "the text"
         else:
@@ -466,7 +466,7 @@ class AnswerScreen(SubmitScreen):
         left.border_subtitle = unseen_text(len(unseen), f"{what}, {key}")
 
     def facts(self) -> Sequence[Content]:
-        """Which wait, and how long it has."""
+        """The wait in brief: subject, time left, votes."""
         wait = self.now_wait()
         if wait is None:
             return (safe.line("Asking for its form…", "$c-muted"),)
@@ -476,7 +476,7 @@ class AnswerScreen(SubmitScreen):
         return [*brief_facts(wait, due.full_text, role), *agree]
 
     def focus_form(self, form: SchemaForm) -> None:
-        """A call is read from its beginning, however far below it is decided; what one can't answer is only read."""
+        """Focus the first field, but show a call from its beginning; disable the form if it can't be answered."""
         if self._why_not():
             form.disabled = True
             return
@@ -485,9 +485,8 @@ class AnswerScreen(SubmitScreen):
         self.call_after_refresh(self._begin_at_the_top)
 
     def _begin_at_the_top(self, laid_out: tuple[int, int] | None = None) -> None:
-        """Scroll to the beginning, from there to the field in front unless it is a call's, and again until the
-        layout rests: the text takes its room only after the form has.
-        """
+        """Scroll to the beginning, then to the focused field unless it is a call's; repeat until the layout rests,
+        because the text takes its room after the form."""
         left = self.query_one("#left", VerticalScroll)
         now = (self.asked_text.size.height, left.virtual_size.height)
         if now == laid_out:
@@ -498,7 +497,7 @@ class AnswerScreen(SubmitScreen):
         self.call_after_refresh(self._begin_at_the_top, now)
 
     def context_content(self) -> Content:
-        """What is asked where it is not above the form, the transcript, then the JSON."""
+        """The question where it is not above the form, the transcript, then the JSON."""
         aside = self.fields.aside
         width = self._aside_width
         parts = [*self._theirs, head("Transcript, newest last")]
@@ -519,7 +518,7 @@ class AnswerScreen(SubmitScreen):
         return lines(parts)
 
     def effects(self) -> Sequence[str]:
-        """What the answer causes."""
+        """Effects of the answer."""
         if self.wait is None:
             return ()
         passed = self.claim.state.overrides
@@ -536,18 +535,18 @@ class AnswerScreen(SubmitScreen):
         return f"Inbox > {what[:60]} > Answer"
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """How far; in a review that nothing has been sent goes without saying: it would take the room of what pends."""
+        """The path and the form's state; a review omits "nothing sent" to leave room for pending answers."""
         left, right = super().status()
         is_quiet = self.submission.phase is SendPhase.FORM and not self.draft_state
         return left, () if is_quiet and self.turns is not None else right
 
     def store_changed(self) -> None:
-        """The wait may have ended while the form is open: say it, keep the text."""
+        """Show it if the wait ended while the form is open; keep the text."""
         super().store_changed()
         self._notice_end()
 
     def tick(self) -> None:
-        """The deadline may have passed; the claim has to be renewed."""
+        """Check the deadline, and renew the claim when due."""
         super().tick()
         self.claim.renew_if_due()
         self._notice_end()
@@ -555,7 +554,7 @@ class AnswerScreen(SubmitScreen):
             self.turns.tick(is_drawn=self.submission.drawn_s is not None)
 
     def tick_behind(self) -> None:
-        """Anyone who reads help beside the form is still working on the wait."""
+        """Renew the claim also under another screen, such as help: the operator still works on the wait."""
         self.claim.renew_if_due()
 
     def _notice_end(self) -> None:
@@ -596,7 +595,7 @@ class AnswerScreen(SubmitScreen):
         )
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
-        """How the wait stands after a refusal; unknown if that can't be asked."""
+        """Read the wait after a refusal; None if that fails."""
         if isinstance(error, WaitClaimed):
             self.claim.lost(error)
         try:
@@ -607,7 +606,7 @@ class AnswerScreen(SubmitScreen):
         return wait
 
     def after_refusal(self, outcome: AnswerOutcome) -> None:
-        """Another was first: show their answer next to this one."""
+        """Show the other answer next to this one, if someone was first."""
         super().after_refusal(outcome)
         if outcome.result is Result.RESOLVED:
             said = (outcome.result.value, *outcome.lines)
@@ -616,7 +615,7 @@ class AnswerScreen(SubmitScreen):
             )
 
     async def _compare(self, said: Sequence[str], role: str, theirs: Any = None) -> None:
-        """What the other answered, against what stands here."""
+        """Compare the other person's answer with this form's."""
         wait = self.now_wait()
         if theirs is None and wait is not None:
             theirs = await answer_of(self.console.client, wait)
@@ -628,15 +627,15 @@ class AnswerScreen(SubmitScreen):
         self.redraw()
 
     def on_schema_form_choice_made(self) -> None:
-        """Who chose by a key has seen what is chosen."""
+        """Count a choice made by a key as seen."""
         if self.form is not None and self.form.form.is_one_choice:
             self.submission.chose(self.console.keys.typed_s)
 
-    # --- pending with undo in place of reviewed
+    # --- pending with undo instead of a review
 
     @property
     def has_undo(self) -> bool:
-        """Whether the answer can be taken back, and the form says what is sent: in a review it always does."""
+        """True if the answer is sent with undo instead of a review page: the form itself shows all that is sent."""
         return (
             self.console.outbox.holds
             and self.form is not None
@@ -646,13 +645,13 @@ class AnswerScreen(SubmitScreen):
         )
 
     def pend(self, data: Any) -> None:
-        """It leaves in a while, unless it is taken back."""
+        """Hold the answer; it is sent after a while, unless it is taken back."""
         self.console.background.start(self._pend(data), group="hold", holds_keys=True)
 
     async def _pend(self, data: Any) -> None:
-        """The draft first, then the outbox, then on.
+        """Save the draft, put the answer into the outbox, and go on.
 
-        In a review no repeat of the press that answered the wait before answers this one, however late the repeats are.
+        In a review, repeats of the key press that answered the last wait never answer this one, however late they come.
         """
         if (
             self.is_one_of_many
@@ -682,7 +681,7 @@ class AnswerScreen(SubmitScreen):
         await self.go_on()
 
     def taken_back(self, app: App[Any]) -> None:
-        """Its form again, with what was entered; in a review in place of the one that is asked now."""
+        """Show the form again with the entered text; in a review, in place of the current wait."""
         shown = app.screen
         if self.turns is None or not isinstance(shown, AnswerScreen) or shown.turns is None:
             app.push_screen(AnswerScreen(self.wait_id))
@@ -693,7 +692,7 @@ class AnswerScreen(SubmitScreen):
     # --- in a review
 
     async def give_way(self, wait_id: str) -> None:
-        """Ask that one now, this one after it."""
+        """Show that wait now, and this one after it."""
         assert self.turns is not None, "in a review"
         await self.keep()
         await self.claim.let_go()
@@ -702,7 +701,7 @@ class AnswerScreen(SubmitScreen):
         await self.go_on()
 
     async def go_on(self) -> None:
-        """The next one takes its place; outside of a review it closes."""
+        """Show the next wait of the review; outside a review, close."""
         if self.turns is None:
             self.dismiss()
             return
@@ -716,7 +715,7 @@ class AnswerScreen(SubmitScreen):
         self.app.switch_screen(following)
 
     def do_skip(self) -> None:
-        """Keep what was entered, and go on."""
+        """Keep a draft, and go on to the next wait."""
         if self.submission.phase is SendPhase.SENDING:
             self.console.say("It is being sent; wait for what comes back", "warning")
             return
@@ -732,36 +731,36 @@ class AnswerScreen(SubmitScreen):
         await self.claim.let_go()
 
     def wait_in_front(self) -> WaitInfo | None:
-        """The wait on screen, and who has claimed it."""
+        """The wait on screen, with its claim."""
         known = self.console.store.wait(self.wait_id)
         claim = self.claim.state.own or (known.claim if known is not None else None)
         return self.wait.model_copy(update={"claim": claim}) if self.wait is not None else None
 
     def claim_changed(self, claim: ClaimInfo | None) -> None:
-        """What was claimed by a key stays so; what was released is not claimed again."""
+        """Keep a claim made by a key; don't claim again what was released."""
         self.claim.state.set_by_key(claim)
 
     def seen_to(self) -> None:
-        """On to the next, as if it was skipped."""
+        """Go on to the next wait, as if this one was skipped."""
         self.do_skip()
 
     def labels(self) -> dict[str, str]:
-        """In a review esc gives the letters back before it leaves."""
+        """Name esc "Keys" while it would leave a text field of a review."""
         is_keys = self.turns is not None and self.is_typing
         return {**super().labels(), "back": "Keys"} if is_keys else super().labels()
 
     def do_back(self) -> None:
-        """In a review out of a text, where letters are no keys; from there away."""
+        """Leave the text field in a review, so that letters are keys again; otherwise leave the form."""
         is_filling = self.submission.phase is SendPhase.FORM
         if self.turns is not None and self.is_typing and is_filling:
             self.set_focus(None)
             return
         super().do_back()
 
-    # --- what comes of it
+    # --- results
 
     def do_dry_run(self) -> None:
-        """What this answer would set off (S-87)."""
+        """Try the session's code with this answer; store nothing (S-87)."""
         built = self.result()
         if self.form is None or self.submission.phase is not SendPhase.FORM:
             return
@@ -782,7 +781,7 @@ class AnswerScreen(SubmitScreen):
             self.app.push_screen(TextScreen("What if", dry_run_lines(found)))
 
     def accepted(self, outcome: AnswerOutcome) -> None:
-        """Say it, keep it for the next time, and go on to the next wait."""
+        """Show the receipt, keep the answer as the last one, and go on to the next wait."""
         if self.wait is not None and self.form is not None:
             self.console.keep_as_last(self.wait, self.draft_of(self.wait.id, None))
         what = one_line(words.subject_of(self.wait), 60) if self.wait is not None else self.wait_id

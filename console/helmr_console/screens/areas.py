@@ -1,4 +1,4 @@
-"""Activity and System: who did what, and how the runtime is."""
+"""The areas Activity, with the acts of people, and System, with the state of the runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from helmr_console.widgets.panes import TextPane, fact, head, lines
 
 ERRORS_SHOWN = 8
 SAID_ABOVE = ("warnings", "states", "limits")
-"""Of the pool: shown as sentences already."""
+"""Keys of the pool that are shown as sentences instead."""
 
 ACTIVITY_FIELDS = Fields(
     noun="activity",
@@ -46,17 +46,17 @@ ACTIVITY_FIELDS = Fields(
 )
 BY_PEOPLE = "is:people"
 _OF_PROGRAMS = ("session.created", "run.created", "token.created", "public_token.created")
-"""What programs do all day; what else is done, people do, under whichever key."""
+"""Kinds of entries that programs write all day; people cause the others, under any key."""
 
 
 def is_of_people(entry: EntryInfo) -> bool:
-    """Whether a person did it, named or by what it is: keys of programs start, send and make links."""
+    """True if a person did it, by name or by kind: programs' keys only start, send and create links."""
     is_sent = entry.kind == "input.accepted" and not entry.body.get("wait_id")
     return entry.principal.person is not None or not (is_sent or entry.kind in _OF_PROGRAMS)
 
 
 class ActivityScreen(ListScreen[EntryInfo]):
-    """What people and their tokens did, newest first."""
+    """Acts of people and their tokens, newest first."""
 
     AREA = "activity"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA)
@@ -94,7 +94,7 @@ class ActivityScreen(ListScreen[EntryInfo]):
         return {str(entry.feed_offset): entry for entry in self.console.store.activity}
 
     def row_of(self, entry: EntryInfo, now: datetime) -> Row:
-        """Who, what, where."""
+        """time, person, act, content, session."""
         line = self._line(entry)
         return (
             Cell(words.clock(entry.recorded_at), "muted"),
@@ -105,7 +105,7 @@ class ActivityScreen(ListScreen[EntryInfo]):
         )
 
     def _line(self, entry: EntryInfo) -> EntryLine:
-        """An answer by the subject of its wait, where that is known."""
+        """The entry's line; an answer shows the subject of its wait, if known."""
         line = entry_lines.entry_line(entry)
         wait = self.console.store.wait(str(entry.body.get("wait_id", "")))
         if entry.kind != "input.accepted" or wait is None:
@@ -114,7 +114,7 @@ class ActivityScreen(ListScreen[EntryInfo]):
         return replace(line, word="answered", text=said)
 
     def facts_of(self, entry: EntryInfo) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         line = self._line(entry)
         return {
             "is": ("people",) if is_of_people(entry) else (),
@@ -130,13 +130,13 @@ class ActivityScreen(ListScreen[EntryInfo]):
         return entry_in_full(entry)
 
     def do_open(self) -> None:
-        """The session it was done in."""
+        """Open the act's session."""
         entry = self.selected()
         if entry is not None:
             self.app.push_screen(SessionScreen(entry.session_id))
 
     def do_copy(self) -> None:
-        """The act as JSON."""
+        """Copy the session's id, or the act as JSON."""
         entry = self.selected()
         if entry is not None:
             items = [("session id", entry.session_id), ("JSON", entry.model_dump_json(indent=2))]
@@ -170,7 +170,7 @@ def _opening() -> str:
 
 
 class SystemScreen(ConsoleScreen):
-    """How the runtime is, as far as it says."""
+    """The runtime's state as it reports it, and the console's own errors."""
 
     AREA = "system"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.SYSTEM)
@@ -196,42 +196,42 @@ class SystemScreen(ConsoleScreen):
         yield Container(self.left, self.right, id="middle")
 
     def on_mount(self) -> None:
-        """Say what is known."""
+        """Draw what is known."""
         self.store_changed()
 
     def context(self) -> ActionContext:
-        """Nothing is selected here."""
+        """The context without a selected row."""
         return replace(super().context(), row=False)
 
     def store_changed(self) -> None:
-        """Say it again."""
+        """Redraw both sides."""
         super().store_changed()
         if self.is_attached:
             self.left.say(lines(self._that_side()))
             self.right.say(lines(self._this_side()))
 
     def tick(self) -> None:
-        """Ages go on."""
+        """Redraw, because ages change."""
         super().tick()
         self.store_changed()
 
     def merge(self) -> None:
-        """Nothing stands still here: it was shown when it was read."""
+        """Do nothing: this screen never holds changes back."""
 
     def do_notices(self) -> None:
-        """Where notices go."""
+        """Open the list of notice targets."""
         self.app.push_screen(NoticesScreen())
 
     def do_grants(self) -> None:
-        """What people have allowed agents for a while."""
+        """Open the list of grants."""
         self.app.push_screen(GrantsScreen())
 
     def do_outcomes(self) -> None:
-        """Calls of which no one knows what became."""
+        """Open the list of calls with unknown outcome."""
         self.app.push_screen(UnknownOutcomesScreen())
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """What is wrong, first."""
+        """The worst state: a failing connection, not ready, warnings, or ready."""
         store = self.console.store
         if store.freshness.failing:
             return ((one_line(store.freshness.error, 300), "error"),), ()
@@ -241,7 +241,7 @@ class SystemScreen(ConsoleScreen):
         return (("ready" if ready else "not ready", "success" if ready else "warning"),), ()
 
     def _stuck(self) -> str:
-        """What is answered and has not gone on."""
+        """Runs that have their answer and have not gone on; empty if none."""
         store = self.console.store
         since = store.stuck()
         if not since:
@@ -305,7 +305,7 @@ class SystemScreen(ConsoleScreen):
         return parts
 
     def _started_and_told(self) -> list[Content]:
-        """Lists of features, notice targets, and what agents are allowed and have left open, a line each."""
+        """Schedules, notice targets, grants and calls of unknown outcome, a line each."""
         store, now = self.console.store, self.console.store.now()
         if store.targets is None:
             return []
@@ -327,7 +327,7 @@ class SystemScreen(ConsoleScreen):
         ]
 
     def _limits(self) -> list[Content]:
-        """What steps and tasks share, a line each."""
+        """The limits that steps and tasks share, a line each."""
         store, now = self.console.store, self.console.store.now()
         said = ((name, *system_views.limit_line(one, now)) for name, one in store.limits.items())
         rows = [
@@ -380,7 +380,7 @@ class SystemScreen(ConsoleScreen):
 
 
 def counted(errors: Iterable[str]) -> list[tuple[str, int]]:
-    """Each error once, in the order in which they were met last, and how often it was."""
+    """Each error once, by its last occurrence, with its count."""
     found: dict[str, int] = {}
     for error in errors:
         found[error] = found.pop(error, 0) + 1
@@ -408,7 +408,7 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
 
 
 def _in_one_line(one: Mapping[str, Any]) -> str:
-    """What is known of one host, of one crash."""
+    """The facts about one host or one crash, in one line."""
     plain = {name: value for name, value in one.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in plain.items())
 

@@ -1,4 +1,4 @@
-"""What every screen has: the three bars, keys from the action table, one gate through which every action goes."""
+"""The base of all screens: three bars, keys from the action table, one gate for every action."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEIGHT_MIN = 16
 
 @runtime_checkable
 class Explained(Protocol):
-    """A widget that can say what it is while it has the focus."""
+    """A widget with help of its own while it has the focus."""
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
         """A title, and lines about it."""
@@ -38,19 +38,19 @@ class Explained(Protocol):
 
 @runtime_checkable
 class Ticking(Protocol):
-    """A part of a screen that does something when the screen is in front, and each second."""
+    """A part of a screen that acts when the screen comes to the front, and each second."""
 
     def resumed(self) -> None:
-        """The screen is in front."""
+        """Act when the screen comes to the front."""
         ...
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Act each second while the screen is in front."""
         ...
 
 
 class HasConsole(Protocol):
-    """The app, as far as screens know it."""
+    """The app, as screens use it."""
 
     shared: Console
 
@@ -59,7 +59,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def bindings(*scopes: str) -> list[BindingType]:
-    """The keys of these scopes. The action's id is the binding's, for the user's key map."""
+    """The key bindings of these scopes; each has its action's id, for the user's key map."""
     return [
         Binding(
             ",".join(action.keys), f"act('{action.id}')", action.label, show=False, id=action.id
@@ -70,7 +70,7 @@ def bindings(*scopes: str) -> list[BindingType]:
 
 
 class TooSmall(Static):
-    """What stands there when the terminal is too small for anything else."""
+    """The sentence shown when the terminal is too small for anything else."""
 
     DEFAULT_CSS = (
         "TooSmall { display: none; width: 1fr; height: 1fr; content-align: center middle; }"
@@ -81,14 +81,14 @@ class ConsoleScreen(Screen[None]):
     """A screen of the console.
 
     Subclasses set `SCOPES` (and `BINDINGS = bindings(*SCOPES)`), compose their middle in `body`, and have a
-    method `do_<action id>` for each action they take; their `parts` and then the app take the rest.
+    method `do_<action id>` for each action they handle; their `parts`, then the app, handle the rest.
     """
 
     parts: tuple[object, ...] = ()
-    """What takes actions beside the screen itself, each by a method `do_<action id>`."""
+    """Objects that handle actions besides the screen itself, each by a method `do_<action id>`."""
 
     focused = reactive[Widget | None](None, repaint=False)
-    """As Textual's, which paints the whole screen when the focus moves; who has it and who had it paint themselves."""
+    """Like Textual's, which repaints the screen when the focus moves; here only the two widgets repaint."""
     _is_opening = True
     _resized_to: Size | None = None
     AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
@@ -102,7 +102,7 @@ class ConsoleScreen(Screen[None]):
     """
 
     def compose(self) -> ComposeResult:
-        """Bars around the body."""
+        """Put the bars around the body."""
         self._classes_of_size()
         yield HeaderBar()
         yield StatusLine()
@@ -119,9 +119,9 @@ class ConsoleScreen(Screen[None]):
         layout: bool = False,
         recompose: bool = False,
     ) -> Self:
-        """Paint again. What is moved or changed paints itself; Textual paints the whole screen beside it.
+        """Repaint regions only: changed widgets paint themselves, and Textual would repaint the whole screen too.
 
-        That is three times for a screen that takes another's place, and its first frame has all of it.
+        For a screen that replaces another it would do so three times, though the first frame has everything.
         """
         is_whole = not regions and not recompose
         if is_whole and self._is_opening and not (layout and self.is_mounted):
@@ -131,7 +131,7 @@ class ConsoleScreen(Screen[None]):
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _classes_of_size(self) -> None:
-        # Textual sets them with the first size, and styles every part once more for it.
+        # Textual sets these classes with the first size, and then styles every part once more.
         width, height = self.app.size
         for length, steps in (
             (width, self.app.HORIZONTAL_BREAKPOINTS),
@@ -147,27 +147,27 @@ class ConsoleScreen(Screen[None]):
 
     @property
     def console(self) -> Console:
-        """What all screens of the app share."""
+        """The state that all screens of the app share."""
         return cast("HasConsole", self.app).shared
 
     # --- the gate
 
     def context(self) -> ActionContext:
-        """What is in front of the operator, for the actions."""
+        """The state on which actions depend."""
         return self.console.base_context()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A key of a scope that this very screen does not have is not its key."""
+        """Ignore keys whose scope this screen does not have."""
         if action == "act" and parameters and str(parameters[0]) in BY_ID:
             return BY_ID[str(parameters[0])].scope in self.SCOPES
         return super().check_action(action, parameters)
 
     async def action_act(self, action_id: str) -> None:
-        """A key, a click in a bar, or a command: all come through here."""
+        """Perform an action; keys, clicks in a bar and commands all come through here."""
         await self.perform(action_id)
 
     async def perform(self, action_id: str) -> None:
-        """Do an action of the table, or say why not."""
+        """Perform an action of the table, or show why not."""
         action = BY_ID[action_id]
         if self.has_class("-tiny") and action_id != "quit":
             return
@@ -186,28 +186,28 @@ class ConsoleScreen(Screen[None]):
         self.refresh_bars()
 
     def action_copy_text(self) -> None:
-        """^c: copy what was chosen with the mouse, and say so."""
+        """Copy the text selected with the mouse (^c), and confirm it."""
         super().action_copy_text()
         chosen = self.get_selected_text() or ""
         self.console.say(f"Copied {len(chosen)} characters", "information")
 
     def permit(self, action_id: str) -> Permit:
-        """The permit to write, asked for at the moment of sending.
+        """Return the permit to write; ask for it at the moment of sending.
 
         Raises:
-            Refused: Read-only, stale, or the action's own reason.
+            NotPermitted: Read-only, stale, or the action's own reason.
         """
         return permit(action_id, self.context(), self.console.client)
 
     def on_bar_pressed(self, event: BarPressed) -> None:
-        """Clicks in bars are keys."""
+        """Treat clicks in bars as keys."""
         event.stop()
         self.console.background.start(self.perform(event.action_id), group="click", holds_keys=True)
 
     # --- help
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What has the focus: a title and lines about it; None if nothing special has."""
+        """Help for the focused widget: a title and lines; None if it has none of its own."""
         node = self.focused
         for part in node.ancestors_with_self if node is not None else ():
             if part is self:
@@ -220,16 +220,16 @@ class ConsoleScreen(Screen[None]):
 
     @property
     def area(self) -> str:
-        """The area that this screen stands in, which its number leads back to."""
+        """The area of this screen, to which the area's number leads back."""
         mode = self.app.current_mode
         return mode if mode in self.app.MODES else self.AREA
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """What the second line says: left and right, (safe text, role)."""
+        """Left and right part of the second line, as pairs (safe text, role)."""
         return (), ()
 
     def refresh_bars(self) -> None:
-        """Say again where we are, how fresh it is and what can be done."""
+        """Redraw the bars: place, freshness, possible actions."""
         if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
             return
         self.query_one(HeaderBar).show(self.console.header_facts(self.area))
@@ -240,14 +240,14 @@ class ConsoleScreen(Screen[None]):
         self.query_one(StatusLine).show(left, right, line.front(now_s), line.beside(now_s))
         offered = actions.footer(self.SCOPES, self.context())
         names = dict(self.console.key_names)
-        # A letter is text in a line, and a choice in a field that has one which begins so: d then declines.
+        # In a text field a letter types; in a field of choices it may pick one that begins with it, as d declines.
         keys = {action.id: self._key_here(action) for action, _ in offered}
         offered = [one for one in offered if keys[one[0].id]]
         names = keys | names if self.is_typing else names | keys
         self.query_one(FooterBar).show(offered, names, self.labels())
 
     def _key_here(self, action: actions.Action) -> str:
-        """The key of an action where the focus is; empty if none does it there."""
+        """The key of an action at the current focus; empty if none works there."""
         if self.is_typing:
             return actions.key_while_typing(action)
         key = self.console.key_names.get(action.id, action.key_text)
@@ -258,15 +258,15 @@ class ConsoleScreen(Screen[None]):
 
     @property
     def is_typing(self) -> bool:
-        """Whether characters are text now, and no keys."""
+        """True while characters go into a text field and are no keys."""
         return isinstance(self.focused, Input | TextArea)
 
     def on_descendant_focus(self) -> None:
-        """Other keys do something now."""
+        """Redraw the bars, because other keys work now."""
         self.refresh_bars()
 
     def on_descendant_blur(self) -> None:
-        """Other keys do something now."""
+        """Redraw the bars, because other keys work now."""
         self.refresh_bars()
 
     def _undo_key(self) -> str:
@@ -276,28 +276,28 @@ class ConsoleScreen(Screen[None]):
         return self.console.key_names.get(undo.id, undo.key_text)
 
     def labels(self) -> dict[str, str]:
-        """Other words in the footer, by action id."""
+        """Footer labels that differ from the table, by action id."""
         return {}
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Redraw what depends on time, each second while in front."""
         self.refresh_bars()
         for part in self.parts:
             if isinstance(part, Ticking):
                 part.tick()
 
     def tick_behind(self) -> None:
-        """A second has passed, and another screen is in front."""
+        """Act each second while another screen is in front."""
 
     def entry_came(self, entry: EntryInfo) -> None:
-        """The feed has an entry that is new."""
+        """Handle a new entry of the feed."""
 
     def store_changed(self) -> None:
-        """The picture has changed."""
+        """Redraw after a change of the store."""
         self.refresh_bars()
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
-        """On top, or back there."""
+        """Catch up when the screen opens or comes back to the front."""
         if self.stack_updates == 0:
             event.refresh_styles = False  # its parts have just been styled
             self.call_after_refresh(self._has_opened)
@@ -310,13 +310,13 @@ class ConsoleScreen(Screen[None]):
         self._is_opening = False
 
     def on_resize(self, event: events.Resize) -> None:
-        """Below the smallest size there is one sentence and nothing else."""
+        """Show only one sentence below the smallest size."""
         tiny = event.size.width < WIDTH_MIN or event.size.height < HEIGHT_MIN
         self.set_class(tiny, "-tiny")
 
     def _screen_resized(self, size: Size) -> None:
-        # Textual tells a screen that opens its size twice, and those behind it that have had it all along. After a
-        # resize `size` may be the new one before anything is laid out for it.
+        # Textual reports the size twice to a screen that opens, and again to those behind it, which have it already.
+        # After a resize, `size` may be new before anything is laid out for it.
         known = self._resized_to or self.size
         self._resized_to = size
         if size != known:

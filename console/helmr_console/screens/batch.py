@@ -1,4 +1,4 @@
-"""One form for several waits: what was marked and seen, each of which can be read first; sent one by one, stoppable."""
+"""One form for several marked waits, each readable first; answers are sent one by one and can be stopped."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ class BatchScreen(SubmitScreen):
         kept = [lead, *(one for one in marked if one != lead)]
         self.marked = kept[: batches.BATCH_MAX]
         self.beyond = len(kept) - len(self.marked)
-        """So many are marked and not in this batch."""
+        """Number of marked waits that are not in this batch."""
         self.lead = lead
         self._plan = AnswerBatch(())
         self._read = 0
         self.run: BatchRun | None = None
-        """Once it is confirmed."""
+        """The run that sends the batch, once confirmed."""
         self.batch_id = ids.new_id("batch")
         self.count = SafeInput(id="count", select_on_focus=False)
         self.to_type = Static(id="to-type")
         self._looked_at: int | None = None
-        """The item whose text is shown beside the form."""
+        """Index of the item whose text is shown beside the form."""
         self._is_held = False
 
     @property
     def plan(self) -> AnswerBatch:
-        """What is to be answered; once it is confirmed, how far each is."""
+        """The waits to answer; once confirmed, with the progress of each."""
         return self.run.plan if self.run is not None else self._plan
 
     @property
@@ -81,7 +81,7 @@ class BatchScreen(SubmitScreen):
         return self.run is not None
 
     async def load(self) -> None:
-        """Every marked wait in full; then the form they share."""
+        """Read every marked wait in full, then show the form they share."""
         limit = asyncio.Semaphore(READ_AT_ONCE)
         found = await asyncio.gather(*(self._read_one(wait_id, limit) for wait_id in self.marked))
         waits = [wait for wait in found if wait is not None]
@@ -116,14 +116,14 @@ class BatchScreen(SubmitScreen):
         return None
 
     def focus_form(self, form: SchemaForm) -> None:
-        """Who is in and who is left out is read first."""
+        """Focus the first field without scrolling, so that the facts above stay in view."""
         form.focus_first(scrolls=False)
 
     def _say_count(self) -> None:
         self.to_type.update(Content(f"type {len(self.plan.items)} to confirm"))
 
     def facts(self) -> Sequence[Content]:
-        """Who is in and who is left out."""
+        """The waits in the batch and those left out."""
         count = len(self.plan.items)
         if not count:
             said = f"Reading the marked waits, {self._read} of {len(self.marked)}…"
@@ -154,14 +154,14 @@ class BatchScreen(SubmitScreen):
         return parts
 
     def effects(self) -> Sequence[str]:
-        """What sending does."""
+        """Effects of sending."""
         return (
             f"sends {len(self.plan.items)} answers one by one, as batch {self.batch_id}",
             "F8 stops before the next; what was sent stays sent, the rest stays marked",
         )
 
     def context_content(self) -> Content:
-        """The items and how far each is, the JSON below; or the text of one."""
+        """The items with their progress, and the JSON below; or the text of one item."""
         if self._looked_at is not None and not self._begun:
             return self._text_of(self._looked_at)
         width = self.fields.aside.size.width - 3
@@ -177,7 +177,7 @@ class BatchScreen(SubmitScreen):
         return lines([*parts, Content(""), *self.preview()])
 
     def _text_of(self, index: int) -> Content:
-        """What one of the waits asks, and in what it is unlike the others."""
+        """The question of one wait, and how it differs from the others."""
         item = self.plan.items[index]
         parts = [
             head(f"{index + 1} of {len(self.plan.items)}; ^t shows the next, ^l leaves it out")
@@ -191,7 +191,7 @@ class BatchScreen(SubmitScreen):
         return lines(parts)
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """The count is the one field that is not the schema's."""
+        """Help for the count, the one field that is not the schema's; else the field's own."""
         if not self.count.has_focus:
             return super().focus_help()
         return "The number of waits", (
@@ -203,7 +203,7 @@ class BatchScreen(SubmitScreen):
         return f"Inbox > Answer {len(self.plan.items) or len(self.marked)} marked waits"
 
     def context(self) -> ActionContext:
-        """Marks are those of this batch."""
+        """The context with this batch's waits as the marks."""
         return replace(
             super().context(),
             marked=len(self.plan.items),
@@ -213,7 +213,7 @@ class BatchScreen(SubmitScreen):
         )
 
     def result(self) -> Built:
-        """The JSON; the count must have been typed."""
+        """The JSON; a problem until the count is typed."""
         built = super().result()
         if built.problems:
             return built
@@ -223,7 +223,7 @@ class BatchScreen(SubmitScreen):
         return built
 
     def do_look(self) -> None:
-        """The next wait's text beside the form; where there is no room for both, in its place."""
+        """Show the next wait's text beside the form, or in its place where there is no room for both."""
         following = 0 if self._looked_at is None else self._looked_at + 1
         self._looked_at = following if following < len(self.plan.items) else None
         is_aside = self.has_class("aside")
@@ -233,7 +233,7 @@ class BatchScreen(SubmitScreen):
         self.fields.aside.scroll_home(animate=False)
 
     def do_leave_out(self) -> None:
-        """Without the wait whose text is shown; the next one's is."""
+        """Leave out the wait whose text is shown; show the next one's."""
         if self._looked_at is None:
             return
         self._plan = self._plan.without(self._looked_at)
@@ -243,7 +243,7 @@ class BatchScreen(SubmitScreen):
         self.redraw()
 
     def do_stop(self) -> None:
-        """No more after the one that is under way."""
+        """Stop after the answer that is being sent; a held batch is taken back."""
         if self._is_held:
             self.console.take_back()
             return
@@ -253,7 +253,7 @@ class BatchScreen(SubmitScreen):
     # --- held as one
 
     def let_go(self, permit: Permit) -> None:
-        """All of them when their time has passed, or now."""
+        """Send the batch, now or when its time to undo has passed."""
         if not self.console.outbox.holds:
             super().let_go(permit)
             return
@@ -263,7 +263,7 @@ class BatchScreen(SubmitScreen):
         )
 
     async def _hold(self, permit: Permit) -> None:
-        """A draft of each first: a console that ends meanwhile has sent none of them."""
+        """Save a draft of each answer, then hold the batch: a console that ends meanwhile has sent and lost nothing."""
         drafts = [self.draft_of(item.wait.id, None) for item in self.plan.items]
         await asyncio.to_thread(self.console.files.drafts.save, *drafts)
         self.console.hold(
@@ -286,22 +286,22 @@ class BatchScreen(SubmitScreen):
         self.redraw()
 
     def store_changed(self) -> None:
-        """What is on its way says itself how far it is."""
+        """Redraw only the bars while the batch is sent; the run redraws its own progress."""
         if self.run is None:
             super().store_changed()
         else:
             self.refresh_bars()
 
     def labels(self) -> dict[str, str]:
-        """While it is sent, the list is a key away."""
+        """Name esc by what it does once the batch is being sent."""
         return {**super().labels(), **({"back": "Leave it to go on"} if self._begun else {})}
 
     def sending_text(self) -> str:
-        """Held, nothing of it has left."""
+        """State of the send; a held batch has sent nothing."""
         return "pending: nothing has been sent" if self._is_held else super().sending_text()
 
     async def _send(self, permit: Any) -> None:
-        """It goes on beside the screens: this one can be left."""
+        """Send the batch beside the screens, so that this one can be left."""
         self.console.sending -= 1  # the run counts itself
         self.run = BatchRun(self.console, self._plan, self.submission.data, self.batch_id)
         self.run.watched = self.redraw
@@ -318,7 +318,7 @@ class BatchScreen(SubmitScreen):
         self.redraw()
 
     def do_back(self) -> None:
-        """Once the batch is on its way there is nothing to go back to but the list; it goes on."""
+        """Take a held batch back; leave one that is being sent to go on; else close."""
         if self._is_held:
             self.console.take_back()
         elif self.run is not None:
@@ -328,7 +328,7 @@ class BatchScreen(SubmitScreen):
             super().do_back()
 
     def do_review(self) -> None:
-        """After the batch was sent there is nothing more to send."""
+        """Review the answers; refuse once the batch has begun."""
         if self._begun:
             self.console.say("This batch is on its way; mark again for another", "warning")
             return
@@ -336,7 +336,7 @@ class BatchScreen(SubmitScreen):
 
 
 class BatchSeenScreen(ConsoleScreen):
-    """The batch that was sent last, or is being sent: how far it is, a line for each answer."""
+    """Progress of the batch being sent, or sent last, a line for each answer."""
 
     SCOPES = (ActionScope.ANYWHERE, ActionScope.BATCH)
     BINDINGS = bindings(*SCOPES)
@@ -351,24 +351,24 @@ class BatchSeenScreen(ConsoleScreen):
         self.pane.can_focus = True
 
     def body(self) -> Iterable[Widget]:
-        """The lines."""
+        """The pane with the lines."""
         yield self.pane
 
     def on_mount(self) -> None:
-        """It scrolls by the arrow keys."""
+        """Focus the pane, so that the arrow keys scroll."""
         self.pane.focus()
         self.tick()
 
     def tick(self) -> None:
-        """It goes on."""
+        """Redraw the progress."""
         self.pane.say(self.run.content(max(40, self.app.size.width - 5)))
         super().tick()
 
     def do_stop(self) -> None:
-        """No more after the one that is under way."""
+        """Stop after the answer that is being sent."""
         self.run.stop()
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """What it is."""
+        """The path, and the keys that work."""
         said = "F8 stops it, esc leaves it to go on" if self.run.is_running else "esc closes"
         return (("Inbox > Last batch", "foreground"),), ((said, "muted"),)

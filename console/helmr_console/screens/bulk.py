@@ -1,4 +1,4 @@
-"""Many runs or sessions at once: what is done to which is read, their number typed, held as one, and done (S-124)."""
+"""Bulk actions on runs or sessions: a page to read, the number to type, held as one, then done (S-124)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ACTIONS = {verb: f"sessions.{verb.value}" for verb in BulkVerb}
 
 
 class BulkBatch:
-    """One batch: of several the number is typed; it leaves when its time has passed, unless it is taken back.
+    """One bulk action. Several runs need their number typed; the action starts after its time to undo.
 
     Args:
-        plan: The runs as they are shown.
-        console: Holds it, and says what came of it where it has left its page by then.
-        keep: Called before it is held, so that another program can go on with the rest.
-        begun: Called with the sessions to which it was done.
+        plan: The runs, as shown.
+        console: Holds the action, and reports the result if its page is closed by then.
+        keep: Stores the plan before it is held, so that another program can continue it.
+        begun: Called with the sessions that were acted on.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BulkBatch:
         self._begun = begun
 
     def screen(self, given: ActionContext) -> ConfirmScreen:
-        """The page that shows it. `given`: what was in front."""
+        """The page that shows the action; `given` is the context it was opened from."""
         found = ConfirmScreen(
             ACTIONS[self._plan.verb],
             self.title,
@@ -89,7 +89,7 @@ class BulkBatch:
         return await self._done(permit)
 
     async def _done(self, permit: Permit) -> AnswerOutcome:
-        """All of them, also those of an earlier try: none is done twice. How far it is stands on the second line."""
+        """Do all runs, also those of an earlier try, none twice; show the progress on the second line."""
         outcomes: list[BulkOutcome] = []
         try:
             async for one in permit.client.bulk.do(self._plan):
@@ -108,14 +108,14 @@ class BulkBatch:
 
 
 def _typed(plan: BulkPlan) -> str:
-    """What confirms it: of several their number; of one nothing to retry it, else its id."""
+    """The text to type: the number of several; for one, nothing to retry, else its id."""
     if len(plan.runs) > 1:
         return str(len(plan.runs))
     return "" if plan.verb is BulkVerb.RETRY else plan.runs[0].session_id
 
 
 def _listed(plan: BulkPlan) -> Sequence[Content]:
-    """Each of them; of many how many are alike."""
+    """A line for each run; above `LISTED_MAX`, the counts of like ones."""
     if len(plan.runs) <= LISTED_MAX:
         texts = [f"{words.short_id(one.session_id)}  {one.task}  {one.title}" for one in plan.runs]
     else:

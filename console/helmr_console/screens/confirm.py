@@ -1,4 +1,4 @@
-"""Actions that can't be taken back: what they do is read, and the id typed, before one of them is done."""
+"""Confirmation of actions that can't be undone: a page with their effects, and the id to type."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import head
 
 ID_END = 7
-"""So much of an id is shown in lists, and is typed to confirm."""
+"""Characters at an id's end that lists show, and that confirm it."""
 Act = Callable[[Permit, str], Awaitable[Any]]
 """Called with the permit and the operation id; an outcome that it returns becomes the message."""
 
 
 class ConfirmScreen(SubmitScreen):
-    """One action, reviewed here, sent by ctrl+s once the id is typed.
+    """A page that reviews one action and does it on ctrl+s once the id is typed.
 
     Args:
         action_id: The action of the table; its permit is asked for when sending.
@@ -42,7 +42,7 @@ class ConfirmScreen(SubmitScreen):
     HELP_TEXT = "The lines above say what it will do; ^s does it, esc leaves everything as it is."
     IS_REVIEW = True
     hold: Callable[[], Awaitable[None]] | None = None
-    """Where what is confirmed can be taken back for a while: holds it; the page closes."""
+    """Holds the confirmed action so that it can be undone for a while; then the page closes."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ConfirmScreen(SubmitScreen):
         self.typed = SafeInput(id="typed", select_on_focus=False)
 
     async def load(self) -> None:
-        """The field to type the id into, if one is wanted."""
+        """Show the field for the id, if one must be typed."""
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
         if self.expect:
@@ -89,33 +89,33 @@ class ConfirmScreen(SubmitScreen):
         )
 
     def labels(self) -> dict[str, str]:
-        """The key does it."""
+        """Name the review key by what it does."""
         return {"review": "Do it"}
 
     @property
     def asked(self) -> str:
-        """What is to be typed: of an id its end, which tells it from the others on the screen."""
+        """The text to type: an id's end, which sets it apart from others on screen, else `expect`."""
         is_id = any(self.expect.startswith(f"{prefix}_") for prefix in (ids.SESSION, ids.RUN))
         return self.expect[-ID_END:] if is_id else self.expect
 
     def facts(self) -> Sequence[Content]:
-        """What it does."""
+        """Effects of the action, and its targets."""
         will = (safe.line(f"  {text}", limit=300) for text in self.texts)
         return (head("This will"), *will, *self._listed)
 
     def effects(self) -> Sequence[str]:
-        """What it does."""
+        """Effects of the action."""
         return self.texts
 
     def lacks(self) -> str:
-        """The id, if it was not typed."""
+        """Ask for the text to type; empty once it is there."""
         form = self.submission.phase is SendPhase.FORM
         if form and self.typed.value.strip() not in (self.expect, self.asked):
             return f"type {self.asked} to confirm"
         return ""
 
     def context(self) -> ActionContext:
-        """What was in front as it was; freshness and mode as they are."""
+        """The context at opening, with current freshness and mode."""
         given = self._given
         return replace(
             super().context(),
@@ -130,7 +130,7 @@ class ConfirmScreen(SubmitScreen):
         )
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What must be typed."""
+        """Help: the text to type, and the keys."""
         return self.TITLE_TEXT, (
             f"type {self.asked} and press ^s"
             if self.expect
@@ -139,11 +139,11 @@ class ConfirmScreen(SubmitScreen):
         )
 
     def path(self) -> str:
-        """The title."""
+        """Area > title."""
         return f"{self.AREA.capitalize()} > {self.TITLE_TEXT}"
 
     def let_go(self, permit: Permit) -> None:
-        """Now, or when its time has passed."""
+        """Do the action, now or when its time to undo has passed."""
         if self.hold is None or not self.console.outbox.holds:
             super().let_go(permit)
             return
@@ -161,7 +161,7 @@ class ConfirmScreen(SubmitScreen):
         self.tell((text,), "error")
 
     async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
-        """Do it."""
+        """Do the action."""
         done = await self._act(permit, self.submission.operation_id)
         return (
             done

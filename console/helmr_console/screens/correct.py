@@ -1,4 +1,4 @@
-"""Rewinds, amendments and forks: what they would do is read, the reason given, the number typed, then it is sent."""
+"""Rewinds, amendments and forks: a preview, a reason, the number of repeated steps to type, then sent."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from helmr_console.widgets.panes import TextPane, asked, fact, head, lines
 
 LINE_CELLS = 400
 BODY_LINES = 8
-"""Of a text above the form of an amendment; all of it stands beside it."""
+"""Most lines of the body above the form of an amendment; the whole stands beside it."""
 FACT_CELLS = 60
-"""On one line of a narrow screen: what may run again needs the room."""
+"""Width of a fact: one line of a narrow screen, to leave room for steps that may run again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One correction, ready to be looked at and done.
+    """One correction, ready for its preview.
 
     Attributes:
-        look: Says what it would do now; None where there is nothing to count.
-        act: Does it, called with permit, preview, reason and operation id; returns what to say.
-        texts: What it does, where there is no preview.
-        changed: The answer before against the answer after.
+        look: Reads the preview; None where no step can be repeated.
+        act: Does it, called with permit, preview, reason and operation id; returns the message.
+        texts: Its effects, where there is no preview.
+        changed: Differences between the old and the new answer.
     """
 
     action_id: str
@@ -59,7 +59,7 @@ class Correction:
 
 
 class CorrectionScreen(SubmitScreen):
-    """What a correction would do; sent by ctrl+s once a reason and the number of repeated steps are given."""
+    """The preview of a correction, sent by ctrl+s once a reason and the number of repeated steps are typed."""
 
     AREA = "sessions"
     IS_REVIEW = True
@@ -94,11 +94,11 @@ class CorrectionScreen(SubmitScreen):
         self.typed = SafeInput(id="typed", select_on_focus=False)
 
     def above(self) -> Iterable[Widget]:
-        """What it does, above what is asked."""
+        """The effects, above the fields."""
         yield self.effect
 
     async def load(self) -> None:
-        """What it would do, then the fields."""
+        """Read the preview, then show the fields."""
         await self._look()
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
@@ -129,40 +129,40 @@ class CorrectionScreen(SubmitScreen):
         )
 
     def facts(self) -> Sequence[Content]:
-        """What is corrected, and where."""
+        """The correction and its place."""
         return [
             fact(name, safe.line(text, limit=FACT_CELLS)) for name, text in self.correction.facts
         ]
 
     def path(self) -> str:
-        """Sessions > what it is."""
+        """Sessions > title."""
         return f"Sessions > {self.TITLE_TEXT}"
 
     def labels(self) -> dict[str, str]:
-        """The key that does it."""
+        """Name the review key by what it does."""
         return {"review": "Do it"}
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What is asked."""
+        """Help: the fields to fill, and the keys."""
         return self.TITLE_TEXT, (
             "type the reason and, if steps may run again, their number; then ^s does it",
             "pgup and pgdn scroll what it does; esc leaves everything as it is",
         )
 
     def action_page(self, by: int) -> None:
-        """Scroll what it does, wherever the focus is."""
+        """Scroll the effects by a page, wherever the focus is."""
         if by > 0:
             self.effect.scroll_page_down(animate=False)
         else:
             self.effect.scroll_page_up(animate=False)
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
-        """Enter goes on to the next field."""
+        """Move to the next field on enter."""
         event.stop()
         self.focus_next()
 
     def lacks(self) -> str:
-        """What is still to be typed."""
+        """Ask for what is missing, reason or number; empty if complete."""
         reason, typed = self.reason.value.strip(), self.typed.value.strip()
         if not reason:
             self.reason.focus()
@@ -178,23 +178,23 @@ class CorrectionScreen(SubmitScreen):
 
     @property
     def repeats(self) -> int:
-        """How many steps may run again; with none there is nothing to count."""
+        """Number of steps that may run again."""
         return repeated(self.seen) if self.seen is not None else 0
 
     async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
-        """Do it."""
+        """Do the correction."""
         said = await self.correction.act(
             permit, self.seen, self.reason.value.strip(), self.submission.operation_id
         )
         return AnswerOutcome(Result.ACCEPTED, (said,))
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
-        """The session may have gone on since it was looked at."""
+        """Note if the refusal says that the session changed since the preview."""
         self._has_changed = isinstance(error, SessionChanged)
         return None
 
     def after_refusal(self, outcome: AnswerOutcome) -> None:
-        """It would do something else now: show that, and ask for the number again."""
+        """Read the preview again if the session changed, and ask for the number again."""
         if self._has_changed:
             self._has_changed = False
             self.typed.value = ""
@@ -209,13 +209,13 @@ class CorrectionScreen(SubmitScreen):
         self.reads_from_now()
 
     def accepted(self, outcome: AnswerOutcome) -> None:
-        """Who opened it goes on."""
+        """Close; the screen that opened this one reads `is_done`."""
         self.is_done = True
         super().accepted(outcome)
 
 
 class AmendScreen(SubmitScreen):
-    """The form of an answered wait, filled with its answer; what changing it does is the next screen's."""
+    """The form of an answered wait, filled with its answer; the next screen previews the change."""
 
     ACTION = "amend"
     AREA = "sessions"
@@ -233,7 +233,7 @@ class AmendScreen(SubmitScreen):
         self.before: Any = None
 
     async def load(self) -> None:
-        """The wait in full and what it was answered with."""
+        """Read the wait in full and its answer, and show the form."""
         self.wait = await self.console.client.waits.get(self.wait_id)
         self.before = await answer_of(self.console.client, self.wait)
         first = self.before if self.before is not None else initial_of(self.wait)
@@ -242,11 +242,11 @@ class AmendScreen(SubmitScreen):
         )
 
     def draft_name(self) -> str | None:
-        """One draft per wait, beside that of its answer."""
+        """Name of the amendment's draft, apart from that of the wait's answer."""
         return f"amend_{self.wait_id}"
 
     def facts(self) -> Sequence[Content]:
-        """Which wait, and how it was answered."""
+        """The wait, its end and its answer."""
         wait = self.wait
         if wait is None:
             return (safe.line(f"Asking for {self._what()}…", "$c-muted"),)
@@ -262,7 +262,7 @@ class AmendScreen(SubmitScreen):
         return parts
 
     def context_content(self) -> Content:
-        """All of what was asked, then the JSON."""
+        """The whole question, then the JSON."""
         shown = asked(self.wait) if self.wait is not None else []
         return lines([*shown, Content(""), *self.preview()])
 
@@ -271,16 +271,16 @@ class AmendScreen(SubmitScreen):
         return f"Sessions > {self._what()[:50]} > {self.TITLE_TEXT}"
 
     def _what(self) -> str:
-        """The subject, which the list may know before the wait is read."""
+        """The subject, which the store may know before the wait is read."""
         known = self.wait or self.console.store.wait(self.wait_id)
         return words.subject_of(known) if known is not None else self.wait_id
 
     def labels(self) -> dict[str, str]:
-        """What the key leads to."""
+        """Name the review key by the screen it opens."""
         return {"review": "What it does"}
 
     def do_review(self) -> None:
-        """From the form to what it would do."""
+        """Open the preview of the changed answer."""
         form, wait = self.form, self.wait
         if form is None or wait is None or self.submission.phase is not SendPhase.FORM:
             return
@@ -329,7 +329,7 @@ def amending(wait: WaitInfo, data: Any, changed: Sequence[DiffLine]) -> Correcti
 
 
 def rewinding(place: CorrectionPlace) -> Correction:
-    """Take a run back to before an op (S-75)."""
+    """Rewind a run to before an op (S-75)."""
 
     async def act(
         permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
@@ -348,7 +348,7 @@ def rewinding(place: CorrectionPlace) -> Correction:
 
 
 def forking(session_id: str, place: CorrectionPlace, made: list[str]) -> Correction:
-    """Start a session that begins with another's past (S-86). `made` gets its id."""
+    """Start a session with a copy of another's past (S-86); `made` receives its id."""
 
     async def act(
         permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str

@@ -1,4 +1,4 @@
-"""What is put right from a session's screen: the menu at an entry, related sessions, two attempts beside each other."""
+"""Corrections from a session's screen: the menu at an entry, related sessions, two attempts side by side."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from helmr_console.widgets.panes import TextPane, head, lines
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 ENTRIES_MAX = 5_000
-"""Newest entries of the session, from which attempts are read."""
+"""Newest entries of the session that are read for attempts."""
 COLUMNS_FROM = 100
-"""Cells from which there is room for two columns."""
+"""Width in cells from which two columns are shown."""
 GUTTER = 8
 TEXT_CELLS = 400
 _ROLES = {"=": "warning", "~": "error", "-": "muted", "+": "success"}
@@ -63,7 +63,7 @@ class AttemptsScreen(ConsoleScreen):
         self.pane.can_focus = True
 
     def body(self) -> Iterable[Widget]:
-        """The two."""
+        """The pane with both attempts."""
         yield self.pane
 
     def on_mount(self) -> None:
@@ -86,7 +86,7 @@ class AttemptsScreen(ConsoleScreen):
         self.refresh_bars()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Two columns or one."""
+        """Redraw in two columns or one."""
         super().on_resize(event)
         self.call_after_refresh(self._draw)
 
@@ -103,7 +103,7 @@ class AttemptsScreen(ConsoleScreen):
         self.refresh_bars()
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """Which, of how many."""
+        """The number of attempts, or the problem."""
         if self.problem:
             return ((self.problem[:200], "error"),), ()
         if not self.found:
@@ -117,32 +117,32 @@ class AttemptsScreen(ConsoleScreen):
         self._draw()
 
     def do_pair_older(self) -> None:
-        """The two before."""
+        """Show the pair before."""
         self._turn(-1)
 
     def do_pair_newer(self) -> None:
-        """The two after."""
+        """Show the pair after."""
         self._turn(1)
 
     def do_list_down(self) -> None:
-        """A line down."""
+        """Scroll a line down."""
         self.pane.scroll_down(animate=False)
 
     def do_list_up(self) -> None:
-        """A line up."""
+        """Scroll a line up."""
         self.pane.scroll_up(animate=False)
 
     def do_list_first(self) -> None:
-        """To the top."""
+        """Scroll to the top."""
         self.pane.scroll_home(animate=False)
 
     def do_list_last(self) -> None:
-        """To the end."""
+        """Scroll to the end."""
         self.pane.scroll_end(animate=False)
 
 
 def pair_content(first: Attempt, second: Attempt, width: int) -> Content:
-    """Both, in two columns where there is room, else one under the other."""
+    """Both attempts, in two columns where there is room, else one under the other."""
     pairs = beside(first, second)
     parts = [head(summary(pairs))]
     parts += [safe.line(_about(one), "$c-muted", limit=300) for one in (first, second)]
@@ -177,7 +177,7 @@ def _stacked(pair: OpPair, width: int) -> Iterator[Content]:
 
 
 def _lines(pair: OpPair, texts: Sequence[str]) -> Sequence[str]:
-    """What was taken over is one line, what differs all of its lines."""
+    """One line for a reused op; all lines for one that differs."""
     return [" · ".join(texts)] if pair.sign == " " else texts
 
 
@@ -190,11 +190,11 @@ def _drawn(text: str, role: str) -> Content:
 
 
 MENU = ("amend", "rewind", "fork", "send")
-"""What the menu offers, in order."""
+"""Actions of the menu, in order."""
 RELATED_MAX = 200
-"""Children of a session, and forks, that are listed."""
+"""Most children of a session, and forks, that are listed."""
 SCANNED_PAGES = 40
-"""Newest pages that are read to know what was set aside, in a session whose run was tried more than once."""
+"""Newest pages read to find rewinds, in a session whose run has several attempts."""
 
 
 class CorrectingScreen(ConsoleScreen):
@@ -209,7 +209,7 @@ class CorrectingScreen(ConsoleScreen):
 
     @property
     def place(self) -> CorrectionPlace:
-        """What can be corrected at what is under the cursor."""
+        """The place of correction under the cursor."""
         detail, tabs = self.detail, self.tabs
         session, newest = detail.summary, detail.newest_run
         if tabs.tab is Tab.WAITS and tabs.wait is not None:
@@ -223,7 +223,7 @@ class CorrectingScreen(ConsoleScreen):
         )
 
     def do_correct(self) -> None:
-        """What can be put right here; what can't be says why."""
+        """Open the menu of corrections; impossible ones show why."""
         place, context = self.place, self.context()
         choices = []
         for action_id in MENU:
@@ -237,17 +237,17 @@ class CorrectingScreen(ConsoleScreen):
         self.console.background.start(self.perform(action_id), group="correct", holds_keys=True)
 
     def do_amend(self) -> None:
-        """Another answer for this wait."""
+        """Open the form to amend this wait's answer."""
         wait_id = self.place.wait_id
         if wait_id is not None:
             self.app.push_screen(AmendScreen(wait_id))
 
     def do_rewind(self) -> None:
-        """The run back to before this."""
+        """Open the preview of rewinding the run to before this entry."""
         self.app.push_screen(CorrectionScreen(rewinding(self.place)))
 
     def do_fork(self) -> None:
-        """A session of its own from here."""
+        """Open the preview of forking a session from here."""
         made: list[str] = []
         fork = forking(self.detail.session_id, self.place, made)
         self.app.push_screen(CorrectionScreen(fork), partial(self._forked, made))
@@ -257,13 +257,13 @@ class CorrectingScreen(ConsoleScreen):
             self.open_session(session_id)
 
     def do_attempts(self) -> None:
-        """Attempts of the run under the cursor, or of the newest."""
+        """Show the attempts of the run under the cursor, or of the newest."""
         run = self.tabs.run
         if run is not None:
             self.app.push_screen(AttemptsScreen(self.detail.session_id, run.id))
 
     def do_aside(self) -> None:
-        """Fold or show what was set aside."""
+        """Fold or show entries that were set aside."""
         view = self.tabs.transcript
         folded = view.toggle_aside()
         if not view.rows.rewinds.known:
@@ -272,7 +272,7 @@ class CorrectingScreen(ConsoleScreen):
             self.console.say(f"Set aside: {folded} stretch(es) folded", "information")
 
     def do_origin(self) -> None:
-        """The sessions that this one comes of or that come of it; on a line that names one, that one."""
+        """Open the session that this line names; else list the parent, origin, children and forks."""
         entry = self.tabs.transcript.told if self.tabs.tab is Tab.TRANSCRIPT else None
         named = session_named_in(entry) if entry is not None else None
         if named is not None:
@@ -281,7 +281,7 @@ class CorrectingScreen(ConsoleScreen):
         self.console.background.start(self._related(), group="related", holds_keys=True)
 
     async def _related(self) -> None:
-        """Children and forks are asked for: of those that it has not seen the console knows nothing."""
+        """List related sessions; children and forks come from the gateway, because the console may not know them."""
         summary, own_id = self.detail.summary, self.detail.session_id
         found: list[tuple[str, str, str]] = []
         if summary is not None and summary.parent is not None:
@@ -294,7 +294,7 @@ class CorrectingScreen(ConsoleScreen):
             sessions.page(forked_from=own_id, limit=RELATED_MAX),
         )
         for name, page in (("child", children), ("fork", forks)):
-            # What waits or works stands before what is done.
+            # Active sessions stand before those that are done.
             for one in sorted(page.items, key=lambda one: one.activity is Activity.IDLE):
                 state = one.activity if one.status is SessionStatus.OPEN else one.status
                 about = f"{subject_of(one.wait)}  " if one.wait is not None else ""

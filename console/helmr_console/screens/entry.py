@@ -1,4 +1,4 @@
-"""A form on a page that is sent: its fields, its draft, the JSON beside it, and filling it as the last time."""
+"""The form of a page that sends: its fields, its draft, the JSON beside it, and filling it as last time."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from helmr_console.widgets.field_row import enter
 from helmr_console.widgets.form import SchemaForm
 
 DRAFT_DELAY_S = 0.4
-"""A draft is written when typing rests this long."""
+"""Pause in typing after which the draft is written, in seconds."""
 DIFF_LINES = 12
 
 
 async def begun_with(console: Console, name: str | None, form: Form) -> Beginning:
-    """What a form begins with: the draft of this name, if there is one."""
+    """Initial contents of a form: the draft of this name, if there is one, else the schema's."""
     draft = None
     if name is not None:
         draft = await asyncio.to_thread(console.files.drafts.load, name, form.schema_hash)
@@ -37,7 +37,7 @@ async def begun_with(console: Console, name: str | None, form: Form) -> Beginnin
 
 
 class FormPage(Protocol):
-    """The page that a form stands on."""
+    """The page that holds a form."""
 
     submission: Submission
     slot: Vertical
@@ -63,10 +63,10 @@ class FormPage(Protocol):
 
 
 class FormEntry:
-    """The form of one page, kept as a draft until what it says is accepted.
+    """The form of one page, kept as a draft until its answer is accepted.
 
     Args:
-        page: Where it stands; says the draft's name and what is wrong beyond the fields.
+        page: Holds the form, names the draft, and shows problems beyond the fields.
     """
 
     def __init__(self, page: FormPage) -> None:
@@ -76,26 +76,26 @@ class FormEntry:
         self.state = ""
         """The draft's state, in words."""
         self.last_of: WaitInfo | None = None
-        """The wait whose like can fill it as the last time."""
+        """The wait for which the last similar answer is looked up."""
         self._discarded: tuple[Cells, str | None] | None = None
         self._filled: tuple[Cells, Cells] | None = None
-        """What was entered before it was filled as the last time, and what it was filled with."""
+        """Contents before the form was filled as last time, and those it was filled with."""
         self._before_aside: Widget | None = None
         self._timer: Timer | None = None
         self._drafting = asyncio.Lock()
 
     async def show(self, form: Form) -> None:
-        """Put the form in place, with the draft of an earlier time."""
+        """Mount the form, with an earlier draft if there is one."""
         page = self._page
         begun = await begun_with(page.console, page.draft_name(), form)
         if not page.is_attached:
-            return  # left while it was read
+            return  # the operator left while the draft was read
         self.form = SchemaForm(form, begun.cells, begun.raw)
         await page.slot.mount(self.form)
         self.stands(begun)
 
     def stands(self, begun: Beginning) -> None:
-        """The form is in place: it can be filled."""
+        """Begin filling a form that is in place."""
         assert self.form is not None, "a form is in place"
         page = self._page
         if begun.operation_id is not None:
@@ -108,30 +108,30 @@ class FormEntry:
         page.redraw()
 
     async def remove(self) -> None:
-        """Another form comes in its place."""
+        """Remove the form, to make room for another."""
         if self.form is not None:
             await self.form.remove()
         self.form = None
 
     @property
     def filling(self) -> SchemaForm | None:
-        """The form, while it is filled and not reviewed."""
+        """The form while it is being filled; None during a review."""
         return self.form if self._page.submission.phase is SendPhase.FORM else None
 
     @property
     def can_discard(self) -> bool:
-        """Whether there is something to throw away, or to bring back."""
+        """True if there are contents to discard, or discarded ones to bring back."""
         form = self.filling
         return self._discarded is not None or (form is not None and form.is_touched())
 
     def preview(self) -> list[Content]:
-        """The JSON as it is now, and whether it fits."""
+        """The current JSON, and whether it fits the schema."""
         return preview(self.filling) if self.filling is not None else []
 
     # --- the draft
 
     def changed(self) -> None:
-        """Something was typed: the draft is kept when typing rests."""
+        """Note a change; write the draft when typing rests."""
         if self._timer is not None:
             self._timer.stop()
         self._timer = self._page.set_timer(DRAFT_DELAY_S, self._keep_soon)
@@ -140,7 +140,7 @@ class FormEntry:
         self._page.console.background.start(self.keep(), group="draft")
 
     async def keep(self, *, sent: bool = False) -> None:
-        """Write the draft now; after the answer was accepted there is none, even if typing is only reported then."""
+        """Write the draft now, but never after the answer was accepted, even if a change is reported late."""
         page = self._page
         name, outcome = page.draft_name(), page.submission.outcome
         if name is None or self.form is None or not (self.form.is_touched() or sent):
@@ -158,7 +158,7 @@ class FormEntry:
         page.refresh_bars()
 
     def draft_of(self, name: str, operation_id: str | None) -> AnswerDraft:
-        """What was entered, as the draft of this name."""
+        """The contents as a draft of this name."""
         assert self.form is not None, "something was entered"
         form = self.form.form
         return AnswerDraft(
@@ -182,7 +182,7 @@ class FormEntry:
     # --- actions
 
     def do_raw(self) -> None:
-        """JSON, or the fields again; of what is reviewed its texts."""
+        """Switch between fields and JSON; in a review, between texts and JSON."""
         page = self._page
         submission = page.submission
         if submission.phase is SendPhase.REVIEW and submission.spelled:
@@ -195,51 +195,51 @@ class FormEntry:
             page.redraw()
 
     def do_context(self) -> None:
-        """Show or hide the context where there is no room for both; what had the focus has it again."""
+        """Show or hide the context where there is no room for both, and restore the focus."""
         page = self._page
         if not page.has_class("aside"):
             self._before_aside = page.focused
         page.toggle_class("aside")
-        page.app.call_after_refresh(page.redraw)  # for the room that it has now
+        page.app.call_after_refresh(page.redraw)  # at its new size
         if not page.has_class("aside") and self._before_aside is not None:
-            # A field that is not shown loses the focus.
+            # A hidden field loses the focus.
             page.app.call_after_refresh(self._before_aside.focus)
 
     def do_blank(self) -> None:
-        """Not sent, empty, null."""
+        """Switch the field between not sent, empty and null."""
         row = self.form.focused_row() if self.form is not None else None
         if row is not None:
             row.cycle_blank()
 
     def do_arguments(self) -> None:
-        """What a call is to be called with, to be changed."""
+        """Open the arguments of a call, to change them."""
         first = self.filling.arguments.open() if self.filling is not None else None
         if first is not None:
             self._page.app.call_after_refresh(enter, first)
 
     def do_reset(self) -> None:
-        """The field's first value."""
+        """Reset the field to its first value."""
         row = self.form.focused_row() if self.form is not None else None
         if row is not None:
             row.put(row.first)
             self._page.on_schema_form_form_changed()
 
     async def do_row_add(self) -> None:
-        """A row behind this one."""
+        """Add a row after this one."""
         if self.filling is not None:
             self.say_why_not(await self.filling.add_row())
 
     async def do_row_remove(self) -> None:
-        """Without this row."""
+        """Remove this row."""
         if self.filling is not None:
             self.say_why_not(await self.filling.remove_row())
 
     def do_row_up(self) -> None:
-        """This row a place up."""
+        """Move this row up."""
         self._move_row(-1)
 
     def do_row_down(self) -> None:
-        """This row a place down."""
+        """Move this row down."""
         self._move_row(1)
 
     def _move_row(self, by: int) -> None:
@@ -247,12 +247,12 @@ class FormEntry:
             self.say_why_not(self.filling.move_row(by))
 
     def say_why_not(self, why_not: str) -> None:
-        """Why a row could not be added, removed or moved; empty if it was."""
+        """Show why a row could not be added, removed or moved; nothing if the text is empty."""
         if why_not:
             self._page.console.say(f"Row: {why_not}", "warning")
 
     def do_discard(self) -> None:
-        """The empty form, and no draft; or what was just thrown away."""
+        """Empty the form and drop the draft; pressed again, bring the contents back."""
         page, form = self._page, self.filling
         if form is None:
             return
@@ -269,7 +269,7 @@ class FormEntry:
         page.console.background.start(self.drop(), group="draft")
 
     def do_editor(self) -> None:
-        """The text in focus through $EDITOR."""
+        """Edit the focused text in $EDITOR."""
         console = self._page.console
         found = self.form.focused_text() if self.form is not None else None
         if found is None or self.form is None:
@@ -281,10 +281,10 @@ class FormEntry:
             if dropped:
                 console.say(f"{dropped} control characters were left out", "warning")
 
-    # --- as the last time
+    # --- as last time
 
     def do_as_last(self) -> None:
-        """Fill it as the last time, or put back what was there; nothing is sent by that."""
+        """Fill the form as last time, or put back the contents from before; send nothing."""
         form, wait, console = self.filling, self.last_of, self._page.console
         if form is None or wait is None:
             return
@@ -311,7 +311,7 @@ class FormEntry:
 
 
 def _secrets(form: SchemaForm) -> Cells:
-    """What was typed into fields that no file holds."""
+    """Contents of secret fields, which no file holds."""
     kept = form.drafted()
     return {key: cell for key, cell in form.cells().items() if key not in kept}
 

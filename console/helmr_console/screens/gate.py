@@ -1,4 +1,4 @@
-"""What the System area shows of agents: what people have allowed them for a while, and what no one knows became of."""
+"""Agents in the System area: grants, and calls of unknown outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SAID: Mapping[Outcome, str] = {
     "failed": "failed",
     "not_made": "was not made",
 }
-"""What a person may say became of a call, and how it is said."""
+"""Outcomes that a person may report for a call, with their words."""
 
 GRANT_FIELDS = Fields(
     noun="grant",
@@ -49,7 +49,7 @@ OUTCOME_FIELDS = Fields(
 
 
 class GrantsScreen(ListScreen[GrantInfo]):
-    """What people have allowed agents for a while."""
+    """Grants: calls that people allowed agents for a while."""
 
     AREA = "system"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.GRANTS)
@@ -78,7 +78,7 @@ class GrantsScreen(ListScreen[GrantInfo]):
         self.parts = (self.reads,)
 
     def all_keys(self) -> Iterable[str]:
-        """Ids, those that count first."""
+        """Ids, grants in force first."""
         found = (self.things() or {}).values()
         return [one.id for one in gate_views.in_order(found, self.console.store.now())]
 
@@ -87,11 +87,11 @@ class GrantsScreen(ListScreen[GrantInfo]):
         return self.console.store.grants
 
     def row_of(self, one: GrantInfo, now: datetime) -> Row:
-        """A grant as it is now."""
+        """The row of a grant."""
         return gate_views.grant_row(one, now)
 
     def facts_of(self, one: GrantInfo) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         return {
             "tool": one.tool,
             "allows": matches_text(one.matches),
@@ -106,19 +106,19 @@ class GrantsScreen(ListScreen[GrantInfo]):
         return grant_content(one, now)
 
     def context(self) -> ActionContext:
-        """Whether it counts."""
+        """The context, with whether the selected grant is in force."""
         one = self.selected()
         counts = one.counts(self.console.store.now()) if one is not None else None
         return replace(super().context(), grant=counts)
 
     def do_open(self) -> None:
-        """The call at which it was given."""
+        """Open the call at which the grant was given."""
         one = self.selected()
         if one is not None:
             self.app.push_screen(SessionScreen(one.session_id))
 
     def do_copy(self) -> None:
-        """What can be copied of a grant."""
+        """Copy a grant's id, JSON or CLI command."""
         one = self.selected()
         if one is not None:
             items = [("id", one.id), ("JSON", one.model_dump_json(indent=2))]
@@ -126,7 +126,7 @@ class GrantsScreen(ListScreen[GrantInfo]):
             self.app.push_screen(copy_menu(self, items))
 
     def do_grant_revoke(self) -> None:
-        """Revoke it."""
+        """Confirm, then revoke the grant."""
         one = self.selected()
         if one is not None:
 
@@ -167,7 +167,7 @@ def grant_content(one: GrantInfo, now: datetime) -> Content:
 
 
 class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
-    """Approved calls of which no one knows what became."""
+    """Approved calls whose outcome is unknown."""
 
     AREA = "system"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.OUTCOMES)
@@ -199,15 +199,15 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
         return list(self.things() or ())
 
     def things(self) -> Mapping[str, GatedCallInfo] | None:
-        """The newest of them."""
+        """The newest such calls."""
         return self.console.store.unknown
 
     def row_of(self, one: GatedCallInfo, now: datetime) -> Row:
-        """A call as it is now."""
+        """The row of a call."""
         return gate_views.outcome_row(one, now)
 
     def facts_of(self, one: GatedCallInfo) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         return {
             "tool": one.tool,
             "agent": gate_views.agent_of(one),
@@ -220,13 +220,13 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
         return call_content(one, now)
 
     def do_open(self) -> None:
-        """The session of the call."""
+        """Open the call's session."""
         one = self.selected()
         if one is not None:
             self.app.push_screen(SessionScreen(one.session_id))
 
     def do_copy(self) -> None:
-        """What can be copied of a call."""
+        """Copy a call's session id, JSON or CLI command."""
         one = self.selected()
         if one is not None:
             items = [("session id", one.session_id), ("JSON", one.model_dump_json(indent=2))]
@@ -234,7 +234,7 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
             self.app.push_screen(copy_menu(self, items))
 
     def do_outcome_say(self) -> None:
-        """Pick what became of it; then it is asked for good."""
+        """Pick the call's outcome, then confirm it."""
         one = self.selected()
         if one is not None:
             choices = [
@@ -247,7 +247,7 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
         async def act(permit: Permit, operation_id: str) -> None:
             await permit.client.outcomes.say(
                 one.session_id, outcome=outcome
-            )  # twice is as good as once
+            )  # repeats are harmless
 
         texts = gate_views.saying(one, outcome)
         self.reads.confirm("outcome.say", f"Say that it {SAID[outcome]}", act, texts)

@@ -1,4 +1,4 @@
-"""To approve an agent's call and allow calls like it for a while: what they must look like, and for how long."""
+"""The page that approves an agent's call and allows similar calls for a while."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from helmr_console.widgets.panes import fact
 
 
 class GrantScreen(SubmitScreen):
-    """What is allowed besides this call: a line for each telling argument, sent by enter or ctrl+s.
+    """A grant for calls like this one: a line for each telling argument, and a time; sent by enter or ctrl+s.
 
     Args:
         wait: The wait of the call.
-        given: Called once it was approved.
+        given: Called once the call is approved.
     """
 
     ACTION = "grant"
@@ -54,7 +54,7 @@ class GrantScreen(SubmitScreen):
         self._time = SafeInput(VALID_FOR, id="time", max_length=40)
 
     async def load(self) -> None:
-        """The lines, from the wait in full."""
+        """Read the wait in full, and show the lines; UsageError if such a call can't be allowed for a while."""
         wait = await self.console.client.waits.get(self.wait.id)
         offer = offered(wait)
         if offer is None:
@@ -82,7 +82,7 @@ class GrantScreen(SubmitScreen):
         yield Static(Content.styled(hint, "bold $c-accent"))
 
     def facts(self) -> Sequence[Content]:
-        """Which call, and whose."""
+        """The call and its agent."""
         parts = [safe.line(words.subject_of(self.wait), "bold")]
         if self._offer.tool:
             parts.append(fact("tool", safe.line(self._offer.tool, limit=200)))
@@ -91,16 +91,16 @@ class GrantScreen(SubmitScreen):
         return parts
 
     def context(self) -> ActionContext:
-        """It can be allowed as long as it can be answered."""
+        """The context of a call, which can be allowed while it can be answered."""
         return replace(super().context(), wait=True, wait_over=self.over(), call=True)
 
     def over(self) -> str:
-        """Why it can't be approved any more."""
+        """Why the call can't be approved any more; empty if it can."""
         wait = self.console.store.wait(self.wait.id) or self.wait
         return words.wait_over(wait, self.console.store.now())
 
     def lacks(self) -> str:
-        """A time that can be read."""
+        """Problem of the time; empty, with the data set, if it can be read."""
         try:
             valid_s = durations.seconds(self._time.value.strip() or VALID_FOR)
         except UsageError as error:
@@ -110,12 +110,12 @@ class GrantScreen(SubmitScreen):
         return ""
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter sends it."""
+        """Send on enter."""
         event.stop()
         self.do_review()
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What is typed."""
+        """Help: the patterns to type."""
         return self.TITLE_TEXT, (HINT, "an empty line: whatever it is")
 
     def path(self) -> str:
@@ -123,7 +123,7 @@ class GrantScreen(SubmitScreen):
         return f"Inbox > {words.subject_of(self.wait)[:60]} > {self.TITLE_TEXT}"
 
     async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
-        """Approve the call, then grant; repeated it is the same two operations."""
+        """Approve the call, then grant; a repeat repeats the same two operations."""
         matches, valid_s = data
         operation_id = self.submission.operation_id
         await permit.client.waits.answer(self.wait.id, APPROVED, operation_id=operation_id)
@@ -142,7 +142,7 @@ class GrantScreen(SubmitScreen):
         return AnswerOutcome(Result.ACCEPTED, (f"approved, and allowed until {until}: {allows}",))
 
     def accepted(self, outcome: AnswerOutcome) -> None:
-        """Closed; what was in front goes on."""
+        """Close, and let the screen below go on."""
         super().accepted(outcome)
         self.console.lists_changed()
         self.app.call_after_refresh(self._given)

@@ -31,12 +31,12 @@ from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import head, lines, nothing_here, wait_content
 
 PREVIEW_DELAY_S = 0.08
-"""The pane fills when the cursor rests, so that holding a key stays smooth."""
+"""Rest of the cursor before the pane fills, in seconds, so that holding a key stays smooth."""
 PREVIEWS_MAX = 200
 ONE_AGE = timedelta(minutes=1)
-"""Waits that came within it are of one age, which says nothing."""
+"""Waits that all opened within this time show no age."""
 LAST_ENTRIES = 16
-"""Among which the last that anyone said is looked for."""
+"""Newest entries searched for the last words of a person or step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Preview:
 
 
 class InboxScreen(ListScreen[WaitInfo]):
-    """Where an operator spends the night."""
+    """The list of open waits, the operator's main screen."""
 
     AREA = "inbox"
     SCOPES = (
@@ -84,19 +84,19 @@ class InboxScreen(ListScreen[WaitInfo]):
         self.show_ended = False
         self.by = By.NOTHING
         self._heads: dict[str, str] = {}
-        """What the headings say, by group."""
+        """Text of each group's heading."""
         self._previews: OrderedDict[str, Preview] = OrderedDict()
         self._timer: Timer | None = None
         self.answers: AnswersRead
 
     def on_mount(self) -> None:
-        """Textual calls this of every class: what was answered is read as it comes in sight."""
+        """Prepare reading answers as ended waits come into view; Textual calls `on_mount` of every class."""
         self.answers = AnswersRead(self.console.client, self.console.store.put_wait)
 
     # --- rows
 
     def all_keys(self) -> Iterable[str]:
-        """Open waits; ended ones below when asked for."""
+        """Open waits, followed by ended ones if shown."""
         store = self.console.store
         hidden = self.console.outbox.wait_ids | self._snoozed_ids()
         waits = [wait for wait in store.inbox() if wait.id not in hidden]
@@ -116,7 +116,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         return [wait.id for wait in (*waits, *ended)]
 
     def keys(self) -> list[str]:
-        """Waits that pass the filter, each group behind its heading."""
+        """Waits that pass the filter, each group after its heading."""
         store, found = self.console.store, super().keys()
         if self.by is By.NOTHING:
             return found
@@ -129,7 +129,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         return keys
 
     def row(self, key: str) -> Row:
-        """A wait as it is now; one that is over stays where it is and says so."""
+        """The row of a wait or heading; a wait that is over keeps its place and says so."""
         group = views.group_of(key)
         if group is not None:
             return views.group_row(f"── {self._heads.get(group, group)}")
@@ -150,18 +150,18 @@ class InboxScreen(ListScreen[WaitInfo]):
         )
 
     def _snoozed_ids(self) -> frozenset[str]:
-        """Waits that are hidden because the operator snoozed them; the filter may ask for them."""
+        """Snoozed waits, which are hidden unless the filter asks for them."""
         if self.filter.says("snoozed"):
             return frozenset()
         snoozed = self.console.snoozed
         return frozenset(one for one in self.console.store.waits if snoozed.until(one) is not None)
 
     def filters(self) -> Mapping[str, str]:
-        """Those of the profile."""
+        """The profile's filters."""
         return self.console.profile.filters
 
     def facts(self, key: str) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         store = self.console.store
         wait = store.wait(key)
         if wait is None:
@@ -176,7 +176,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         )
 
     def empty_text(self) -> str:
-        """What an empty inbox says."""
+        """Text of an empty inbox."""
         store = self.console.store
         if self.filter and store.waits:
             return f"0 of {len(store.waits)} match. esc clears the filter."
@@ -191,7 +191,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         return f"No waits need an answer.{tail} 2 shows all sessions."
 
     def counts(self) -> Pairs:
-        """How many, and how many ended lately."""
+        """Number of waits, and of those not sent, snoozed, stuck or ended lately."""
         store = self.console.store
         snoozed_ids = self._snoozed_ids()
         hidden = (self.console.outbox.wait_ids | snoozed_ids) & store.waits.keys()
@@ -210,7 +210,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         return ((f"{text} {noun}", "muted"), *more_of)
 
     def merge(self) -> None:
-        """Show what there is; without ages where all are of one minute."""
+        """Show all rows, without the age column if all opened within a minute."""
         super().merge()
         waits = [wait for key in self.list.keys if (wait := self.console.store.wait(key))]
         opened = [wait.opened_at for wait in waits if wait.status is WaitStatus.PENDING]
@@ -218,7 +218,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         self.list.left_out = frozenset({"age"} if is_one_minute and not self.show_ended else ())
 
     def shown_rows(self) -> list[str]:
-        """The rows that are waits."""
+        """Keys of the rows that are waits."""
         return [key for key in self.list.keys if views.group_of(key) is None]
 
     def _draw_title(self) -> None:
@@ -231,7 +231,7 @@ class InboxScreen(ListScreen[WaitInfo]):
     # --- the pane
 
     def selected(self) -> WaitInfo | None:
-        """The wait under the cursor, in full if that was read."""
+        """The wait under the cursor, in full if it was read."""
         key = self.list.cursor
         if key is None:
             return None
@@ -251,7 +251,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         return known
 
     def moved(self) -> None:
-        """Show what is known at once; ask for the rest when the cursor rests."""
+        """Show the known part at once; read the rest when the cursor rests."""
         self.draw_pane()
         if self._timer is not None:
             self._timer.stop()
@@ -259,13 +259,13 @@ class InboxScreen(ListScreen[WaitInfo]):
             self._timer = self.set_timer(PREVIEW_DELAY_S, self._ask_preview)
 
     def tick(self) -> None:
-        """The countdown in the pane goes on."""
+        """Redraw countdowns in title and pane."""
         super().tick()
         self._draw_title()
         self.draw_pane()
 
     def store_changed(self) -> None:
-        """What was answered or snoozed from here leaves at once; the wait shown may be over."""
+        """Remove waits that were answered or snoozed here at once; redraw the rest."""
         leaving = self.console.store.own | self.console.outbox.wait_ids | self._snoozed_ids()
         own = leaving & set(self.rows.shown)
         if own and self.is_attached and not self.show_ended:
@@ -308,7 +308,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         self._previews[key] = Preview(wait, tuple(entries))
         while len(self._previews) > PREVIEWS_MAX:
             self._previews.popitem(last=False)
-        if store.waits.get(key) is known:  # else what came meanwhile is newer
+        if store.waits.get(key) is known:  # else a newer version came meanwhile
             store.put_wait(wait)
         self.draw_pane()
         self.refresh_bars()
@@ -341,7 +341,7 @@ class InboxScreen(ListScreen[WaitInfo]):
     # --- actions
 
     def context(self) -> ActionContext:
-        """Which wait, and whether it can be answered."""
+        """The context of the selected wait, and whether it can be answered."""
         wait = self.selected()
         over = words.wait_over(wait, self.console.store.now()) if wait is not None else ""
         if views.group_of(self.list.cursor or "") is not None:
@@ -360,30 +360,30 @@ class InboxScreen(ListScreen[WaitInfo]):
         )
 
     def do_zoom(self) -> None:
-        """The pane alone says more than beside a narrow list."""
+        """Zoom the pane and redraw it, because alone it shows more."""
         super().do_zoom()
         self.call_after_refresh(self.draw_pane)
 
     def do_open(self) -> None:
-        """The wait in full; answering needs its own key."""
+        """Open the wait's session, or the pane on a narrow screen; answering needs its own key."""
         self.do_zoom() if self.has_class("-narrow") else self.do_session()
 
     wait_in_front = selected
 
     def claim_changed(self, claim: ClaimInfo | None) -> None:
-        """The row says it."""
+        """Do nothing; the row shows the claim."""
 
     def seen_to(self) -> None:
-        """It leaves the list at once."""
+        """Remove the row at once."""
         self.show_now()
 
     def do_answer(self) -> None:
-        """The form for the wait under the cursor."""
+        """Open the form of the wait under the cursor."""
         if self.list.cursor is not None:
             self.app.push_screen(AnswerScreen(self.list.cursor))
 
     def do_next(self) -> None:
-        """One wait after the other, from the one under the cursor on."""
+        """Review waits one after the other, from the one under the cursor on."""
         cursor = self.list.cursor
         waits = self.console.store.waits
         keys = [key for key in self.list.keys if key in waits]
@@ -401,24 +401,24 @@ class InboxScreen(ListScreen[WaitInfo]):
             self.console.say(turns.ended_text(), "information")
 
     def do_session(self) -> None:
-        """Its session."""
+        """Open the wait's session."""
         wait = self.selected()
         if wait is not None:
             self.app.push_screen(SessionScreen(wait.session_id))
 
     def do_batch(self) -> None:
-        """One form for the marked."""
+        """Open one form for the marked waits."""
         marked = [key for key in self.all_keys() if key in self.list.marks]
         lead = self.list.cursor if self.list.cursor in self.list.marks else marked[0]
         self.app.push_screen(BatchScreen(marked, lead))
 
     def do_batch_seen(self) -> None:
-        """What became of the last batch."""
+        """Show the last batch."""
         if self.console.batch is not None:
             self.app.push_screen(BatchSeenScreen(self.console.batch))
 
     def do_mark(self) -> None:
-        """Mark a wait and go on; on a heading its group."""
+        """Mark a wait and go to the next; on a heading, mark its group."""
         group = views.group_of(self.list.cursor or "")
         if group is None:
             super().do_mark()
@@ -435,24 +435,24 @@ class InboxScreen(ListScreen[WaitInfo]):
         self.list.refresh()
 
     def do_mark_range(self) -> None:
-        """Waits only."""
+        """Mark a range, waits only."""
         super().do_mark_range()
         self.list.marks &= set(self.shown_rows()) | set(self.all_keys())
 
     def do_group(self) -> None:
-        """By the next thing there is."""
+        """Group by the next property."""
         self.by = self.by.next
         self.show_now()
         self.list.show_top()
         self._draw_title()
 
     def do_over(self) -> None:
-        """Ended waits, below the open ones."""
+        """Show or hide ended waits below the open ones."""
         self.show_ended = not self.show_ended
         self.show_now()
 
     def do_copy(self) -> None:
-        """What can be copied of a wait."""
+        """Copy a wait's ids, JSON or CLI command."""
         wait = self.selected()
         if wait is None:
             return
