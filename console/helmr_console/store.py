@@ -1,7 +1,7 @@
-"""What the console knows: waits, sessions, who did what, and how fresh that is.
+"""The console's data: waits, sessions, people's acts, and their freshness.
 
-Entries of the feed and pages of lists change it; nothing here waits or draws. Bounds are named: what is held
-is cut, and says so.
+Entries of the feed and pages of lists change it; nothing here blocks or draws. Every collection has a named bound,
+and shows when it is cut.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ ENDED_MAX = 5_000
 TASKS_OF_SESSIONS_MAX = 20_000
 ENDED_SHOWN = timedelta(hours=1)
 STUCK_AFTER = timedelta(seconds=5)
-"""A run goes on within a second of its answer; one that has not after this waits for something."""
+"""Time after its answer within which a run goes on; a later one counts as stuck. It normally takes a second."""
 STUCK_MAX = 5_000
 PLACES_EVERY_S = 5.0
 GOING_ON = (Activity.RUNNING, Activity.QUEUED)
-"""What sessions do that may wait for a limit."""
+"""Activities of sessions that may wait for a limit."""
 
 _ENDINGS = {
     "wait.fulfilled": WaitStatus.FULFILLED,
@@ -78,7 +78,7 @@ _ACTS = (
     "person.key_added",
     "person.key_revoked",
 )
-"""What a principal did, without what followed from it."""
+"""Kinds of entries that record an act of a principal, not its consequences."""
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Store:
     waits_cut: bool = False
     ended: OrderedDict[str, WaitInfo] = field(default_factory=OrderedDict)
     own: set[str] = field(default_factory=set)
-    """Waits that were answered from here."""
+    """Waits answered from this console."""
     sessions: dict[str, SessionInfo] = field(default_factory=dict)
     sessions_dirty: set[str] = field(default_factory=set)
     activity: deque[EntryInfo] = field(default_factory=lambda: deque(maxlen=ACTIVITY_MAX))
@@ -102,20 +102,20 @@ class Store:
     """What lists of features show, as it was read last."""
     targets: dict[str, NoticeTargetInfo] | None = None
     limits: dict[str, LimitInfo] = field(default_factory=dict)
-    """By name, as they were read last; None until then."""
+    """Limits by name, as last read; empty before."""
     grants: dict[str, GrantInfo] | None = None
     unknown: dict[str, GatedCallInfo] | None = None
-    """Calls of agents of which no one knows what became, by session. Both as they were read last; None until then."""
+    """Calls of agents with unknown outcome, by session. Grants and calls as last read; None before."""
     feed_offset: int | None = None
     ended_from: datetime | None = None
-    """From then on all waits that ended are held; None before they were read, or if they are too many."""
+    """Time since which all ended waits are held; None before the first read, or if they are too many."""
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
-    """Runs whose wait is over and which no one has taken up since: since when."""
+    """Runs whose wait is over and that have not gone on, with the time of its end."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     answered_on: tuple[date, int] | None = None
-    """The newest day (UTC) on which people answered, and how many of its answers the feed has brought."""
+    """The newest day (UTC) on which people answered, and the number of its answers seen."""
     first_seen_at: datetime | None = None
-    """When the oldest entry that the feed brought was recorded; None if that is the first one of all."""
+    """Time of the oldest entry that the feed brought; None if it is the ledger's first."""
     _places_read_s: float = 0.0
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _inbox: list[WaitInfo] | None = None
@@ -125,11 +125,11 @@ class Store:
         return self.clock.now()
 
     def mono(self) -> float:
-        """The monotonic clock."""
+        """Seconds of the monotonic clock."""
         return self.clock.clock.monotonic()
 
     def places_are_old(self) -> bool:
-        """Places of runs that wait for limits are to be read again: no entry reports them. True once in a while."""
+        """Return True every `PLACES_EVERY_S` while runs wait for limits: no entry reports their places in the queue."""
         waiting = self.health.pool.get("limits", {}) if self.health is not None else {}
         is_due = self.mono() - self._places_read_s >= PLACES_EVERY_S
         if not is_due or not any(waiting.values()):
@@ -138,13 +138,13 @@ class Store:
         return True
 
     def touch_going_on(self, session_ids: Iterable[str]) -> None:
-        """Have those of the sessions read again that go on."""
+        """Mark those of the sessions that are running or queued, to be read again."""
         for key in session_ids:
             if key in self.sessions and self.sessions[key].activity in GOING_ON:
                 self.sessions_dirty.add(key)
 
     def put_waits(self, waits: Iterable[WaitInfo], *, cut: bool) -> None:
-        """The whole inbox, fresh from the list; what ended meanwhile stays ended."""
+        """Replace the inbox by a fresh list; waits that ended meanwhile stay ended."""
         found = {wait.id: wait for wait in waits if wait.id not in self.ended}
         for wait in list(self.waits.values()):
             if wait.id not in found and not cut:
@@ -154,7 +154,7 @@ class Store:
         self.waits_cut = cut
 
     def put_claims(self, waits: Iterable[WaitInfo]) -> None:
-        """Who has claimed these waits, and whose they are: no entry says that, so the feed does not bring it."""
+        """Update claims and ownership of these waits, which no entry of the feed reports."""
         for wait in waits:
             known = self.waits.get(wait.id)
             found = {name: getattr(wait, name) for name in ("claim", "can_answer", "is_mine")}
@@ -163,7 +163,7 @@ class Store:
                 self._inbox = None
 
     def put_wait(self, wait: WaitInfo) -> None:
-        """One wait in full, fresh from the gateway."""
+        """Store one wait in full, fresh from the gateway."""
         if wait.status is WaitStatus.PENDING and wait.id not in self.ended:
             self.waits[wait.id] = wait
             self._inbox = None
@@ -171,18 +171,18 @@ class Store:
             self._end(wait)
 
     def wait(self, wait_id: str) -> WaitInfo | None:
-        """A wait, open or ended lately."""
+        """Return a wait, open or recently ended."""
         return self.waits.get(wait_id) or self.ended.get(wait_id)
 
     def answered(self, wait_id: str) -> None:
-        """The gateway took an answer of ours: the wait is over, also before the feed says so."""
+        """End a wait whose answer from here was accepted, before the feed reports it."""
         self.own.add(wait_id)
         wait = self.waits.get(wait_id)
         if wait is not None:
             self._end(wait.model_copy(update={"status": WaitStatus.FULFILLED}))
 
     def inbox(self) -> list[WaitInfo]:
-        """Open waits that a person can answer: what ends soonest first, what time never ends last, then id."""
+        """Open waits that a person can answer: soonest end first, those without an end last, then by id."""
         if self._inbox is None:
             self._inbox = sorted(self.waits.values(), key=_by_end)
         return self._inbox
@@ -196,7 +196,7 @@ class Store:
         return sorted(found, key=lambda w: w.resolved_at or since, reverse=True)
 
     def put_ended(self, ended: EndedWaits) -> None:
-        """Waits that have ended, fresh from the list: their names, where the feed brought none."""
+        """Store ended waits, fresh from the list, with the names that the feed lacks."""
         for wait in reversed(ended.waits):
             known = self.ended.get(wait.id)
             if known is not None and known.answer is not None:
@@ -206,14 +206,14 @@ class Store:
         self.ended_from = None if ended.is_cut else ended.since
 
     def put_sessions(self, sessions: Iterable[SessionInfo]) -> None:
-        """Sessions fresh from the gateway; at most `SESSIONS_MAX` are held."""
+        """Store sessions, fresh from the gateway; at most `SESSIONS_MAX` are held."""
         for session in sessions:
             self._remember_task(session.id, session.task)
             if session.id in self.sessions or len(self.sessions) < SESSIONS_MAX:
                 self.sessions[session.id] = session
 
     def apply(self, entry: EntryInfo, *, replayed: bool = False) -> None:
-        """An entry of the feed. A replayed one tells what happened, but what is open the list knows better."""
+        """Apply an entry of the feed. A replayed one is history; the list decides what is open."""
         if self.feed_offset is None and entry.feed_offset > 1:
             self.first_seen_at = entry.recorded_at
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
@@ -237,18 +237,18 @@ class Store:
 
     @property
     def failed_and_blocked(self) -> tuple[int, int]:
-        """How many open sessions' newest run failed, and how many are blocked, as the gateway counted them last."""
+        """Numbers of open sessions whose newest run failed, and of blocked ones, as last counted by the gateway."""
         counts = self.health.counts if self.health is not None else {}
         return counts.get("sessions_failed", 0), counts.get("sessions_blocked", 0)
 
     def people(self) -> list[str]:
-        """Whom open waits concern and who is at them, by name."""
+        """Names of the assignees and claimants of open waits."""
         found = {wait.assignee for wait in self.waits.values() if wait.assignee}
         found |= {wait.claim.label for wait in self.waits.values() if wait.claim is not None}
         return sorted(found, key=str.casefold)
 
     def answered_today(self) -> str:
-        """`12 answered today`, `12+` if the feed was not read from the day's beginning; UTC. Empty for none."""
+        """`12 answered today` (UTC), `12+` if the day's beginning was not read; empty for none."""
         today = self.now().date()
         if self.answered_on is None or self.answered_on[0] != today:
             return ""
@@ -258,7 +258,7 @@ class Store:
         return f"{self.answered_on[1]}{'+' if is_cut else ''} answered today"
 
     def _count(self, wait: WaitInfo) -> None:
-        """Count a wait that has ended, unless it is held as that already: feed and list both bring it."""
+        """Count an ended wait as answered today, once, though both feed and list bring it."""
         known = self.ended.get(wait.id)
         by, at = wait.resolved_by, wait.resolved_at
         is_new = known is None or known.resolved_by is None
@@ -270,12 +270,12 @@ class Store:
             self.answered_on = day, count + 1 if day == last else 1
 
     def stuck_since(self, run_id: str) -> datetime | None:
-        """Since when a run has its answer and has not gone on; None if it has, or may yet."""
+        """Time since which a run is stuck: answered, but not gone on within `STUCK_AFTER`; None if it is not."""
         since = self.resolved.get(run_id)
         return since if since is not None and self.now() - since >= STUCK_AFTER else None
 
     def stuck(self) -> list[datetime]:
-        """Since when each run that has its answer has not gone on, longest first."""
+        """Times since which runs are stuck, longest first."""
         found = (self.stuck_since(run_id) for run_id in self.resolved)
         return sorted(since for since in found if since is not None)
 
@@ -290,7 +290,7 @@ class Store:
             self.resolved.pop(entry.run_id, None)
 
     def task_of(self, session_id: str) -> str:
-        """The task of a session, empty if it was never seen."""
+        """The task of a session; empty if unknown."""
         return self._task_of.get(session_id, "")
 
     def _opened(self, entry: EntryInfo) -> None:
@@ -304,7 +304,7 @@ class Store:
         self._inbox = None
 
     def _changed(self, entry: EntryInfo) -> None:
-        """A pending wait concerns another, or another step of its escalation is next."""
+        """Update the assignee or the next escalation step of a pending wait."""
         body = entry.body
         known = self.waits.get(str(body.get("wait_id")))
         if known is None:
@@ -320,7 +320,7 @@ class Store:
             self._inbox = None
 
     def _voted(self, entry: EntryInfo) -> None:
-        """Someone stands for something, or no longer does: the entry has the others, and what a voter says."""
+        """Update the votes of a pending wait from an entry, which names the other voters and the voter's answer."""
         body = entry.body
         known = self.waits.get(str(body.get("wait_id")))
         if known is None:
@@ -341,7 +341,7 @@ class Store:
             self._inbox = None
 
     def assigned(self, wait_id: str, assignee: str | None) -> None:
-        """Whom this wait concerns from now on."""
+        """Set the assignee of a wait."""
         known = self.waits.get(wait_id)
         if known is not None:
             self.waits[wait_id] = known.model_copy(update={"assignee": assignee})
@@ -377,7 +377,7 @@ class Store:
         self._end(ended)
 
     def _cancelled(self, entry: EntryInfo) -> None:
-        """What it cancelled, the runtime wrote in front of it: the one who did this did that."""
+        """Credit the cancelled waits of a session, which the runtime wrote first, to the canceller."""
         for wait in list(self.ended.values()):
             by = wait.resolved_by
             is_its = wait.session_id == entry.session_id and wait.status is WaitStatus.CANCELLED
@@ -395,7 +395,7 @@ class Store:
             self.own.discard(old)
 
     def _richer(self, wait: WaitInfo) -> WaitInfo:
-        """Keep body and schema that were fetched before: lists leave them out."""
+        """Keep the body and schema read earlier, which lists leave out."""
         known = self.waits.get(wait.id)
         if known is None or known.json_schema is None:
             return wait
@@ -409,19 +409,19 @@ class Store:
 
 
 def _is_shown_above(entry: EntryInfo) -> bool:
-    """A run that its session's start created: the entry in front of it says that."""
+    """True for the run that its session's start created; the entry before it says so already."""
     started_by = entry.body.get("started_by")
     is_start = isinstance(started_by, dict) and started_by.get("type") == "start"
     return entry.kind == "run.created" and is_start
 
 
 def day_of(moment: datetime) -> datetime:
-    """When its day began, UTC."""
+    """Start of the moment's day, UTC."""
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 FORM_FIELDS = frozenset({"initial", "on_decline", "json_schema"})
-"""What only a form needs; a list has none of it."""
+"""Fields that only a form needs; lists lack them."""
 
 
 def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:

@@ -29,7 +29,7 @@ def target_row(one: NoticeTargetInfo, now: datetime) -> Row:
 
 
 def target_state(one: NoticeTargetInfo) -> tuple[str, str]:
-    """How it is in a few words, and the role of that."""
+    """A target's state in a few words, and its role."""
     if one.failing_since is not None:
         return "takes nothing", "error"
     if one.late:
@@ -38,7 +38,7 @@ def target_state(one: NoticeTargetInfo) -> tuple[str, str]:
 
 
 def trying_again(one: NoticeTargetInfo) -> tuple[str, ...]:
-    """What trying a target again does."""
+    """Effects of trying a target again."""
     waiting = one.queued + one.late
     return (
         f"try now the {waiting} event{'' if waiting == 1 else 's'} that {one.name} has not taken",
@@ -47,7 +47,7 @@ def trying_again(one: NoticeTargetInfo) -> tuple[str, ...]:
 
 
 def targets_line(found: dict[str, NoticeTargetInfo], now: datetime) -> tuple[str, str]:
-    """All notice targets in a few words, and the role of that."""
+    """All notice targets in a few words, and the role."""
     if not found:
         return "none", ""
     failing = [one.failing_since for one in found.values() if one.failing_since]
@@ -57,7 +57,7 @@ def targets_line(found: dict[str, NoticeTargetInfo], now: datetime) -> tuple[str
 
 
 def limit_line(one: LimitInfo, now: datetime) -> tuple[str, str]:
-    """What a limit lets through and what waits for it, in a few words, and the role of that."""
+    """A limit's use and queue in a few words, and the role."""
     in_use = f"{one.in_use} of {one.at_once}" if one.at_once is not None else str(one.in_use)
     parts = [f"{in_use} in use"]
     if one.begun is not None and one.within_s is not None:

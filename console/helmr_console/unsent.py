@@ -1,9 +1,8 @@
-"""Answers that have not left, and waits that the operator snoozed, as the lists see them.
+"""Answers that have not been sent, and waits that the operator snoozed, for the lists.
 
-`Unsent` knows what was begun and kept as a draft, or confirmed and not sent after all; `Snoozed` what is hidden for a
-while; both read files that other programs write, too. `UndoOutbox` lets what was confirmed leave when its time has
-passed, one after the other. Everything in it is in a draft too, so that a console that ends meanwhile has sent nothing
-and lost nothing.
+`Unsent` knows the answers kept as drafts, and those that were confirmed but not sent. `Snoozed` knows the hidden waits.
+Both read files that other programs also write. `UndoOutbox` sends confirmed answers one after the other when their
+time to undo has passed. Each is also a draft, so that a console that ends meanwhile has sent nothing and lost nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from helmr_console.store import Store
 
 
 class Unsent:
-    """What the lists say of them.
+    """Waits with an unsent answer, and their signs in lists.
 
     Args:
-        drafts: Read beside the screens, as other programs keep drafts too.
+        drafts: Read repeatedly, because other programs keep drafts too.
         store: Knows which waits are open.
     """
 
@@ -33,20 +32,20 @@ class Unsent:
         self._store = store
         self._begun: frozenset[str] = frozenset()
         self.returned: set[str] = set()
-        """Waits whose pending answer did not leave, until their form is looked at."""
+        """Waits whose pending answer was not sent, until their form is opened."""
 
     async def look(self) -> bool:
-        """Read what has been begun; whether that has changed."""
+        """Read the ids of the drafts; return True if they changed."""
         before, self._begun = self._begun, await asyncio.to_thread(self._drafts.wait_ids)
         return self._begun != before
 
     def came_back(self, wait_id: str) -> None:
-        """A pending answer did not leave: its wait is asked again, and says so until then."""
+        """Mark a wait whose pending answer was not sent, until its form is opened."""
         if wait_id in self._store.waits:
             self.returned.add(wait_id)
 
     def open_ids(self) -> list[str]:
-        """Those that came back and can still be answered."""
+        """Ids of marked waits that can still be answered."""
         return [one for one in self._store.waits if one in self.returned]
 
     def sign(self, wait_id: str) -> str:
@@ -60,7 +59,7 @@ class Snoozed:
     """The waits that are snoozed.
 
     Args:
-        kept: On disk.
+        kept: The file on disk.
         now: The server's time.
     """
 
@@ -70,7 +69,7 @@ class Snoozed:
         self._until: Mapping[str, datetime] = {}
 
     def until(self, wait_id: str) -> datetime | None:
-        """Until when this wait is snoozed; None if it is not."""
+        """End of a wait's snooze; None if it is not snoozed."""
         until = self._until.get(wait_id)
         return until if until is not None and until > self._now() else None
 
@@ -82,35 +81,35 @@ class Snoozed:
         return f"back in {words.span((until - self._now()).total_seconds())}"
 
     async def look(self) -> bool:
-        """Read what is snoozed; whether that has changed."""
+        """Read the snoozes; return True if they changed."""
         before = self._until
         self._until = await asyncio.to_thread(self._kept.read, self._now())
         return self._until != before
 
     async def snooze(self, wait_id: str, until: datetime) -> None:
-        """Hide this wait until then.
+        """Hide a wait until then.
 
         Raises:
-            OSError: It can't be kept.
+            OSError: The snooze can't be stored.
         """
         await asyncio.to_thread(self._kept.snooze, wait_id, until)
         await self.look()
 
     async def wake(self, wait_id: str) -> None:
-        """Show it again."""
+        """Show a wait again."""
         await asyncio.to_thread(self._kept.wake, wait_id)
         await self.look()
 
 
 @dataclass(frozen=True, slots=True)
 class PendingSend:
-    """One answer, or a batch, which leaves as one.
+    """One answer, or a batch, that is sent as one.
 
     Attributes:
-        title: What it is, safe text.
-        wait_ids: The waits that it answers; they are not in the inbox while it is held.
-        send: Lets it go; says what became of it.
-        taken_back: Called when it is not to leave.
+        title: A title, safe text.
+        wait_ids: The waits that it answers; the inbox hides them while it is held.
+        send: Sends it and shows the result.
+        taken_back: Called when the operator takes it back.
     """
 
     title: str
@@ -120,12 +119,12 @@ class PendingSend:
 
 
 class UndoOutbox:
-    """What is held.
+    """Confirmed answers that wait for their time to undo.
 
     Args:
-        hold_s: How long.
-        clock: Says what time it is.
-        changed: Called when something was held, taken back or let go.
+        hold_s: Seconds in which an answer can be taken back; 0 holds none.
+        clock: Source of time.
+        changed: Called when something is held, taken back or sent.
     """
 
     def __init__(self, hold_s: float, clock: ConsoleClock, changed: Callable[[], None]) -> None:
@@ -133,18 +132,18 @@ class UndoOutbox:
         self._clock = clock
         self._changed = changed
         self.wait_ids: frozenset[str] = frozenset()
-        """Waits with an answer that is held or on its way."""
+        """Waits with an answer that is held or being sent."""
 
     @property
     def holds(self) -> bool:
-        """Whether answers are held at all."""
+        """True if answers are held at all."""
         return self._held.hold_s > 0
 
     def __len__(self) -> int:
         return len(self._held)
 
     async def hold(self, sending: PendingSend) -> None:
-        """Hold it for its time and let it go then, unless it was taken back."""
+        """Hold an answer for `hold_s`, then send it unless it was taken back."""
         self._held.hold(sending, self._clock.monotonic())
         self.wait_ids |= sending.wait_ids
         self._changed()
@@ -157,7 +156,7 @@ class UndoOutbox:
                 self._changed()
 
     def take_back(self) -> PendingSend | None:
-        """What was confirmed last does not leave; None if nothing is held."""
+        """Take back and return the answer confirmed last; None if none is held."""
         sending = self._held.take_back()
         if sending is not None:
             self.wait_ids -= sending.wait_ids
@@ -169,6 +168,6 @@ class UndoOutbox:
         """`sends in 4 s · u takes it back`; empty if nothing is pending.
 
         Args:
-            key: What takes it back.
+            key: The key that takes it back.
         """
         return self._held.text(key, self._clock.monotonic())

@@ -1,8 +1,7 @@
-"""From wire models to what a row shows, alone or in a group. Pure: text, role and sign, no widget.
+"""Rows from wire models, alone or in groups. Pure: text, role and sign, no widget.
 
-All text of a session leaves here through `helmr.safe_text`; a role is a colour's name and only repeats what the words
-say. A group's heading is a row of the list like any other, with a key of its own, so that cursor, marks and merging
-need know nothing of groups.
+All session text passes through `helmr.safe_text`. A role is a colour's name and only repeats what the words say. A
+group's heading is an ordinary row with a key of its own, so that cursor, marks and merging need not know of groups.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ class Cell:
     """One cell of a row.
 
     Attributes:
-        rest: Stands dim behind the text, in what room it leaves.
-        more: Behind that, where the list is wide.
+        rest: Dim text after `text`, in the remaining room.
+        more: Text after `rest`, where the list is wide.
     """
 
     text: str
@@ -68,7 +67,7 @@ _ACTIVITY = {
 
 
 def who_of(wait: WaitInfo, now: datetime) -> str:
-    """The claimant, `○ gus`, else the assignee, `@ada`; of one that is over, who ended it. Safe."""
+    """The claimant, `○ gus`, else the assignee, `@ada`; once over, the person that ended it. Safe."""
     if wait.status is not WaitStatus.PENDING:
         is_default = wait.mode is AnswerMode.DEFAULT
         by = words.person(wait.resolved_by) if wait.resolved_by is not None else ""
@@ -79,13 +78,13 @@ def who_of(wait: WaitInfo, now: datetime) -> str:
 
 
 def rest_of(wait: WaitInfo, then: str = "") -> str:
-    """What stands behind a subject: what time will answer, how many agree, whose child asks. Safe."""
+    """Text after a subject: the default to come, the votes, the parent session. Safe."""
     parent = f"of {short_id(wait.parent_session_id)}" if wait.parent_session_id else ""
     return "  ".join(filter(None, (one_line(then, 40), tally(wait), parent)))
 
 
 def more_of(wait: WaitInfo) -> str:
-    """What stands behind that where there is room: its stream, what it is about elsewhere, tags of people. Safe."""
+    """Text after `rest_of`, where there is room: the stream, the correlation id, people's tags. Safe."""
     where = one_line(wait.stream or wait.kind.value, 40) if wait.subject else ""
     said = wait.correlation_id if wait.subject else None
     about = one_line(said, SUBJECT_CELLS) if said and said not in (wait.subject or "") else ""
@@ -103,13 +102,13 @@ def wait_row(
     snoozed: str = "",
     draft: str = "",
 ) -> Row:
-    """priority, urgency, due, age, subject, who. Nothing stands where there is nothing to say.
+    """priority, urgency, due, age, subject, person; each may be empty.
 
     Args:
-        gone: It is no longer open.
-        stuck_since: It is over, and its run has not gone on.
-        snoozed: When it is back, `back in 20m`.
-        draft: `~` if an answer was begun, `~ not sent:` if one was confirmed and did not leave.
+        gone: True if the wait is no longer open.
+        stuck_since: End of the wait, if its run has not gone on since.
+        snoozed: Its return, `back in 20m`.
+        draft: `~` if an answer was begun, `~ not sent:` if one was confirmed but not sent.
     """
     mark = PRIORITY_CELLS.get(wait.priority, Cell(""))
     who = Cell(who_of(wait, now), "muted")
@@ -136,7 +135,7 @@ def wait_row(
 
 
 def _ended_cells(wait: WaitInfo, now: datetime, stuck_since: datetime | None) -> Row:
-    """How a wait has ended, how long ago, and with what."""
+    """Cells of an ended wait: its end, the time since, its answer."""
     word = words.ended(wait)
     due, role, stuck = Cell(word, "muted"), "muted", ""
     if stuck_since is not None:
@@ -155,7 +154,7 @@ def group_row(text: str) -> Row:
 
 
 def session_state(session: SessionInfo) -> tuple[str, str, str]:
-    """A session's state in a word, its sign and role; that its newest run failed is one."""
+    """A session's state in a word, its sign and role; `failed` stands for the newest run."""
     if session.status is not SessionStatus.OPEN:
         sign = "!" if session.run_status is RunStatus.FAILED else " "
         return session.status.value, sign, "muted"
@@ -165,7 +164,7 @@ def session_state(session: SessionInfo) -> tuple[str, str, str]:
 
 
 def error_line(session: SessionInfo) -> str:
-    """Why its newest run failed or is blocked, the first line. Safe; empty if it did not."""
+    """First line of the newest run's error. Safe; empty without one."""
     if session.error is None:
         return ""
     return one_line(session.error.text.strip().partition("\n")[0], LINE_CELLS)
@@ -177,7 +176,7 @@ def failed_text(failed: int, blocked: int) -> str:
 
 
 def session_row(session: SessionInfo, now: datetime) -> Row:
-    """sign, state, task, waits for, external id, quiet for, session."""
+    """sign, state, task, wait, external id, quiet time, session."""
     ended = session.status is not SessionStatus.OPEN
     state, sign, role = session_state(session)
     wait = session.wait
@@ -204,7 +203,7 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
 
 
 def queued_text(queued_at: datetime, now: datetime) -> str:
-    """How long a queued run has not gone on, or when its next attempt begins."""
+    """`queued for 5m, not gone on yet`, or the time until the next attempt."""
     waited_s = (now - queued_at).total_seconds()
     if waited_s < 0:
         return f"next attempt in {words.span(-waited_s)}"
@@ -236,7 +235,7 @@ def run_row(run: RunInfo, now: datetime) -> Row:
 
 
 def json_words(value: Any) -> str:
-    """A value in a line: a text as it is, nothing for nothing."""
+    """A value on a line: a string as it is, empty for None, else JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -246,7 +245,7 @@ _HEAD = "group "
 
 
 class By(StrEnum):
-    """What waits are grouped by; the value is the word for it."""
+    """Property by which waits are grouped; the value is its word."""
 
     NOTHING = ""
     STREAM = "stream"
@@ -254,27 +253,27 @@ class By(StrEnum):
     TAG = "tag"
     ASSIGNEE = "assignee"
     AGENT = "agent"
-    """The session of an agent that asks about its calls."""
+    """The agent session that asks about its calls."""
 
     @property
     def next(self) -> By:
-        """The one behind it, round and round."""
+        """The next property; the last is followed by the first."""
         found = tuple(By)
         return found[(found.index(self) + 1) % len(found)]
 
 
 def head_of(name: str) -> str:
-    """The key of a group's heading."""
+    """Key of a group's heading."""
     return f"{_HEAD}{name}"
 
 
 def group_of(key: str) -> str | None:
-    """The group whose heading has this key; None if it is that of a wait."""
+    """The group whose heading has this key; None for a wait's key."""
     return key.removeprefix(_HEAD) if key.startswith(_HEAD) else None
 
 
 def name_of(wait: WaitInfo, by: By) -> str:
-    """The group of a wait; empty if it has none. Of several tags the first one counts."""
+    """The group of a wait, empty for none; the first of several tags counts."""
     found = {
         By.STREAM: wait.stream or wait.kind.value,
         By.TASK: wait.task,
@@ -286,7 +285,7 @@ def name_of(wait: WaitInfo, by: By) -> str:
 
 
 def in_groups(waits: Sequence[WaitInfo], by: By) -> dict[str, list[WaitInfo]]:
-    """Groups by name, what has none last; in each the waits in the order given."""
+    """Groups by name, the nameless one last; waits keep their order."""
     found: dict[str, list[WaitInfo]] = {}
     for wait in waits:
         found.setdefault(name_of(wait, by), []).append(wait)
@@ -294,7 +293,7 @@ def in_groups(waits: Sequence[WaitInfo], by: By) -> dict[str, list[WaitInfo]]:
 
 
 def head_text(name: str, by: By, waits: Sequence[WaitInfo], now: datetime) -> str:
-    """`stream approval: 4 waits, oldest 2h 10m`. The name is not made safe."""
+    """`stream approval: 4 waits, oldest 2h 10m`. Unsafe: the name is as stored."""
     what = f"{by.value} {name}" if name else f"no {by.value}"
     if not waits:
         return f"{what}: nothing more"
@@ -302,7 +301,7 @@ def head_text(name: str, by: By, waits: Sequence[WaitInfo], now: datetime) -> st
 
 
 def figures(waits: Sequence[WaitInfo], now: datetime) -> list[str]:
-    """How long the waits have been open: the oldest one, and one in the middle. Nothing without waits."""
+    """Oldest and median age of the waits; empty without waits."""
     if not waits:
         return []
     ages = _ages(waits, now)

@@ -305,7 +305,7 @@ class SystemScreen(ConsoleScreen):
         return parts
 
     def _started_and_told(self) -> list[Content]:
-        """Schedules, notice targets, grants and calls of unknown outcome, a line each."""
+        """Lists of features, notice targets, grants and calls of unknown outcome, a line each."""
         store, now = self.console.store, self.console.store.now()
         if store.targets is None:
             return []

@@ -1,4 +1,4 @@
-"""What the areas with a list share: filter, sort, marks, a list that stands still, its pane, filters by name."""
+"""The base of screens with a list: filter, sort, marks, rows that stand still, a pane, filters by name."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane, nothing_here
 
 LAYOUTS = {"wider": "a wider pane", "below": "the pane below", "alone": "the list alone"}
-"""Classes of a screen, and their words."""
+"""CSS classes of the layouts, and their words."""
 STILL_S = 10.0
-"""The cursor must have rested this long before new rows come in by themselves."""
+"""Rest of the cursor before new rows come in by themselves, in seconds."""
 
 
 T = TypeVar("T")
 
 
 class ListScreen(ConsoleScreen, Generic[T]):
-    """A list with a filter, and what is under its cursor in full beside it.
+    """A list with a filter, and a pane beside it with the selected thing in full.
 
-    Subclasses say which things there are by their keys, how one looks in a row and in full, and what it is filtered by.
+    Subclasses give the things by key, the row, the full content and the filter's facts of each.
     """
 
     COLUMNS: ClassVar[Sequence[Column]] = ()
@@ -48,14 +48,14 @@ class ListScreen(ConsoleScreen, Generic[T]):
     TITLE_TEXT = ""
     NOUN = ""
     PANE = ""
-    """The title of what is in full."""
+    """Title of the pane."""
     HINT = ""
-    """What stands there where nothing is selected."""
+    """Text of the pane when nothing is selected."""
     NONE = ""
-    """What an empty list says."""
+    """Text of an empty list."""
     SORTS: ClassVar[tuple[str, ...]] = ()
     MARK_ALL_ASKS: ClassVar[int | None] = 50
-    """Above so many rows `*` asks for another; None: what is done to marked rows asks for their number itself."""
+    """Rows above which `*` must be pressed twice; None where actions on marks ask for the number themselves."""
     DEFAULT_CSS = """
     ListScreen #filter { display: none; }
     ListScreen.filtering #filter { display: block; }
@@ -102,34 +102,34 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.pane = TextPane(id="pane")
 
     def body(self) -> Iterable[Widget]:
-        """Filter, list, pane."""
+        """The filter line, the list and its pane."""
         yield SafeInput(id="filter", placeholder="filter", select_on_focus=False)
         frame = Vertical(self.list, id="frame")
         frame.border_title = Content(self.TITLE_TEXT)
         yield Container(frame, self.pane, id="middle")
 
     def on_mount(self) -> None:
-        """The list has the focus."""
+        """Focus the list, and show what is known."""
         self._rested_s = self.console.store.mono()
         self.list.focus()
         self.store_changed()
 
-    # --- what subclasses say
+    # --- for subclasses
 
     def all_keys(self) -> Iterable[str]:
-        """Every row there is, in the order wanted."""
+        """Keys of all rows, in the chosen order."""
         return ()
 
     def things(self) -> Mapping[str, T] | None:
-        """What there is, by key; None before it was read."""
+        """The things by key; None before the first read."""
         return {}
 
     def row_of(self, one: T, now: datetime) -> Row:
-        """A thing as a row."""
+        """The row of a thing."""
         return ()
 
     def facts_of(self, one: T) -> Facts:
-        """What a thing is filtered by."""
+        """Facts of a thing for the filter."""
         return {}
 
     def content_of(self, one: T, now: datetime) -> Content:
@@ -141,17 +141,17 @@ class ListScreen(ConsoleScreen, Generic[T]):
         return (self.things() or {}).get(self.list.cursor or "")
 
     def row(self, key: str) -> Row:
-        """A row as it looks now."""
+        """The current row of a key."""
         one = (self.things() or {}).get(key)
         return self.row_of(one, self.console.store.now()) if one is not None else ()
 
     def facts(self, key: str) -> Facts:
-        """What a row is filtered by."""
+        """Facts of a row for the filter."""
         one = (self.things() or {}).get(key)
         return self.facts_of(one) if one is not None else {}
 
     def empty_text(self) -> str:
-        """What stands there when nothing is to be shown."""
+        """Text of the list when it has no rows."""
         known = self.things()
         if known is None:
             return "Asking the gateway…"
@@ -160,23 +160,23 @@ class ListScreen(ConsoleScreen, Generic[T]):
         return self.NONE
 
     def draw_pane(self) -> None:
-        """What is under the cursor, in full."""
+        """Draw the selected thing in full."""
         one, now = self.selected(), self.console.store.now()
         hint = nothing_here(self.filter_text, self.HINT)
         self.pane.say(self.content_of(one, now) if one is not None else hint, self.PANE)
 
     def filters(self) -> Mapping[str, str]:
-        """Filters that can be used by their names."""
+        """Filters by name."""
         return {}
 
     def moved(self) -> None:
-        """The cursor is on another row."""
+        """Redraw the pane for the cursor's new row."""
         self.draw_pane()
 
     # --- the list
 
     def keys(self) -> list[str]:
-        """Rows that pass the filter, in order."""
+        """Keys of the rows that pass the filter, in order."""
         now = self.console.store.now()
         found = [
             key
@@ -186,7 +186,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         return found[::-1] if self.reversed else found
 
     def store_changed(self) -> None:
-        """Offer what there is now; it comes in when it may."""
+        """Offer the current rows; they come in once the list may change."""
         if self.is_attached:
             self.rows.offer(self.keys())
             if not self.rows.shown or self._may_merge():
@@ -198,13 +198,13 @@ class ListScreen(ConsoleScreen, Generic[T]):
             self.draw_pane()
 
     def merge(self) -> None:
-        """Show what there is; the cursor stays on its row."""
+        """Take in new and gone rows; the cursor stays on its row."""
         merged = self.rows.merge(self.list.cursor)
         self.list.marks &= {*merged.keys, *self.all_keys()}
         self.list.set_keys(merged.keys, merged.cursor)
 
     def show_now(self) -> None:
-        """The operator asked for another view: show it at once."""
+        """Show the current rows at once, because the operator asked for another view."""
         self.rows.offer(self.keys())
         self.merge()
         self.list.empty = self.empty_text()
@@ -212,7 +212,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.refresh_bars()
 
     def tick(self) -> None:
-        """Countdowns go on; what waited long enough comes in."""
+        """Redraw countdowns, and take in rows once the cursor has rested."""
         if self._may_merge() and self.rows.pending():
             self.merge()
         self.list.refresh()
@@ -225,18 +225,18 @@ class ListScreen(ConsoleScreen, Generic[T]):
         return on_top and rested and quiet and self.app.app_focus and not self.console.paused_text()
 
     def on_line_list_cursor_moved(self) -> None:
-        """Moving ends the rest of the cursor."""
+        """Restart the cursor's rest, and redraw the pane."""
         self._rested_s = self.console.store.mono()
         self.moved()
         self.refresh_bars()
 
     async def on_line_list_chosen(self, event: LineList.Chosen) -> None:
-        """Enter or a second click."""
+        """Open the row on enter or a second click."""
         event.stop()
         await self.perform("open")
 
     def context(self) -> ActionContext:
-        """Rows and marks."""
+        """The context with row and marks."""
         base = super().context()
         return replace(
             base,
@@ -264,7 +264,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
     do_merge = merge
 
     def do_mark(self) -> None:
-        """Mark and go on."""
+        """Mark or unmark the row, and go to the next."""
         self._mark_from = self.list.cursor
         self.list.toggle_mark()
         self.list.action_move(1)
@@ -278,11 +278,11 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.list.refresh()
 
     def shown_rows(self) -> list[str]:
-        """The rows that can be marked."""
+        """Keys of the rows that can be marked."""
         return self.list.keys
 
     def do_mark_all(self) -> None:
-        """Mark what is shown."""
+        """Mark all rows shown."""
         count, most = len(self.shown_rows()), self.MARK_ALL_ASKS
         if most is not None and count > most and not self.has_class("asked"):
             self.add_class("asked")
@@ -301,12 +301,12 @@ class ListScreen(ConsoleScreen, Generic[T]):
             self.show_now()
 
     def do_sort_reverse(self) -> None:
-        """Turn the order round."""
+        """Reverse the order."""
         self.reversed = not self.reversed
         self.show_now()
 
     def do_layout(self) -> None:
-        """The next way to share the screen between list and pane."""
+        """Switch to the next layout of list and pane."""
         names = ("", *LAYOUTS)
         here = next((name for name in LAYOUTS if self.has_class(name)), "")
         chosen = names[(names.index(here) + 1) % len(names)]
@@ -321,7 +321,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.moved()
 
     def do_zoom(self) -> None:
-        """The pane alone, or both."""
+        """Show the pane alone, or both."""
         self.toggle_class("zoomed")
         if not self.has_class("zoomed"):
             self.list.focus()
@@ -332,7 +332,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.add_class("filtering")
         field = self.query_one("#filter", SafeInput)
         field.value = self.filter_text
-        field.action_select_all()  # what is typed replaces it; an arrow goes on with it
+        field.action_select_all()  # typing replaces the text; an arrow edits it
         field.focus()
 
     def do_back(self) -> None:
@@ -351,19 +351,19 @@ class ListScreen(ConsoleScreen, Generic[T]):
             super().do_back()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """The list follows while the filter is typed."""
+        """Filter the list while the operator types."""
         event.stop()
         if event.input.id == "filter" and self.has_class("filtering"):
             self.set_filter(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter keeps the filter."""
+        """Keep the filter on enter."""
         event.stop()
         if event.input.id == "filter":
             self._close_filter()
 
     def set_filter(self, text: str) -> None:
-        """Show what passes; a filter that can't be read changes nothing and says why."""
+        """Show the rows that pass; a filter that can't be parsed changes nothing and shows why."""
         self.filter_text = text
         try:
             self.filter = parse(self.filters().get(text.strip(), text), self.FIELDS)
@@ -376,7 +376,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.refresh_bars()
 
     def filter_changed(self) -> None:
-        """Another filter holds."""
+        """Act on a new filter."""
 
     def _close_filter(self) -> None:
         self.remove_class("filtering")
@@ -384,7 +384,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         self.refresh_bars()
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """In the filter line: what can be written there."""
+        """Help for the filter line while it is open."""
         if not self.has_class("filtering"):
             return super().focus_help()
         fields = self.FIELDS
@@ -399,7 +399,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
     # --- status line
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """Filter, counts, what is new."""
+        """The filter or its problem, and the counts."""
         if self.filter_problem:
             left: Pairs = ((self.filter_problem, "error"),)
         elif self.filter_text:
@@ -432,13 +432,13 @@ class ListScreen(ConsoleScreen, Generic[T]):
 
 
 class NamedFilters:
-    """The keys that pick a filter of a list by its name, and save one."""
+    """Actions that pick a list's filter by name, and save one."""
 
     def __init__(self, page: ListScreen[Any]) -> None:
         self._page = page
 
     def do_filter_pick(self) -> None:
-        """One of the filters that have a name, or none."""
+        """Pick a named filter, or none."""
         page = self._page
         found = [MenuItem("all", "no filter", partial(page.set_filter, ""))]
         for name, text in page.filters().items():
@@ -446,12 +446,12 @@ class NamedFilters:
         page.app.push_screen(PickScreen("Filters", found, typed=True))
 
     def do_filter_save(self) -> None:
-        """The name is asked on a page of its own."""
+        """Open the page that asks for the filter's name."""
         self._page.app.push_screen(SaveFilterScreen(self._page.filter_text))
 
 
 class SaveFilterScreen(ConsoleScreen):
-    """Under which name a filter is kept; without a filter, which one is forgotten.
+    """The page that saves a filter under a name or, without a filter, deletes the named one.
 
     Args:
         text: The filter.
@@ -472,7 +472,7 @@ class SaveFilterScreen(ConsoleScreen):
         self.problem = Static(markup=False)
 
     def body(self) -> Iterable[Widget]:
-        """The filter, the name, what is wrong with it."""
+        """The filter, the name's field and its problem."""
         asked = "Keep this filter as" if self.text else "There is no filter; forget the one named"
         box = Vertical(
             Static(safe.line(self.text or "", limit=400)),
@@ -485,14 +485,14 @@ class SaveFilterScreen(ConsoleScreen):
         yield box
 
     def on_mount(self) -> None:
-        """A name is typed."""
+        """Focus the name's field, with known names as suggestions."""
         names = [name for name in self.console.profile.filters if name not in BUILT_IN]
         self.field.suggester = SuggestFromList(names, case_sensitive=False)
         self.field.focus()
         self.refresh_bars()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter keeps it."""
+        """Save the filter on enter."""
         event.stop()
         saving = self._save(self.field.value.strip())
         self.console.background.start(saving, group="filter", holds_keys=True)
@@ -510,7 +510,7 @@ class SaveFilterScreen(ConsoleScreen):
             self.dismiss()
 
     def on_paste_cut(self, event: PasteCut) -> None:
-        """Say what a paste lost."""
+        """Show what a paste lost."""
         event.stop()
         self.console.say(event.text(), "warning")
 
@@ -518,14 +518,14 @@ class SaveFilterScreen(ConsoleScreen):
         self.problem.update(safe.line(f"! {why}", "$c-error", limit=300))
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What is typed here."""
+        """Help for the name's field."""
         return "The name of a filter", (
             "f in the inbox picks it; `helmr next --filter NAME` and other commands use it too",
             "saving under a name that exists replaces that filter",
         )
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """What it is."""
+        """The title, the profile and the keys."""
         profile = one_line(self.console.profile.name, 40)
         return (("Save a filter", "foreground"),), (
             (f"profile {profile}  enter saves, esc closes", "muted"),

@@ -1,4 +1,4 @@
-"""What opens over a screen for a moment: a text in full, help, the copy menu, the commands."""
+"""Screens that open over others for a moment: a full text, help, the copy menu, the commands."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from helmr_console.widgets.panes import TextPane, lines
 FOUND_MAX = 200
 MENU_ROWS = 8
 FRAME_LINES = 3
-"""Of a menu: its frame, and the line that a filter is typed into."""
+"""Lines of a menu besides its rows: the frame and the filter line."""
 BARS_ABOVE = 2
 MENU_INDENT = 4
 LABEL_CELLS = 30
 DIGITS = "123456789"
 LETTERS = "abcdefghilmnopqrstuvwxyz"
-"""But j and k, which move."""
+"""All letters but j and k, which move."""
 HELP_LINE_CELLS = 400
 
 
@@ -57,33 +57,33 @@ class TextScreen(ConsoleScreen):
         yield self.pane
 
     def on_mount(self) -> None:
-        """It scrolls by the arrow keys."""
+        """Show the text, and focus it so that the arrow keys scroll."""
         self.pane.say(self.content)
         self.pane.focus()
         self.refresh_bars()
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """What it is."""
+        """The title, and the key that closes."""
         return ((self.title_text, "foreground"),), (("esc closes", "muted"),)
 
     def do_list_down(self) -> None:
-        """A line down."""
+        """Scroll a line down."""
         self.pane.scroll_down(animate=False)
 
     def do_list_up(self) -> None:
-        """A line up."""
+        """Scroll a line up."""
         self.pane.scroll_up(animate=False)
 
     def do_list_first(self) -> None:
-        """To the top."""
+        """Scroll to the top."""
         self.pane.scroll_home(animate=False)
 
     def do_list_last(self) -> None:
-        """To the end."""
+        """Scroll to the end."""
         self.pane.scroll_end(animate=False)
 
     def do_open(self) -> None:
-        """Enter closes it again."""
+        """Close on enter."""
         self.dismiss()
 
 
@@ -93,7 +93,7 @@ def help_content(
     scopes: Sequence[str],
     keys: dict[str, str],
 ) -> Content:
-    """Help for what has the focus, for the screen around it, then every key."""
+    """Help for the focused widget, for the screen around it, then every key."""
     parts: list[Content] = []
     if focus is not None:
         title, about = focus
@@ -126,7 +126,7 @@ def help_content(
 
 @dataclass(frozen=True, slots=True)
 class MenuItem:
-    """Something to pick: its words, and what picking does."""
+    """A choice of a menu: its words and its action."""
 
     label: str
     detail: str
@@ -134,7 +134,7 @@ class MenuItem:
 
 
 def copy_menu(screen: ConsoleScreen, items: Sequence[tuple[str, str]]) -> PickScreen:
-    """What can be copied of a screen, (name, text) each; text chosen with the mouse comes first."""
+    """The copy menu of a screen, from (name, text) pairs; text selected with the mouse comes first."""
 
     def copy(name: str, text: str) -> None:
         screen.app.copy_to_clipboard(text)
@@ -147,7 +147,7 @@ def copy_menu(screen: ConsoleScreen, items: Sequence[tuple[str, str]]) -> PickSc
 
 
 class PickList(LineList):
-    """Choices: j and k move, a digit picks by place, any other letter or `/` filters."""
+    """A list of choices: j and k move, a digit picks by place, any other letter or `/` filters."""
 
     BINDINGS = [
         Binding("j", "move(1)", show=False),
@@ -158,7 +158,7 @@ class PickList(LineList):
     ]
 
     class Narrowed(Message):
-        """A letter was typed: it begins a filter."""
+        """Sent when a typed letter begins a filter."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -176,12 +176,12 @@ class PickList(LineList):
 
 
 class PickScreen(ConsoleScreen):
-    """A line to type into and what it finds: the commands, the copy menu, the themes.
+    """A filter line and the choices that it finds: the commands, the copy menu and others.
 
     Args:
-        title: What is picked.
-        choices: What there is.
-        typed: The line stands there from the beginning; otherwise a letter brings it.
+        title: Title of the box.
+        choices: All choices.
+        typed: Show the filter line from the beginning; otherwise a letter opens it.
     """
 
     SCOPES = (ActionScope.ANYWHERE,)
@@ -222,22 +222,22 @@ class PickScreen(ConsoleScreen):
         yield box
 
     def on_mount(self) -> None:
-        """Everything, until something is typed."""
+        """Show all choices until something is typed."""
         if not self.typed:
             self.add_class("menu")
-            self.styles.background = "transparent"  # the list stays in sight
+            self.styles.background = "transparent"  # keeps the list below visible
             self._over_the_row()
         self._find("")
         (self.field if self.typed else self.list).focus()
         self.refresh_bars()
 
     def on_resize(self, event: events.Resize) -> None:
-        """The box stays in sight."""
+        """Move a menu so that it stays visible."""
         if not self.typed:
             self._over_the_row()
 
     def _over_the_row(self) -> None:
-        """A menu is a box below the row that it is about, or above it."""
+        """Place a menu below its row, or above it where there is no room."""
         height = min(len(self.choices), MENU_ROWS) + FRAME_LINES
         row, screen = self._about, self.app.size.height
         top = row + 1 if row + 1 + height < screen else max(BARS_ABOVE, row - height)
@@ -255,7 +255,7 @@ class PickScreen(ConsoleScreen):
         )
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What is typed here."""
+        """Help for the filter line and the list."""
         return self.title_text, (
             "type words to find lines with all of them; arrows move, enter picks, esc closes",
             "ids, correlation ids and external ids can be pasted",
@@ -272,7 +272,7 @@ class PickScreen(ConsoleScreen):
         self.list.set_keys(found[:FOUND_MAX], None)
 
     def on_pick_list_narrowed(self, event: PickList.Narrowed) -> None:
-        """The line comes, with that letter in it."""
+        """Show the filter line with the typed letter."""
         event.stop()
         self.field.display = True
         self.field.value = event.text
@@ -281,27 +281,27 @@ class PickScreen(ConsoleScreen):
         self.refresh_bars()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Narrow down."""
+        """Narrow the choices down to the typed text."""
         event.stop()
         self._find(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Pick what is under the cursor."""
+        """Pick the choice under the cursor."""
         event.stop()
         self._pick()
 
     def on_line_list_chosen(self, event: LineList.Chosen) -> None:
-        """Enter in the list."""
+        """Pick on enter in the list."""
         event.stop()
         self._pick()
 
     def key_down(self) -> None:
-        """Down goes on in the list while the field has the focus."""
+        """Move down in the list while the field has the focus."""
         if self.field.has_focus:
             self.list.action_move(1)
 
     def key_up(self) -> None:
-        """Up, too."""
+        """Move up in the list while the field has the focus."""
         if self.field.has_focus:
             self.list.action_move(-1)
 
@@ -314,11 +314,11 @@ class PickScreen(ConsoleScreen):
         self.app.call_after_refresh(choice.pick)
 
     def do_palette(self) -> None:
-        """It is open already."""
+        """Do nothing; the palette is open already."""
 
     def do_copy(self) -> None:
-        """There is nothing to copy here."""
+        """Do nothing; a menu has nothing to copy."""
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """What it is."""
+        """The title and the keys."""
         return ((self.title_text, "foreground"),), (("enter picks, esc closes", "muted"),)

@@ -1,4 +1,4 @@
-"""Sending input to any stream of a session, and notes: how an operator corrects what a task believes."""
+"""Forms that send input to any stream of a session, and notes to its transcript."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOTE_SCHEMA = {
 
 
 class SendScreen(SubmitScreen):
-    """Input for a session, waited for or not; says before what it will do."""
+    """Sends input to a session, waited for or not; shows the effect before."""
 
     ACTION = "send"
     AREA = "sessions"
@@ -58,7 +58,7 @@ class SendScreen(SubmitScreen):
         self.correlation = SafeInput(id="correlation", select_on_focus=False)
 
     async def load(self) -> None:
-        """The session as it is now; then the form of its likeliest stream."""
+        """Read the session again, then show the form of its likeliest stream."""
         self.session = await self.console.client.sessions.open(self.session.id).get()
         self.streams = effects.streams_of(self.session, self.console.store.streams)
         if not self.streams:
@@ -81,11 +81,11 @@ class SendScreen(SubmitScreen):
         await self.fields.show(form_of(self.stream.json_schema))
 
     def draft_name(self) -> str | None:
-        """One draft per session and stream."""
+        """Name of the draft, one per session and stream."""
         return f"send_{self.session.id}_{self.stream.name}" if self.stream is not None else None
 
     async def on_choice_field_changed(self, event: ChoiceField.Changed) -> None:
-        """Another stream has another form; the draft of this one is kept."""
+        """Show the form of another stream, and keep this one's draft."""
         if event.field is not self.choice or self.form is None:
             return
         event.stop()
@@ -95,11 +95,11 @@ class SendScreen(SubmitScreen):
         await self.fields.show(form_of(self.stream.json_schema))
 
     def on_input_changed(self) -> None:
-        """The effect depends on the correlation id."""
+        """Redraw, because the effect depends on the correlation id."""
         self.redraw()
 
     def facts(self) -> Sequence[Content]:
-        """Which session, and what this will do."""
+        """The session, its wait and the effect."""
         parts = [
             Content.assemble(
                 safe.line(self.session.task, "bold", limit=60), ("  session", "$c-muted")
@@ -118,13 +118,13 @@ class SendScreen(SubmitScreen):
         return parts
 
     def effects(self) -> Sequence[str]:
-        """Fulfil, buffer or miss (S-25)."""
+        """The likely effect: fulfil, buffer or miss (S-25)."""
         if self.stream is None:
             return ()
         return effects.of_send(self.session, self.stream.name, self.correlation.value)
 
     def context(self) -> ActionContext:
-        """Which session."""
+        """The context with the session's status."""
         return replace(super().context(), session_status=self.session.status)
 
     def path(self) -> str:
@@ -143,7 +143,7 @@ class SendScreen(SubmitScreen):
 
 
 class NoteScreen(SubmitScreen):
-    """A person's note in a transcript. It wakes no one."""
+    """Adds a person's note to a transcript, without waking the run."""
 
     ACTION = "note"
     AREA = "sessions"
@@ -155,27 +155,27 @@ class NoteScreen(SubmitScreen):
         self.session_id = session_id
 
     async def load(self) -> None:
-        """One field."""
+        """Show the form, one field."""
         await self.fields.show(form_of(NOTE_SCHEMA))
 
     def draft_name(self) -> str | None:
-        """One draft per session."""
+        """Name of the draft, one per session."""
         return f"note_{self.session_id}"
 
     def facts(self) -> Sequence[Content]:
-        """Which session."""
+        """The session."""
         return (fact("session", safe.line(self.session_id, limit=80)),)
 
     def effects(self) -> Sequence[str]:
-        """What a note does."""
+        """Effects of a note."""
         return ("appends a note to the transcript", "the run is not woken and does not see it")
 
     def context_content(self) -> Content:
-        """What it does."""
+        """Effects of a note, beside the form."""
         return lines([head("A note"), *(safe.line(text) for text in self.effects())])
 
     def context(self) -> ActionContext:
-        """Any session takes a note."""
+        """The context of an open session, because any session takes a note."""
         return replace(super().context(), session_status=SessionStatus.OPEN)
 
     def path(self) -> str:
@@ -183,7 +183,7 @@ class NoteScreen(SubmitScreen):
         return f"Sessions > {words.short_id(self.session_id)} > Note"
 
     async def deliver(self, permit: Permit, data: Any) -> AnswerReceipt | AnswerOutcome:
-        """Append it."""
+        """Append the note."""
         session = permit.client.sessions.open(self.session_id)
         receipt = await session.note(data, operation_id=self.submission.operation_id)
         return AnswerOutcome(Result.ACCEPTED, (f"note at entry {receipt.seq}",))

@@ -1,4 +1,4 @@
-"""One session: its transcript, waits, runs and raw form, live while it is open, and its search."""
+"""The screen of one session, live: transcript, waits, runs, raw form, and a search."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Search:
     """One search of a transcript.
 
     Args:
-        view: Where; its cursor goes to what was found.
-        read_page: Has a page read and put into the view.
-        changed: Called when `words` says something else.
+        view: The transcript; its cursor moves to the match.
+        read_page: Reads a page into the view.
+        changed: Called when `words` changes.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Search:
     ) -> None:
         self.text = ""
         self.words = ""
-        """How far it is: `reading…`, `3 of 11`."""
+        """Progress of the search: `reading…`, `3 of 11`."""
         self._view = view
         self._read_page = read_page
         self._changed = changed
 
     def begin(self, text: str) -> None:
-        """Look for this; an empty text ends the search."""
+        """Set the text to find; an empty one ends the search."""
         self.text, self.words = text, ""
 
     def status(self) -> str:
@@ -79,7 +79,7 @@ class Search:
         await self._count(seq)
 
     async def _count(self, seq: int) -> None:
-        """Which of how many it is; `+` where entries are not here."""
+        """Count the matches known here, and the place of this one; `+` if entries are missing."""
         needle, before, count = self.text.casefold(), 0, 0
         pages = self._view.pages
         for page in sorted(pages.held):
@@ -99,7 +99,7 @@ class Search:
 async def find(
     view: TranscriptView, read_page: ReadPage, text: str, *, by: int, here: bool
 ) -> int | None:
-    """The seq of the next entry that holds the text, pages read as needed, once round at most.
+    """Return the seq of the next entry with the text, or None; read pages as needed, at most once around.
 
     Args:
         by: 1 looks downwards, -1 upwards.
@@ -120,7 +120,7 @@ async def find(
 
 
 def holds(entry: EntryInfo, needle: str) -> bool:
-    """Whether an entry holds that text, which is folded."""
+    """True if an entry contains `needle`, which must be casefolded."""
     return (
         needle in entry.kind
         or needle in entry_lines.entry_full(entry, ENTRY_CELLS).casefold()
@@ -129,7 +129,7 @@ def holds(entry: EntryInfo, needle: str) -> bool:
 
 
 _NOTHING = {Tab.TRANSCRIPT: "Entry", Tab.WAITS: "Wait", Tab.RUNS: "Run"}
-"""The title of a pane that has nothing to show."""
+"""Title of a pane with nothing to show."""
 
 
 class SessionScreen(CorrectingScreen):
@@ -177,7 +177,7 @@ class SessionScreen(CorrectingScreen):
         self.pane = TextPane(id="entry")
 
     def body(self) -> Iterable[Widget]:
-        """Search, tabs, the entry beside them."""
+        """The search line, the tabs and the pane beside them."""
         yield SafeInput(id="filter", placeholder="search", select_on_focus=False)
         yield Container(self.tabs, self.pane, id="middle")
 
@@ -210,7 +210,7 @@ class SessionScreen(CorrectingScreen):
                 await self._read_page(page)
 
     def _follow_chunks(self) -> None:
-        """What its code says while it works, from now on."""
+        """Start following the session's live output."""
         names = streams_to_follow(self.detail.summary, self.console.store.streams)
         if self._chunks is None and names:
             self._chunks = ChunkFeed(
@@ -227,7 +227,7 @@ class SessionScreen(CorrectingScreen):
         self.refresh_bars()
 
     def on_transcript_view_needs_page(self, event: TranscriptView.NeedsPage) -> None:
-        """A page is about to be drawn."""
+        """Read a page that is about to be drawn."""
         event.stop()
         self.console.background.start(
             self._read_page(event.page),
@@ -245,7 +245,7 @@ class SessionScreen(CorrectingScreen):
         self._failed(f"entries {page * PAGE + 1}…: {text}")
 
     def entry_came(self, entry: EntryInfo) -> None:
-        """The feed has an entry of this session."""
+        """Append an entry of this session that came by the feed."""
         if not self.is_attached or entry.session_id != self.detail.session_id:
             return
         self.transcript.append(entry)
@@ -254,7 +254,7 @@ class SessionScreen(CorrectingScreen):
         self._stale = True
 
     def tick(self) -> None:
-        """What the feed touched is read again; ages go on."""
+        """Read the session again after changes; redraw ages."""
         super().tick()
         summary, store = self.detail.summary, self.console.store
         if summary is not None and summary.activity in GOING_ON and store.places_are_old():
@@ -268,12 +268,12 @@ class SessionScreen(CorrectingScreen):
     # --- the pane
 
     def on_transcript_view_entry_reached(self) -> None:
-        """The pane follows the cursor."""
+        """Show the entry under the cursor in the pane."""
         self._draw_entry()
         self.refresh_bars()
 
     async def on_transcript_view_entry_chosen(self, event: Message) -> None:
-        """Enter on an entry or a row."""
+        """Open an entry or a row on enter."""
         event.stop()
         await self.perform("open")
 
@@ -292,10 +292,10 @@ class SessionScreen(CorrectingScreen):
         self._draw_entry()
         self.refresh_bars()
 
-    # --- what is in front
+    # --- the context
 
     def context(self) -> ActionContext:
-        """Session, run and wait in front."""
+        """The context with session, run, wait and place of correction."""
         run, wait, summary = self.tabs.run, self.tabs.wait, self.detail.summary
         tab, store, over = self.tabs.tab, self.console.store, ""
         if wait is not None:
@@ -317,7 +317,7 @@ class SessionScreen(CorrectingScreen):
         )
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """Which session, its state, whether the end is followed."""
+        """The session, its state, and whether the view follows the end."""
         if self.problem:
             return ((self.problem[:200], "error"),), ()
         left, said = (
@@ -331,7 +331,7 @@ class SessionScreen(CorrectingScreen):
         return ((left, "foreground"),), ((self.search.status() + follow, "muted"),)
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """In the search line: what is searched."""
+        """Help for the search line while it is open."""
         if not self.has_class("filtering"):
             return super().focus_help()
         return "The search", (
@@ -358,25 +358,25 @@ class SessionScreen(CorrectingScreen):
     do_tab_previous = partialmethod(_turn, -1)
 
     def do_open(self) -> None:
-        """In full."""
+        """Show the selected thing in full."""
         found = self.tabs.in_full()
         if found is not None:
             self.app.push_screen(TextScreen(*found))
 
     def do_zoom(self) -> None:
-        """The entry alone, or both."""
+        """Show the pane alone, or both."""
         self.toggle_class("zoomed")
 
     def do_fold(self) -> None:
-        """Unfold what is on screen, or fold all."""
+        """Unfold the entries on screen, or fold all."""
         self.transcript.toggle_screen()
 
     def do_times(self) -> None:
-        """The next way to show times."""
+        """Switch to the next format of times."""
         self.console.say(f"times: {self.transcript.next_times().value}", "information")
 
     def do_wrap(self) -> None:
-        """Wrap or cut."""
+        """Switch between wrapping and cutting lines."""
         self.transcript.toggle_wrap()
 
     def do_entry_mark(self) -> None:
@@ -386,7 +386,7 @@ class SessionScreen(CorrectingScreen):
         self.transcript.refresh()
 
     def do_diff(self) -> None:
-        """This entry against the marked one."""
+        """Show the difference between this entry and the marked one."""
         marked = self.transcript.marked
         first = self.transcript.entry(marked) if marked is not None else None
         second = self.transcript.current
@@ -396,42 +396,42 @@ class SessionScreen(CorrectingScreen):
         self.app.push_screen(TextScreen("Diff", difference(first, second)))
 
     def open_session(self, session_id: str) -> None:
-        """Another session, over this one."""
+        """Open another session over this one."""
         self.app.push_screen(SessionScreen(session_id))
 
     def do_session_answer(self) -> None:
-        """The form for the active wait."""
+        """Open the form of the active wait."""
         wait = self.tabs.wait
         if wait is not None:
             self.app.push_screen(AnswerScreen(wait.id))
 
     def do_send(self) -> None:
-        """Input to a stream."""
+        """Open the form that sends input."""
         if self.detail.summary is not None:
             self.app.push_screen(SendScreen(self.detail.summary))
 
     def do_note(self) -> None:
-        """A note."""
+        """Open the form of a note."""
         self.app.push_screen(NoteScreen(self.detail.session_id))
 
     def do_session_cancel(self) -> None:
-        """Cancel, after the id was typed."""
+        """Cancel the session, once its id is typed."""
         self.app.push_screen(confirm.cancelling(self.detail.session_id, self.context()))
 
     def do_session_close(self) -> None:
-        """Close, after the id was typed."""
+        """Close the session, once its id is typed."""
         given = (self.detail.session_id, self.context())
         waits = self.detail.active_wait is not None
         self.app.push_screen(confirm.closing(*given, end_input=waits))
 
     def do_run_retry(self) -> None:
-        """Retry, after its effect was read."""
+        """Retry the run, after a page with the effects."""
         run = self.tabs.run
         if run is not None:
             self.app.push_screen(confirm.retrying(run, self.context()))
 
     def do_copy(self) -> None:
-        """What can be copied here."""
+        """Copy ids, the entry or the CLI command."""
         items = [("session id", self.detail.session_id)]
         if self.detail.summary is not None and self.detail.summary.external_id:
             items.append(("external id", self.detail.summary.external_id))
@@ -456,7 +456,7 @@ class SessionScreen(CorrectingScreen):
         self.query_one("#filter", SafeInput).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter searches."""
+        """Search on enter."""
         event.stop()
         self.search.begin(event.value.strip())
         self._close_search()
@@ -479,7 +479,7 @@ class SessionScreen(CorrectingScreen):
     do_match_previous = partialmethod(_search, -1)
 
     def do_back(self) -> None:
-        """Close search, zoom, then the session."""
+        """Close the search line, else the zoom, else end the search, else close the session."""
         if self.has_class("filtering"):
             self._close_search()
         elif self.has_class("zoomed"):

@@ -1,4 +1,4 @@
-"""Sessions: pages of them, newest activity first, never the whole."""
+"""The area Sessions: read page by page, newest activity first, never all at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from helmr_console.widgets.panes import fact, head, lines
 PAGE_ROWS = 100
 NEAR_END = 20
 REFRESH_MAX = 20
-"""Sessions asked for again in one go after entries of the feed touched them."""
+"""Most sessions read again at once after entries of the feed touched them."""
 
 
 class SessionsScreen(ListScreen[SessionInfo]):
@@ -78,14 +78,14 @@ class SessionsScreen(ListScreen[SessionInfo]):
         self._pushed: dict[str, str] = {}
 
     def on_mount(self) -> None:
-        """The first page."""
+        """Ask for the first page."""
         super().on_mount()
         self._ask()
 
     # --- rows
 
     def all_keys(self) -> Iterable[str]:
-        """What was read, in the wanted order."""
+        """Sessions that were read, in the chosen order."""
         found = [
             self.console.store.sessions[key]
             for key in self._order
@@ -102,19 +102,19 @@ class SessionsScreen(ListScreen[SessionInfo]):
         return [session.id for session in found]
 
     def things(self) -> Mapping[str, SessionInfo]:
-        """Those that were read."""
+        """Sessions that were read, by id."""
         return self.console.store.sessions
 
     def row_of(self, session: SessionInfo, now: datetime) -> Row:
-        """A session as it is now."""
+        """The row of a session."""
         return views.session_row(session, now)
 
     def facts_of(self, session: SessionInfo) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         return filters.session_facts(session)
 
     def empty_text(self) -> str:
-        """What an empty list says."""
+        """Text of an empty list."""
         if self._asking:
             return "Asking the gateway…"
         if self.filter:
@@ -122,7 +122,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
         return "No sessions yet. helmr session start starts one."
 
     def counts(self) -> Pairs:
-        """How many were read, and whether there are more."""
+        """Number of sessions read; `+` if there are more."""
         shown, total = len(self.list.keys), len(self._order)
         cut = "+" if self._more else ""
         text = f"{shown} of {total}{cut}" if self.filter else f"{total}{cut}"
@@ -148,7 +148,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
     async def _load(self, pushed: dict[str, str]) -> None:
         await self._page(pushed)
         self.show_now()
-        # A page that the filter empties must not look like the end.
+        # A page without a match must not look like the end.
         if self._more and self.filter and len(self.list.keys) < PAGE_ROWS // 4:
             self._ask()
 
@@ -168,20 +168,20 @@ class SessionsScreen(ListScreen[SessionInfo]):
         self.refresh_bars()
 
     def moved(self) -> None:
-        """Near the end the next page is asked for."""
+        """Ask for the next page near the end of the list."""
         if self.list.index >= len(self.list.keys) - NEAR_END:
             self._ask()
         self.draw_pane()
 
     def filter_changed(self) -> None:
-        """What the gateway can filter by is asked of it."""
+        """Ask the gateway again if its part of the filter changed."""
         pushed = self.filter.pushed()
         if pushed != self._pushed:
             self._pushed = pushed
             self._ask(again=True)
 
     def store_changed(self) -> None:
-        """Sessions that the feed touched are read again, a few at a time."""
+        """Read the sessions that the feed touched again, at most `REFRESH_MAX` at a time."""
         store = self.console.store
         dirty = [key for key in store.sessions_dirty if key in store.sessions]
         fresh = [key for key in store.sessions_dirty if key not in store.sessions]
@@ -205,7 +205,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
         self.draw_pane()
 
     def tick(self) -> None:
-        """What is left of the touched ones, and near the cursor those that may wait for a limit."""
+        """Read the remaining touched sessions, and those near the cursor that may wait for a limit."""
         super().tick()
         if self.console.store.places_are_old():
             first = max(0, self.list.index - REFRESH_MAX // 2)
@@ -223,7 +223,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
     # --- actions
 
     def context(self) -> ActionContext:
-        """Which session."""
+        """The context with the session's status and the possible bulk actions."""
         session = self.selected()
         status = session.status if session is not None else None
         now, chosen = self.console.store.now(), self._chosen()
@@ -231,26 +231,26 @@ class SessionsScreen(ListScreen[SessionInfo]):
         return replace(super().context(), session_status=status, bulk=frozenset(takes))
 
     def _chosen(self) -> list[SessionInfo]:
-        """Those marked, else the one under the cursor."""
+        """The marked sessions, else the one under the cursor."""
         marked = [key for key in self.all_keys() if key in self.list.marks]
         cursor = [self.list.cursor] if self.list.cursor is not None else []
         sessions = (self.console.store.sessions.get(key) for key in marked or cursor)
         return [one for one in sessions if one is not None]
 
     def do_sessions_retry(self) -> None:
-        """The next attempts, after they were read."""
+        """Retry the chosen sessions' runs, after a page to read."""
         self._bulk(BulkVerb.RETRY)
 
     def do_sessions_cancel(self) -> None:
-        """The runs end, after they were read."""
+        """Cancel the chosen sessions' runs, after a page to read."""
         self._bulk(BulkVerb.CANCEL)
 
     def do_sessions_close(self) -> None:
-        """The sessions end, after they were read."""
+        """Close the chosen sessions, after a page to read."""
         self._bulk(BulkVerb.CLOSE)
 
     def do_sessions_prune(self) -> None:
-        """The sessions go, after they were read."""
+        """Prune the chosen sessions, after a page to read."""
         self._bulk(BulkVerb.PRUNE)
 
     def _bulk(self, verb: BulkVerb) -> None:
@@ -260,7 +260,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
         self.console.background.start(reading, group="bulk", holds_keys=True)
 
     async def _show_plan(self, verb: BulkVerb, session_ids: Sequence[str]) -> None:
-        """Each run is read once more: it is done at the attempt that it has now."""
+        """Read each run again, which fixes the attempt that is acted on, and open the page."""
         if len(session_ids) > LISTED_MAX:
             self.console.say(f"Reading {len(session_ids)} runs…", "information")
         plan = await self.console.client.bulk.preview(
@@ -284,7 +284,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
             ) from error
 
     def do_mark_all(self) -> None:
-        """Mark what passes the filter, also what was not read yet."""
+        """Mark all sessions that pass the filter; with a filter, read the remaining pages first."""
         if self.filter and self._more:
             reading = self._read_rest()
             self.console.background.start(reading, group="mark", exclusive=True, holds_keys=True)
@@ -292,23 +292,23 @@ class SessionsScreen(ListScreen[SessionInfo]):
             super().do_mark_all()
 
     async def _read_rest(self) -> None:
-        """Every page, before all are marked."""
+        """Read every page, then mark all."""
         while self._more and len(self._order) < SESSIONS_MAX:
             await self._page(dict(self._pushed))
         self.show_now()
         super().do_mark_all()
 
     def show_failed(self) -> None:
-        """Only what failed or is blocked."""
+        """Show only sessions that failed or are blocked."""
         self.set_filter("is:failed,blocked")
 
     def do_open(self) -> None:
-        """The session's own screen."""
+        """Open the session."""
         if self.list.cursor is not None:
             self.app.push_screen(SessionScreen(self.list.cursor))
 
     def do_copy(self) -> None:
-        """What can be copied of a session."""
+        """Copy a session's ids, JSON or CLI command."""
         session = self.selected()
         if session is None:
             return
@@ -327,18 +327,18 @@ class SessionsScreen(ListScreen[SessionInfo]):
         self._ask(again=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter on a whole id opens its session, on the list or not; on anything else it keeps the filter."""
+        """Open the session of a whole id on enter, listed or not; keep any other filter."""
         super().on_input_submitted(event)
         word = self.filter_text.strip().strip('"')
         if not word or " " in word:
             return
         keys = self.list.keys
-        # A correlation id as it is pasted may read as a field that there is not.
+        # A pasted correlation id may parse as an unknown field.
         if self.filter_problem or not keys or (len(keys) == 1 and word in self._ids(keys[0])):
             self.console.background.start(self._look_up(word), group="lookup", holds_keys=True)
 
     def _ids(self, key: str) -> tuple[str | None, ...]:
-        """What names this session and no other."""
+        """Ids that name only this session."""
         session = self.console.store.sessions.get(key)
         if session is None:
             return (key,)
@@ -360,7 +360,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
 
 
 async def find_session(client: AsyncClient, store: Store, word: str) -> str | None:
-    """The session that a pasted id names: its own id, a wait's, an external or a correlation id."""
+    """Find the session by a pasted id: its own, a wait's, a run's, an external or a correlation id."""
     word = word.partition(":")[2] if word.startswith(("external:", "id:")) else word
     for wait in store.waits.values():
         if word in (wait.id, wait.correlation_id, wait.run_id):
@@ -378,7 +378,7 @@ async def find_session(client: AsyncClient, store: Store, word: str) -> str | No
 
 
 def _failure(session: SessionInfo) -> list[Content]:
-    """Why its newest run failed or is blocked: all of the message, and what can be done."""
+    """The whole error of the newest run, and the key that retries it; empty without an error."""
     if session.error is None:
         return []
     found = [safe.text(session.error.text, "$c-error", limit=2_000)]

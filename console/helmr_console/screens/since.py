@@ -1,4 +1,4 @@
-"""Since I was last here: what was answered, timed out, was cancelled or failed meanwhile, and by whom."""
+"""The screen "Since last here": waits that ended and runs that failed meanwhile, and by whom."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from helmr_console.widgets.panes import asked, fact, head, lines
 ENDED_MAX = 2_000
 FAILED_MAX = 5 * LIST_LIMIT_MAX
 FIRST_TIME = timedelta(days=1)
-"""How far back it goes for one who was never here."""
+"""Period shown to an operator who was never here."""
 FIRST_TITLE = "The last day: you were not here before"
 
 
@@ -43,14 +43,14 @@ class Happened:
 
     @property
     def what(self) -> str:
-        """`answered`, `failed`."""
+        """The end in a word: `answered`, `failed`."""
         if self.wait is not None:
             return words.ended(self.wait)
         return views.session_state(self.session)[0] if self.session is not None else ""
 
     @property
     def about(self) -> str:
-        """The subject of the wait; the task of the session and why it failed. Safe."""
+        """The subject of the wait, or the task of the session and its error. Safe."""
         if self.wait is not None:
             return words.subject_of(self.wait)
         assert self.session is not None, "it is one of both"
@@ -58,13 +58,13 @@ class Happened:
 
     @property
     def session_id(self) -> str:
-        """Where it was."""
+        """Id of the session, also of a wait's."""
         of = self.wait.session_id if self.wait is not None else None
         return of or (self.session.id if self.session is not None else "")
 
 
 async def happened_since(client: AsyncClient, since: datetime) -> tuple[dict[str, Happened], bool]:
-    """All of it by id, the newest first, and whether there is more."""
+    """Return all that ended or failed by id, newest first, and whether the list is cut."""
     ended = await ended_since(client, since, ENDED_MAX)
     found = {wait.id: Happened(wait.resolved_at or since, wait=wait) for wait in ended.waits}
     is_open = SessionStatus.OPEN
@@ -80,7 +80,7 @@ async def happened_since(client: AsyncClient, since: datetime) -> tuple[dict[str
 
 
 class SinceScreen(ListScreen[Happened]):
-    """What ended since the operator was last here, newest first."""
+    """Waits and runs that ended since the operator was last here, newest first."""
 
     AREA = "inbox"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST)
@@ -115,13 +115,13 @@ class SinceScreen(ListScreen[Happened]):
         self.answers: AnswersRead
 
     def on_mount(self) -> None:
-        """Textual calls this of every class: read it."""
+        """Start reading; Textual calls `on_mount` of every class."""
         self.answers = AnswersRead(self.console.client, self._put)
         self.console.background.start(self._load(), group="since", holds_keys=True)
 
     @property
     def since(self) -> datetime:
-        """Since when."""
+        """Start of the period: when the operator was last here, else a day ago."""
         return self.console.here.since or self.console.store.now() - FIRST_TIME
 
     async def _load(self) -> None:
@@ -142,11 +142,11 @@ class SinceScreen(ListScreen[Happened]):
         return list(self.found or ())
 
     def things(self) -> Mapping[str, Happened] | None:
-        """What was read."""
+        """All that was read, by id; None before."""
         return self.found
 
     def row_of(self, one: Happened, now: datetime) -> Row:
-        """What, when, about what, who."""
+        """sign, end, time since, subject, person."""
         ago = Cell(words.span((now - one.at).total_seconds()), "muted")
         if one.wait is None:
             return (Cell("!", "error"), Cell(one.what, "error"), ago, Cell(one.about), Cell(""))
@@ -155,7 +155,7 @@ class SinceScreen(ListScreen[Happened]):
         return (Cell("x", "muted"), Cell(one.what, "muted"), ago, about, by)
 
     def facts_of(self, one: Happened) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         wait, session = one.wait, one.session
         by = views.who_of(wait, self.console.store.now()) if wait is not None else None
         tags = (*wait.tags, *wait.session_tags) if wait is not None else ()
@@ -174,7 +174,7 @@ class SinceScreen(ListScreen[Happened]):
         }
 
     def content_of(self, one: Happened, now: datetime) -> Content:
-        """How it ended, with what."""
+        """The wait with its answer, or the run's error, in full."""
         at = fact("at", f"{words.stamp(one.at)} ({words.ago(one.at, now)})")
         wait = one.wait
         if wait is None:
@@ -195,12 +195,12 @@ class SinceScreen(ListScreen[Happened]):
         return lines(parts)
 
     def empty_text(self) -> str:
-        """Nothing ended, or nothing passes the filter."""
+        """Text of an empty list: nothing ended, or no match."""
         since = words.moment_ago(self.since, self.console.store.now())
         return super().empty_text() or f"Nothing ended or failed since {since}."
 
     def draw_pane(self) -> None:
-        """Of what is on screen the answers are read."""
+        """Draw the pane, and read the answers of the rows on screen."""
         super().draw_pane()
         if self.found is None or not self.is_attached:
             return
@@ -226,12 +226,12 @@ class SinceScreen(ListScreen[Happened]):
         return ((f"{shown}{said or '0 ended'}{more}", "muted"),)
 
     def do_open(self) -> None:
-        """Its session."""
+        """Open the session."""
         if (one := self.selected()) is not None:
             self.app.push_screen(SessionScreen(one.session_id))
 
     def do_copy(self) -> None:
-        """What can be copied of it."""
+        """Copy ids, JSON or CLI command."""
         one = self.selected()
         if one is None:
             return

@@ -1,7 +1,7 @@
-"""What everything that is sent has in common: what is entered, its review, sending it, and what became of it.
+"""The base of all screens that send: input, review, sending, and the outcome.
 
-Ctrl+s reviews, ctrl+s again sends; nothing leaves before its review, unless it can be taken back. Whatever comes back,
-what was typed stays until it is accepted. What a key does and when is `helmr.review.sending`'s.
+Ctrl+s reviews, ctrl+s again sends. Nothing leaves before its review, unless it can be taken back, and the input stays
+until it is accepted. `helmr.review.sending` decides what a key does and when.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from helmr_console.widgets.panes import StillText, lines
 TOO_SOON = "Not sent: typed before this could be read; wait a second, then ^s sends it"
 
 Received = AnswerReceipt | AnswerOutcome
-"""What comes back of sending."""
+"""The reply to a send."""
 
 
 class SubmitScreen(ConsoleScreen):
-    """Something that is read and sent.
+    """A screen whose content is reviewed and sent.
 
-    Subclasses say what it is, what it will do, and how it is sent. One with a form has an `entry`, reads its schema in
-    `load` and calls `entry.show`.
+    Subclasses give the facts, the effects and `deliver`. One with a form has an `entry`, reads its schema in `load` and
+    calls `entry.show`.
     """
 
     SCOPES: tuple[str, ...] = (ActionScope.ANYWHERE, ActionScope.FORM)
@@ -53,13 +53,13 @@ class SubmitScreen(ConsoleScreen):
     ACTION = ""
     TITLE_TEXT = ""
     IS_REVIEW = False
-    """What is entered is a review itself: the key that confirms sends it."""
+    """True where the page is itself a review: the confirming key sends."""
     is_one_of_many = False
-    """The key that confirms this confirmed another form just before."""
+    """True where the key that confirms this form confirmed another just before."""
     HOLDS_KEYS = True
-    """Keys wait for what comes back: it decides whether they are for the form or for what is below it."""
+    """Keys wait for the reply, which decides whether they go to the form or to the screen below."""
     deliver: Callable[[Permit, Any], Awaitable[Received]]
-    """Sends it, once, as `submission.operation_id`. A screen that sends otherwise has its own `_send`."""
+    """Sends the input as operation `submission.operation_id`. A screen that sends otherwise overrides `_send`."""
     DEFAULT_CSS = """
     SubmitScreen #middle { layout: horizontal; height: 1fr; }
     SubmitScreen #left { width: 3fr; height: 1fr; border: round $c-accent; padding: 0 1;
@@ -89,7 +89,7 @@ class SubmitScreen(ConsoleScreen):
         self.slot = Vertical(id="slot")
 
     def body(self) -> Iterable[Widget]:
-        """What it is about, what came back, what is entered or its review."""
+        """The facts, the message, and the input or its review."""
         left = VerticalScroll(
             *self.first(),
             self.facts_text,
@@ -103,89 +103,89 @@ class SubmitScreen(ConsoleScreen):
         yield Container(*self.above(), left, *self.beside(), id="middle")
 
     def on_mount(self) -> None:
-        """Textual calls this of every class; `opens` is the one to be replaced."""
+        """Call `opens`, which subclasses override; Textual calls `on_mount` of every class."""
         self.opens()
 
     def opens(self) -> None:
-        """Read what is needed, then show it."""
+        """Start `load`."""
         self.console.background.start(
             self.load(), group="load", holds_keys=True, on_error=self._not_loaded
         )
 
-    # --- what subclasses say
+    # --- for subclasses
 
     async def load(self) -> None:
-        """Read what is needed and fill the slot; keys wait until it has ended."""
+        """Read the data and fill the slot; keys wait until this ends."""
 
     def above(self) -> Iterable[Widget]:
-        """What stands before it."""
+        """Widgets before the left column."""
         return ()
 
     def first(self) -> Iterable[Widget]:
-        """What stands above the facts."""
+        """Widgets above the facts."""
         return ()
 
     def beside(self) -> Iterable[Widget]:
-        """What stands beside it: of a form its context."""
+        """Widgets beside the left column: a form's context."""
         return (self.entry.aside,) if self.entry is not None else ()
 
     def facts(self) -> Sequence[Content]:
-        """The lines above what is entered."""
+        """Lines above the input."""
         return ()
 
     def effects(self) -> Sequence[str]:
-        """What sending will do."""
+        """Effects of sending."""
         return ()
 
     def over(self) -> str:
-        """Why it can't be sent any more, empty if it can."""
+        """Why sending is no longer possible; empty if it is."""
         return ""
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
-        """The wait as it is now, after a refusal."""
+        """Read the wait again after a refusal; None if there is none."""
         return None
 
     def draft_name(self) -> str | None:
-        """What the draft of a form is kept under; None keeps none."""
+        """Name of the form's draft; None keeps none."""
         return None
 
     def context_content(self) -> Content:
-        """What stands beside a form: the JSON that would be sent."""
+        """The context beside a form: the JSON that would be sent."""
         return lines(self.preview())
 
     def result(self) -> Built:
-        """What was entered into the form."""
+        """The form's JSON and problems."""
         return self.form.result() if self.form is not None else Built()
 
     def lacks(self) -> str:
-        """What is still to be typed before it is sent; empty if nothing is."""
+        """Ask for input still missing before sending; empty if complete."""
         return ""
 
     @property
     def has_undo(self) -> bool:
-        """Whether what is sent can be taken back for a while, and so needs no review."""
+        """True if the send can be taken back for a while, and so needs no review."""
         return False
 
     def pend(self, data: Any) -> None:
-        """Confirmed; it leaves unless it is taken back."""
+        """Hold the confirmed data; it is sent unless taken back."""
 
     async def let_go_of_it(self) -> None:
-        """The page is left and nothing was sent."""
+        """Clean up when the page is left without sending."""
 
     def accepted(self, outcome: AnswerOutcome) -> None:
-        """It is in the ledger: close."""
+        """Show the receipt and close; the input is in the ledger."""
         self.console.say(f"{outcome.result.value}: {'; '.join(outcome.lines)}", "receipt")
         self.dismiss()
 
     def after_refusal(self, outcome: AnswerOutcome) -> None:
-        """The answer was not accepted: each problem shows at its field."""
+        """Show each problem of a refused answer at its field."""
         if self.form is not None and outcome.problems:
             self.form.show_problems(outcome.problems)
 
     # --- the form
 
     def composes(self) -> FormEntry:
-        """What is sent is entered into a form."""
+        """Give this screen a form, and return it."""
         self.entry = FormEntry(self)
         self.parts = (*self.parts, self.entry)
         return self.entry
@@ -201,31 +201,31 @@ class SubmitScreen(ConsoleScreen):
         return self.entry.state if self.entry is not None else ""
 
     def preview(self) -> list[Content]:
-        """The JSON as it is now, and whether it fits."""
+        """The current JSON, and whether it fits the schema."""
         return self.entry.preview() if self.entry is not None else []
 
     def tool_call(self) -> ToolCall | None:
-        """The call that the form asks leave for; None if it asks for something else."""
+        """The tool call that the form decides about; None if there is none."""
         return tool_call(self.form.form) if self.form is not None else None
 
     def focus_form(self, form: SchemaForm) -> None:
-        """What has the focus when the form is there."""
+        """Focus the first field of a new form."""
         form.focus_first()
 
     def on_schema_form_form_changed(self) -> None:
-        """Typing: the preview follows, the draft is kept when typing rests."""
+        """Update the preview, and keep the draft when typing rests."""
         self.redraw()
         if self.entry is not None:
             self.entry.changed()
 
     def on_row_actions_row_refused(self, event: SchemaForm.RowRefused) -> None:
-        """A row that could not be added."""
+        """Show why a row could not be added."""
         event.stop()
         if self.entry is not None:
             self.entry.say_why_not(event.why)
 
     def focus_next(self, selector: str | type[Widget] = "*") -> Widget | None:
-        """What a key leads to is selected if it is short, so that what is typed replaces it."""
+        """Focus the next field, and select its text if short, so that typing replaces it."""
         if self.form is None:
             return super().focus_next(selector)
         if self.form.arguments.is_there_already():
@@ -237,7 +237,7 @@ class SubmitScreen(ConsoleScreen):
         return found
 
     def focus_previous(self, selector: str | type[Widget] = "*") -> Widget | None:
-        """As `focus_next`."""
+        """Focus the previous field, like `focus_next`."""
         if self.form is not None and self.form.step(-1):
             return self.focused
         found = super().focus_previous(selector)
@@ -246,13 +246,13 @@ class SubmitScreen(ConsoleScreen):
         return found
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
-        """Enter in a line goes on to the next field."""
+        """Move to the next field on enter."""
         if self.entry is not None:
             event.stop()
             self.focus_next()
 
     def checked(self) -> Built | None:
-        """The JSON of the form; None if it is not complete, after a message that says what is wrong."""
+        """Return the form's JSON; if it has problems, show them and return None."""
         assert self.form is not None, "a form is filled"
         built = self.result()
         rest = self.form.show_problems(built.problems)
@@ -268,24 +268,24 @@ class SubmitScreen(ConsoleScreen):
         return None
 
     def draft_of(self, name: str, operation_id: str | None) -> AnswerDraft:
-        """What was entered, as the draft of this name."""
+        """The input as a draft of this name."""
         assert self.entry is not None, "something was entered"
         return self.entry.draft_of(name, operation_id)
 
     async def keep(self, *, sent: bool = False) -> None:
-        """Keep what was entered. `sent`: the operation was tried and its outcome is not known yet."""
+        """Save the draft. `sent`: the operation was tried and its outcome is unknown."""
         if self.entry is not None:
             await self.entry.keep(sent=sent)
 
     async def drop(self) -> None:
-        """It was accepted: what was kept has done its work."""
+        """Drop the draft after acceptance."""
         if self.entry is not None:
             await self.entry.drop()
 
     # --- drawing
 
     def redraw(self) -> None:
-        """Facts, review and context as they are now."""
+        """Redraw facts, review and context."""
         if not self.is_attached:
             return
         self.set_class(self.submission.is_reviewing, "reviewing")
@@ -311,23 +311,23 @@ class SubmitScreen(ConsoleScreen):
         return lines(parts)
 
     def tell(self, texts: Sequence[str], role: str) -> None:
-        """Say something above what is entered; it stays until the next message."""
+        """Show a message above the input; it stays until the next one."""
         self.banner.say(lines([safe.line(text, f"$c-{role}", limit=300) for text in texts]))
         self.set_class(bool(texts), "said")
 
     def tick(self) -> None:
-        """Countdown and freshness go on."""
+        """Redraw countdowns and freshness."""
         self.facts_text.say(lines([*self.facts()]))
         super().tick()
 
     def store_changed(self) -> None:
-        """What is shown may have changed under it."""
+        """Redraw, because the data shown may have changed."""
         super().store_changed()
         if self.is_attached and self.submission.phase is not SendPhase.LOADING:
             self.redraw()
 
     def status(self) -> tuple[Pairs, Pairs]:
-        """Where, and how far."""
+        """The path and the phase."""
         words = {
             SendPhase.LOADING: "asking the gateway…",
             SendPhase.FORM: self.draft_state or "nothing has been sent",
@@ -337,11 +337,11 @@ class SubmitScreen(ConsoleScreen):
         return ((self.path(), "foreground"),), ((words[self.submission.phase], "muted"),)
 
     def path(self) -> str:
-        """Where we are, safe text."""
+        """The place of this screen, safe text."""
         return self.TITLE_TEXT
 
     def context(self) -> ActionContext:
-        """How far it is, and what has the focus."""
+        """The context with the phase and the focus."""
         entry, form = self.entry, self.form
         filling = entry.filling if entry is not None else None
         return replace(
@@ -360,19 +360,19 @@ class SubmitScreen(ConsoleScreen):
         )
 
     def labels(self) -> dict[str, str]:
-        """The key says what it does."""
+        """Name the review key "Send" when it sends."""
         is_send = self.submission.is_reviewing or self.press is Press.PEND
         return {"review": "Send"} if is_send else {}
 
     def on_paste_cut(self, event: PasteCut) -> None:
-        """Say what a paste lost."""
+        """Show what a paste lost."""
         event.stop()
         self.console.say(event.text(), "warning")
 
     # --- back, or on
 
     def do_back(self) -> None:
-        """From the context to the form, from the review to what was entered; from there away, with the draft kept."""
+        """Go back from context to form, from review to input, and from there away, keeping the draft."""
         was, entry = self.submission.phase, self.entry
         if entry is not None and self.has_class("aside") and was is not SendPhase.SENDING:
             entry.do_context()
@@ -397,16 +397,16 @@ class SubmitScreen(ConsoleScreen):
 
     @property
     def press(self) -> Press:
-        """What ^s does now."""
+        """The current effect of ^s."""
         return self.submission.press(has_undo=self.has_undo, is_review=self.IS_REVIEW)
 
     @property
     def sends_next(self) -> bool:
-        """Whether ^s sends, now or after a while."""
+        """True if ^s sends, at once or after a while."""
         return self.press in (Press.SEND, Press.PEND)
 
     def do_review(self) -> None:
-        """Review; from there send."""
+        """Review the input, or send it if it was reviewed."""
         press = self.press
         if press is Press.SEND:
             if lacks := self.lacks():
@@ -431,14 +431,14 @@ class SubmitScreen(ConsoleScreen):
         self.remove_class("aside")
         self.set_focus(None)
         self.redraw()
-        self.query_one("#left").scroll_home(animate=False)  # it is read from its beginning
+        self.query_one("#left").scroll_home(animate=False)  # a review is read from its beginning
         self.reads_from_now()
 
     def reads_from_now(self) -> None:
-        """What is to be read before it is sent is drawn next; it can be read from then on."""
+        """Note that the next drawing shows the text to be read before sending."""
         self.submission.is_to_draw()
         self._drawings += 1
-        # What opens or changes its height is drawn with the layout, some time before all is quiet.
+        # Parts that open or change their height are drawn with the layout, some time before all is quiet.
         drawn = partial(self._drawn, self._drawings)
         drawings = self.screen_layout_refresh_signal
         drawings.unsubscribe(self.facts_text)
@@ -447,7 +447,7 @@ class SubmitScreen(ConsoleScreen):
 
     def _drawn(self, drawing: int) -> None:
         if drawing != self._drawings or self.submission.drawn_s is not None or not self.is_current:
-            return  # something else is to be read by now, or this was drawn already
+            return  # another text replaced this one, or it was drawn already
         self.screen_layout_refresh_signal.unsubscribe(self.facts_text)
         self.submission.drawn_s = monotonic()
         self.console.background.start(
@@ -456,20 +456,20 @@ class SubmitScreen(ConsoleScreen):
         self.is_drawn()
 
     async def _comes_to_be_read(self, drawn_s: float) -> None:
-        """From then on a key that is read was typed by one who can have read it."""
+        """Advance the submission once later keys can only come from an operator who has read the text."""
         for after_s in (SEES_S, READS_S):
             quiet_s = await self.console.keys.quiet_from(drawn_s + after_s)
             if self.submission.drawn_s != drawn_s:
                 return
             self.submission.quiet(quiet_s)
         if self.submission.is_reviewing:
-            self.redraw()  # it says that it may be sent
+            self.redraw()  # shows that it may be sent
 
     def is_drawn(self) -> None:
-        """What is to be read is on screen."""
+        """Act once the text to be read is on screen."""
 
     def send_now(self) -> None:
-        """Send it, if it could be read and may be sent."""
+        """Send, if the operator could read the text and the gate permits."""
         permit = self.permit_of_reader()
         if permit is None:
             return
@@ -478,8 +478,7 @@ class SubmitScreen(ConsoleScreen):
         self.let_go(permit)
 
     def permit_of_reader(self) -> Permit | None:
-        """The permit, if what is sent could be read when the key was pressed; else None, after a message that says
-        why."""
+        """Return the permit if the text could be read before the key press; else show why not, and return None."""
         press = self.console.keys.press
         if not self.submission.takes(press, is_one_of_many=self.is_one_of_many):
             self.console.say(TOO_SOON, "warning")
@@ -491,14 +490,14 @@ class SubmitScreen(ConsoleScreen):
             return None
 
     def let_go(self, permit: Permit) -> None:
-        """It leaves now."""
+        """Start sending."""
         self.console.sending += 1
         self.console.background.start(
             self._send(permit), group="send", holds_keys=self.HOLDS_KEYS, on_error=self._broke
         )
 
     def sending_text(self) -> str:
-        """The message while it is on its way."""
+        """State shown while sending."""
         return "sending…"
 
     async def _send(self, permit: Permit) -> None:
@@ -530,7 +529,7 @@ class SubmitScreen(ConsoleScreen):
         self._came_back(said, "warning")
 
     def _came_back(self, said: Sequence[str], role: str) -> None:
-        """It was not accepted: say so; what was typed for what comes after acceptance is left out."""
+        """Show a refusal, and drop keys typed for the screen that follows acceptance."""
         self.console.keys.forget()
         self.redraw()
         self.reads_from_now()

@@ -1,4 +1,4 @@
-"""What the System area reads while it is on screen, and where notices go."""
+"""Reads of the System area while it is on screen, and its lists of schedules and notice targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from helmr_console.widgets.panes import fact, head, lines
 READ_EVERY_S = 5.0
 """Most of it is in no entry, so the feed does not bring it."""
 GRANTS_MAX = UNKNOWN_MAX = 200
-"""Of each the newest."""
+"""Most grants and unknown outcomes read, the newest."""
 LIMITS_MAX = 50
 
 TARGET_FIELDS = Fields(
@@ -40,7 +40,7 @@ TARGET_FIELDS = Fields(
 
 
 class SystemPage(Protocol):
-    """A screen over what is read here."""
+    """A screen that shows these reads."""
 
     @property
     def console(self) -> Console: ...
@@ -51,28 +51,28 @@ class SystemPage(Protocol):
     def context(self) -> ActionContext: ...
     def store_changed(self) -> None: ...
     def merge(self) -> None:
-        """Show at once what was read."""
+        """Show the new data at once."""
         ...
 
 
 class SystemReads:
-    """Lists of features, notice targets, grants and unknown outcomes: what was done from there is shown at once."""
+    """Reads schedules, notice targets, grants and unknown outcomes; shows the operator's own changes at once."""
 
     def __init__(self, page: SystemPage) -> None:
         self._page = page
         self._read_at_s = 0.0
         self._is_reading = False
         self._again = False
-        """What is being read was asked for before the last thing that was done."""
+        """The read in progress began before the operator's last action."""
         self.has_changed = False
-        """Something was done from here: what comes of it is not shown as what others did."""
+        """The operator changed something; its effects are shown at once, not held back like others' changes."""
 
     def resumed(self) -> None:
-        """In front: read now."""
+        """Read when the screen comes to the front."""
         self._read()
 
     def tick(self) -> None:
-        """Read again, now and then."""
+        """Read again every `READ_EVERY_S`, while in front."""
         since_s = self._page.console.store.mono() - self._read_at_s
         if self._page.is_current and since_s >= READ_EVERY_S:
             self._read()
@@ -120,7 +120,7 @@ class SystemReads:
     def confirm(
         self, action_id: str, title: str, act: Act, texts: Sequence[str], *, expect: str = ""
     ) -> None:
-        """Say what it does, and do it if that is confirmed."""
+        """Open the page that confirms an action."""
 
         async def acts(permit: Permit, operation_id: str) -> Any:
             done = await act(permit, operation_id)
@@ -134,11 +134,11 @@ class SystemReads:
 
 
 def _not_read(text: str) -> None:
-    """The header says that the gateway is away."""
+    """Ignore a failed read; the header shows that the gateway is away."""
 
 
 class NoticesScreen(ListScreen[NoticeTargetInfo]):
-    """Where notices go."""
+    """Notice targets, and their progress."""
 
     AREA = "system"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.NOTICES)
@@ -170,7 +170,7 @@ class NoticesScreen(ListScreen[NoticeTargetInfo]):
         self.parts = (self.reads,)
 
     def all_keys(self) -> Iterable[str]:
-        """Names; those that fail first."""
+        """Names of targets, failing ones first."""
         found = (self.things() or {}).values()
         return [
             one.name for one in sorted(found, key=lambda one: (not one.failing_since, one.name))
@@ -181,11 +181,11 @@ class NoticesScreen(ListScreen[NoticeTargetInfo]):
         return self.console.store.targets
 
     def row_of(self, one: NoticeTargetInfo, now: datetime) -> Row:
-        """A target as it is now."""
+        """The row of a target."""
         return system_views.target_row(one, now)
 
     def facts_of(self, one: NoticeTargetInfo) -> Facts:
-        """What the filter sees."""
+        """Facts for the filter."""
         return {
             "name": one.name,
             "type": one.type,
@@ -199,11 +199,11 @@ class NoticesScreen(ListScreen[NoticeTargetInfo]):
         return target_content(one, now)
 
     def do_open(self) -> None:
-        """All there is to know stands in the pane."""
+        """Zoom the pane, which has all the facts."""
         self.do_zoom()
 
     def do_copy(self) -> None:
-        """What can be copied of a target."""
+        """Copy a target's name, JSON or CLI command."""
         one = self.selected()
         if one is not None:
             items = [("name", one.name), ("JSON", one.model_dump_json(indent=2))]
@@ -211,12 +211,12 @@ class NoticesScreen(ListScreen[NoticeTargetInfo]):
             self.app.push_screen(copy_menu(self, items))
 
     def do_notice_retry(self) -> None:
-        """Try again now."""
+        """Confirm, then send now what the target has not taken."""
         one = self.selected()
         if one is not None:
 
             async def act(permit: Permit, operation_id: str) -> None:
-                await permit.client.notices.retry(one.name)  # twice is as good as once
+                await permit.client.notices.retry(one.name)  # repeats are harmless
 
             texts = system_views.trying_again(one)
             self.reads.confirm("notice.retry", f"Try {one.name} again", act, texts)

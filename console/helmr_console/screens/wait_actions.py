@@ -1,4 +1,4 @@
-"""What is done with a wait besides answering it: claim it, assign it, snooze it, allow more calls like it."""
+"""Actions on a wait besides answering: claim, delegate, snooze, allow more calls like it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import fact, head
 
 SNOOZES = ("10m", "30m", "1h", "4h", "1d", "7d")
-"""What can be picked; `helmr next` takes any time."""
+"""Times to pick from; `helmr next` takes any."""
 NAMES_SHOWN = 12
 NAME_MAX = 200
 
@@ -51,30 +51,30 @@ class WaitPage(Protocol):
     def permit(self, action_id: str) -> Permit: ...
     def store_changed(self) -> None: ...
     def wait_in_front(self) -> WaitInfo | None:
-        """The wait that is meant."""
+        """The wait in front; None without one."""
         ...
 
     def claim_changed(self, claim: ClaimInfo | None) -> None:
-        """The operator claimed the wait in front, or released it."""
+        """Act after the operator claimed or released the wait in front."""
         ...
 
     def seen_to(self) -> None:
-        """The wait in front was given away, snoozed or woken."""
+        """Act after the operator delegated, snoozed or woke the wait in front."""
         ...
 
 
 class WaitActions:
-    """The keys that claim, delegate and snooze the wait in front of a screen."""
+    """Actions that claim, delegate, snooze and grant for the wait in front of a screen."""
 
     def __init__(self, page: WaitPage) -> None:
         self._page = page
         self._told: tuple[str, str] | None = None
-        """Wait and person of another's claim that the operator was warned about: the next key takes it over."""
+        """Wait and claimant of the last warning; the next press of the key takes the claim over."""
 
     # --- claims
 
     def do_claim(self) -> None:
-        """Claim the wait in front, or release one's claim of it; amend what one answered oneself."""
+        """Claim the wait in front or release the operator's claim; amend a wait that they answered."""
         page, wait = self._page, self._page.wait_in_front()
         if wait is not None and page.context().own_answer:
             page.app.push_screen(AmendScreen(wait.id))
@@ -119,7 +119,7 @@ class WaitActions:
     # --- to someone
 
     def do_delegate(self) -> None:
-        """To whom is asked on a page of its own."""
+        """Open the page that asks for the person."""
         wait = self._page.wait_in_front()
         if wait is not None:
             self._page.app.push_screen(DelegateScreen(wait, self._page.seen_to))
@@ -127,7 +127,7 @@ class WaitActions:
     # --- an agent's calls
 
     def do_grant(self) -> None:
-        """What is allowed is said on a page of its own."""
+        """Open the page that defines the grant."""
         wait = self._page.wait_in_front()
         if wait is not None:
             self._page.app.push_screen(GrantScreen(wait, self._page.seen_to))
@@ -135,7 +135,7 @@ class WaitActions:
     # --- snoozed
 
     def do_snooze(self) -> None:
-        """For how long is picked."""
+        """Open the menu of times to snooze."""
         wait, console = self._page.wait_in_front(), self._page.console
         if wait is None:
             return
@@ -187,7 +187,7 @@ class WaitActions:
 
 
 class FormClaim:
-    """The claim of the wait whose form is open: a courtesy, which nothing waits for.
+    """The claim of the wait whose form is open; a courtesy, on which nothing depends.
 
     Args:
         page: The form.
@@ -201,23 +201,23 @@ class FormClaim:
         self.state = ClaimState(None)
 
     def opened(self, wait: WaitInfo) -> None:
-        """The form is that of this wait."""
+        """Take the wait's claim as the form opens."""
         self.state.me = self._page.console.identity
         self.state.opened(wait.claim)
 
     def begun_with(self, claim: ClaimInfo) -> None:
-        """It was claimed before its form was shown."""
+        """Take a claim that was made before the form opened."""
         self._is_begun = True
         self.state.claimed(claim)
 
     def begin(self) -> None:
-        """Anyone who reads the form is working on the wait."""
+        """Claim the wait once, because its form is being read."""
         if not self._is_begun:
             self._is_begun = True
             self._claim_soon()
 
     def renew_if_due(self) -> None:
-        """Claim it again, if it is time and it can still be answered."""
+        """Renew the claim when due, while the wait can be answered."""
         if self.state.is_due(self._page.console.store.now()) and not self._page.over():
             self._claim_soon()
 
@@ -233,9 +233,7 @@ class FormClaim:
         claims = self._page.console.form_claims
         lasts_s = self.state.lasts_s
         if lasts_s is not None:
-            claims[self._wait_id] = (
-                permit  # a console that ends before the reply gives it back, too
-            )
+            claims[self._wait_id] = permit  # a console that ends before the reply releases it, too
         try:
             receipt = await permit.client.waits.claim(self._wait_id, expires_in=lasts_s)
         except WaitClaimed as error:
@@ -244,16 +242,16 @@ class FormClaim:
             by = claimed_text(error, self._page.console.store.now())
             self._page.tell((f"{by[0].upper()}{by[1:]}", "what you type is kept"), "warning")
         except HelmrError:
-            return  # the header shows that the gateway is away; the answer needs no claim
+            return  # the header shows that the gateway is away; an answer needs no claim
         else:
             self.state.claimed(receipt.claim)
 
     def lost(self, error: WaitClaimed) -> None:
-        """Someone else has claimed it: show the operator who."""
+        """Record the claim of someone else, to show the operator."""
         self.state.lost_to(claim_of(error))
 
     async def let_go(self) -> None:
-        """Release the claim, unless it was made for longer than the form is open."""
+        """Release the claim, unless it is meant to outlast the form."""
         self._page.console.form_claims.pop(self._wait_id, None)
         if self.state.is_released_on_leaving:
             with suppress(HelmrError, NotPermitted):
@@ -262,11 +260,11 @@ class FormClaim:
 
 
 class DelegateScreen(SubmitScreen):
-    """To whom a wait is given: one name, sent by enter or ctrl+s. One that is not known here is asked about first.
+    """Assigns a wait to a name, on enter or ctrl+s; an unknown name needs a second confirmation.
 
     Args:
         wait: The wait.
-        given: Called once it was given to someone.
+        given: Called once the wait is assigned.
     """
 
     ACTION = "delegate"
@@ -284,14 +282,14 @@ class DelegateScreen(SubmitScreen):
         self._given = given
         self.names: list[str] = []
         self._asked_about = ""
-        """A name that no one here has, as the operator saw."""
+        """An unknown name that the operator was warned about."""
         self._is_enter = False
         self.field = SafeInput(id="typed", select_on_focus=False, max_length=NAME_MAX)
 
     async def load(self) -> None:
-        """The field, and whose names are known."""
+        """Read the known names, and show the field."""
         found = {self.console.identity, *self.console.store.people()}
-        with suppress(HelmrError):  # then those of the list are all that is known
+        with suppress(HelmrError):  # then only the names in the list are known
             async for person in self.console.client.people.list():
                 if person.disabled_at is None:
                     found.add(person.id)
@@ -310,7 +308,7 @@ class DelegateScreen(SubmitScreen):
         yield Static(Content.styled(hint, "bold $c-accent"))
 
     def facts(self) -> Sequence[Content]:
-        """Which wait, whose it is, and who there is."""
+        """The wait, its assignee and the known names."""
         now = self.wait.assignee
         parts = [
             safe.line(words.subject_of(self.wait), "bold"),
@@ -322,15 +320,15 @@ class DelegateScreen(SubmitScreen):
         return parts
 
     def context(self) -> ActionContext:
-        """It can be given as long as it is open."""
+        """The context of a wait, which can be assigned while it is open."""
         wait = self.console.store.wait(self.wait.id) or self.wait
         over = words.wait_over(wait, self.console.store.now())
         return replace(super().context(), wait=True, wait_over=over)
 
     def lacks(self) -> str:
-        """Certainty, where no one here has this name; without a name it is given to no one in particular.
+        """Ask for a second ^s on an unknown name; no name at all assigns the wait to no one.
 
-        Enter does not say it, since a key that is held down would.
+        Enter does not count as the second press, because a key held down repeats it.
         """
         name = self.field.value.strip()
         self.submission.data = name or None
@@ -342,14 +340,14 @@ class DelegateScreen(SubmitScreen):
         return f"{doubt} ^s assigns it all the same"
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter gives it."""
+        """Assign on enter."""
         event.stop()
         self._is_enter = True
         self.do_review()
         self._is_enter = False
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
-        """What is typed."""
+        """Help for the name's field."""
         return self.TITLE_TEXT, ("the name that filters use: assignee:NAME, is:mine",)
 
     def path(self) -> str:
@@ -357,7 +355,7 @@ class DelegateScreen(SubmitScreen):
         return f"Inbox > {words.subject_of(self.wait)[:60]} > Delegate"
 
     async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
-        """Give it."""
+        """Assign the wait."""
         receipt = await permit.client.waits.assign(
             self.wait.id, assignee=data, operation_id=self.submission.operation_id
         )
@@ -365,7 +363,7 @@ class DelegateScreen(SubmitScreen):
         return AnswerOutcome(Result.ACCEPTED, (f"assigned to {one_line(data or 'no one', 60)}",))
 
     def accepted(self, outcome: AnswerOutcome) -> None:
-        """Closed; what was in front goes on."""
+        """Close, and let the screen below go on."""
         super().accepted(outcome)
         self.console.lists_changed()
         self.app.call_after_refresh(self._given)
