@@ -1,1 +1,1 @@
-"""The console's widgets. Those with many rows draw only the lines that show."""
+"""The console's widgets. Those with many rows draw only the visible lines."""

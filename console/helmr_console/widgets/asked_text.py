@@ -1,6 +1,6 @@
-"""The text of a question above its form: it grows into the room that the form leaves, and says what it leaves out.
+"""The question above its form: it fills the room that the form leaves, and counts the lines that it cuts.
 
-A call is never cut: it is read down to its decision, and its frame says how many of its lines were not on the screen.
+A call is never cut: its decision comes at the end, and its frame counts the lines that were never on screen.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from helmr_console.widgets.markdown import CodeLines
 from helmr_console.widgets.panes import TextPane, lines
 
 LEAST_LINES = 6
-"""So many stand above a form that would take the whole screen."""
+"""Least lines above a form that would take the whole screen."""
 FEWEST_LINES = 3
-"""So many above what is read itself: a review, JSON."""
+"""Least lines above a review or JSON."""
 FRAME_FROM = 20
-"""Cells; what is narrower has no frames."""
+"""Width in cells below which code has no frame."""
 
 
 def wrapped(parts: Sequence[Content | CodeLines], width: int) -> list[Content]:
-    """The lines of these parts on a page of so many cells, code in frames."""
+    """Wrap these parts to `width` cells, code in frames."""
     return [line for part in parts for line in _wrapped(part, max(1, width))]
 
 
@@ -47,7 +47,7 @@ def _wrapped(part: Content | CodeLines, width: int) -> Iterator[Content]:
 
 
 class AskedText(Widget):
-    """Lines that take what room is left, down to a least; the last one says how many there is no room for."""
+    """Lines that fill the remaining room, at least some; the last one counts those that are cut."""
 
     DEFAULT_CSS = """
     AskedText { height: 1fr; width: 1fr; background: $c-background; color: $c-foreground; }
@@ -58,16 +58,15 @@ class AskedText(Widget):
         self._parts: list[Content | CodeLines] = []
         self._least: int | None = LEAST_LINES
         self.lines: list[Content] = []
-        """All of it."""
+        """All wrapped lines."""
 
     def say(self, parts: Sequence[Content | CodeLines], *, width: int, least: int | None) -> None:
-        """Show this.
+        """Show these parts.
 
         Args:
-            parts: What is asked.
-            width: Of the text, as far as can be said before it is laid out.
-            least: So many lines stand there at least; None if nothing is cut, and what there is no room for is
-                scrolled to.
+            parts: The question.
+            width: Estimated width of the text before it is laid out.
+            least: Least lines to show; None cuts nothing, and the operator scrolls to the rest.
         """
         if list(parts) == self._parts and least == self._least:
             return
@@ -75,7 +74,7 @@ class AskedText(Widget):
         self._lay_out(self.content_size.width or width)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Of another width it has other lines."""
+        """Wrap again at the new width."""
         self._lay_out(event.size.width)
 
     def _lay_out(self, width: int) -> None:
@@ -89,12 +88,12 @@ class AskedText(Widget):
 
     @property
     def cut(self) -> int:
-        """How many of its lines are not shown, as its last line says."""
+        """Number of lines cut, as the last line says."""
         room = self.content_size.height
         return len(self.lines) - room + 1 if 0 < room < len(self.lines) else 0
 
     def render(self) -> Content:
-        """The lines that there is room for."""
+        """The lines that fit, and a last line that counts the cut ones."""
         if not self.cut:
             return lines(self.lines)
         shown = self.lines[: len(self.lines) - self.cut]
@@ -103,53 +102,53 @@ class AskedText(Widget):
 
 
 class Unseen:
-    """Which lines of a text were never on the screen."""
+    """Remembers the lines of a text that were on screen."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def looks(self, first: int, count: int) -> None:
-        """These lines are on the screen."""
+        """Note that these lines are on screen."""
         self._seen.update(range(max(0, first), first + count))
 
     def of(self, count: int) -> list[int]:
-        """Those of the first so many lines that were not."""
+        """Those of the first `count` lines that were never on screen."""
         return [one for one in range(count) if one not in self._seen]
 
 
 def outside(top: int, room: int, count: int) -> list[int]:
-    """Those of the first so many lines that are not among the lines on the screen."""
+    """Those of the first `count` lines that are not on screen now."""
     return [one for one in range(count) if not top <= one < top + room]
 
 
 def unseen_text(count: int, what: str) -> Content:
-    """`… 25 more lines of this call, pgdn`; nothing of none."""
+    """`… 25 more lines of this call, pgdn`; empty for none."""
     said = f" … {count} more line{'s' if count > 1 else ''} of {what} "
     return Content.styled(said, "bold $c-warning") if count else Content("")
 
 
 class AsidePane(TextPane):
-    """Text beside a form, or in its place. Its frame says how much of the question is further down."""
+    """Text beside a form, or in its place; its frame counts the lines of the question below."""
 
     asked_lines = 0
-    """So many lines at its beginning are the question."""
+    """Number of lines at its beginning that are the question."""
 
     def say(self, content: Content, title: str | None = None) -> None:
-        """Show this."""
+        """Show this content, and count again."""
         super().say(content, title)
         self.call_after_refresh(self.count)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Other lines are on the screen."""
+        """Count again, because other lines are on screen."""
         super().watch_scroll_y(old_value, new_value)
         self.count()
 
     def on_resize(self) -> None:
-        """Other lines are on the screen."""
+        """Count again, because other lines are on screen."""
         self.call_after_refresh(self.count)
 
     def count(self) -> None:
-        """Say how many lines of the question are below."""
+        """Show the number of lines of the question below."""
         room = self.scrollable_content_region.height
         below = self.asked_lines - round(self.scroll_y) - room if room else 0
         self.border_subtitle = unseen_text(max(0, below), "the text, pgdn")

@@ -1,4 +1,4 @@
-"""The three lines that frame every screen: where you are, what you see, what you can do."""
+"""The three lines that frame every screen: header, status line, footer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDE = 100
 
 @dataclass(frozen=True, slots=True)
 class HeaderFacts:
-    """What the header says. Texts are safe already."""
+    """Facts for the header; texts are safe already."""
 
     name: str
     area: str
@@ -41,7 +41,7 @@ class HeaderFacts:
 
 
 class BarPressed(Message):
-    """An action was clicked in a bar."""
+    """Sent when an action is clicked in a bar."""
 
     def __init__(self, action_id: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class BarPressed(Message):
 
 
 class HeaderBar(Widget):
-    """Name, areas, freshness, identity, mode, each in its place."""
+    """The first line: name, areas, freshness, identity, mode."""
 
     DEFAULT_CSS = (
         "HeaderBar { height: 1; dock: top; background: $c-surface; color: $c-foreground; }"
@@ -61,13 +61,13 @@ class HeaderBar(Widget):
         self._areas_at: list[tuple[int, int, str]] = []
 
     def show(self, facts: HeaderFacts) -> None:
-        """Say this; drawn again only if it differs."""
+        """Show these facts; redraw only on a change."""
         if facts != self.facts:
             self.facts = facts
             self.refresh()
 
     def render(self) -> Content:
-        """One line, the areas left, the truth about the picture right."""
+        """Areas on the left, freshness and mode on the right."""
         facts, width = self.facts, self.size.width
         wide = width >= WIDE
         left: list[tuple[str, str]] = [(" helmr ", "bold $c-accent")]
@@ -103,7 +103,7 @@ class HeaderBar(Widget):
         return Content.assemble(*left, gap, *right)
 
     def on_click(self, event: events.Click) -> None:
-        """A click on an area goes there."""
+        """Go to the clicked area."""
         for start, end, action_id in self._areas_at:
             if start <= event.x < end:
                 self.post_message(BarPressed(action_id))
@@ -120,10 +120,10 @@ _SAID_ROLE = {
 
 
 class StatusLine(Widget):
-    """Where in the area: path or filter on the left, counts and what is new on the right.
+    """The second line: path or filter on the left, counts and new rows on the right.
 
-    For a moment it holds what the console has to say instead, and is as high as that needs; a receipt stands between
-    the two and takes no room from them.
+    For a moment it shows a message instead, as many lines as it needs; a receipt stands between left and right and
+    takes no room from them.
     """
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $c-background; color: $c-muted; }"
@@ -143,18 +143,18 @@ class StatusLine(Widget):
         said: LineMessage | None = None,
         receipt: LineMessage | None = None,
     ) -> None:
-        """Show this: (safe text, role) pairs, or instead a message for a moment; and a receipt beside it."""
+        """Show (safe text, role) pairs, or a message instead; and a receipt beside them."""
         if (left, right, said, receipt) != (self.left, self.right, self.said, self.receipt):
             self.left, self.right, self.said, self.receipt = left, right, said, receipt
             self._be_as_high()
             self.refresh()
 
     def on_resize(self) -> None:
-        """Another width may need other lines."""
+        """Adapt the height to the new width."""
         self._be_as_high()
 
     def _be_as_high(self) -> None:
-        # Set to what it is, it would lay the screen out all the same.
+        # Setting the same height would lay the screen out again.
         height = len(self._said_lines())
         if height != self.height:
             self.height = height
@@ -172,7 +172,7 @@ class StatusLine(Widget):
         return found
 
     def render(self) -> Content:
-        """One line; the left part gives way."""
+        """The message, or one line in which the left part gives way."""
         if self.said is not None:
             style = _style(_SAID_ROLE[self.said.severity])
             found = self._said_lines()
@@ -204,7 +204,7 @@ class StatusLine(Widget):
 
 
 class FooterBar(Widget):
-    """Keys of what can be done here, most important first; grey what can't be done now."""
+    """The last line: keys of the actions here, most important first; grey ones can't run now."""
 
     DEFAULT_CSS = "FooterBar { height: 1; dock: bottom; background: $c-surface; }"
 
@@ -216,7 +216,7 @@ class FooterBar(Widget):
     def show(
         self, actions: list[tuple[Action, bool]], keys: dict[str, str], labels: dict[str, str]
     ) -> None:
-        """Offer these. `keys` and `labels` hold other keys and words by action id."""
+        """Offer these actions; `keys` and `labels` replace those of the table, by action id."""
         shown = tuple(
             (
                 action.id,
@@ -231,7 +231,7 @@ class FooterBar(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """As many as fit; help and commands always stand at the right."""
+        """The actions that fit; help and commands always stand at the right."""
         width = self.size.width
         keys = {entry[0]: entry[1] for entry in self.actions}
         words = {"help": "Help", "palette": "commands" if width >= WIDE else ""}
@@ -257,7 +257,7 @@ class FooterBar(Widget):
         return Content.assemble(*parts)
 
     def on_click(self, event: events.Click) -> None:
-        """A click is the key."""
+        """Perform the clicked action."""
         for start, end, action_id in self._at:
             if start <= event.x < end:
                 self.post_message(BarPressed(action_id))

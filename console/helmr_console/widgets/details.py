@@ -1,6 +1,6 @@
-"""Content for a pane or a page: entries and runs in full, what two entries differ in, and what is sent.
+"""Content for a pane or a page: entries and runs in full, differences of entries, and data to be sent.
 
-Of what is sent: the review before it leaves, the JSON of a form, another's answer beside one's own.
+For data to be sent: the review, the JSON of a form, another person's answer beside the operator's.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import fact, head, lines
 
 ENTRY_CELLS = 64_000
-"""Longest that an entry is shown; what is longer says so and is copied whole."""
+"""Most cells shown of an entry; a longer one says so, and is copied whole."""
 LINE_CHARS = 40
-"""JSON of so many characters is not spread over lines."""
+"""Longest JSON that stays on one line."""
 SAID = frozenset(("data", "value", "text"))
-"""Parts of a body that are all it has to say."""
+"""Parts of a body that are shown alone where there is one."""
 ERROR_SAID = frozenset(("code", "type", "message", "traceback"))
 UNSAID = frozenset(("asked", "operation", "question_hash", "schema"))
-"""Parts that no one reads here; they are in the JSON."""
+"""Parts that are left out here; the JSON has them."""
 
 
 def entry_in_full(
     entry: EntryInfo, aside: Rewound | None = None, *, cause: EntryInfo | None = None
 ) -> Content:
-    """An entry in full, and by what it was set aside.
+    """An entry in full, with the rewind that set it aside.
 
     Args:
-        cause: The end of the step over which the run failed.
+        cause: The end of the step that made the run fail.
     """
     line = entry_lines.entry_line(entry)
     parts = [
@@ -67,7 +67,7 @@ def entry_in_full(
 
 
 def _body(entry: EntryInfo) -> list[Content]:
-    """What an entry holds: its value or text; else what it asks, drawn, and its parts by name. `y` copies the JSON."""
+    """An entry's body: its value or text; else its question, drawn, and its parts by name. `y` copies the JSON."""
     body = {name: part for name, part in entry.body.items() if name not in UNSAID}
     if SAID & body.keys():
         return [safe.text(entry_lines.entry_full(entry, ENTRY_CELLS), limit=None)]
@@ -89,13 +89,13 @@ def _body(entry: EntryInfo) -> list[Content]:
         shown = ", ".join(part) if is_texts else part if isinstance(part, str) else _json(part)
         value = safe.text(shown, limit=ENTRY_CELLS)
         label = safe.line(f"{name.replace('_', ' '):<14} ", "$c-muted", limit=80)
-        # A text of several lines begins below its label, so that its lines stand below each other.
+        # A text of several lines begins below its label, so that its lines are aligned.
         parts += [label, value] if "\n" in shown else [Content.assemble(label, value)]
     return parts
 
 
 def _error(error: Mapping[str, Any]) -> list[Content]:
-    """An error as its code prints it: what it is, then the frames line by line."""
+    """An error as Python prints it: type and message, then the frames line by line."""
     said = f"{error.get('type') or error.get('code')}: {error.get('message')}"
     parts = [safe.text(said, "$c-error", limit=ENTRY_CELLS)]
     if frames := error.get("traceback"):
@@ -111,7 +111,7 @@ def _json(value: Any) -> str:
 
 
 def _time_text(text: str, since: datetime) -> str:
-    """A time of a body: `20:57 on 5 Dec (7d 0h)`, as far as it was from the entry; what is none as it stands."""
+    """A time in a body as `20:57 on 5 Dec (7d 0h)`, counted from the entry; any other text unchanged."""
     try:
         return words.moment(datetime.fromisoformat(text), since)
     except (ValueError, TypeError):
@@ -143,7 +143,7 @@ def run_in_full(run: RunInfo) -> Content:
 
 
 def dry_run_lines(found: DryRun) -> Content:
-    """What an answer would set off."""
+    """The ops that an answer would cause."""
     parts = [
         head("If this was answered, the code would go on so. Nothing of it has happened."),
         Content(""),
@@ -159,7 +159,7 @@ def dry_run_lines(found: DryRun) -> Content:
 
 
 def difference(first: EntryInfo, second: EntryInfo) -> Content:
-    """What the second entry's body has that the first's has not, by path."""
+    """Differences between the bodies of two entries, by path."""
     found = diff(first.body, second.body)
     signs = {"+": "$c-success", "-": "$c-error", "~": "$c-warning"}
     parts = [head(f"entry {first.seq} against {second.seq}: {summary(found)}"), Content("")]
@@ -170,7 +170,7 @@ def difference(first: EntryInfo, second: EntryInfo) -> Content:
 
 
 def preview(form: SchemaForm) -> list[Content]:
-    """The JSON as it is now, without secrets, and whether it fits."""
+    """The current JSON without secrets, and whether it is complete."""
     built, title = form.result(), head("What would be sent")
     if built.problems:
         return [title, safe.line("not complete yet", "$c-muted")]
@@ -187,7 +187,7 @@ def _sent(sent: Submission) -> list[Content]:
 
 
 def review(sent: Submission, effects: Sequence[str], identity: str, *, over: str) -> list[Content]:
-    """Exactly what leaves, as whom, and what it does; what would have left if `over` says why it can't any more."""
+    """The review: the exact data, the sender and the effects. `over` says why it can't be sent any more."""
     parts = [
         head("This was to be sent" if over else "This is sent, exactly"),
         *_sent(sent),
@@ -208,12 +208,12 @@ LINES_MAX = 20
 
 
 def whole(form: Form, theirs: Any) -> list[Content]:
-    """Their answer in full, without secrets."""
+    """The other person's answer in full, without secrets."""
     return [head("Their answer"), safe.text(pretty(redacted(form, theirs))), Content("")]
 
 
 def compared(form: Form, theirs: Any, own: Built) -> Sequence[str]:
-    """Their answer against one's own; of a form that is not complete, the beginning of theirs."""
+    """Compare the other person's answer with the operator's; show the beginning of theirs if the form is incomplete."""
     if own.problems:
         return ("their answer:", *_cut(pretty(redacted(form, theirs)).splitlines()))
     summary, *rest = against(form, theirs, own.data)
@@ -221,7 +221,7 @@ def compared(form: Form, theirs: Any, own: Built) -> Sequence[str]:
 
 
 def lost(title: str, told: Sequence[str], at: datetime) -> Content:
-    """A pending answer that lost, in full, for a page."""
+    """A pending answer that came second, beside the first one, in full."""
     return lines(
         [
             head(f"{words.clock(at)} UTC  {title}"),

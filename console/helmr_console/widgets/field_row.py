@@ -1,6 +1,6 @@
-"""A field of a form: its label, what it is now, its editor, and what is wrong with it.
+"""A field of a form: its label, its state, its editor and its problem.
 
-Editors are choices in a row, and text fields that hold nothing a terminal could obey.
+Editors are choices, and text fields that hold no character a terminal could obey.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from helmr_console.form_fields import about, complaint, default_text
 from helmr_console.widgets.panes import StillText
 
 TYPES_ON_S = 1.0
-"""A letter that comes sooner goes on with the word before it."""
+"""Seconds within which a typed letter continues the word before it."""
 SHORT_MAX = 120
-"""Characters of what a key that leads to it selects; a longer text is gone on with."""
+"""Longest text, in characters, that is selected when a key leads to its field."""
 
 
 def enter(field: Widget, *, scrolls: bool = True) -> None:
-    """Focus a field as a key leads to it: what is short is selected, typing replaces it, an arrow keeps it."""
+    """Focus a field as a key does, and select a short text: typing replaces it, an arrow keeps it."""
     field.focus(scroll_visible=scrolls)
     select_short(field)
 
@@ -50,7 +50,7 @@ def select_short(field: Widget | None) -> None:
 
 
 class PasteCut(Message):
-    """A paste is not in the field as it was: characters that no field can show were left out, or lines made one."""
+    """Sent when a paste was changed: characters that no field can show were left out, or lines joined."""
 
     def __init__(self, count: int, *, breaks: int = 0) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class PasteCut(Message):
         self.breaks = breaks
 
     def text(self) -> str:
-        """What to say about it."""
+        """The message for the operator."""
         parts = [f"{self.count} control characters were left out"] if self.count else []
         if self.breaks:
             parts.append(f"{self.breaks} line breaks became spaces: this field holds one line")
@@ -66,10 +66,10 @@ class PasteCut(Message):
 
 
 class ChoiceField(Widget, can_focus=True):
-    """Choices side by side, `(•) approve  ( ) reject`; several of them with boxes.
+    """Choices side by side, `(•) approve  ( ) reject`, or boxes where several can be chosen.
 
-    Moving only moves; space or Enter chooses, so nothing is chosen by passing through. A digit chooses by place, a
-    letter by how a choice begins, if only one begins so. Letters that go on with a choice's name are the field's.
+    Moving never chooses; space or Enter does. A digit chooses by place, a letter by the first letters of a choice, if
+    only one begins so. Further letters of a choice's name belong to the field.
     """
 
     DEFAULT_CSS = """
@@ -83,7 +83,7 @@ class ChoiceField(Widget, can_focus=True):
     ]
 
     class Changed(Message):
-        """Another choice was made."""
+        """Sent when the choice changes."""
 
         def __init__(self, field: ChoiceField) -> None:
             super().__init__()
@@ -91,7 +91,7 @@ class ChoiceField(Widget, can_focus=True):
 
         @property
         def control(self) -> ChoiceField:
-            """The field."""
+            """The field, for Textual's `on` decorator."""
             return self.field
 
     def __init__(self, labels: Sequence[str], *, several: bool = False) -> None:
@@ -101,11 +101,11 @@ class ChoiceField(Widget, can_focus=True):
         self.chosen: set[int] = set()
         self.at = 0
         self._word = ""
-        """The beginning of a name, as far as it was typed."""
+        """The letters typed so far of a choice's name."""
         self._word_s = 0.0
 
     def set_chosen(self, chosen: Sequence[int]) -> None:
-        """Show these as chosen; says nothing."""
+        """Show these as chosen, without a message."""
         self.chosen = set(chosen)
         if self.chosen and not self.several:
             self.at = min(self.chosen)
@@ -117,7 +117,7 @@ class ChoiceField(Widget, can_focus=True):
         self.refresh()
 
     def action_choose(self) -> None:
-        """Choose what is highlighted, or take it back where several can be chosen."""
+        """Choose the highlighted choice, or clear it where several can be chosen."""
         if self.several:
             self.chosen ^= {self.at}
         else:
@@ -126,7 +126,7 @@ class ChoiceField(Widget, can_focus=True):
         self.post_message(self.Changed(self))
 
     def on_key(self, event: events.Key) -> None:
-        """Digits and letters choose; no digit leaves the field for another area."""
+        """Choose by digits and letters; no digit leaves the field for another area."""
         key = (event.character or "").casefold()
         if key.isdigit() and key.isascii():
             event.stop()
@@ -145,7 +145,7 @@ class ChoiceField(Widget, can_focus=True):
         is_narrower = len(word) == 1 or len(found) < len(self._goes_on(word[:-1]))
         self._word, self._word_s = word, event.time
         if len(found) == 1:
-            if is_narrower:  # else it was chosen by the letters before
+            if is_narrower:  # else the letters before chose it already
                 self.at = found[0]
                 self.action_choose()
         elif len(word) == 1 or self.at not in found:
@@ -153,18 +153,18 @@ class ChoiceField(Widget, can_focus=True):
             self.refresh()
 
     def _goes_on(self, word: str) -> list[int]:
-        """The choices that begin so."""
+        """The choices that begin with these letters."""
         return [i for i, label in enumerate(self.labels) if label.casefold().startswith(word)]
 
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
-        """Digits and first letters are the field's own, before any binding."""
+        """Take digits and first letters before any binding."""
         given = (character or "").casefold()
         if given.isdigit() and given.isascii():
             return True
         return given.isalpha() and bool(self._goes_on(given))
 
     def on_click(self, event: events.Click) -> None:
-        """A click chooses."""
+        """Choose on a click."""
         for row, line in enumerate(self._lines(self.content_size.width)):
             for start, index in line:
                 end = start + cell_len(self._text(index))
@@ -173,7 +173,7 @@ class ChoiceField(Widget, can_focus=True):
                     self.action_choose()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as the choices need."""
+        """The number of lines that the choices need."""
         return max(1, len(self._lines(width)))
 
     def render(self) -> Content:
@@ -215,19 +215,19 @@ class ChoiceField(Widget, can_focus=True):
 
 
 class PickField(Select[int]):
-    """A choice of many, in a list that opens. A character opens it and finds, as in a browser: none is a command."""
+    """A choice of many, in a list that opens. Typing opens it and searches, as in a browser; no key is a command."""
 
     def on_key(self, event: events.Key) -> None:
-        """What is typed on the closed list is looked for in the open one."""
+        """Open the closed list, and search it for the typed character."""
         if event.is_printable and event.key != "space" and not self.expanded:
             event.stop()
             self.action_show_overlay()
             found = self.query_one(OptionList)
-            # Behind the focus, with which the list begins a new word.
+            # After the focus event, on which the list begins a new word.
             self.app.call_later(found.post_message, events.Key(event.key, event.character))
 
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
-        """All that is typed is looked for."""
+        """Take all printable characters, for the search."""
         return character is not None and character.isprintable()
 
 
@@ -240,17 +240,17 @@ class SafeInput(Input):
     """
 
     def on_key(self, event: events.Key) -> None:
-        """A joiner is a letter's, though Textual takes it for no character."""
+        """Insert a joiner, which is part of a letter but no character for Textual."""
         if event.character and event.character in JOINERS:
             event.stop()
             event.prevent_default()
             self.replace(event.character, *self.selection)
 
     def restricted(self) -> None:
-        """What there is no room for is left out in silence: a bell means that a wait has come."""
+        """Drop text beyond the maximum length silently, because a bell means a new wait."""
 
     def on_paste(self, event: events.Paste) -> None:
-        """Clean what the field's own handler, which Textual calls next, puts in: it takes the first line only."""
+        """Clean the paste and join its lines; Textual then calls the field's own handler, which takes one line."""
         text, dropped = typed(event.text)
         text = text.strip("\n")
         breaks = text.count("\n")
@@ -260,7 +260,7 @@ class SafeInput(Input):
 
 
 class SafeText(TextArea):
-    """A text, on one line that grows with it; pasted control characters are left out and counted."""
+    """A text field that grows with its text; pasted control characters are left out and counted."""
 
     DEFAULT_CSS = """
     SafeText { height: auto; min-height: 1; max-height: 16; border: none; padding: 0 1;
@@ -268,26 +268,26 @@ class SafeText(TextArea):
     SafeText:focus { border: none; background: $c-cursor; }
     """
     is_cell = False
-    """One of the fields of a row."""
+    """True for a cell of a table's row."""
 
     def on_key(self, event: events.Key) -> None:
-        """A joiner is a letter's, though Textual takes it for no character."""
+        """Insert a joiner, which is part of a letter but no character for Textual."""
         if event.character and event.character in JOINERS:
             event.stop()
             event.prevent_default()
             self.replace(event.character, *self.selection, maintain_selection_offset=False)
 
     def on_blur(self) -> None:
-        """What is selected is what typing replaces: nothing, where no one types."""
+        """Clear the selection, because typing no longer goes here."""
         self.move_cursor(self.cursor_location)
 
     @property
     def is_short(self) -> bool:
-        """Whether it is one line that a key that leads to it selects."""
+        """True for one line short enough to be selected when a key leads to it."""
         return len(self.text) <= SHORT_MAX and "\n" not in self.text
 
     def on_paste(self, event: events.Paste) -> None:
-        """Clean what the field's own handler, which Textual calls next, puts in."""
+        """Clean the paste; Textual then calls the field's own handler."""
         event.text, dropped = typed(event.text)
         if dropped:
             self.post_message(PasteCut(dropped))
@@ -299,11 +299,11 @@ AREAS = (Kind.LONG, Kind.LINES, Kind.JSON)
 
 
 Judge = Callable[[Field, Cell], str]
-"""What is wrong with this cell of this field; empty if nothing is."""
+"""Returns the problem of a cell of a field; empty if there is none."""
 
 
 class FieldRow(Vertical):
-    """A field: its label, what it is now (not sent, null, so many characters), its editor and its problem."""
+    """A field: its label, its state (not sent, null, length), its editor and its problem."""
 
     DEFAULT_CSS = """
     FieldRow { height: auto; margin: 0 0 1 0; }
@@ -316,7 +316,7 @@ class FieldRow(Vertical):
     """
 
     class FieldChanged(Message):
-        """Something was typed or chosen."""
+        """Sent when something is typed or chosen."""
 
         def __init__(self, row: FieldRow) -> None:
             super().__init__()
@@ -337,11 +337,11 @@ class FieldRow(Vertical):
         self.editor: Widget | None = self.make_editor()
 
     def make_editor(self) -> Widget | None:
-        """What it is entered with; None for what is fixed."""
+        """Build the editor; None for a fixed value."""
         return _editor(self.field, self.like)
 
     def compose(self) -> ComposeResult:
-        """Label, editor, problem."""
+        """Compose label, editor and problem."""
         yield self._label
         if self.editor is not None:
             yield self.editor
@@ -359,7 +359,7 @@ class FieldRow(Vertical):
         self.relabel()
 
     def cycle_blank(self) -> None:
-        """The next of: not sent, empty, null; what the field allows."""
+        """Switch between not sent, empty and null, as the field allows."""
         field = self.field
         states: list[Cell] = [] if field.required else [Blank.NOT_SENT]
         if field.required and forms.takes_empty(field):
@@ -380,26 +380,26 @@ class FieldRow(Vertical):
         self.post_message(self.FieldChanged(self))
 
     def say(self, problem: str, *, may_be_mended: bool = False) -> None:
-        """Show what is wrong with this field, or nothing.
+        """Show this problem, or none if empty.
 
         Args:
-            may_be_mended: By typing on: it shows quietly.
+            may_be_mended: Show it quietly, because more typing may fix it.
         """
         self.set_class(bool(problem) and not may_be_mended, "wrong")
         self.set_class(bool(problem) and may_be_mended, "begun")
         sign = "…" if may_be_mended else "!"
         self._problem.say(safe.line(f"{sign} {problem}", limit=200) if problem else Content(""))
         if problem and self.editor is not None and self.editor.has_focus:
-            # It stands below the editor, which the screen keeps in view.
+            # The problem stands below the editor, and the screen keeps only the editor in view.
             self.call_after_refresh(self._problem.scroll_visible, animate=False)
 
     def on_descendant_blur(self) -> None:
-        """What was typed and left is as it is."""
+        """Judge the field strictly once it is left."""
         if self._is_touched and self.has_class("begun"):
             self.say(self._judge(self.field, self.cell))
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
-        """What this field is and takes."""
+        """Help for this field."""
         return f"The field {self.field.label}", tuple(about(self.field))
 
     def text(self) -> str | None:
@@ -409,33 +409,33 @@ class FieldRow(Vertical):
         return "" if self.field.kind in (*TEXTS, Kind.JSON) else None
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Typed on one line."""
+        """Take a change of a one-line field."""
         event.stop()
         empty = not event.value and self.field.kind not in TEXTS and not self.field.required
         self._typed(Blank.NOT_SENT if empty else event.value)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """Typed in several lines."""
+        """Take a change of a text area."""
         event.stop()
         text = event.text_area.text
         empty = not text and self.field.kind is Kind.JSON and not self.field.required
         self._typed(Blank.NOT_SENT if empty else text)
 
     def on_select_changed(self, event: Select.Changed) -> None:
-        """Picked from a list."""
+        """Take a pick from the list."""
         event.stop()
         value = event.value
         self._typed(value if isinstance(value, int) else Blank.NOT_SENT)
 
     def on_choice_field_changed(self, event: ChoiceField.Changed) -> None:
-        """Chosen."""
+        """Take a choice."""
         event.stop()
         chosen = sorted(event.field.chosen)
         self._typed(tuple(chosen) if event.field.several else chosen[0])
 
     def _typed(self, cell: Cell) -> None:
         is_text = isinstance(cell, str) and self.field.kind in TEXTS
-        # Spaces alone are no text; what came with the form may be.
+        # Typed spaces alone count as no text; an initial value of spaces counts.
         self.cell = cell = "" if is_text and self.field.required and not str(cell).strip() else cell
         self._is_touched = True
         may_be_mended = self.field.kind not in CHOICES and not complaint(self.field, cell)
@@ -463,7 +463,7 @@ class FieldRow(Vertical):
             editor.move_cursor(editor.document.end)
 
     def _say_blank(self, cell: Cell) -> None:
-        """In a table there is no label to say that a cell is not sent, null or empty."""
+        """Show "not sent", "null" or "empty" as the placeholder of a table's cell, which has no label."""
         if self.has_class("cell") and isinstance(self.editor, SafeInput | SafeText):
             is_said = isinstance(cell, Blank) and (
                 cell is not Blank.NOT_SENT or not self.field.required
@@ -471,9 +471,9 @@ class FieldRow(Vertical):
             self.editor.placeholder = cell.value if is_said and isinstance(cell, Blank) else ""
 
     def relabel(self) -> None:
-        """Say what it is now."""
+        """Redraw the label with the current state."""
         field = self.field
-        is_row = bool(field.path) and isinstance(field.path[-1], int)  # it has its place as a name
+        is_row = bool(field.path) and isinstance(field.path[-1], int)  # named by its place
         star = " *" if field.required else ""
         parts: list[Any] = [] if is_row else [safe.line(f"{field.label}{star}", "bold", limit=60)]
         if field.description:
@@ -484,7 +484,7 @@ class FieldRow(Vertical):
         self._label.say(said)
 
     def state(self) -> str:
-        """What its value is besides what the editor shows, and what it takes."""
+        """The state of the value beyond the editor's text, and its limits."""
         field, cell = self.field, self.cell
         words = [] if field.required else ["optional"]
         if cell is Blank.EMPTY:
@@ -521,11 +521,11 @@ def _editor(field: Field, like: str = "") -> Widget | None:
     if field.kind is Kind.UNION:
         return ChoiceField([variant.label for variant in field.variants])
     if is_picked(field):
-        # As `Text`: Textual's search through the options skips what is `Content`.
+        # `Text`, because Textual's search through the options skips `Content`.
         options = [
             (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
         ]
-        # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
+        # The prompt is the option for "nothing"; it has no letter, because the search includes it.
         return PickField(options, allow_blank=True, prompt="-", compact=True)
     if field.kind in CHOICES:
         return ChoiceField(

@@ -1,7 +1,7 @@
-"""`SchemaForm`: a JSON Schema as fields, with JSON as the other view of the same answer.
+"""`SchemaForm`: a JSON Schema as fields, with JSON as another view of the same answer.
 
-Keys add, remove and move the rows of its lists. The arguments of a tool's call are folded, as the call stands above;
-when it is declined they go away, and what is then asked is why.
+Keys add, remove and move the rows of its lists. The arguments of a tool call are folded, because the call stands above
+the form; when it is declined they disappear, and the form asks for the reason.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from helmr_console.widgets.table_field import TableField
 
 
 class CallArguments:
-    """Shows or hides the arguments of one form's call: not at all once it is declined, else behind a key.
+    """Folds the arguments of a form's tool call behind a key, and hides them once the call is declined.
 
     Args:
-        form: The form; in one that asks leave for no call nothing is ever hidden.
+        form: The form; without a tool call nothing is hidden.
         rows: Its fields by key.
     """
 
@@ -49,7 +49,7 @@ class CallArguments:
         self._led_to: FieldRow | None = None
 
     def seen(self, field: Field, widgets: Iterable[Widget]) -> list[Widget]:
-        """The widgets of a field, remembered if they are the arguments."""
+        """Return the widgets of a field; remember and fold those of the arguments."""
         made = list(widgets)
         if not self._is_call or field.path != (ARGUMENTS,):
             return made
@@ -61,13 +61,13 @@ class CallArguments:
 
     @property
     def is_folded(self) -> bool:
-        """Whether there are arguments that no one sees."""
+        """True while arguments are folded."""
         return bool(self._widgets) and not self._is_open and not self._is_declined
 
     def show(self, cells: Cells) -> bool:
-        """Hide or show the arguments as these cells say; whether the call has just been declined.
+        """Hide or show the arguments to match these cells; return True if the call was just declined.
 
-        Arguments that were changed are not folded.
+        Changed arguments stay unfolded.
         """
         was, self._is_declined = (
             self._is_declined,
@@ -78,7 +78,7 @@ class CallArguments:
         return self._is_declined and not was
 
     def open(self) -> Widget | None:
-        """Unfold them; what is entered first of them."""
+        """Unfold the arguments; return their first editor."""
         self._is_open = True
         self._apply()
         editors = (row.editor for key, row in self._rows.items() if _is_argument(key))
@@ -94,14 +94,14 @@ class CallArguments:
         return any(cells.get(key) != self._first.get(key) for key in keys)
 
     def ask_why(self) -> None:
-        """The reason has the focus."""
+        """Focus the reason."""
         reason = self._rows.get(REASON)
         if reason is not None and reason.editor is not None:
             reason.editor.focus()
             self._led_to = reason
 
     def is_there_already(self) -> bool:
-        """Whether a tab is nothing: the choice before it has led to where it was to lead."""
+        """True once, if the choice just before already moved the focus to the reason; a tab then does nothing."""
         row, self._led_to = self._led_to, None
         if row is None or row.editor is None or not row.editor.has_focus:
             return False
@@ -113,34 +113,34 @@ def _is_argument(key: str) -> bool:
 
 
 class RowActions(Vertical):
-    """A form with lists of rows. The one in which the focus is, is meant, and of nested ones the innermost.
+    """Adds, removes and moves rows of a form's lists; acts on the innermost list with the focus.
 
-    Only a new row may come to a list that does not have the focus: to the next one below it.
+    Only `add_row` also works without the focus in a list: on the next list below.
     """
 
     form: Form
 
     class RowRefused(Message):
-        """A row can't be added; `why` says why."""
+        """Sent when a row can't be added; `why` gives the reason."""
 
         def __init__(self, why: str) -> None:
             super().__init__()
             self.why = why
 
     def cells(self) -> Cells:
-        """What the fields hold."""
+        """Values of all fields, by key."""
         raise NotImplementedError
 
     @property
     def is_raw(self) -> bool:
-        """Whether the JSON is shown in place of the fields."""
+        """True while the JSON is shown in place of the fields."""
         raise NotImplementedError
 
     def rows_changed(self) -> None:
-        """A row came."""
+        """Act after a row was added."""
 
     def focused_list(self) -> tuple[ListField, RowBox | None] | None:
-        """The innermost list in which the focus is, and its row; no row on the line that adds one."""
+        """The innermost list with the focus, and its row; None as row on the line that adds one."""
         focus = self.screen.focused
         if focus is None or self.is_raw:
             return None
@@ -148,7 +148,7 @@ class RowActions(Vertical):
         return (around, around.box_around(focus)) if around is not None else None
 
     def list_at_hand(self) -> tuple[ListField, RowBox | None] | None:
-        """The list in which the focus is, and its row; where it is in none, the next one below it."""
+        """The list with the focus and its row; without one, the next list below."""
         found = self.focused_list()
         if found is not None or self.is_raw:
             return found
@@ -161,7 +161,7 @@ class RowActions(Vertical):
         return None
 
     async def add_row(self) -> str:
-        """A row behind the one in which the focus is, or at the end, and the focus into it; returns why not, if not."""
+        """Add a row after the one with the focus, or at the end, and focus it; return why not, else empty."""
         found = self.list_at_hand()
         if found is None:
             return "there is no list of rows here or below"
@@ -175,7 +175,7 @@ class RowActions(Vertical):
         return ""
 
     async def remove_row(self) -> str:
-        """Without the row in which the focus is, or the last one; returns why not, if not."""
+        """Remove the row with the focus, or the last one; return why not, else empty."""
         found = self.focused_list()
         field, box = found if found is not None else (None, None)
         if field is not None and box is None and field.numbers:
@@ -188,7 +188,7 @@ class RowActions(Vertical):
         return ""
 
     def move_row(self, by: int) -> str:
-        """The row in which the focus is, a place down (1) or up (-1); returns why not, if not."""
+        """Move the row with the focus down (1) or up (-1); return why not, else empty."""
         found = self.focused_list()
         if found is None or found[1] is None:
             return "no row has the focus"
@@ -207,11 +207,11 @@ class RowActions(Vertical):
             self._show_when_laid_out(target)
 
     def _show_when_laid_out(self, target: Widget) -> None:
-        """Where rows stand, and with it what comes next at Tab, is known then; the next key waits for it."""
+        """Scroll to a widget after the layout, which also decides the next field at Tab; the next key waits for it."""
         self.call_after_refresh(target.scroll_visible, animate=False)
 
     async def on_add_row_pressed(self, event: AddRow.Pressed) -> None:
-        """Enter on the last line of a list."""
+        """Add a row on enter on the last line of a list."""
         event.stop()
         why_not = await self.add_row()
         if why_not:
@@ -219,7 +219,7 @@ class RowActions(Vertical):
 
 
 SHORT_FIELDS = 4
-"""So many fields leave the wider side of the screen to what is asked."""
+"""Most fields of a form that leaves the wider side of the screen to the question."""
 
 
 class SchemaForm(RowActions):
@@ -239,10 +239,10 @@ class SchemaForm(RowActions):
     """
 
     class FormChanged(Message):
-        """The answer is another."""
+        """Sent when the answer changes."""
 
     class ChoiceMade(Message):
-        """A key or a click made the decision."""
+        """Sent when a key or a click makes the decision."""
 
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
         super().__init__()
@@ -257,7 +257,7 @@ class SchemaForm(RowActions):
         self._raw_problem = StillText()
 
     def compose(self) -> ComposeResult:
-        """Fields, and the JSON behind them."""
+        """Compose the fields, and the JSON behind them."""
         with Vertical(id="fields"):
             yield from self.widgets_of(self.form.root)
         with Vertical(id="raw"):
@@ -266,24 +266,24 @@ class SchemaForm(RowActions):
             yield self._raw_problem
 
     def on_mount(self) -> None:
-        """A draft typed as JSON opens as JSON."""
+        """Show the fields, or the JSON if the draft was JSON."""
         self._show_variants()
         self.arguments.show(self.cells())
         if self._first_raw is not None:
             self._open_raw(self._first_raw)
 
-    # --- what is typed
+    # --- the input
 
     @property
     def is_short(self) -> bool:
-        """Whether it takes so little room that what is asked gets the wider side."""
+        """True if the form is short enough to leave the wider side to the question."""
         return len(self.rows) <= SHORT_FIELDS and all(
             row.field.kind not in (Kind.ROWS, Kind.JSON, Kind.LINES) for row in self.rows.values()
         )
 
     @property
     def is_raw(self) -> bool:
-        """Whether the JSON is shown."""
+        """True while the JSON is shown."""
         return self.has_class("raw")
 
     @property
@@ -292,22 +292,22 @@ class SchemaForm(RowActions):
         return self._raw.text if self.is_raw else None
 
     def cells(self) -> Cells:
-        """What the fields hold."""
+        """Values of all fields, by key, also of drawn rows of tables."""
         found = {key: cell for table in self._tables() for key, cell in table.inside.items()}
         return {**found, **{key: row.cell for key, row in self.rows.items()}}
 
     def drafted(self) -> Cells:
-        """What may be kept on disk: everything but secrets."""
+        """Values that may be kept on disk: all but secrets."""
         cells = self.cells()
         secrets = {key for key, _ in self._secrets(cells)}
         return {key: cell for key, cell in cells.items() if key not in secrets}
 
     def is_touched(self) -> bool:
-        """Whether anything differs from an empty form."""
+        """True if anything differs from a fresh form."""
         return self.is_raw or self.cells() != self._first
 
     def result(self) -> Built:
-        """The JSON, with everything wrong by field key; the schema is checked when the fields are well."""
+        """The JSON, or its problems by field key; the schema is checked once each field is valid."""
         if self.is_raw:
             try:
                 data = loads(self._raw.text)
@@ -320,7 +320,7 @@ class SchemaForm(RowActions):
         return Built(built.data, self._by_key(form_fields.problems(self.form.schema, built.data)))
 
     def show_problems(self, problems: Mapping[str, str]) -> str:
-        """Put each at its field; what belongs to none is returned as text. The first field gets the focus."""
+        """Show problems at their fields and focus the first; return those without a field as text."""
         by_key = self._by_key(problems)
         if any(map(_is_argument, by_key)):
             self.arguments.open()
@@ -343,7 +343,7 @@ class SchemaForm(RowActions):
         return "" if self.is_raw else text
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
-        """The JSON view; fields speak for themselves."""
+        """Help for the JSON view; fields have their own."""
         return "The answer as JSON", (
             "checked against the schema as you type; problems show below",
             "F2 goes back to the fields if they can show this JSON; else it is sent as written here",
@@ -352,7 +352,7 @@ class SchemaForm(RowActions):
     # --- actions
 
     def toggle_raw(self) -> str:
-        """Show the JSON or the fields; returns why not, if not."""
+        """Switch between JSON and fields; return why not, else empty."""
         if not self.is_raw:
             typed_in = self.cells()
             for key, label in self._secrets(typed_in):
@@ -391,7 +391,7 @@ class SchemaForm(RowActions):
         return text, ".json" if row.field.kind is Kind.JSON else ".md"
 
     def set_focused_text(self, text: str) -> int:
-        """Take text from the editor; returns how many characters no field can show."""
+        """Take text from the editor; return the number of characters dropped because no field can show them."""
         text, dropped = typed(text)
         row = self.focused_row()
         if self.is_raw:
@@ -402,20 +402,20 @@ class SchemaForm(RowActions):
         return dropped
 
     def focus_first(self, *, scrolls: bool = True) -> None:
-        """Focus what is to be entered first, and bring it into sight unless `scrolls` says no."""
+        """Focus the first editor, and scroll to it if `scrolls`."""
         first = self.first_editor()
         if first is not None:
             enter(first, scrolls=scrolls)
 
     def first_editor(self) -> Widget | None:
-        """What is entered first."""
+        """The first editor of the form."""
         if self.is_raw:
             return self._raw
         editors = (row.editor for row in self._in_order())
         return next((one for one in editors if one is not None and one.focusable), None)
 
     def on_field_row_field_changed(self, event: FieldRow.FieldChanged) -> None:
-        """A field changed; a tag also changes which fields there are."""
+        """Act on a change of a field; a union's tag also changes the fields below it."""
         event.stop()
         if event.row.field.kind is Kind.UNION:
             self._show_variants()
@@ -429,14 +429,14 @@ class SchemaForm(RowActions):
         self.post_message(self.FormChanged())
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """The JSON changed: it is judged as it is typed."""
+        """Judge the JSON as it is typed."""
         event.stop()
         if self.is_raw:
             self.show_problems(self.result().problems)
             self.post_message(self.FormChanged())
 
     def begin(self, cells: Cells, raw: str | None = None) -> None:
-        """Show these instead of what is there; the first field gets the focus."""
+        """Replace the contents, and focus the first field."""
         self.remove_class("raw")
         self._show(cells)
         if raw is not None:
@@ -446,11 +446,11 @@ class SchemaForm(RowActions):
         self.post_message(self.FormChanged())
 
     def first_cells(self) -> Cells:
-        """A fresh form."""
+        """Values of a fresh form."""
         return dict(self._first)
 
     def left_out(self) -> list[tuple[str, str]]:
-        """Fields that are not sent although the schema has a default for them: label and default."""
+        """Label and default of each field that is not sent and has a default."""
         if self.is_raw:
             return []
         return [
@@ -472,14 +472,14 @@ class SchemaForm(RowActions):
         return [row for row in self.rows.values() if isinstance(row, TableField)]
 
     def _secrets(self, cells: Cells) -> list[tuple[str, str]]:
-        """Keys and labels of what is hidden while it is typed."""
+        """Keys and labels of secret fields."""
         if not self.form.has_secret:
             return []
         found = forms.present(self.form.root, cells)
         return [(one.key, one.label) for one in found if one.kind is Kind.SECRET]
 
     def _show_row_of(self, problems: Mapping[str, str]) -> None:
-        """Mark the rows of tables that have problems; the row of the first problem is made of fields."""
+        """Mark table rows with problems, and open the row of the first one."""
         tables = self._tables()
         for table in tables:
             table.say_wrong(problems)
@@ -495,7 +495,7 @@ class SchemaForm(RowActions):
                 table.go(number)
 
     def step(self, by: int) -> bool:
-        """Tab (1) or back (-1) within a table whose row ends there; False anywhere else."""
+        """Tab on (1) or back (-1) from the end of a table's row to another row; False anywhere else."""
         found = self.focused_list()
         return (
             found is not None
@@ -513,17 +513,17 @@ class SchemaForm(RowActions):
         for table in self._tables():
             table.inside.clear()
         for key, row in list(self.rows.items()):
-            if self.rows.get(key) is row:  # and not gone with the row of a list
+            if self.rows.get(key) is row:  # not removed with its row of a list
                 row.put(self._begun.get(key, row.first))
                 row.say("")
         self._show_variants()
         self.arguments.show(self.cells())
 
     def widgets_of(self, field: Field) -> Iterable[Widget]:
-        """What a field is entered with, its label first."""
+        """Yield the widgets of a field, its label first."""
         if field.kind is Kind.GROUP:
             inner = [widget for child in field.children for widget in self._of_child(child)]
-            # A row's number is its label, as the page itself is that of the whole.
+            # The root needs no label, and a row has its number.
             if not field.path or isinstance(field.path[-1], int):
                 yield from inner
                 return
@@ -555,11 +555,11 @@ class SchemaForm(RowActions):
         return FieldRow(field, cell, first=first, judge=self._judge, like=like)
 
     def begun_with(self, field: Field) -> Cell:
-        """What a field of this form begins with."""
+        """Initial value of a field of this form."""
         return self._begun.get(field.key, self._first.get(field.key, forms.first_cell(field)))
 
     def becomes(self, row: FieldRow, field: Field, cell: Cell) -> None:
-        """The widgets of one field are those of another from now on: that of another row."""
+        """Reuse the widgets of a field for the same field of another row."""
         self.rows.pop(row.field.key, None)
         row.field, row.first = field, self._first.get(field.key, forms.first_cell(field))
         self.rows[field.key] = row
@@ -567,7 +567,7 @@ class SchemaForm(RowActions):
         row.say("")
 
     def forget(self, field: Field) -> None:
-        """The row of a list and what is in it are no longer there."""
+        """Forget the fields of a removed row."""
         for one in forms.present(field, self.cells()):
             self.rows.pop(one.key, None)
             self._variants.pop(one.key, None)
@@ -576,7 +576,7 @@ class SchemaForm(RowActions):
         return form_fields.problem(field, cell, self.form.schema)
 
     def rows_changed(self) -> None:
-        """A row came: of its unions nothing is chosen yet."""
+        """Update the unions, in which a new row has nothing chosen yet."""
         self._show_variants()
 
     def _show_variants(self) -> None:
@@ -586,7 +586,7 @@ class SchemaForm(RowActions):
                 box.set_class(index == chosen, "chosen")
 
     def _by_key(self, problems: Mapping[str, str]) -> dict[str, str]:
-        """Problems by path, at the keys of the fields; fields of a variant not chosen have none."""
+        """Map problems from paths to keys of fields; fields of variants not chosen have none."""
         if not problems:
             return {}
         cells = self.cells()
@@ -609,7 +609,7 @@ class SchemaForm(RowActions):
 
 
 def escaped(text: str) -> str:
-    """JSON text with hidden characters as its own escapes: the same JSON, safe to show."""
+    """JSON text with hidden characters as JSON escapes: the same value, safe to show."""
     return "".join(_escape(char) for char in text)
 
 

@@ -1,8 +1,7 @@
-"""`LineList`: a list of any length that draws only the rows on screen and keeps its cursor on a row, not a place.
+"""`LineList`: a list of any length that draws only visible rows and keeps its cursor on a row, not at a place.
 
-Rows are asked for by key while drawing, so 5,000 rows cost what 30 do. The cursor, marks and urgency stand in a gutter
-as signs: `▌` cursor, `*` marked. Text can be chosen with the mouse: places are (character, line) with lines counted
-from the top of the content, as Textual's own widgets have them.
+It builds rows by key while drawing, so 5,000 rows cost as much as 30. A gutter shows the cursor (`▌`) and marks (`*`).
+Text can be selected with the mouse, at places (character, line) counted from the top of the content, as in Textual.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from helmr_console import look
 from helmr_console.views import Cell, Row
 
 MIDDLE_FROM = 16
-"""Below so many cells there is no room for two ends."""
+"""Width in cells below which a text is not cut in its middle."""
 MORE_FROM = 116
-"""The width of a list in a window of 120; below it the `more` of a cell is left out."""
+"""Width of a list in a window of 120 cells; a narrower one omits the `more` of a cell."""
 GUTTER = 4
-"""Cursor, mark and a space on each side of it."""
+"""Cells of the cursor, the mark and a space on each side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `width` 0 takes what is left; below `from_width` cells of list the column is left out.
+    """One column. `width` 0 takes the remaining room; a list narrower than `from_width` omits the column.
 
-    `both_ends`: what does not fit is cut in its middle, as texts that begin alike differ at their ends.
+    `both_ends`: cut a long text in its middle, because texts that begin alike differ at their ends.
     """
 
     name: str
@@ -45,16 +44,16 @@ class Column:
     right: bool = False
     both_ends: bool = False
     yields: bool = False
-    """Where it has nothing to say, the column of a width of its own takes its room."""
+    """An empty cell gives its room to the column of width 0."""
 
 
 class LineList(ScrollView, can_focus=True):
     """Rows by key.
 
     Args:
-        columns: One per cell of a row. A row of one cell stands across all of them.
-        draw: The row of a key.
-        empty: What stands there when there is no row.
+        columns: One per cell of a row; a row of one cell spans all of them.
+        draw: Returns the row of a key.
+        empty: Text without rows.
     """
 
     ALLOW_SELECT = False
@@ -70,10 +69,10 @@ class LineList(ScrollView, can_focus=True):
     ]
 
     class CursorMoved(Message):
-        """The cursor is on another row."""
+        """Sent when the cursor moves to another row."""
 
     class Chosen(Message):
-        """The row under the cursor was opened, by Enter or a second click."""
+        """Sent when Enter or a second click opens the row under the cursor."""
 
         def __init__(self, key: str, lines: LineList) -> None:
             super().__init__()
@@ -82,7 +81,7 @@ class LineList(ScrollView, can_focus=True):
 
         @property
         def control(self) -> LineList:
-            """The list."""
+            """The list, for Textual's `on` decorator."""
             return self.lines
 
     def __init__(
@@ -101,13 +100,13 @@ class LineList(ScrollView, can_focus=True):
         self.marks: set[str] = set()
         self.index = 0
         self.left_out: frozenset[str] = frozenset()
-        """Columns that say nothing of these rows, by name."""
+        """Names of hidden columns."""
 
     # --- rows and cursor
 
     @property
     def cursor(self) -> str | None:
-        """The key under the cursor."""
+        """Key of the row under the cursor; None without rows."""
         return self.keys[self.index] if 0 <= self.index < len(self.keys) else None
 
     def set_keys(self, keys: Sequence[str], cursor: str | None) -> None:
@@ -123,17 +122,17 @@ class LineList(ScrollView, can_focus=True):
         self.post_message(self.CursorMoved())
 
     def on_screen(self) -> list[str]:
-        """The keys of the rows that are drawn."""
+        """Keys of the visible rows."""
         top = self.scroll_offset.y
         return self.keys[top : top + max(1, self.size.height)]
 
     def show_top(self) -> None:
-        """The beginning of the list, if the cursor is seen from there."""
+        """Scroll to the beginning, if the cursor stays visible."""
         if self.index < self.size.height - 1:
             self.scroll_to(y=0, animate=False, force=True)
 
     def move_to(self, index: int) -> None:
-        """Put the cursor on the row at `index`, as near as there is one."""
+        """Move the cursor to the row at `index`, or the nearest."""
         index = max(0, min(index, len(self.keys) - 1))
         if index != self.index:
             self.index = index
@@ -155,13 +154,13 @@ class LineList(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self.cursor, self))
 
     def toggle_mark(self) -> None:
-        """Mark the row under the cursor, or take its mark."""
+        """Mark or unmark the row under the cursor."""
         if self.cursor is not None:
             self.marks ^= {self.cursor}
             self.refresh()
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
-        """How one moves in a list."""
+        """Help for moving in a list."""
         return "The list", (
             "j k and the arrows move by rows, pgup pgdn by screens, g G to the ends",
             "a click selects a row, a second click opens it",
@@ -184,13 +183,13 @@ class LineList(ScrollView, can_focus=True):
     # --- events
 
     def on_resize(self, event: events.Resize) -> None:
-        """Widths follow the window; the cursor stays in sight."""
+        """Adapt the columns to the width; keep the cursor visible."""
         self.virtual_size = Size(self.size.width, len(self.keys) + 1)
         self._keep_in_view()
         self.refresh()
 
     def on_focus(self) -> None:
-        """The gutter shows which list has the focus."""
+        """Redraw the gutter, which shows the focus."""
         self._keep_in_view()
         self.refresh()
 
@@ -198,7 +197,7 @@ class LineList(ScrollView, can_focus=True):
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """A click selects; a second one opens."""
+        """Select a row on a click; open it on a second one."""
         index = self.scroll_offset.y + event.y - 1
         if event.y < 1 or index >= len(self.keys):
             return
@@ -210,7 +209,7 @@ class LineList(ScrollView, can_focus=True):
     # --- drawing
 
     def shown_columns(self) -> list[Drawn]:
-        """Which cells are drawn, and how wide."""
+        """The visible columns, with cell number and width."""
         width = self.size.width
         shown = [
             (i, column)
@@ -224,7 +223,7 @@ class LineList(ScrollView, can_focus=True):
         return [(i, column.width or share, column) for i, column in shown]
 
     def render_line(self, y: int) -> Strip:
-        """Line 0 is the head; below it rows from the scroll position on."""
+        """Draw the head as line 0, and rows from the scroll position on below it."""
         width = self.size.width
         if y == 0:
             return self._head(width)
@@ -282,11 +281,11 @@ class LineList(ScrollView, can_focus=True):
 
 
 Drawn = tuple[int, int, Column]
-"""Number of a cell, how wide it is drawn, its column."""
+"""Number of a cell, its width in cells, its column."""
 
 
 def yielded(columns: Sequence[Drawn], row: Row) -> list[Drawn]:
-    """The columns of one row: what has nothing to say gives its room to the one that takes what is left."""
+    """The columns of one row; empty cells that yield give their room to the column of width 0."""
     empty = [one for one in columns if one[2].yields and one[0] < len(row) and not row[one[0]].text]
     room = sum(width + 1 for _, width, _ in empty)
     return [
@@ -297,11 +296,11 @@ def yielded(columns: Sequence[Drawn], row: Row) -> list[Drawn]:
 
 
 REST_MIN = 4
-"""Less of what stands behind a text says nothing."""
+"""Least cells of `rest` worth showing."""
 
 
 def with_rest(text: str, rest: str, width: int) -> tuple[str, str]:
-    """A text and what stands behind it, in `width` cells together; nothing of that if the text leaves no room."""
+    """Fit a text and its rest into `width` cells; the rest is empty if the text leaves no room."""
     room = width - cell_len(text) - 2
     if not rest or room < min(REST_MIN, cell_len(rest)):
         return text, ""
@@ -309,7 +308,7 @@ def with_rest(text: str, rest: str, width: int) -> tuple[str, str]:
 
 
 def fit(text: str, width: int, *, right: bool = False, both_ends: bool = False) -> str:
-    """Safe text in exactly `width` cells; where it is cut stands `…`, at the end or in the middle."""
+    """Pad or cut safe text to exactly `width` cells; `…` marks the cut, at the end or in the middle."""
     if cell_len(text) > width:
         end = _end(text, (width - 1) // 2) if both_ends and width > MIDDLE_FROM else ""
         start = set_cell_size(text, width - 1 - cell_len(end)).rstrip() if width else ""
@@ -327,7 +326,7 @@ def _end(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most `width` cells, broken at spaces where there are any."""
+    """Break text into lines of at most `width` cells, at spaces where possible."""
     lines: list[str] = []
     while cell_len(text) > width:
         cut, used = 0, 0
@@ -344,16 +343,16 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 LINES_MAX = 10_000
-"""Longest selection that is copied; what is more is cut, and says so."""
+"""Most lines of a selection that are copied; a longer one is cut, and says so."""
 _CHOSEN = Style(reverse=True)
 
 
 def chosen_text(selection: Selection, line: Callable[[int], str], count: int) -> str:
-    """The text between the ends, line by line without the space that fills them.
+    """The selected text, line by line without trailing spaces.
 
     Args:
-        line: The text of a line.
-        count: How many lines there are.
+        line: Returns the text of a line.
+        count: Number of lines.
     """
     first = selection.start.y if selection.start is not None else 0
     last = selection.end.y if selection.end is not None else count - 1
@@ -371,7 +370,7 @@ def chosen_text(selection: Selection, line: Callable[[int], str], count: int) ->
 
 
 def highlighted(strip: Strip, span: tuple[int, int] | None) -> Strip:
-    """The line with its chosen part reversed."""
+    """The line with its selected part reversed."""
     if span is None:
         return strip
     start, end = span

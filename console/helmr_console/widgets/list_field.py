@@ -1,4 +1,4 @@
-"""`ListField`: a list whose items are rows that grow."""
+"""`ListField`: a list field whose rows can be added, removed and moved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helmr_console.widgets.field_row import FieldRow, Judge
 
 
 class RowMaker(Protocol):
-    """Makes what a row consists of, and forgets it; knows what its fields began with."""
+    """Makes and forgets the widgets of a row; knows the initial values of its fields."""
 
     def widgets_of(self, field: Field) -> Iterable[Widget]: ...
     def forget(self, field: Field) -> None: ...
@@ -37,23 +37,23 @@ class AddRow(Widget, can_focus=True):
     BINDINGS = [Binding("enter,space,plus", "press", show=False)]
 
     class Pressed(Message):
-        """A row is to be added at the end."""
+        """Sent when a row is to be added at the end."""
 
     def action_press(self) -> None:
-        """Ask for one."""
+        """Ask for a row."""
         self.post_message(self.Pressed())
 
     def on_click(self) -> None:
-        """A click does the same."""
+        """Ask for a row on a click."""
         self.action_press()
 
     def render(self) -> Content:
-        """Says without colour whether it has the focus."""
+        """The line, which shows the focus without colour."""
         return Content(f"{'>' if self.has_focus else ' '}[+] add a row")
 
 
 class RowBox(Vertical):
-    """One row: which it is, and its fields."""
+    """One row: its place and its fields."""
 
     DEFAULT_CSS = """
     RowBox { height: auto; border-left: solid $c-border; padding: 0 0 0 1; }
@@ -65,23 +65,23 @@ class RowBox(Vertical):
         self.place = Static(classes="place", markup=False)
         super().__init__(self.place, *widgets)
         self.number = number
-        """Its id in the list, which stays when it moves."""
+        """Id of the row in its list; it stays when the row moves."""
 
     def say_place(self, label: str, at: int, count: int) -> None:
-        """Which one of how many it is."""
+        """Show the row's place, `item 2 of 5`."""
         self.place.update(safe.line(f"{label} {at + 1} of {count}", limit=80))
 
     def editors(self) -> list[Widget]:
-        """What can be entered in it, from its first field on."""
+        """Focusable editors of the row, in order."""
         rows = (row.editor for row in self.query(FieldRow))
         return [one for one in rows if one is not None and one.focusable]
 
 
 class ListField(FieldRow):
-    """A list of rows: its label, the rows, and a line that adds one. Its cell is the ids of its rows, in order.
+    """A list of rows: its label, the rows, and a line that adds one. Its cell holds the ids of the rows, in order.
 
     Args:
-        maker: Of the fields of each row.
+        maker: Makes the fields of each row.
     """
 
     DEFAULT_CSS = """
@@ -98,7 +98,7 @@ class ListField(FieldRow):
         self._rows = self.first_rows()
 
     def first_rows(self) -> Vertical:
-        """The rows that there are to begin with."""
+        """The initial rows."""
         self._boxes = {number: self._made(number) for number in self.numbers}
         return Vertical(*self._boxes.values(), classes="rows")
 
@@ -107,7 +107,7 @@ class ListField(FieldRow):
         return AddRow()
 
     def compose(self) -> ComposeResult:
-        """Label, rows, the line that adds one, problem."""
+        """Compose the label, the rows, the line that adds one, and the problem."""
         label, *rest = super().compose()
         yield label
         yield self._rows
@@ -115,21 +115,21 @@ class ListField(FieldRow):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The ids of its rows, in order."""
+        """Ids of the rows, in order."""
         return row_ids(self.field, self.cell)
 
     def box(self, number: int) -> RowBox:
-        """The row of this id."""
+        """The row with this id."""
         return self._boxes[number]
 
     def box_around(self, widget: Widget) -> RowBox | None:
-        """The row of this list in which this is."""
+        """The row of this list that contains a widget; None if it is elsewhere."""
         return next((box for box in self._boxes.values() if box in widget.ancestors), None)
 
     # --- rows come, go and move
 
     async def add(self, after: RowBox | None) -> RowBox:
-        """A new row behind this one, or at the end."""
+        """Add a row after this one, or at the end."""
         number, self._next = self._next, self._next + 1
         at = self.numbers.index(after.number) + 1 if after is not None else len(self.numbers)
         box = self._boxes[number] = self._made(number)
@@ -140,7 +140,7 @@ class ListField(FieldRow):
         return box
 
     async def take_away(self, box: RowBox) -> RowBox | None:
-        """Without this row; the one that is in its place now, or the last one."""
+        """Remove a row; return the one now in its place, or the last one."""
         at = self.numbers.index(box.number)
         left = tuple(number for number in self.numbers if number != box.number)
         self._drop(box.number)
@@ -149,7 +149,7 @@ class ListField(FieldRow):
         return self._boxes[left[min(at, len(left) - 1)]] if left else None
 
     def move(self, box: RowBox, by: int) -> bool:
-        """One place down (1) or up (-1); False if there is none."""
+        """Move a row down (1) or up (-1); False if it is at the end."""
         numbers = list(self.numbers)
         at = numbers.index(box.number)
         if not 0 <= at + by < len(numbers):
@@ -164,7 +164,7 @@ class ListField(FieldRow):
         return True
 
     def into_editor(self, cell: Cell) -> None:
-        """The rows of this value; those that stay are as they were."""
+        """Show the rows of this value; rows that stay are unchanged."""
         wanted = row_ids(self.field, cell)
         for number in [one for one in self._boxes if one not in wanted]:
             self._drop(number).remove()
@@ -174,7 +174,7 @@ class ListField(FieldRow):
                 self._boxes[number] = self._made(number)
                 self._rows.mount(self._boxes[number])
                 continue
-            # From the first that stands elsewhere on, each goes to the end: so they end in order.
+            # From the first misplaced row on, each moves to the end, which puts them in order.
             box, children = self._boxes[number], self._rows.children
             in_place = in_place and children[at] is box
             if not in_place and children[-1] is not box:
@@ -199,7 +199,7 @@ class ListField(FieldRow):
             self._boxes[number].say_place(self.field.label, at, count)
 
     def state(self) -> str:
-        """How many rows, as what they are sent."""
+        """The number of rows, or the blank state."""
         if isinstance(self.cell, Blank):
             return super().state()
         parts = [] if self.field.required else ["optional"]

@@ -1,7 +1,7 @@
-"""A wait's body as it reads: Markdown as lines of styled text, nothing of it hidden and nothing of it active.
+"""A wait's Markdown body as lines of styled text, with nothing hidden and nothing active.
 
-Line breaks stay where their author put them. What would not be seen is shown: a link's address stands behind its
-words, a picture is its description and address, HTML is text.
+Line breaks stay where their author put them. Invisible parts are shown: a link's address follows its words, a picture
+becomes its description and address, HTML stays text.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ DIFFS = ("diff", "patch")
 CELL_MAX = 40
 """Widest column of a table."""
 _INSIDE = ("inline", "thead_open", "tbody_open", "tr_open", "th_open", "td_open")
-"""Begin no block of their own."""
+"""Tokens that begin no block of their own."""
 _STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 
 
 @dataclass(frozen=True, slots=True)
 class CodeLines:
-    """Code of a text: lines that belong together."""
+    """A block of code in a text."""
 
     language: str
     lines: tuple[Content, ...]
 
 
 def code_block(code: str, language: str) -> CodeLines:
-    """Code as it is coloured by its language; the language and each line are made safe."""
+    """Code in the colours of its language; the language and each line are made safe."""
     name = one_line(language, 20)
     style = _diff_style if name in DIFFS else _code_style
     said = _lines_of(plain(code, BODY_DRAWN_CHARS))
@@ -50,7 +50,7 @@ def markdown(text: str) -> tuple[Content, ...]:
 
 
 def unframed(parts: Iterable[Content | CodeLines]) -> Iterator[Content]:
-    """The lines of these parts, code two cells further in."""
+    """Yield the lines of these parts, with code indented by two cells."""
     for part in parts:
         if isinstance(part, CodeLines):
             yield from (Content.assemble("  ", line) for line in part.lines)
@@ -60,7 +60,7 @@ def unframed(parts: Iterable[Content | CodeLines]) -> Iterator[Content]:
 
 @lru_cache(64)
 def markdown_parts(text: str) -> tuple[Content | CodeLines, ...]:
-    """The lines of a text; code that stands in nothing else is one part."""
+    """The lines of a text; each code block at the top level is one part."""
     drawn = _Lines()
     tokens = _parser().parse(plain(text, BODY_DRAWN_CHARS))
     for place, token in enumerate(tokens):
@@ -70,13 +70,13 @@ def markdown_parts(text: str) -> tuple[Content | CodeLines, ...]:
 
 @lru_cache(1)
 def _parser() -> MarkdownIt:
-    # Without `reference`: what defines a link is read as text, not hidden.
+    # Without `reference`, so that link definitions stay visible as text.
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": NESTING_MAX})
     return parser.enable(["table", "strikethrough"]).disable(["reference", "html_block"])
 
 
 class _Lines:
-    """The lines so far, and where the next one begins."""
+    """The lines drawn so far, and the indent of the next."""
 
     def __init__(self) -> None:
         self.lines: list[Content | CodeLines] = []
@@ -86,7 +86,7 @@ class _Lines:
         self._style = ""
         self._rows: list[list[Content]] = []
         self._ended = 0
-        """The line of the source behind the last block."""
+        """The source line after the last block."""
 
     def take(self, token: Token, following: Token | None) -> None:
         """Draw a token."""
@@ -128,7 +128,7 @@ class _Lines:
             self._ended = max(self._ended, token.map[1] if ends else 0)
 
     def _gap(self, start: int) -> None:
-        """The empty line that stands in the source before a block."""
+        """Keep the source's empty line before a block."""
         if self.lines and start > self._ended > 0 and not self._sign:
             self.lines.append(Content(""))
             self._ended = start
@@ -207,7 +207,7 @@ def _code_style(line: str) -> str:
 
 
 def _diff_style(line: str) -> str:
-    """By its sign, which stands there too."""
+    """The colour of a diff's line, by its sign."""
     if line.startswith(("+++", "---", "@@", "diff ", "index ")):
         return "$c-muted"
     return {"+": "$c-success", "-": "$c-error"}.get(line[:1], "")

@@ -1,7 +1,6 @@
-"""Panes of text beside a list, and what stands in them: a wait, its facts, a tool's call, entries.
+"""Panes of text beside a list, and their contents: a wait, its facts, a tool call, entries.
 
-Panes scroll and never take part in what is typed. A text that says the same again, or something else that is as high,
-moves nothing.
+Panes scroll and take no typing. Setting the same text, or one of the same height, moves nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from helmr_console.widgets.markdown import CodeLines, code_block, markdown_parts
 
 
 class StillText(Static):
-    """Content that is set often: each second, at each key.
+    """Content that is set often, each second or at each key.
 
-    A `Static` lays the whole screen out again with each update; this one only if its height changes.
+    A `Static` lays the whole screen out again at each update; this one only when its height changes.
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
@@ -46,7 +45,7 @@ class StillText(Static):
         self._shown = Content("")
 
     def say(self, content: Content) -> None:
-        """Show this."""
+        """Show this content."""
         shown, self._shown = self._shown, content
         if content.plain == shown.plain and content.spans == shown.spans:
             return
@@ -77,30 +76,30 @@ class TextPane(VerticalScroll, can_focus=False):
         self.border_title = Content(title)
 
     def compose(self) -> Iterable[StillText]:
-        """One text."""
+        """Compose the one text."""
         yield self._text
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
-        """How one reads a long text."""
+        """Help for reading a long text."""
         return "The text", (
             "the arrows and pgup pgdn scroll; drag the mouse to choose text, ^c copies it",
         )
 
     def say(self, content: Content, title: str | None = None) -> None:
-        """Show this. The title is safe text."""
+        """Show this content; the title must be safe text."""
         if title is not None:
             self.border_title = Content(title)
         self._text.say(content)
 
 
 def nothing_here(filter_text: str, use: str) -> Content:
-    """What a pane says while its list has no row: what it is for, or how rows come back."""
+    """Text of a pane without a row: its use, or how to clear the filter that hides all."""
     hides = "The filter hides every row; esc clears it." if filter_text else use
     return Content.styled(hides, "$c-muted")
 
 
 def head(text: str) -> Content:
-    """A heading inside a pane; our own words."""
+    """A heading inside a pane; `text` must be our own words."""
     return Content.styled(text, "$c-muted")
 
 
@@ -110,12 +109,12 @@ def fact(label: str, value: Content | str) -> Content:
 
 
 def lines(parts: Sequence[Content]) -> Content:
-    """One under the other."""
+    """Join parts, each on lines of its own."""
     return Content("\n").join(parts)
 
 
 def wait_ids(wait: WaitInfo) -> list[Content]:
-    """The ids that a wait goes by."""
+    """The ids of a wait, its correlation id and its session's tags."""
     parts = [
         fact("wait", safe.line(wait.id, limit=80)),
         fact("session", safe.line(wait.session_id, limit=80)),
@@ -125,7 +124,7 @@ def wait_ids(wait: WaitInfo) -> list[Content]:
 
 
 def wait_elsewhere(wait: WaitInfo) -> list[Content]:
-    """What people elsewhere call what it is about, and the tags of its session."""
+    """The correlation id of a wait with a subject, and its session's tags."""
     parts: list[Content] = []
     if wait.correlation_id and wait.subject:
         parts.append(fact("correlation", safe.line(wait.correlation_id, limit=200)))
@@ -135,7 +134,7 @@ def wait_elsewhere(wait: WaitInfo) -> list[Content]:
 
 
 def wait_due(wait: WaitInfo, due_text: str, due_role: str, now: datetime) -> list[Content]:
-    """Who asks, and until when; of a wait that is over, how it ended."""
+    """The asking task and the deadline; once over, the wait's end."""
     what = safe.line(wait.stream or wait.kind.value, limit=60)
     parts = [
         fact("for", Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60))),
@@ -155,7 +154,7 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str, now: datetime) -> lis
 
 
 def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
-    """What some waits have: priority, assignee, claim, tags, escalation."""
+    """Optional facts of a wait: priority, assignee, claim, tags, escalation."""
     parts: list[Content] = []
     for name, label, value in shown_facts(wait):
         match value:
@@ -177,7 +176,7 @@ def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
 def brief_facts(
     wait: WaitInfo, due_text: str, due_role: str, *, ids_below: bool = False
 ) -> list[Content]:
-    """Which wait this is, on one line; without its correlation id if that stands below it."""
+    """The wait on one line; without its correlation id if `ids_below` shows that."""
     word, left = "due ", Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
     if wait.status is not WaitStatus.PENDING:
         by = f" by {name}" if (name := resolver(wait)) else ""
@@ -198,7 +197,7 @@ def brief_facts(
 
 
 def who_may(wait: WaitInfo, form: Form, me: str) -> list[Content]:
-    """Who agrees with whom, and why this person can't answer, as far as a wait says who may."""
+    """The votes so far, and why this person can't answer; empty where anyone may."""
     parts = [safe.line(text, "$c-accent", limit=600) for text in agreement.agreed(wait, form, me)]
     why = agreement.why_not(wait, me)
     return [*parts, safe.line(why, "$c-warning", limit=600)] if why else parts
@@ -211,9 +210,9 @@ def asked(
     answer: Any = MISSING,
     lines_max: int | None = None,
 ) -> list[Content]:
-    """Subject and body: what the task asks. What is over `lines_max` lines is cut and says so.
+    """Subject and body of a wait, cut at `lines_max` lines with a count of the rest.
 
-    A tool's call is shown as it would be under this answer, and the body as far as it says more than the call.
+    A tool call shows as this answer would make it, and the body only where it says more than the call.
     """
     parts = list(unframed(asked_parts(wait, call=call, answer=answer)))
     rest = len(parts) - 1 - lines_max if lines_max is not None else 0
@@ -229,7 +228,7 @@ def asked_parts(
     answer: Any = MISSING,
     is_whole: bool = False,
 ) -> list[Content | CodeLines]:
-    """As `asked`, code as one part; `is_whole` where it is decided below it."""
+    """Like `asked`, with code blocks as parts; `is_whole` above the form that decides."""
     parts: list[Content | CodeLines] = [safe.line(subject_of(wait), "bold")]
     if call is not None:
         parts += _call_parts(call, answer, is_whole=is_whole)
@@ -242,12 +241,12 @@ def asked_parts(
 
 
 def own_text(wait: WaitInfo, call: ToolCall | None) -> str:
-    """The wait's body, as far as the card of its call does not say the same."""
+    """The wait's body without what the card of its call already says."""
     return call.own_text(wait.body) if call is not None else wait.body or ""
 
 
 def needs(form: Form) -> list[Content]:
-    """What the answer is made of."""
+    """The fields that an answer needs."""
     parts = [Content(""), head("Answer needs")]
     fields = question.needs(form)
     for item, takes in fields[:ANSWER_FIELDS_SHOWN]:
@@ -264,7 +263,7 @@ def needs(form: Form) -> list[Content]:
 
 
 def last_said(entries: Sequence[EntryInfo], width: int) -> list[Content]:
-    """The last that people and steps said in the transcript."""
+    """The last entries by which people and steps said something."""
     telling = [entry for entry in entries if is_said(entry)][-SAID_SHOWN:]
     if not telling:
         return []
@@ -293,7 +292,7 @@ def wait_content(
     width: int,
     narrow: bool,
 ) -> Content:
-    """Everything about one wait; on a narrow screen what matters first."""
+    """Everything about one wait; on a narrow screen only the question and the answer's facts."""
     due = words.of_wait(wait, now)
     role = DUE_ROLE.get(due.urgency, "")
     form = form_of(wait.json_schema, initial=agreement.initial_of(wait)) if loaded else None
@@ -310,7 +309,7 @@ def wait_content(
 
 
 def _answered(wait: WaitInfo) -> list[Content]:
-    """What ended it, and what it was answered with."""
+    """When a wait ended, and its answer."""
     if wait.status is WaitStatus.PENDING:
         return []
     at = [fact("ended", words.stamp(wait.resolved_at))] if wait.resolved_at else []
@@ -325,18 +324,18 @@ VALUE_CELLS = 200
 
 
 WHOLE_ROWS, WHOLE_CELLS = 5_000, 20_000
-"""Of a card above the decision about it: nothing of the call is left out there."""
+"""Limits of a card above its decision, large enough to leave nothing out."""
 
 
 def _call_parts(
     call: ToolCall, answer: Any = MISSING, *, is_whole: bool = False
 ) -> list[Content | CodeLines]:
-    """The call under this answer: its command or diff, and the arguments that these do not say.
+    """The call as this answer makes it: its command or diff, and the other arguments.
 
-    Where there is no room for all rows, those that were changed come first.
+    Where not all rows fit, changed ones come first.
 
     Args:
-        is_whole: It is decided below it, so there is room.
+        is_whole: True above the form that decides, where there is room.
     """
     rows_max, cells = (WHOLE_ROWS, WHOLE_CELLS) if is_whole else (ROWS_MAX, VALUE_CELLS)
     rows = call.beside_blocks(answer)
@@ -354,7 +353,7 @@ def _call_parts(
 
 
 def _outcomes(call: ToolCall, answer: Any) -> list[Content]:
-    """What the answer does; as long as nothing is decided, what each decision does."""
+    """The effect of the answer; before a decision, the effect of each one."""
     effect = call.effect(answer)
     if effect:
         return [safe.line(effect, "$c-accent", limit=300)]
@@ -363,7 +362,7 @@ def _outcomes(call: ToolCall, answer: Any) -> list[Content]:
 
 
 def call_effects(call: ToolCall | None, answer: Any) -> tuple[str, ...]:
-    """What sending this answer does to the call, a line for each value that it changes; nothing without a call."""
+    """Effects of this answer on the call, with a line for each changed value; empty without a call."""
     if call is None:
         return ()
     changed = (f"{one_line(one.name, 60)}: {change_text(one)}" for one in call.changed(answer))

@@ -1,4 +1,4 @@
-"""The parts of a session in one frame, one of them shown: transcript, waits, runs, raw form."""
+"""The tabs of a session in one frame: transcript, waits, runs, raw form."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RUN_COLUMNS = (
 
 
 class Tab(StrEnum):
-    """The parts in their order; the value is the word in the frame's title."""
+    """The tabs in order; the value is the word in the frame's title."""
 
     TRANSCRIPT = "Transcript"
     WAITS = "Waits"
@@ -51,10 +51,10 @@ TABS = tuple(Tab)
 
 
 class SessionTabs(Vertical):
-    """Shows one part and moves in it; knows what is under its cursor.
+    """Shows one tab, moves in it, and knows the thing under its cursor.
 
     Args:
-        detail: What its rows are made of.
+        detail: The session's data, the source of all rows.
         now: The server's time.
     """
 
@@ -68,21 +68,21 @@ class SessionTabs(Vertical):
         self._runs = LineList(RUN_COLUMNS, self._run_row, empty="no runs yet", id="runs")
         super().__init__(self.transcript, self._waits, self._runs, self.raw, id=id)
 
-    # --- what there is
+    # --- data
 
     def put_summary(self, summary: SessionInfo) -> None:
-        """The session was read."""
+        """Show a summary that was read."""
         self.transcript.is_active = summary.activity is not Activity.IDLE
         self.transcript.set_count(max(self.transcript.count, summary.last_seq))
         self.raw.say(_json(summary), "Raw")
 
     def put_lists(self) -> None:
-        """Its runs and waits were read."""
+        """Show runs and waits that were read."""
         self._runs.set_keys(list(self._detail.runs), self._runs.cursor)
         self._waits.set_keys(list(self._detail.waits), self._waits.cursor)
 
     def tick(self) -> None:
-        """Ages go on."""
+        """Redraw ages."""
         for part in (self.transcript, self._waits, self._runs):
             if part.display:
                 part.refresh()
@@ -95,24 +95,24 @@ class SessionTabs(Vertical):
         run = self._detail.runs.get(key)
         return views.run_row(run, self._now()) if run is not None else (Cell("?"),)
 
-    # --- what is under the cursor
+    # --- the cursor
 
     @property
     def run(self) -> RunInfo | None:
-        """The run under the cursor; in other parts the newest."""
+        """The run under the cursor; in other tabs the newest."""
         if self.tab is Tab.RUNS:
             return self._detail.runs.get(self._runs.cursor or "")
         return self._detail.newest_run
 
     @property
     def wait(self) -> WaitInfo | None:
-        """The wait under the cursor; in other parts the active one."""
+        """The wait under the cursor; in other tabs the active one."""
         if self.tab is Tab.WAITS:
             return self._detail.waits.get(self._waits.cursor or "")
         return self._detail.active_wait
 
     def in_full(self) -> tuple[str, Content] | None:
-        """Title and text of what is under the cursor."""
+        """Title and full text of the thing under the cursor; None if there is none."""
         entry = self.transcript.told if self.tab is Tab.TRANSCRIPT else None
         if entry is not None:
             shown = entry_in_full(entry, self.transcript.aside, cause=self.transcript.cause)
@@ -126,7 +126,7 @@ class SessionTabs(Vertical):
     # --- moving
 
     def show(self, tab: Tab) -> None:
-        """Show this part; it gets the focus."""
+        """Show and focus a tab."""
         self.tab = tab
         for part, one in zip(self.children, TABS, strict=True):
             part.display = one is tab
@@ -137,11 +137,11 @@ class SessionTabs(Vertical):
         )
 
     def beside(self, by: int) -> Tab:
-        """The part so many to the right."""
+        """The tab `by` places to the right."""
         return TABS[(TABS.index(self.tab) + by) % len(TABS)]
 
     def move(self, by: int) -> None:
-        """A row down or up; the raw form scrolls."""
+        """Move by rows; scroll the raw form."""
         moving = self._moving()
         if moving is not None:
             moving.action_move(by)
@@ -149,7 +149,7 @@ class SessionTabs(Vertical):
             self.raw.scroll_down() if by > 0 else self.raw.scroll_up()
 
     def move_to_end(self, *, last: bool) -> None:
-        """To the first row, or to the last, from which a transcript follows."""
+        """Move to the first or last row; at the last one a transcript follows new entries."""
         moving = self._moving()
         if isinstance(moving, TranscriptView):
             moving.follow = last

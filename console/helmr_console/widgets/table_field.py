@@ -1,8 +1,8 @@
-"""`TableField`: a list of flat objects as a table. The row that has the focus is made of fields, the others are drawn.
+"""`TableField`: a list of flat objects as a table. Only the row with the focus has widgets; the others are drawn.
 
-So a form of 200 rows has as many widgets as one of two. The cursor is the focus: tab goes from cell to cell and from
-row to row, up and down go to the row beside, a click to its cell. What is entered into a row that is left is kept in
-`inside`, by the keys of its fields.
+So a form of 200 rows has as many widgets as one of two. The focus is the cursor: tab goes from cell to cell and from
+row to row, up and down go to the next row, a click to its cell. `inside` keeps the values of all drawn rows, by the
+keys of their fields.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from helmr_console.widgets.list_field import ListField, RowBox
 
 PLACE_CELLS = 5
 TEXT_DRAWN_MAX = 200
-"""Characters of a cell that are looked at to draw it."""
+"""Most characters of a cell that are drawn."""
 _STEPS = {"up": -1, "down": 1, "pageup": -10, "pagedown": 10}
 
 
 class LiveRow(RowBox):
-    """The row that is made of fields, a line of cells."""
+    """The row with widgets, a line of cells."""
 
     DEFAULT_CSS = """
     LiveRow { layout: horizontal; border-left: none; padding: 0; }
@@ -51,19 +51,19 @@ class LiveRow(RowBox):
             cell.add_class("cell")
 
     def say_place(self, label: str, at: int, count: int) -> None:
-        """Which one it is."""
+        """Show the row's number."""
         self.place.update(safe.line(f"{at + 1}", limit=80))
 
 
 class DrawnRows(Widget):
-    """Rows of a table that do not have the focus, a line each."""
+    """Rows of a table without the focus, a line each."""
 
     DEFAULT_CSS = """
     DrawnRows { height: 0; }
     """
 
     class CellClicked(Message):
-        """A cell was clicked: the line within these rows, and how far to the right."""
+        """Sent when a cell is clicked, with the line within these rows and the column of cells."""
 
         def __init__(self, rows: DrawnRows, line: int, x: int) -> None:
             super().__init__()
@@ -78,18 +78,18 @@ class DrawnRows(Widget):
         self._first = 0
 
     def show(self, numbers: tuple[int, ...], first: int) -> None:
-        """Draw these rows, of which the first is at this place of the table, from 0."""
+        """Draw these rows; `first` is the place of the first in the table, from 0."""
         if len(numbers) != len(self.numbers):
             self.styles.height = len(numbers)
         self.numbers, self._first = numbers, first
         self.refresh()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """A line for each."""
+        """One line for each row."""
         return len(self.numbers)
 
     def render_line(self, y: int) -> Strip:
-        """A row's cells below those of the row that has the focus."""
+        """Draw a row's cells in line with those of the live row."""
         width = self.size.width
         if y >= len(self.numbers):
             return Strip.blank(width, self._style(""))
@@ -107,7 +107,7 @@ class DrawnRows(Widget):
         return Strip(segments).adjust_cell_length(width, self._style(""))
 
     def on_click(self, event: events.Click) -> None:
-        """That cell gets the focus."""
+        """Focus the clicked cell."""
         event.stop()
         self.post_message(self.CellClicked(self, event.y, event.x))
 
@@ -125,14 +125,14 @@ class TableField(ListField):
     """
 
     def first_rows(self) -> Vertical:
-        """The first row as fields, the others drawn."""
+        """The first row with widgets, the others drawn."""
         columns = columns_of(self.field)
         assert columns is not None, "a table has columns"
         self._widths = columns.widths
         self._heads = Horizontal(*_heads(columns.heads), classes="heads")
         self._above, self._below = DrawnRows(self), DrawnRows(self)
         self.wrong: frozenset[int] = frozenset()
-        """Rows in which something is wrong."""
+        """Ids of rows with a problem."""
         self.inside: Cells = {}
         self._take_in(self.numbers)
         live = [self._live_of(number) for number in self.numbers[:1]]
@@ -140,29 +140,29 @@ class TableField(ListField):
 
     @property
     def live(self) -> LiveRow | None:
-        """The row that is made of fields; None without rows."""
+        """The row with widgets; None without rows."""
         found = next(iter(self._boxes.values()), None)
         return found if isinstance(found, LiveRow) else None
 
     def box(self, number: int) -> RowBox:
-        """The row of this id, made of fields now."""
+        """The row with this id, which gets the widgets."""
         return self.go(number)
 
-    # --- what is drawn
+    # --- drawing
 
     def columns_at(self) -> list[tuple[int, int]]:
-        """Where each column begins, and how wide it is."""
+        """Start and width of each column, in cells."""
         live = self.live
         left = self._rows.content_region.x
         return [(one.region.x - left, one.region.width) for one in live.cells] if live else []
 
     def drawn(self, number: int) -> Iterator[tuple[str, str]]:
-        """The cells of a row as text, and the role of their colour."""
+        """Text and role of each cell of a row."""
         for field in self._fields(number):
             yield drawn(field, self.inside[field.key])
 
     def say_wrong(self, keys: Mapping[str, str]) -> None:
-        """Mark the rows in which these fields are."""
+        """Mark the rows that contain these fields."""
         self.wrong = frozenset(
             number
             for number in self.numbers
@@ -171,13 +171,13 @@ class TableField(ListField):
         self._draw()
 
     def number_of(self, key: str) -> int | None:
-        """The row in which this field is."""
+        """Id of the row that contains this field; None if there is none."""
         return next((n for n in self.numbers if any(f.key == key for f in self._fields(n))), None)
 
-    # --- the row that has the focus
+    # --- the live row
 
     def go(self, number: int) -> LiveRow:
-        """This row is the one that is made of fields."""
+        """Give the widgets to this row."""
         live = self.live
         assert live is not None, "a list that has a row has a live one"
         if live.number != number:
@@ -193,7 +193,7 @@ class TableField(ListField):
         return live
 
     def step(self, focus: Widget | None, by: int) -> bool:
-        """Tab at the end of a row goes to the next, back at its beginning to the one before; False anywhere else."""
+        """Go to the next row from a row's end (1), or back from its beginning (-1); False anywhere else."""
         live = self.live
         if live is None or focus is None:
             return False
@@ -210,7 +210,7 @@ class TableField(ListField):
         return True
 
     def on_key(self, event: events.Key) -> None:
-        """Up and down go to the same cell of the row beside, except within a text of several lines."""
+        """Go up or down to the same cell of another row, except within a text of several lines."""
         live, focus = self.live, self.screen.focused
         by = _STEPS.get(event.key)
         if live is None or by is None or (isinstance(focus, SafeText) and not focus.is_short):
@@ -234,7 +234,7 @@ class TableField(ListField):
             enter(self.editor)
 
     def on_drawn_rows_cell_clicked(self, event: DrawnRows.CellClicked) -> None:
-        """A click on a cell."""
+        """Focus the clicked cell."""
         event.stop()
         if event.line < len(event.rows.numbers):
             starts = [x for x, _ in self.columns_at()]
@@ -246,13 +246,13 @@ class TableField(ListField):
         if editors:
             editor = editors[column]
             enter(editor)
-            # Where it stands is known when the rows around it are laid out; the next key waits for it.
+            # Its place is known once the rows around it are laid out; the next key waits for that.
             self.call_after_refresh(editor.scroll_visible, animate=False)
 
     # --- rows come, go and move
 
     async def add(self, after: RowBox | None) -> RowBox:
-        """A new row behind this one, or at the end; it has the focus."""
+        """Add a row after this one, or at the end, and give it the widgets."""
         number, self._next = self._next, self._next + 1
         at = self.numbers.index(after.number) + 1 if after is not None else len(self.numbers)
         self._take_in((number,))
@@ -266,7 +266,7 @@ class TableField(ListField):
         return self._boxes[number]
 
     async def take_away(self, box: RowBox) -> RowBox | None:
-        """Without this row; the one that is in its place now, or the last one."""
+        """Remove a row; return the one now in its place, or the last one."""
         gone, at = box.number, self.numbers.index(box.number)
         left = tuple(number for number in self.numbers if number != gone)
         if left:
@@ -280,7 +280,7 @@ class TableField(ListField):
         return self.live
 
     def move(self, box: RowBox, by: int) -> bool:
-        """One place down (1) or up (-1); False if there is none."""
+        """Move a row down (1) or up (-1); False if it is at the end."""
         numbers = list(self.numbers)
         at = numbers.index(box.number)
         if not 0 <= at + by < len(numbers):
@@ -290,7 +290,7 @@ class TableField(ListField):
         return True
 
     def into_editor(self, cell: Cell) -> None:
-        """The rows of this value; those that stay are as they were."""
+        """Show the rows of this value; rows that stay are unchanged."""
         wanted, live = row_ids(self.field, cell), self.live
         self._take_in(wanted)
         if live is not None and not wanted:
@@ -311,7 +311,7 @@ class TableField(ListField):
         return made
 
     def _keep(self, live: LiveRow) -> None:
-        """What is in the row that is left, and whether it is wrong as it stands."""
+        """Keep the values of the live row, and whether they have a problem."""
         self.inside |= {one.field.key: one.cell for one in live.cells}
         is_wrong = any(one.has_class("wrong") or one.has_class("begun") for one in live.cells)
         self.wrong = self.wrong | {live.number} if is_wrong else self.wrong - {live.number}
@@ -347,7 +347,7 @@ def _heads(heads: Iterable[tuple[str, int | str]]) -> Iterator[Static]:
 
 
 def drawn(field: Field, cell: Cell) -> tuple[str, str]:
-    """A cell as text on one line, safe, and the role of its colour."""
+    """A cell as safe text on one line, and its role."""
     if isinstance(cell, Blank):
         is_said = cell is not Blank.NOT_SENT or not field.required
         return (cell.value if is_said else "", "muted")

@@ -1,6 +1,6 @@
-"""`TranscriptView`: a transcript of any length. One line per entry, unfolded entries in full, pages as needed.
+"""`TranscriptView`: a transcript of any length, one line per entry, unfolded entries in full, pages read as needed.
 
-The view's height is known without reading anything but the newest seq. Lines are drawn when they show.
+Its height follows from the newest seq alone. Only visible lines are drawn.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from helmr_console.widgets.transcript_rows import Marks, Times, TranscriptRows, 
 UNFOLDED_LINES_MAX = 400
 UNFOLDED_CELLS_MAX = 64_000
 LIVE_LINES_MAX = 6
-"""So much of what a step says while it runs: the end of it."""
+"""Most lines shown of a running step's output: its end."""
 
 
 class TranscriptView(ScrollView, can_focus=True):
-    """Entries by seq; asks for the pages it is about to draw."""
+    """Shows entries by seq, and asks for the pages that it is about to draw."""
 
     DEFAULT_CSS = """
     TranscriptView { background: $c-background; color: $c-foreground; scrollbar-size-vertical: 1; overflow-x: hidden; }
@@ -48,13 +48,13 @@ class TranscriptView(ScrollView, can_focus=True):
     ]
 
     class EntryReached(Message):
-        """The cursor is on another entry."""
+        """Sent when the cursor moves to another entry."""
 
     class EntryChosen(Message):
-        """The entry under the cursor was opened."""
+        """Sent when the entry under the cursor is opened."""
 
     class NeedsPage(Message):
-        """A page is drawn that is not here."""
+        """Sent when a missing page is drawn."""
 
         def __init__(self, page: int) -> None:
             super().__init__()
@@ -72,16 +72,16 @@ class TranscriptView(ScrollView, can_focus=True):
         self.times = Times.CLOCK
         self.wrap = True
         self.is_active = False
-        """The session has a run that has not ended."""
+        """True while the session has a run that has not ended."""
         self.folds_aside = False
-        """What rewinds set aside is one line for each stretch of it."""
+        """True to fold each stretch that a rewind set aside into one line."""
         self.pages = EntryPages()
         self.rows = TranscriptRows()
 
     # --- entries
 
     def set_count(self, count: int) -> None:
-        """There are this many entries; a view that follows goes to the last."""
+        """Set the number of entries; a view that follows moves to the last."""
         if count == self.count:
             return
         self.pages.may_be_asked_again((self.count - 1) // PAGE)
@@ -92,7 +92,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def put_page(self, page: int, entries: Sequence[EntryInfo]) -> None:
-        """Entries of a page have come."""
+        """Show the entries of a page."""
         self.pages.put(page, entries)
         if self.rows.learn(entries) or self.folds_aside:
             self._refold()
@@ -101,18 +101,18 @@ class TranscriptView(ScrollView, can_focus=True):
             self.post_message(self.EntryReached())
 
     def page_failed(self, page: int) -> None:
-        """A page could not be read; it is asked for again when drawn."""
+        """Note that a page could not be read, so that drawing it asks again."""
         self.pages.may_be_asked_again(page)
 
     def append(self, entry: EntryInfo) -> None:
-        """An entry came by the feed."""
+        """Append an entry of the feed."""
         self.pages.append(entry)
         if self.rows.learn([entry]):
             self._refold()
         self.set_count(max(self.count, entry.seq))
 
     def say_live(self, texts: Mapping[int | None, Sequence[str]]) -> None:
-        """What code says while it runs, by op: below the start of that step; without op, below the last entry."""
+        """Show live output by op, below the start of that step; without op, below the last entry."""
         width = max(10, self.size.width - 8)
         lines: dict[int, list[str]] = {}
         for op, said in texts.items():
@@ -127,7 +127,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def entry(self, seq: int) -> EntryInfo | None:
-        """The entry, if its page is here; else the page is asked for."""
+        """Return the entry if its page is here; else ask for the page."""
         found = self.pages.look(seq)
         if found is None and seq <= self.count and (page := self.pages.ask(seq)) is not None:
             self.post_message(self.NeedsPage(page))
@@ -140,12 +140,12 @@ class TranscriptView(ScrollView, can_focus=True):
 
     @property
     def told(self) -> EntryInfo | None:
-        """What the row under the cursor is about: of a step that has ended, its end."""
+        """The entry that the row under the cursor shows: for a step on one row, its end."""
         return self.entry(self.rows.told(self.seq)) if self.count else None
 
     @property
     def cause(self) -> EntryInfo | None:
-        """Of a run that failed over a step, the step's end, if it is here: its frames are the step's own."""
+        """The failed step's end, if it is here, for a `run.failed` under the cursor: it has the step's traceback."""
         told = self.told
         op = told.body.get("failed_op") if told is not None and told.kind == "run.failed" else None
         if told is None or op is None:
@@ -157,7 +157,7 @@ class TranscriptView(ScrollView, can_focus=True):
     # --- cursor and folding
 
     def move_to(self, seq: int) -> None:
-        """Put the cursor on this entry."""
+        """Move the cursor to this entry."""
         seq = self.rows.map.shown(max(1, min(seq, self.count)))
         if seq != self.seq:
             self.seq = seq
@@ -180,7 +180,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.post_message(self.EntryChosen())
 
     def toggle_screen(self) -> None:
-        """Unfold what is on screen, or fold everything if something is unfolded."""
+        """Unfold the entries on screen, or fold all if any is unfolded."""
         rows = self.rows
         if rows.unfolded:
             rows.unfolded.clear()
@@ -201,7 +201,7 @@ class TranscriptView(ScrollView, can_focus=True):
             self.rows.unfolded[seq] = self._full(entry)
 
     def toggle_aside(self) -> int:
-        """Fold what was set aside, or show it again; how many stretches are folded now."""
+        """Fold or show set-aside entries; return the number of folded stretches."""
         self.folds_aside = not self.folds_aside
         self._refold()
         self.move_to(self.seq)
@@ -209,24 +209,24 @@ class TranscriptView(ScrollView, can_focus=True):
 
     @property
     def aside(self) -> Rewound | None:
-        """The rewind that has set the entry under the cursor aside, as far as is known."""
+        """The known rewind that set the entry under the cursor aside; None if there is none."""
         entry = self.current
         return self.rows.rewinds.of(entry) if entry is not None else None
 
     def toggle_wrap(self) -> None:
-        """Wrap long lines of unfolded entries, or cut them."""
+        """Switch between wrapping and cutting long lines of unfolded entries."""
         self.wrap = not self.wrap
         self._reflow()
 
     def next_times(self) -> Times:
-        """Show times in the next way."""
+        """Switch to the next format of times, and return it."""
         order = list(Times)
         self.times = order[(order.index(self.times) + 1) % len(order)]
         self.refresh()
         return self.times
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
-        """How one reads a transcript."""
+        """Help for reading a transcript."""
         return "The transcript", (
             "one line per entry, oldest first: number, time, kind, text, and who did it",
             "j k move; g goes to the first entry; G goes to the last and follows new ones",
@@ -246,7 +246,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.rows.fold(self.pages.in_order(), folds_aside=self.folds_aside)
         self._resize()
         self.seq = self.rows.map.shown(self.seq)
-        # What is above the cursor may take fewer lines now: the row under the eye stays where it is.
+        # Keep the cursor's row in place on screen, because the rows above may now take fewer lines.
         top = self.rows.map.line_of(self.seq) - above
         if self.count and top != self.scroll_offset.y:
             self.scroll_to(y=max(0, top), animate=False, force=True)
@@ -258,7 +258,7 @@ class TranscriptView(ScrollView, can_focus=True):
         line = self.rows.map.line_of(self.seq)
         end = line + len(self.rows.below(self.seq))
         top, height = self.scroll_offset.y, max(1, self.size.height)
-        # Forced, as a view that has just learnt how long it is has no scroll bar yet.
+        # Forced, because a view that has just learnt its length has no scroll bar yet.
         if line < top:
             self.scroll_to(y=line, animate=False, force=True)
         elif end >= top + height:
@@ -278,11 +278,11 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Unfolded entries wrap again; the cursor stays in sight."""
+        """Wrap unfolded entries again; keep the cursor visible."""
         self._reflow()
 
     def on_focus(self) -> None:
-        """The gutter shows the focus."""
+        """Redraw the gutter, which shows the focus."""
         self._keep_in_view()
         self.refresh()
 
@@ -290,7 +290,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """A click selects, a second one opens."""
+        """Select an entry on a click; open it on a second one."""
         seq, _ = self.rows.map.at_line(self.scroll_offset.y + event.y)
         if seq <= self.count:
             self.follow = False
@@ -302,7 +302,7 @@ class TranscriptView(ScrollView, can_focus=True):
     # --- drawing
 
     def render_line(self, y: int) -> Strip:
-        """One line of the transcript; it knows its place, so that text can be chosen with the mouse."""
+        """Draw one line, with its place, so that text can be selected with the mouse."""
         line = self.scroll_offset.y + y
         strip = self._strip(line)
         selection = self.text_selection
@@ -311,15 +311,15 @@ class TranscriptView(ScrollView, can_focus=True):
         return strip.apply_offsets(0, line)
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """The chosen text as it stands there; entries that are not here yet are `…`."""
+        """The selected text as shown; entries that are not here yet are `…`."""
         return chosen_text(selection, self._text_at, self.virtual_size.height), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
-        """Draw it."""
+        """Redraw the selection."""
         self.refresh()
 
     def _text_at(self, line: int) -> str:
-        """The text of a line; what is not here is not asked for: a selection may be long."""
+        """The text of a line, without asking for a missing page, because a selection may be long."""
         seq, _ = self.rows.map.at_line(line)
         if seq <= self.count and self.pages.peek(seq) is None:
             return self._pending(seq, self.size.width, "").text
@@ -349,7 +349,7 @@ class TranscriptView(ScrollView, can_focus=True):
         return self._line(entry, said, width, ground, aside=aside is not None)
 
     def _runs_now(self, seq: int) -> bool:
-        """Nothing that is here says that the step has ended, and nothing is missing here."""
+        """True if the session is active and every page from this step on is here, so that none hides its end."""
         first, last = (seq - 1) // PAGE, (self.count - 1) // PAGE
         return self.is_active and all(page in self.pages.held for page in range(first, last + 1))
 

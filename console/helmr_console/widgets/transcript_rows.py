@@ -1,8 +1,7 @@
-"""Which entries of a transcript share a row, how many lines each row has, and what stands in it. Pure.
+"""Rows of a transcript: the entries that share one, its lines, and its text. Pure.
 
-A step and its end are one row where they stand side by side; what rewinds have set aside is one where it is folded.
-Below a row stand the lines of an unfolded entry, and what a step says while it runs. A row is made of stretches of
-text, each with its role.
+A step and its end share a row when adjacent; a folded stretch that a rewind set aside is one row. Below a row stand the
+lines of an unfolded entry, and the output of a running step. A row consists of parts of text, each with its role.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from helmr_console.widgets.lines import fit
 Parts = list[tuple[str, str]]
 
 FIXED_CELLS = 26
-"""Signs, number, time and word."""
+"""Cells of the signs, number, time and word."""
 BY_FROM_WIDTH = 70
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What stands before a row: the cursor's sign, whether it is marked, folded, set aside."""
+    """Signs before a row: cursor, mark, fold, and whether it is set aside."""
 
     sign: str = " "
     is_marked: bool = False
@@ -40,7 +39,7 @@ class Marks:
 
 
 class Times(StrEnum):
-    """How the time of an entry is shown."""
+    """Format of an entry's time."""
 
     CLOCK = "clock"
     AGE = "age"
@@ -50,7 +49,7 @@ class Times(StrEnum):
 def time_text(
     times: Times, entry: EntryInfo, before: EntryInfo | None, now: Callable[[], datetime]
 ) -> str:
-    """The time of an entry; `before` is the one in front of it, if that is here."""
+    """The time of an entry; `before` is the entry before it, if that is here."""
     if times is Times.CLOCK:
         return words.clock(entry.recorded_at)
     if times is Times.AGE:
@@ -62,7 +61,7 @@ def time_text(
 
 
 def row(line: EntryLine, time: str, marks: Marks, width: int) -> Parts:
-    """The row in at most `width` cells; the text gives way to who did it and how long it took."""
+    """The row in at most `width` cells; the text gives way to person and duration."""
     by = f"  {line.by}" if line.by and width >= BY_FROM_WIDTH else ""
     by = fit(by, min(cell_len(by), width // 3))
     took = f"  {line.took}" if line.took else ""
@@ -89,10 +88,10 @@ def row(line: EntryLine, time: str, marks: Marks, width: int) -> Parts:
 
 
 class LineMap:
-    """Entries by seq, one line each, but for unfolded entries and folded stretches.
+    """Maps entries to lines: one line each, except for unfolded entries and folded stretches.
 
     Args:
-        below: How many lines an unfolded entry has below its own; so has a stretch, by its first entry.
+        below: Number of lines below an unfolded entry, or below a stretch, by its first entry.
         stretches: First and last seq of entries that share one line, in order, none within another.
     """
 
@@ -117,7 +116,7 @@ class LineMap:
             saved += last - first + 1 - lines
 
     def line_of(self, seq: int) -> int:
-        """The line that an entry begins on; of a folded one, that of its stretch."""
+        """First line of an entry; for a folded one, the line of its stretch."""
         place = bisect_right(self._firsts, seq) - 1
         if place < 0:
             return seq - 1
@@ -126,7 +125,7 @@ class LineMap:
         return start if seq <= last else start + lines + seq - last - 1
 
     def at_line(self, line: int) -> tuple[int, int]:
-        """Which entry is on a line, and how many lines below its first: (seq, 0 for the first)."""
+        """The entry on a line, and the line's distance from the entry's first: (seq, distance)."""
         place = bisect_right(self._starts, line) - 1
         if place < 0:
             return line + 1, 0
@@ -135,21 +134,21 @@ class LineMap:
         return (first, below) if below < lines else (last + 1 + below - lines, 0)
 
     def height(self, count: int) -> int:
-        """How many lines so many entries take."""
+        """Number of lines of the first `count` entries."""
         if not self._parts:
             return count
         _, last, lines = self._parts[-1]
         return self._starts[-1] + lines + max(0, count - last)
 
     def stretch_at(self, seq: int) -> tuple[int, int] | None:
-        """The folded stretch that an entry is in."""
+        """The folded stretch that contains an entry; None if there is none."""
         place = bisect_right(self._stretch_firsts, seq) - 1
         if place < 0 or seq > self._stretches[place][1]:
             return None
         return self._stretches[place]
 
     def step(self, seq: int, by: int) -> int:
-        """The seq so many entries further; a folded stretch counts as one."""
+        """The seq `by` entries further; a folded stretch counts as one."""
         for _ in range(abs(by)):
             here = self.stretch_at(seq)
             if by > 0:
@@ -159,31 +158,31 @@ class LineMap:
         return self.shown(seq)
 
     def shown(self, seq: int) -> int:
-        """The entry whose line shows for this one: itself, or the first of its stretch."""
+        """The entry whose line stands for this one: itself, or the first of its stretch."""
         here = self.stretch_at(seq)
         return here[0] if here is not None else seq
 
 
 class TranscriptRows:
-    """The rows, as far as entries are known."""
+    """The rows of all known entries."""
 
     def __init__(self) -> None:
         self.map = LineMap()
         self.steps = Steps()
         self.rewinds = Rewinds()
         self.aside: list[tuple[int, int]] = []
-        """Stretches that are set aside and folded."""
+        """Set-aside stretches that are folded."""
         self.unfolded: dict[int, list[str]] = {}
         self._live: dict[int, list[str]] = {}
         self._stretches: list[tuple[int, int]] = []
 
     def learn(self, entries: Sequence[EntryInfo]) -> bool:
-        """Take what these entries tell; whether rows may be others by it."""
+        """Add these entries; return True if rows may have changed."""
         joined = self.steps.learn(entries)
         return self.rewinds.learn(entries) or joined
 
     def fold(self, held: Iterable[EntryInfo], *, folds_aside: bool) -> None:
-        """Say again which entries share a row."""
+        """Compute again which entries share a row."""
         self.aside = self.rewinds.stretches(held) if folds_aside else []
         steps = self.steps.rows()
         if self.aside:
@@ -194,7 +193,7 @@ class TranscriptRows:
         self.measure()
 
     def measure(self) -> None:
-        """Lines below rows have come or gone."""
+        """Compute the lines again after some came or went below rows."""
         below = {seq: len(self.below(seq)) for seq in {*self.unfolded, *self._live}}
         self.map = LineMap(below, self._stretches)
 
@@ -203,24 +202,24 @@ class TranscriptRows:
         return [*self.unfolded.get(seq, ()), *self._live.get(seq, ())]
 
     def is_live(self, seq: int, below: int) -> bool:
-        """Whether that line below a row is of a step that runs."""
+        """True if that line below a row is live output."""
         return below > len(self.unfolded.get(seq, ()))
 
     def say_live(self, lines: Mapping[int, list[str]]) -> None:
-        """What steps say while they run, by the entry that they started with."""
+        """Set the live output of steps, by their start entries."""
         self._live = {self.map.shown(seq): said for seq, said in lines.items() if said}
         self.measure()
 
     def told(self, seq: int) -> int:
-        """The entry that the row of this one is about: of a step that has ended, its end."""
+        """The entry that this row shows: for a step on one row, its end."""
         step = self.steps.at(seq)
         return seq + 1 if step is not None and step.is_one_row else seq
 
     def is_folded(self, seq: int) -> bool:
-        """It stands for a stretch that is set aside."""
+        """True for an entry in a folded, set-aside stretch."""
         return self.map.stretch_at(seq) in self.aside
 
     def beside(self, seq: int, by: int) -> int:
-        """The first entry behind the row of this one, or the last before it."""
+        """The first entry after this one's row (`by` > 0), or the last before it."""
         first, last = self.map.stretch_at(seq) or (seq, seq)
         return last + 1 if by > 0 else first - 1
