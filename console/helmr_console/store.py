@@ -41,7 +41,7 @@ ENDED_MAX = 5_000
 TASKS_OF_SESSIONS_MAX = 20_000
 ENDED_SHOWN = timedelta(hours=1)
 STUCK_AFTER = timedelta(seconds=5)
-"""Time after its answer within which a run goes on; a later one counts as stuck. It normally takes a second."""
+"""A run normally continues within a second of its answer; after this time it counts as stuck."""
 STUCK_MAX = 5_000
 PLACES_EVERY_S = 5.0
 GOING_ON = (Activity.RUNNING, Activity.QUEUED)

@@ -388,7 +388,7 @@ class AnswerScreen(SubmitScreen):
         return words.wait_over(wait, self.console.store.now()) or self._why_not()
 
     def _why_not(self) -> str:
-        """Why this person can only read the wait; empty if they may answer."""
+        """Say why this person can only read the wait; empty if they may answer."""
         return agreement.why_not(self.wait, self.console.identity) if self.wait is not None else ""
 
     def first(self) -> Iterable[Widget]:

@@ -186,7 +186,7 @@ def cancelling(session_id: str, given: ActionContext) -> ConfirmScreen:
 
 
 def closing(session_id: str, given: ActionContext, *, end_input: bool) -> ConfirmScreen:
-    """Close a session (S-6). `end_input`: its run waits, and goes on without an answer."""
+    """Close a session (S-6). `end_input`: its run waits now, and will continue without an answer."""
 
     async def act(permit: Permit, operation_id: str) -> None:
         session = permit.client.sessions.open(session_id)

@@ -198,7 +198,7 @@ SCANNED_PAGES = 40
 
 
 class CorrectingScreen(ConsoleScreen):
-    """A screen with a session in front, at one entry of it or one wait."""
+    """A screen of a session, with one of its entries or waits selected."""
 
     detail: SessionDetail
     tabs: SessionTabs

@@ -95,7 +95,7 @@ class GrantScreen(SubmitScreen):
         return replace(super().context(), wait=True, wait_over=self.over(), call=True)
 
     def over(self) -> str:
-        """Why the call can't be approved any more; empty if it can."""
+        """Say why the call can't be approved any more; empty if it can."""
         wait = self.console.store.wait(self.wait.id) or self.wait
         return words.wait_over(wait, self.console.store.now())
 

@@ -138,7 +138,7 @@ class SubmitScreen(ConsoleScreen):
         return ()
 
     def over(self) -> str:
-        """Why sending is no longer possible; empty if it is."""
+        """Say why sending is no longer possible; empty if it is."""
         return ""
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:

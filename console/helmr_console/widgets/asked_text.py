@@ -112,12 +112,12 @@ class Unseen:
         self._seen.update(range(max(0, first), first + count))
 
     def of(self, count: int) -> list[int]:
-        """Those of the first `count` lines that were never on screen."""
+        """Numbers below `count` of the lines that were never on screen."""
         return [one for one in range(count) if one not in self._seen]
 
 
 def outside(top: int, room: int, count: int) -> list[int]:
-    """Those of the first `count` lines that are not on screen now."""
+    """Numbers below `count` of the lines that are not on screen now."""
     return [one for one in range(count) if not top <= one < top + room]
 
 

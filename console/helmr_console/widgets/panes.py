@@ -309,7 +309,7 @@ def wait_content(
 
 
 def _answered(wait: WaitInfo) -> list[Content]:
-    """When a wait ended, and its answer."""
+    """The end of a wait, and its answer; empty while it is pending."""
     if wait.status is WaitStatus.PENDING:
         return []
     at = [fact("ended", words.stamp(wait.resolved_at))] if wait.resolved_at else []
