@@ -402,7 +402,7 @@ class AnswerScreen(SubmitScreen):
         super().redraw()
 
     def _draw_asked(self) -> None:
-        """Draw the question above the form, unless it stands beside it; a reviewed call on a narrow screen is cut."""
+        """Draw the question above the form, unless it stands beside it; a narrow review of a call shows its subject."""
         wait = self.now_wait()
         if wait is None:
             known = self.console.store.wait(self.wait_id)

@@ -292,7 +292,7 @@ def wait_content(
     width: int,
     narrow: bool,
 ) -> Content:
-    """Everything about one wait; on a narrow screen only the question and the answer's facts."""
+    """Everything about one wait; on a narrow screen only the question, the brief facts and the answer."""
     due = words.of_wait(wait, now)
     role = DUE_ROLE.get(due.urgency, "")
     form = form_of(wait.json_schema, initial=agreement.initial_of(wait)) if loaded else None
