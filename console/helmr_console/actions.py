@@ -101,9 +101,9 @@ def _never(context: ActionContext) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do.
+    """One action of the operator.
 
-    `keys` are Textual key names, none for what only the palette offers. `rank` places it in the footer (0: not
+    `keys` are Textual key names, empty for an action only of the palette. `rank` places it in the footer (0: not
     there, small first). `reason` gives why it can't be done now, empty if it can.
     """
 

@@ -82,7 +82,7 @@ A call that is cancelled while it connects leaves its socket to the client. The 
 earlier, it would leak that socket.
 """
 GONE_S = CLOSE_S + 5.0
-"""How long a console without a terminal may take to give its claims back."""
+"""Seconds that a console without a terminal has to release its claims."""
 
 
 class ConsoleApp(App[int]):
@@ -145,7 +145,7 @@ class ConsoleApp(App[int]):
         return [*super().get_line_filters(), self._guard, *signs]
 
     def on_mount(self) -> None:
-        """Colours and keys, then the connection and the clock."""
+        """Set colours and keys, then start the connection and the clock."""
         for theme in look.themes():
             self.register_theme(theme)
         self.theme = self.options.theme
@@ -163,13 +163,12 @@ class ConsoleApp(App[int]):
         self.shared.start()
 
     def _end_with_terminal(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Once the terminal is gone, end as at a SIGHUP, which comes only if it is this session's own.
+        """End the app when its terminal is gone, like a SIGHUP, which only the terminal's own session gets.
 
-        Textual reads a terminal that is gone over and over, with a core's whole time, and stands still when it can't
-        write there.
+        Textual would read such a terminal in a busy loop that takes a whole core, and hang once it can't write there.
         """
         terminal = select.poll()
-        terminal.register(sys.stdin, 0)  # for no more than the hang-up
+        terminal.register(sys.stdin, 0)  # for the hang-up only
         if any(event & select.POLLHUP for _, event in terminal.poll()):
             loop.call_soon_threadsafe(self.exit, 128 + signal.SIGHUP)
             time.sleep(GONE_S)
@@ -186,11 +185,11 @@ class ConsoleApp(App[int]):
         super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
-        # Textual would print the trace with its local values: what sessions say is among them.
+        # Textual would print the trace with its local values, which include session text.
         self._close_messages_no_wait()
 
     async def on_unmount(self) -> None:
-        """End what runs in the background, give claims back, then close the connections."""
+        """End background work, release claims, then close the connections."""
         if self._giving is not None:
             self._giving.cancel()
         running = list(self.workers)

@@ -37,7 +37,7 @@ RUNS_MAX = 1_000
 
 @dataclass(slots=True)
 class SessionDetail:
-    """Runs and waits by id, newest first."""
+    """A session's summary, and its runs and waits by id, newest first."""
 
     session_id: str
     summary: SessionInfo | None = None

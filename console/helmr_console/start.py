@@ -91,9 +91,9 @@ def check_theme(name: str) -> str:
 
 LOG_BYTES_MAX = 1_000_000
 RETRY = Retry(tries_max=3, total_s=4.0, pause_s=0.1, pause_max_s=0.5)
+"""A few quick tries inside a call; the console itself shows STALE and reconnects."""
 NEW_OBJECTS, MIDDLE_EVERY, FULL_EVERY = 5_000, 10, 4
 """Thresholds of the garbage collector's three generations (`gc.set_threshold`)."""
-"""A few quick tries inside a call; the console itself shows stale and comes back."""
 
 
 def main(

@@ -49,7 +49,7 @@ class Unsent:
         return [one for one in self._store.waits if one in self.returned]
 
     def sign(self, wait_id: str) -> str:
-        """`~` if an answer was begun, `~ not sent:` if one came back; empty for neither."""
+        """`~` if an answer was begun, `~ not sent:` if a confirmed one was not sent; else empty."""
         if wait_id in self.returned:
             return "~ not sent:"
         return "~" if wait_id in self._begun else ""

@@ -54,7 +54,7 @@ Row = tuple[Cell, ...]
 
 PRIORITY_CELLS = {WaitPriority.HIGH: Cell("◆", "accent"), WaitPriority.LOW: Cell("-", "muted")}
 BRIGHT_S = 3_600
-"""A deadline is bright in its last hour."""
+"""Seconds before its end from which a deadline is bright."""
 DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
 _ACTIVITY = {
     Activity.WAITING: ("?", "accent"),

@@ -254,11 +254,11 @@ class ListScreen(ConsoleScreen, Generic[T]):
     do_list_up = partialmethod(_move, -1)
 
     def do_list_first(self) -> None:
-        """First row."""
+        """Move to the first row."""
         self.list.move_to(0)
 
     def do_list_last(self) -> None:
-        """Last row."""
+        """Move to the last row."""
         self.list.move_to(len(self.list.keys) - 1)
 
     do_merge = merge

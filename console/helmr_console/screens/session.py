@@ -68,7 +68,7 @@ class Search:
         return f"/{one_line(self.text, 30)}{words}   n N   "
 
     async def go(self, by: int, *, here: bool) -> None:
-        """Put the cursor on the next entry that holds the text, if there is one."""
+        """Move the cursor to the next entry that contains the text, if there is one."""
         self._say("reading…")
         seq = await find(self._view, self._read_page, self.text, by=by, here=here)
         if seq is None:

@@ -78,7 +78,7 @@ class SystemReads:
             self._read()
 
     def do_refresh(self) -> None:
-        """Read now."""
+        """Read everything again now."""
         self._page.console.ask_again()
         self._read()
 

@@ -177,7 +177,7 @@ class ChoiceField(Widget, can_focus=True):
         return max(1, len(self._lines(width)))
 
     def render(self) -> Content:
-        """The choices, in lines."""
+        """The choices, wrapped into lines."""
         lines = []
         for line in self._lines(self.content_size.width):
             parts: list[Content | tuple[str, str]] = []
