@@ -16,9 +16,9 @@ from helmr_console.widgets.markdown import CodeLines
 from helmr_console.widgets.panes import TextPane, lines
 
 LEAST_LINES = 6
-"""Least lines above a form that would take the whole screen."""
+"""Minimum of lines above a form that would take the whole screen."""
 FEWEST_LINES = 3
-"""Least lines above a review or JSON."""
+"""Minimum of lines above a review or JSON."""
 FRAME_FROM = 20
 """Width in cells below which code has no frame."""
 
@@ -66,7 +66,7 @@ class AskedText(Widget):
         Args:
             parts: The question.
             width: Estimated width of the text before it is laid out.
-            least: Least lines to show; None cuts nothing, and the operator scrolls to the rest.
+            least: Minimum of lines to show; None cuts nothing, and the operator scrolls to the rest.
         """
         if list(parts) == self._parts and least == self._least:
             return

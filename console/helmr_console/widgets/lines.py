@@ -296,7 +296,7 @@ def yielded(columns: Sequence[Drawn], row: Row) -> list[Drawn]:
 
 
 REST_MIN = 4
-"""Least cells of `rest` worth showing."""
+"""Minimum of cells in which `rest` is shown."""
 
 
 def with_rest(text: str, rest: str, width: int) -> tuple[str, str]:
