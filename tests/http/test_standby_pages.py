@@ -32,10 +32,10 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 def standing_by(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `LedgerActor` refuses every call then."""
 
-    async def refused(self: LedgerActor, method: str, /, *args: object, **kwargs: object) -> None:
+    async def refused(self: LedgerActor) -> None:
         raise Standby("another runtime is at work")
 
-    monkeypatch.setattr(LedgerActor, "_call", refused)
+    monkeypatch.setattr(LedgerActor, "_open", refused)
 
 
 async def test_one_at_work_serves_its_pages(stack: Stack) -> None:

@@ -54,9 +54,9 @@ def test_a_form_has_a_field_for_each_argument_and_starts_with_what_was_asked() -
     leaves = {leaf.key: leaf.kind for leaf in form.leaves()}
     assert leaves == {
         "decision": Kind.CHOICE,
-        "arguments.customer": Kind.LONG,
+        "arguments.customer": Kind.TEXT,
         "arguments.amount.cents": Kind.INTEGER,
-        "arguments.amount.currency": Kind.LONG,
+        "arguments.amount.currency": Kind.TEXT,
         "reason": Kind.LONG,
     }
     cells = first_cells(form)
@@ -75,9 +75,9 @@ def test_a_form_without_the_tools_schema_has_a_field_for_each_value_that_was_ask
     assert {
         ".".join(map(str, leaf.path[1:])): leaf.kind for leaf in form.leaves() if leaf.path[1:]
     } == {
-        "customer": Kind.LONG,
+        "customer": Kind.TEXT,
         "amount.cents": Kind.INTEGER,
-        "amount.currency": Kind.LONG,
+        "amount.currency": Kind.TEXT,
         "urgent": Kind.BOOL,
         "tags": Kind.JSON,
         "rate": Kind.NUMBER,
