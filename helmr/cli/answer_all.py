@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Meant:
-    """Which waits are meant, as of one moment.
+    """The waits that a command means, frozen at one moment.
 
     Attributes:
         lead: The id of a wait that all of them are like; without it all that the filter finds must be alike.
@@ -51,7 +51,7 @@ class Meant:
     frozen_at: datetime = field(default_factory=now)
 
     def holds(self, wait: WaitInfo) -> bool:
-        """Whether it is one of them."""
+        """True if the wait is one of them."""
         is_shown = self.only is None or wait.id in self.only
         return is_shown and self.waits.asks(wait, self.frozen_at)
 
@@ -212,7 +212,7 @@ class Row:
     is_empty: bool = False
 
     def answer(self, wait: WaitInfo) -> Any:
-        """What it says to the wait."""
+        """Return the data that answers the wait."""
         if not self.fields:
             return self.data
         return assignments.assigned(
@@ -324,7 +324,7 @@ def _check(wait: WaitInfo, data: Any) -> None:
 
 
 class _Plan:
-    """Which waits the rows mean, and what became of those rows that are not sent."""
+    """Maps rows to waits, and keeps the result of each row that is not sent."""
 
     def __init__(
         self, client: Client, batch_id: str, me: Callable[[], str | None], *, json: bool

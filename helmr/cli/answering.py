@@ -169,7 +169,7 @@ class Answering:
             return
 
     def _leave_out_early(self) -> None:
-        """What was typed before a question could be read answers nothing; only u and q are heeded."""
+        """Discard lines typed before a question could be read, except u and q."""
         left_out = 0
         for line in self._lines.ready():
             if line.strip() == "u" and len(self._outgoing.held):
@@ -245,7 +245,7 @@ class Answering:
         self._hold_if_whole(asking)
 
     def _keep(self, asking: Asking) -> None:
-        """As the draft says, if that is an answer."""
+        """Answer as the draft says, if it is an answer."""
         if not asking.has_draft:
             printing.write("  this wait has no draft")
         elif asking.raw is not None:
@@ -254,7 +254,7 @@ class Answering:
             self._hold_if_whole(asking)
 
     def _as_last(self, asking: Asking) -> None:
-        """As the last answer to a wait alike; `k` then answers so."""
+        """Fill in the last answer to a wait like this one; `k` then sends it."""
         cells = self._files.last.cells(asking.wait, asking.form)
         if cells is None:
             printing.write("  you have answered no wait like this on this machine")
@@ -403,7 +403,7 @@ def _entered(asking: Asking) -> str:
 
 
 class Outgoing:
-    """What one person has answered and may still take back.
+    """Answers of one person that can still be taken back.
 
     Args:
         client: Sends.
@@ -522,7 +522,7 @@ class Outgoing:
             self._ask_again(answer.wait.id)
 
     def _tell_theirs(self, answer: GivenAnswer) -> None:
-        """What another answered first, in full, and how it differs from this."""
+        """Print the answer that came first, in full, and how it differs from this one."""
         with suppress(HelmrError):
             wait = self._client.waits.get(answer.wait.id)
             theirs = wait.answer
@@ -590,7 +590,7 @@ class WaitKeys:
         return True
 
     def _is_meant(self, name: str) -> bool:
-        """Whether this is someone whom the runtime knows, or the person says that it is meant all the same."""
+        """True if the runtime knows this person, or the user confirms the name."""
         people = [one.id for one in self._client.people.list() if one.disabled_at is None]
         doubt = words.unknown_name(name, people)
         return not doubt or self._line(f"  {doubt} y assigns it all the same [n]: ") in ("y", "Y")
@@ -666,7 +666,7 @@ class WaitKeys:
 
 
 def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list[str]:
-    """What is asked, with how long it has and who has claimed it now."""
+    """Return the lines of a question, with its deadline and current claim."""
     return question.wait_lines(
         wait,
         place,
@@ -686,7 +686,7 @@ def without_others(waits: Iterable[WaitInfo], left_out: set[str]) -> Iterator[Wa
 
 
 def receipt_text(receipt: AnswerReceipt) -> str:
-    """What an accepted answer did, in a line, safe."""
+    """Describe the effect of an accepted answer, on one safe line."""
     if isinstance(receipt, TokenAnswerReceipt):
         return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
     if isinstance(receipt, VoteReceipt):

@@ -1,4 +1,4 @@
-"""What every command shares: which runtime is meant and the client for it, exit codes, filters, extras, how help looks.
+"""Shared by all commands: the runtime meant and its client, exit codes, filters, extras, layout of help.
 
 The shared options may stand before the command or behind it: `helmr --url URL session list` and
 `helmr session list --url URL` are the same. The clock here is only for showing how long ago and how long until.
@@ -126,7 +126,7 @@ All = Annotated[bool, typer.Option("--all", help="Every page.")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cli:
-    """Which runtime a command means, as its options say."""
+    """Options that name the runtime, its key and the acting person."""
 
     url: str | None = None
     at: str | None = None
@@ -184,7 +184,7 @@ class Cli:
         )
 
     def async_client(self) -> AsyncClient:
-        """As `client`, awaited.
+        """Return an asyncio client, built as `client` builds its own.
 
         Raises:
             RuntimeNotFound, AmbiguousRuntime: There is none, or nothing says which.
@@ -200,7 +200,7 @@ class Cli:
         )
 
     def me(self) -> str | None:
-        """Who acts: the person who was named, else the one that the credential proves; None if it is a service's."""
+        """Return the acting person: as named, else as the credential proves; None for a service or if unknown."""
         if self.on_behalf_of is not None:
             return self.on_behalf_of
         try:
@@ -211,7 +211,7 @@ class Cli:
         return found.person.id if found.person is not None else None
 
     def endpoint(self) -> Endpoint:
-        """Where the runtime that is meant answers."""
+        """Find the runtime that these options mean."""
         from helmr.client import find_runtime
 
         return find_runtime(url=self.url, key=self._key(), data_dir=self.data_dir)
@@ -278,7 +278,7 @@ class CommandWithExamples(TyperCommand):
         return first_sentence(self.help)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """What stands behind `Usage:`; required arguments without braces."""
+        """Return the words behind `Usage:`, required arguments without braces."""
         return [
             piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)
         ]

@@ -1,5 +1,5 @@
-"""What arguments mean: an id, the beginning or the end of one, or `last`; JSON as it stands, from `@file` or `-`;
-`key=value` words, and files.
+"""Parses arguments: ids (whole, a beginning, an end, or `last`), `key=value` words, files, and JSON (inline,
+`@file` or `-`).
 
 Ids begin with the time, so that those of one day begin alike; their ends differ. What was found is named on stderr.
 On Tab the shell offers what the runtime has, or nothing.
@@ -231,7 +231,7 @@ outputs = offers(
 
 
 def argument(metavar: str, complete: Complete | None = None) -> Any:
-    """What names a thing on the command line."""
+    """Return the argument that names a thing on the command line."""
     help_text = "Its id, or part of it, or `last`."
     return typer.Argument(metavar=metavar, help=help_text, autocompletion=complete)
 
@@ -263,7 +263,7 @@ def json_argument(text: str, *, option: str) -> Any:
 
 
 def json_object(text: str, *, option: str) -> dict[str, Any]:
-    """As `json_argument`, when only an object will do."""
+    """Parse like `json_argument`, but accept only an object."""
     value = json_argument(text, option=option)
     if not isinstance(value, dict):
         raise UsageError(f"{option}: expected a JSON object, not {type(value).__name__}")
@@ -297,7 +297,7 @@ def open_source(text: str) -> BinaryIO:
 
 
 def source_name(text: str) -> str:
-    """What a source is called in messages."""
+    """Return a source's name for messages."""
     return "standard input" if text == "-" else text.removeprefix("@")
 
 
@@ -328,7 +328,7 @@ Words = Annotated[
 
 
 class Said:
-    """What the command line says that data is.
+    """Data given on the command line, as words or as JSON.
 
     Args:
         words: As `key=value`.

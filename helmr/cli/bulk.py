@@ -71,7 +71,7 @@ UndoFor = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkWords:
-    """What the options say of many; all of them unless one thing is named."""
+    """Options that go with `--all`; a command takes either them or one named thing."""
 
     every: bool
     words: str | None = None
@@ -98,7 +98,7 @@ class BulkWords:
             )
 
     def asked(self, *, json: bool) -> BulkAsked:
-        """How it is done."""
+        """Return the settings of the bulk run, with its undo time."""
         hold_s = hold_seconds(self.undo_for, otherwise=0.0 if self.yes else HOLD_S)
         return BulkAsked(preview=self.preview, yes=self.yes, json=json, hold_s=hold_s)
 

@@ -1,4 +1,4 @@
-"""What code would do: to runs, `helmr check`; to sessions, `helmr session what-if` and `helmr experiment`."""
+"""Checks code against runs (`helmr check`) and sessions (`helmr session what-if`, `helmr experiment`)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check(
 
 
 async def checks_of(cli: Cli, registry: Registry) -> list[RunCheck]:
-    """What a resume with this code would come to, of each run of the runtime or of the stopped data directory.
+    """Dry-run a resume with this code for each run of the runtime, or of the stopped data directory.
 
     Raises:
         RuntimeNotFound: There is neither.
@@ -134,7 +134,7 @@ def _why(one: RunCheck) -> str | None:
 
 
 def _renamed(recorded: str, met: str) -> str:
-    """What makes the journal fit, should the step only have another name now."""
+    """Return the hint that makes the journal fit a step that was only renamed; empty if no hint applies."""
     kinds = (recorded.partition(" ")[0], met.partition(" ")[0])
     if kinds != ("step", "step"):
         return ""
@@ -252,7 +252,7 @@ helmr experiment evals.py --rows steps --json"""
 
 
 class RowsOf(StrEnum):
-    """What a row is of."""
+    """The subject of each row."""
 
     SESSIONS = "sessions"
     STEPS = "steps"
@@ -319,7 +319,7 @@ def _agreement(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _results(file: str, function: str) -> Any:
-    """What the file's function gives.
+    """Call the file's function and return its results.
 
     Raises:
         BadDefinition: The file can't be imported.
@@ -368,7 +368,7 @@ def _rows_of(results: Any, rows: RowsOf) -> list[dict[str, Any]]:
 
 
 def _show_simulated(rows: Sequence[dict[str, Any]]) -> None:
-    """How many of each setting came to what."""
+    """Count the sessions of each setting by their outcome."""
     settings = list(rows[0])[: list(rows[0]).index("session")] if rows else []
     counts = Counter((*(row[name] for name in settings), _told(row, "")) for row in rows)
     columns = [*(name.upper() for name in settings), "CAME TO", "SESSIONS"]

@@ -1,4 +1,4 @@
-"""What files say to a runtime: `helmr.toml` beside its data directory, and `[tool.helmr]` of `pyproject.toml`."""
+"""Reads a runtime's settings: `helmr.toml` beside its data directory, and `[tool.helmr]` of `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLES = {"gate", "limits", "log", "notices", "otel", "people", "retention", "ru
 
 
 class RuntimeForm(StrEnum):
-    """Where the parts of a runtime live; the same data directory opens in either."""
+    """Process layout of a runtime; the same data directory opens in either."""
 
     RAY = "ray"
     """Each in a process, sessions in actors of Ray: a crash of a task's code ends one host."""
@@ -37,7 +37,7 @@ class RuntimeForm(StrEnum):
 
 
 def named_tasks(tasks: list[str] | None, *, also: list[str]) -> list[str]:
-    """What was named on the command line, or else in the project, and the built-in modules that are on.
+    """Return the tasks named on the command line, or else in the project, then the built-in modules in `also`.
 
     Raises:
         UsageError: Nothing was.
@@ -73,7 +73,7 @@ def tasks_of_project(folder: Path) -> list[str]:
 
 
 def form_of(config: Path | None, data_dir: Path) -> RuntimeForm | None:
-    """What `form` below `[runtime]` says, or None without one.
+    """Return `form` of the table `[runtime]`; None without one.
 
     Raises:
         UsageError: As `notices_table`; or it holds something else.
@@ -119,7 +119,7 @@ def notices_table(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], 
 
 
 def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
-    """What the table `[retention]` says, or None without one.
+    """Return the table `[retention]`; None without one.
 
     Raises:
         UsageError: As `notices_table`; or it can't be kept to.

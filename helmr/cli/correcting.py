@@ -89,7 +89,7 @@ def confirmed(seen: RewindPreview, *, yes: bool, json: bool) -> bool:
 
 
 def show(seen: RewindPreview) -> None:
-    """What a rewind or an amendment would do, for a person."""
+    """Print what a rewind or an amendment would do."""
     steps = [_step(one) for one in seen.steps]
     _table("Steps that run again if the code asks for them", STEP_COLUMNS, steps)
     _table("Answers that are kept", KEPT_COLUMNS, [_kept(one) for one in seen.kept])

@@ -47,7 +47,7 @@ def main(environ: Mapping[str, str] | None = None) -> None:
 
 
 def count(environ: Mapping[str, str], folder: Path) -> int | None:
-    """How many waits are pending for people; None if this is not the plain case."""
+    """Count the waits that are pending for people; None if this is not the plain case."""
     try:
         found = _endpoint(environ, folder)
         return None if found is None else _asked(*found)
@@ -69,7 +69,7 @@ def _endpoint(environ: Mapping[str, str], folder: Path) -> tuple[str, str] | Non
 
 
 def _credentials(path: Path) -> tuple[str, str] | None:
-    """What stands in the file of a live runtime, if it is this user's alone."""
+    """Read URL and key of a live runtime; None unless the file is this user's alone."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -82,7 +82,7 @@ def _credentials(path: Path) -> tuple[str, str] | None:
 
 
 def _asked(url: str, key: str) -> int | None:
-    """What the first page says, if that is all of it."""
+    """Count the items of the first page; None if more pages follow."""
     if not url.startswith(SCHEME):
         return None
     place, _, prefix = url.removeprefix(SCHEME).strip().partition("/")

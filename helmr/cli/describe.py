@@ -1,7 +1,7 @@
-"""How things look to a person: rows of tables, fields of one, lines of a follow, and a session's entries.
+"""Renders things for people: rows of tables, fields of one, lines of a follow, a session's entries.
 
-On a terminal the time of an entry is that of the day, with the date on a line of its own where it changes, and what
-does not fit behind the rest stands below it. In a pipe an entry is one line and nothing of it is cut. `--json` has all.
+On a terminal an entry shows its time of day, and the date has a line of its own where it changes. Text that does not
+fit goes below. In a pipe an entry is one line, uncut. `--json` has everything.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def wait_row(one: WaitInfo) -> tuple[object, ...]:
 
 
 def due(one: WaitInfo) -> str | None:
-    """How far the next thing is that ends a wait, and what its escalation then says for people."""
+    """Return the distance to the wait's next end, then the answer that this end gives by default."""
     end = next_end(one)
     if end is None:
         return None
@@ -276,7 +276,7 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
 
 
 def _labels(one: WaitInfo, *, at_end: bool = False) -> list[tuple[str, object]]:
-    """What a wait says of itself besides its question, or of its end."""
+    """Return the facts of a wait besides its question, or those of its end."""
     return [
         (label, claim_text(value) if isinstance(value, ClaimInfo) else value)
         for _, label, value in shown_facts(one, at_end=at_end)
@@ -284,17 +284,17 @@ def _labels(one: WaitInfo, *, at_end: bool = False) -> list[tuple[str, object]]:
 
 
 def claim_text(one: ClaimInfo) -> str:
-    """Who has claimed a wait, and until when."""
+    """Name the holder and the end of a claim."""
     return f"{one.label}, until {time_and_distance(one.until)}"
 
 
 def claim_fields(one: ClaimReceipt) -> list[tuple[str, object]]:
-    """Who has claimed a wait now."""
+    """Return the fields of a claim's receipt."""
     return [("wait", one.wait_id), ("claimed by", claim_text(one.claim) if one.claim else "no one")]
 
 
 def check_fields(one: RunCheck) -> list[tuple[str, object]]:
-    """Whether code fits a run, and where not."""
+    """Return the verdict on a run, and the place where the code differs."""
     found: list[tuple[str, object]] = [
         ("session", one.session_id),
         ("run", one.run_id),
@@ -329,7 +329,7 @@ def chunk_line(one: ChunkInfo | ChunksEnd) -> str:
 
 
 def schema_summary(schema: Mapping[str, Any] | bool) -> str:
-    """What data by this JSON Schema looks like, a line per property of an object."""
+    """Describe data of this JSON Schema, a line per property of an object."""
     if not isinstance(schema, Mapping):
         return "any JSON" if schema else "nothing fits"
     definitions = schema.get("$defs", {})
@@ -576,7 +576,7 @@ def _signing_key(key: SigningKeyInfo) -> str:
 
 
 def whoami_fields(one: WhoAmI) -> Fields:
-    """Who calls."""
+    """Return the fields of the caller's identity."""
     person = one.person
     groups = ", ".join(person.groups) if person is not None else None
     if person is not None and one.groups_at is None:
@@ -642,7 +642,7 @@ def also_shown(model: type[BaseModel], as_fields: Callable[[Any], Fields]) -> No
 
 
 def fields_of(one: BaseModel) -> Fields:
-    """What an operation answers, in full; of a receipt that is not in the table its fields by name."""
+    """Return the fields of an operation's answer; a receipt that is not in the table shows its fields by name."""
     known = _FIELDS.get(type(one))
     if known is not None:
         return known(one)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class CheckResult(StrEnum):
-    """How one thing is."""
+    """Outcome of one check."""
 
     OK = "ok"
     WARN = "warn"
@@ -77,7 +77,7 @@ HOURS_RIGHT = "Have the machine set its clock by NTP: deadlines go by it."
 
 
 def judge_python(running: tuple[int, int]) -> Finding:
-    """Of the interpreter's version."""
+    """Judge the interpreter's version."""
     text = ".".join(map(str, running))
     if running < PYTHON_LEAST:
         return Finding("python", CheckResult.FAIL, text, "Helmr needs Python 3.11 or newer.")
@@ -88,7 +88,7 @@ def judge_python(running: tuple[int, int]) -> Finding:
 
 
 def judge_system(platform: str) -> Finding:
-    """Of the operating system, as `sys.platform` names it."""
+    """Judge the operating system, by its `sys.platform`."""
     if platform == "linux":
         return Finding("system", CheckResult.OK, platform)
     todo = (
@@ -100,7 +100,7 @@ def judge_system(platform: str) -> Finding:
 
 
 def judge_installed(missing: Sequence[str], ray: str | None, form: RuntimeForm) -> Finding:
-    """Of what a runtime needs.
+    """Judge the packages that a runtime needs.
 
     Args:
         missing: Modules of the extra `local` that are not there.
@@ -122,7 +122,7 @@ def judge_installed(missing: Sequence[str], ray: str | None, form: RuntimeForm) 
 
 
 def judge_private(check: str, path: Path, status: os.stat_result, user: int) -> Finding:
-    """Of a file or folder that must be its owner's alone."""
+    """Judge a file or folder that must be its owner's alone."""
     if status.st_uid != user:
         text = f"{path} belongs to another user (uid {status.st_uid})"
         return Finding(
@@ -135,7 +135,7 @@ def judge_private(check: str, path: Path, status: os.stat_result, user: int) -> 
 
 
 def judge_disk(free: int, total: int, *, low: int) -> Finding:
-    """Of the disk below the data directory, in bytes; less than `low` is little."""
+    """Judge the disk below the data directory, in bytes; warns below `low`."""
     text = f"{spell_bytes(free)} free of {spell_bytes(total)}"
     if free < low:
         todo = "Make room: when it is full, nothing more is accepted."
@@ -144,7 +144,7 @@ def judge_disk(free: int, total: int, *, low: int) -> Finding:
 
 
 def judge_files(limit: int) -> Finding:
-    """Of the number of files that a process may open."""
+    """Judge the number of files that a process may open."""
     if limit < FILES_WANTED:
         todo = f"ulimit -n {FILES_WANTED}, or fewer live sessions in each host."
         return Finding("files", CheckResult.WARN, f"{limit} open files for a process", todo)
@@ -152,7 +152,7 @@ def judge_files(limit: int) -> Finding:
 
 
 def judge_clock(state: int | None, ahead_s: float, apart_s: float | None) -> Finding:
-    """Of this machine's clock.
+    """Judge this machine's clock.
 
     Args:
         state: What the kernel says of it; None if it can't be asked.
@@ -172,7 +172,7 @@ def judge_clock(state: int | None, ahead_s: float, apart_s: float | None) -> Fin
 
 
 def judge_runtime(health: Health, own: str) -> Iterator[Finding]:
-    """Of the runtime that commands here talk to."""
+    """Judge the runtime that commands here talk to."""
     if not health.ready:
         because = "; ".join(health.reasons) or "it says no reason"
         yield Finding("runtime", CheckResult.FAIL, f"not ready: {because}", "helmr status --all")
@@ -188,7 +188,7 @@ def judge_runtime(health: Health, own: str) -> Iterator[Finding]:
 
 
 def judge_notices(targets: Sequence[NoticeTargetInfo]) -> Iterator[Finding]:
-    """Of where notices go."""
+    """Judge the targets of notices."""
     failing = [one for one in targets if one.failing_since is not None]
     for one in failing:
         text = f"{one.name} has taken nothing lately: {one.last_error or 'it says no reason'}"
@@ -247,7 +247,7 @@ def look(cli: Cli) -> Iterator[Finding]:
 
 
 def look_at_installation(data_dir: Path) -> Iterator[Finding]:
-    """What is installed here, and whether it can read what the files say to it."""
+    """Check the installation, and that it can read its configuration files."""
     yield judge_python(sys.version_info[:2])
     form, config = _config(data_dir)
     missing = missing_modules()
@@ -257,7 +257,7 @@ def look_at_installation(data_dir: Path) -> Iterator[Finding]:
 
 
 def missing_modules() -> list[str]:
-    """What a runtime needs and is not installed."""
+    """List the modules that a runtime needs and that are not installed."""
     return [one for one in REQUIRED["local"] if importlib.util.find_spec(one) is None]
 
 
@@ -387,7 +387,7 @@ def _keys(data_dir: Path) -> Finding:
 
 
 def _gate() -> Iterator[Finding]:
-    """Whether the hooks in the settings of this user's agents are those that this version installs."""
+    """Check that the hooks in this user's agent settings are those that this version installs."""
     from helmr.cli.gate_status import installations
 
     try:
@@ -430,7 +430,7 @@ def _port() -> Finding:
 
 
 def _clock_state() -> int | None:
-    """What the kernel says: 0 to 4 of a clock that is set, 5 of one that is not; None where there is no such call."""
+    """Ask the kernel for the clock's state: 0 to 4 if set, 5 if not; None where there is no such call."""
     try:
         call = ctypes.CDLL(None).adjtimex
     except (OSError, AttributeError):
@@ -448,7 +448,7 @@ def _ahead_s(data_dir: Path) -> float:
 
 
 def _runtime(cli: Cli) -> tuple[list[Finding], float | None]:
-    """How the runtime is that commands here talk to, and how far its clock is from this one, if it answers."""
+    """Check the runtime that commands talk to; also returns its clock's lead in seconds, None without an answer."""
     try:
         with cli.client() as client:
             health = client.health()
@@ -465,7 +465,7 @@ def _runtime(cli: Cli) -> tuple[list[Finding], float | None]:
 
 
 def _is_named(cli: Cli) -> bool:
-    """Whether something says that there is one; else it need not run."""
+    """True if the options or HELMR_URL name a runtime; otherwise none need run."""
     named: tuple[Any, ...] = (cli.url, cli.at, os.environ.get("HELMR_URL"))
     return any(named)
 

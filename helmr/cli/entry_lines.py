@@ -59,7 +59,7 @@ def lines(entry: EntryInfo, width: int) -> list[str]:
 
 
 def acted(principal: PrincipalInfo) -> str:
-    """Who did it, and for whom."""
+    """Name the principal that acted, and the person it acted for."""
     if principal.type == "person":
         return principal.label
     name = principal.type if principal.type == "task" else principal.name or principal.type

@@ -90,7 +90,7 @@ class FileChange:
     secret: str = ""
 
     def diff(self) -> str:
-        """What changes, as a unified diff; a secret is not shown."""
+        """Return the change as a unified diff, without its secret."""
         lines = difflib.unified_diff(
             self.old.splitlines(),
             self.new.splitlines(),
@@ -295,12 +295,12 @@ def _make_key(runtime: Client, path: Path, *, is_given: bool) -> str:
 
 
 def key_path(environ: Mapping[str, str]) -> Path:
-    """Where the key of this user's hooks is kept."""
+    """Return the path of the key of this user's hooks."""
     return config_folder(environ) / f"gate-{CLIENT}.key"
 
 
 def _program() -> str:
-    """How another program runs `helmr`, wherever it is started."""
+    """Return the shell words that run `helmr` from any folder."""
     own = Path(sys.argv[0])
     if own.name == "helmr" and own.is_file():
         return shlex.quote(str(own.absolute()))

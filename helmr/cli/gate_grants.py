@@ -82,7 +82,7 @@ nouns.add_list(
 
 
 class SaidOutcome(StrEnum):
-    """What may have become of a call."""
+    """Possible outcomes of a call."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"

@@ -70,7 +70,7 @@ class GateAsker:
         self._folder = folder
 
     async def ask(self, tool: str, given: dict[str, Any], claims: dict[str, Any]) -> GateReceipt:
-        """Whether the call may be made; if that can't be asked, it is denied."""
+        """Ask whether the call may be made; deny it if the runtime can't be asked."""
         request = GatedCallRequest(
             client=CLIENT,
             agent=f"{self._name}@{self._folder}",

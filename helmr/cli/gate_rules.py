@@ -170,7 +170,7 @@ def _show_counts(rules: DeclaredRules, calls: Sequence[PastCall], *, json: bool)
 
 
 def _said(runtime: Client, session: SessionInfo, call: GatedCall) -> GateAction | None:
-    """What people have said to a call."""
+    """Return people's decision on a call; None unless its session succeeded."""
     if session.run_status != "succeeded":
         return None
     run = next(iter(runtime.runs.list(session_id=session.id, limit=1)))

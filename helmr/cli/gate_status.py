@@ -53,7 +53,7 @@ class GateClient(StrEnum):
 
     @property
     def program(self) -> str:
-        """What its users type."""
+        """The command that its users type."""
         return {CLIENT: "claude", CODEX: "codex"}[self.value]
 
 
@@ -128,7 +128,7 @@ def _described(one: Installation) -> dict[str, Any]:
 
 
 def _lines(one: Mapping[str, Any]) -> Iterator[str]:
-    """What the table has no room for."""
+    """Yield the lines for what the table has no room for."""
     if one["install"]:
         yield f"  These hooks are of an earlier version of Helmr. Mend them: {one['install']}"
     tried = TRIED[one["client"]]
@@ -164,7 +164,7 @@ def installations(environ: Mapping[str, str]) -> Iterator[Installation]:
 
 
 def _version(client: GateClient) -> str:
-    """Of the client that this user would start; empty if there is none."""
+    """Return the version of the client that this user would start; empty if there is none."""
     program = shutil.which(client.program)
     if program is None:
         return ""
@@ -184,7 +184,7 @@ def _version(client: GateClient) -> str:
 
 
 def _said(client: GateClient, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """What the client's files of settings say, the one that counts most first; what can't be read says nothing."""
+    """Read the client's settings files, highest precedence first; skips files that can't be read."""
     users = settings_path(environ, project=False, client=client)
     here = settings_path(environ, project=True, client=client)
     if client is GateClient.CODEX:

@@ -225,7 +225,7 @@ def key_of(path: str | None) -> str:
 def _patiently(
     url: str | None, key: str, raw: bytes, ends_at: float, client: str, mode: str
 ) -> dict[str, Any]:
-    """What the runtime says; asked again while it starts."""
+    """Return the runtime's answer; retries while the runtime starts."""
     if not url:
         raise Unasked("--url does not say where the runtime is")
     gone_at = time.monotonic()
@@ -262,7 +262,7 @@ def post(
     more: str = "",
     meanwhile: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """What the runtime says to an event; repeated under its operation id it is the same request.
+    """Return the runtime's answer to an event; a repeat under the same operation id is the same request.
 
     `more` goes behind the query; `meanwhile` is done if the answer is not there at once.
 

@@ -41,7 +41,7 @@ ABOVE = "\x1b[H\x1b[2J"
 
 
 class ListForm(StrEnum):
-    """What a list is printed as."""
+    """Output formats of a list."""
 
     TABLE = "table"
     NAME = "name"
@@ -68,7 +68,7 @@ Fetch = Callable[[str | None, int], "Page[M]"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListTable(Generic[M]):
-    """How a kind of thing looks in a list.
+    """Layout of one kind of thing in a list.
 
     Attributes:
         columns: Headings; ours.
@@ -87,7 +87,7 @@ class ListTable(Generic[M]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted(Generic[M]):
-    """Which part of a list, and as what.
+    """The part of a list that is wanted, and its output format.
 
     Attributes:
         passes: Only the items for which it is true; pages follow until there are `limit` of them.
@@ -268,12 +268,12 @@ def pushing(
 
 
 def session_passes(wanted: filters.Filter) -> Callable[[SessionInfo], bool]:
-    """Whether a filter of sessions means one, when it is asked."""
+    """Return a predicate for sessions; it reads the clock at each call."""
     return lambda one: wanted.matches(filters.session_facts(one), now())
 
 
 class MeantWaits:
-    """Which waits a filter means to one person on this machine; what that person keeps there is read when it is needed.
+    """Waits that a filter means to one person on this machine; that person's files are read on first use.
 
     Args:
         cli: Says on whose behalf it is looked.
@@ -297,7 +297,7 @@ class MeantWaits:
         return self._cli.me() if self.wanted.asks_who else None
 
     def holds(self, wait: WaitInfo, at: datetime | None = None) -> bool:
-        """Whether the filter means it, now or at that time."""
+        """True if the filter matches the wait, now or at that time."""
         at = at or now()
         facts = filters.wait_facts(
             wait,
@@ -309,13 +309,13 @@ class MeantWaits:
         return self.wanted.matches(facts, at)
 
     def asks(self, wait: WaitInfo, at: datetime | None = None) -> bool:
-        """Whether the filter means it and it is to be asked: what is snoozed only if the filter says so."""
+        """True if the filter matches the wait and does not hide it; snoozed waits need a filter that names them."""
         is_hidden = not self.wanted.says("snoozed") and wait.id in self._snoozed
         return not is_hidden and self.holds(wait, at)
 
 
 def own_files(cli: Cli) -> PersonalFiles:
-    """What this person keeps on this machine, in the console too.
+    """Return the files that this person keeps on this machine; the console shares them.
 
     Raises:
         UsageError: The console's settings, which may name the person, can't be read.

@@ -85,7 +85,7 @@ class Logs:
         self._files: dict[int, LogFile] = {}
 
     def read(self, session_id: str | None) -> list[Line]:
-        """What has come since, of one session or all, by time."""
+        """Return the lines since the last read, of one session or all, by time."""
         there = set()
         for pattern in PATTERNS:
             for path in sorted(self._folder.glob(pattern)):

@@ -209,7 +209,7 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 def _hint_if_it_runs(url: str) -> str | None:
-    """What to do if the runtime's process is of this machine and lives: its gateway is being started again."""
+    """Hint to try again while the runtime's process lives on this machine: its gateway is restarting."""
     from helmr.client.discovery import with_process
     from helmr.client.endpoint import Endpoint
 

@@ -69,7 +69,7 @@ class Target(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of one: nothing was done if it was skipped.
+    """Result of one item; a skipped item was left as it was.
 
     Attributes:
         error: The code of what the runtime refused it with.
@@ -99,7 +99,7 @@ def one_by_one(act: Callable[[T], Done]) -> Callable[[Sequence[Target[T]]], Iter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkAsked:
-    """How the options say that it is done.
+    """Settings of a bulk run, by the command's options.
 
     Attributes:
         hold_s: How long it can be taken back after it was confirmed.
@@ -234,7 +234,7 @@ NOT_ASKED = "Look with --preview, then say --yes."
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswers:
-    """What the waits of a batch are answered with.
+    """Answers to the waits of a batch.
 
     Attributes:
         of: The answer to a wait.

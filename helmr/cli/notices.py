@@ -172,7 +172,7 @@ def _names(given: list[str]) -> frozenset[EventName]:
 def _told(
     client: Client, entry: EntryInfo, name: EventName, wanted: filters.Filter, cli: Cli
 ) -> dict[str, Any] | None:
-    """What is printed for an entry; None if it does not pass."""
+    """Return the line to print for an entry; None if the filter leaves it out."""
     told: dict[str, Any] = {
         "event": name.value,
         "feed_offset": entry.feed_offset,

@@ -1,4 +1,4 @@
-"""What the table of operations gives the command line: lists with their options, and commands about one thing.
+"""Builds commands from the table of operations: lists with their options, and commands about one thing.
 
 A list's options are the fields of its query (`helmr.models.queries`); what stands here is how its noun looks and how
 one is named. `helmr.cli.describe` shows what an operation answers.
@@ -54,7 +54,7 @@ KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True)
 class ListFilter(Generic[M]):
-    """What `--filter` says.
+    """A parsed `--filter`.
 
     Attributes:
         wanted: As it was read.
@@ -177,7 +177,7 @@ def add(
 
 
 def ask(client: Client, row: Operation[M], *ids: str, **parts: Any) -> M:
-    """What an operation answers; takes what `helmr.client.calls.call` takes."""
+    """Call an operation and return its answer; takes the arguments of `helmr.client.calls.call`."""
     from helmr.client.sync import ask
 
     return ask(client, row, *ids, **parts)
@@ -199,7 +199,7 @@ OFFERS: Mapping[str, arguments.Complete] = {
 
 
 def _values(kind: Any) -> Callable[[str], list[str]] | None:
-    """What the shell offers of an option that takes one of some words."""
+    """Return the shell completion of an enum's values; None for other types."""
     if not (isinstance(kind, type) and issubclass(kind, Enum)):
         return None
     words = [str(one.value) for one in kind]
@@ -243,7 +243,7 @@ def option(name: str, annotation: Any, default: Any = None) -> inspect.Parameter
 
 
 def meant(client: Client, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of a list that were given ask for; a part of a session's id stands for the whole."""
+    """Return the query for the given options of a list; a part of a session's id becomes the whole."""
     query = {name: one for name, one in asked.items() if one is not None and one is not False}
     for name in SESSION_IDS & query.keys():
         query[name] = arguments.session(client, query[name])

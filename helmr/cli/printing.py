@@ -87,7 +87,7 @@ def error(failed: HelmrError) -> None:
 
 
 def error_text(failed: HelmrError) -> str:
-    """What is wrong, on one safe line, with the failing paths of its data."""
+    """Describe an error on one safe line, with the failing paths of its data."""
     message = TIME.sub(_with_distance, failed.message)
     found = [(one["path"], one.get("message", "")) for one in failed.errors if one.get("path")]
     untold = [f"{path}: {text}" for path, text in found if not _says(message, path, text)]
@@ -103,13 +103,13 @@ def _with_distance(found: re.Match[str]) -> str:
 
 
 def distance(moment: datetime) -> str:
-    """How far a time is from now: `in 7d`, `12s ago`."""
+    """Return a time's distance from now: `in 7d`, `12s ago`."""
     distance_s = (moment - now()).total_seconds()
     return f"in {spell(distance_s)}" if distance_s > 0 else f"{spell(-distance_s)} ago"
 
 
 def _says(message: str, path: str, text: str) -> bool:
-    """Whether a message tells what is wrong at a path, as `path text` or `path: text`."""
+    """True if a message names the problem at a path, as `path text` or `path: text`."""
     text = text.rstrip(".").lower()
     return any(f"{path}{gap}{text}".lower() in message.lower() for gap in (" ", ": "))
 
@@ -196,7 +196,7 @@ def write_line(text: str) -> None:
 
 
 def write_done(text: str) -> None:
-    """What a command has done and what comes next, whole: a path in it may be wider than the terminal."""
+    """Print the result of a command and its next step, uncut: a path may be wider than the terminal."""
     write(one_line(text, None))
 
 
@@ -207,7 +207,7 @@ def _field(value: object) -> str:
 
 
 def _least_width(columns: Sequence[str], widths: Sequence[int]) -> int:
-    """How wide a table must be to be read: headings and ids whole, nothing folded to a few letters."""
+    """Return the least width of a readable table, in cells: headings and ids whole, other cells folded."""
     least = [
         width if heading in UNFOLDED else max(cells(heading), min(width, FOLDED_CELLS_MIN))
         for heading, width in zip(columns, widths, strict=True)
@@ -280,7 +280,7 @@ class Lines:
         return line
 
     def ask_hidden(self, prompt: str) -> str:
-        """As `ask`, and what is typed is not shown.
+        """Ask like `ask`, without echo.
 
         Raises:
             EndOfInput, LineTooLong, ReaderGone: As `ask`.

@@ -104,7 +104,7 @@ def prune(
 def _pages(
     cli: Cli, age_s: float, *, archive: bool, dry_run: bool, reason: str | None
 ) -> Iterator[PruneReceipt]:
-    """Of the runtime that is meant, or of its data directory when it is stopped.
+    """Prune page by page, through the runtime or in its stopped data directory.
 
     Raises:
         UsageError: `--data-dir` names another runtime than HELMR_URL does, and what is removed stays removed.

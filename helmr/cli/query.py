@@ -32,7 +32,7 @@ EXPORT_VIEWS = ("entries", "records")
 
 
 class Format(StrEnum):
-    """What a result is written as."""
+    """Output formats of a result."""
 
     TABLE = "table"
     CSV = "csv"
@@ -156,7 +156,7 @@ def export(
 
 
 def _format_of(out: Path | None) -> Format:
-    """What a file's name says, or a table for the terminal."""
+    """Return the format that a file's name ends with; a table for the terminal."""
     if out is None:
         return Format.TABLE
     try:

@@ -145,7 +145,7 @@ def _keep(key_file: str | None, url: str | None, rules: Any) -> None:
 
 
 def _is_held_by_another(client: str) -> bool:
-    """Whether a headless hook of ours decides each call anyway: what a person has allowed there is not asked about."""
+    """True if a headless hook of ours decides each call: this one leaves the call to it, so no one is asked twice."""
     if hook.RUN_VARIABLE in os.environ:
         return True
     if client != hook.CLAUDE_CODE:

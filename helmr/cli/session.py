@@ -202,7 +202,7 @@ def follow(
 
 
 def _last_seq(session: SessionInfo) -> int | None:
-    """Of a session that is over: closed or cancelled, and without a run that could do more."""
+    """Return the last seq of a finished session: closed or cancelled, with no run left. None for others."""
     is_over = session.status != "open" and session.activity == "idle"
     return session.last_seq if is_over else None
 

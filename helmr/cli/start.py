@@ -64,7 +64,7 @@ def _start_with_seed(arguments: list[str]) -> None:
 
 
 def is_in_process(options: list[str], data_dir: Path) -> bool:
-    """Whether the options of `up` plainly say so, or say nothing and `helmr.toml` does."""
+    """True if the options of `up` choose one process, or leave the choice to a `helmr.toml` that does."""
     if {"--in-process", "--ray"} & {*options}:
         return "--ray" not in options
     if any(one.startswith(("--address", "--config")) for one in options):
@@ -79,7 +79,7 @@ def is_in_process(options: list[str], data_dir: Path) -> bool:
 
 
 def data_dir_of(options: list[str]) -> str | None:
-    """What `--data-dir` says, else the environment, or its default; None where that takes a parser to tell."""
+    """Return `--data-dir`, else the environment's, or the default; None if only a parser can tell."""
     from helmr.hash_seed import DATA_DIR
     from helmr.whereabouts import named_data_dir
 

@@ -77,7 +77,7 @@ def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
 
 
 def _wrong(health: Health) -> list[tuple[str, object]]:
-    """What is wrong in words, and by the names that `docs/monitoring.md` has."""
+    """Return the warnings, and the degraded parts by their names in `docs/monitoring.md`."""
     pairs: list[tuple[str, object]] = [("warning", one) for one in health.warnings]
     return [*pairs, ("degraded", ", ".join(health.degraded))] if health.degraded else pairs
 

@@ -141,7 +141,7 @@ def _send_record(
 
 
 def _schema(client: Client, task: str, stream: str) -> dict[str, Any] | bool:
-    """Of an input stream; one that there is not takes anything, and the send says so."""
+    """Return the schema of an input stream; True, any JSON, for an unknown one, which the send refuses."""
     for one in client.streams.list():
         if one.name == stream and one.direction == "input" and task in one.tasks:
             return one.json_schema
@@ -216,7 +216,7 @@ Advance = Callable[[int], None]
 
 @dataclass(slots=True)
 class Tally:
-    """What the lines came to. `next_line` is where to go on; `stopped` says that there is something to go on with."""
+    """Counts of the lines so far. `next_line` is where to go on; `stopped` means that lines are left."""
 
     next_line: int
     sent: Counter[str] = field(default_factory=Counter)

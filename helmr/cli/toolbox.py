@@ -245,7 +245,7 @@ def repair(
 
 @contextmanager
 def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
-    """Of the runtime that is meant, or of its data directory when it is stopped."""
+    """Stream a backup of the runtime, or of its stopped data directory."""
     try:
         client = cli.client()
     except RuntimeNotFound:

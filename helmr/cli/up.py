@@ -57,21 +57,21 @@ WITHOUT_RAY = (
 
 
 class Transport(StrEnum):
-    """What `--transport` takes."""
+    """Values of `--transport`."""
 
     SOCKETS = "sockets"
     RAY = "ray"
 
 
 class LogFormat(StrEnum):
-    """What `--log-format` takes."""
+    """Values of `--log-format`."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class CheckMode(StrEnum):
-    """What `--check` takes."""
+    """Values of `--check`."""
 
     NO = "no"
     WARN = "warn"

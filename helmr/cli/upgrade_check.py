@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredFacts:
-    """What a ledger's file says of itself.
+    """Facts that a ledger's file states about itself.
 
     Attributes:
         entries: How many it holds.
@@ -57,7 +57,7 @@ class StoredFacts:
 
     @property
     def is_migrated(self) -> bool:
-        """Whether the first start of this version migrates it."""
+        """True if the first start of this version migrates the ledger."""
         return self.schema < self.todays_schema
 
 
@@ -67,7 +67,7 @@ BACKUP_HINT = "Take a backup before the start: `helmr backup FILE`. It is the on
 
 
 def judge_step(before: str | None, own: str) -> Finding:
-    """Of the way from one version to another.
+    """Judge the step from one version to another.
 
     Args:
         before: What runs, or has opened the ledger last; None if nothing says.
@@ -94,7 +94,7 @@ def _numbers(text: str) -> tuple[int, int, int]:
 
 
 def judge_ledger(found: StoredFacts, migration_s: float) -> Finding:
-    """Of the ledger, which this version opens as it is or migrates in about so many seconds."""
+    """Judge the ledger: this version opens it as it is, or migrates it in about `migration_s` seconds."""
     text = f"{found.entries:,} entries, schema {found.schema}"
     if not found.is_migrated:
         return Finding("ledger", CheckResult.OK, f"{text}: opens as it is")
@@ -103,7 +103,7 @@ def judge_ledger(found: StoredFacts, migration_s: float) -> Finding:
 
 
 def judge_held(before: str | None, own: str) -> Finding:
-    """Of a ledger that a runtime of the version `before` has open. A patch version changes no schema."""
+    """Judge a ledger that a runtime of the version `before` has open. A patch version changes no schema."""
     text = "the runtime has it open"
     if before is not None and _numbers(before)[:2] == _numbers(own)[:2]:
         return Finding("ledger", CheckResult.OK, f"{text}; {own} opens it as it is")
@@ -112,7 +112,7 @@ def judge_held(before: str | None, own: str) -> Finding:
 
 
 def judge_room(free: int, needed: float) -> Finding:
-    """Of the disk, in bytes: a migration writes a second file."""
+    """Judge the free disk, in bytes: a migration writes a second file."""
     text = f"{spell_bytes(free)} free, the migration needs {spell_bytes(int(needed))}"
     if free < needed:
         return Finding("room", CheckResult.FAIL, text, "Make room before the start.")
@@ -120,7 +120,7 @@ def judge_room(free: int, needed: float) -> Finding:
 
 
 def why_unread(stored: StoredFacts | None, store: str | None) -> str | None:
-    """Why runs can't be replayed from what is stored; None if they can.
+    """Explain why stored runs can't be replayed; None if they can.
 
     Args:
         stored: Of the ledger's file; None if there is none, or a runtime has it.
@@ -134,7 +134,7 @@ def why_unread(stored: StoredFacts | None, store: str | None) -> str | None:
 
 
 def judge_runs(checks: Sequence[RunCheck]) -> Finding:
-    """Of the runs that have not ended, as this code would resume them."""
+    """Judge the runs that have not ended, as this code would resume them."""
     counts = Counter(one.verdict for one in checks)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(counts.items()))
     if not checks:
@@ -145,7 +145,7 @@ def judge_runs(checks: Sequence[RunCheck]) -> Finding:
 
 
 def judge_warnings(told: Sequence[str]) -> Iterator[Finding]:
-    """Of what importing the tasks warned of as deprecated, here or in any other package."""
+    """Judge the deprecation warnings that importing the tasks raised, in any package."""
     for one in dict.fromkeys(told):
         yield Finding("deprecated", CheckResult.WARN, one, "Use the name of today before it goes.")
     if not told:
@@ -212,7 +212,7 @@ def _running(cli: Cli) -> str | None:
 
 
 def _store(data_dir: Path) -> str | None:
-    """What holds the commits in place of the data directory; None if nothing does, or helmr.toml can't be read."""
+    """Name the store that holds the commits; None for the data directory, or if helmr.toml can't be read."""
     with suppress(HelmrError):  # told as a fault of helmr.toml
         if log_url_of(None, data_dir) is not None:
             return "the store that [log] names"
@@ -241,7 +241,7 @@ def _stored(data_dir: Path, before: str | None) -> tuple[StoredFacts | None, Fin
 def _code(
     cli: Cli, tasks: list[str] | None, data_dir: Path, unread: str | None
 ) -> Iterator[Finding]:
-    """What the tasks warn of, and whether they fit the runs that wait, unless those can't be read."""
+    """Check the tasks for deprecations, and against waiting runs unless those can't be read."""
     try:
         named = tasks or tasks_of_project(Path.cwd())
         named = [*named, *gate_modules(gate_table(None, data_dir))]
