@@ -47,7 +47,7 @@ class Assignment:
 
 
 def is_assignment(word: str) -> bool:
-    """Whether a word has the shape of one."""
+    """True if a word is shaped like an assignment."""
     return _WORD.fullmatch(word) is not None
 
 
@@ -242,7 +242,7 @@ class _Made:
 
 
 def _begun(into: Any, begun: Any, kind: type[Any]) -> Any:
-    """What a group or list is so far; the first time, what a form starts with."""
+    """Return the group or list built so far; the first time, a copy of the form's initial one."""
     if isinstance(into, kind):
         return into
     return copy.deepcopy(begun) if isinstance(begun, kind) else kind()
@@ -332,7 +332,7 @@ def _items(schema: Schema, root: Schema) -> Schema:
 
 
 def _takes_any_name(schema: Schema, root: Schema) -> bool:
-    """Whether fields are welcome that no property names: it says so, or it says nothing of its fields."""
+    """True if the schema allows fields that no property names, or says nothing about fields."""
     for shape in _shapes(schema, root):
         if not isinstance(shape, Mapping):
             return bool(shape)

@@ -1,7 +1,7 @@
-"""What a tool's call does, as it is read: the command, the diff. Pure.
+"""Renders a tool's call for people: the command, the diff. Pure.
 
-A face shows these in place of the arguments that they say, so that nothing is said twice. The gate writes the same
-ones into a wait's body; `without` takes them out of it where the call itself is shown.
+A UI shows these in place of the arguments they render. The gate writes the same blocks into a wait's body; `without`
+removes them where the call itself is shown.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _edit(path: str, edit: Mapping[str, Any], hidden: Collection[str]) -> CallBl
 
 
 def _is_plain(text: str) -> bool:
-    """Whether its lines are ended by nothing but line feeds: a diff shows no other ends of lines."""
+    """True if only line feeds end its lines: a diff shows no other line endings."""
     return text.splitlines() == text.removesuffix("\n").split("\n") or not text
 
 

@@ -1,8 +1,8 @@
-"""What a form is: frozen fields with their kinds, bounds and choices, and its decision. Nothing here reads a schema.
+"""Forms: frozen fields with their kinds, bounds and choices, and the decision. Nothing here reads a schema.
 
-Approving or refusing is a choice that a person makes, never one that came with the form. A decision is the choice that
-is the whole answer, or a field at the top of the form with one of the names in `DECISIONS`. What the form begins with,
-or the schema's default, is shown as suggested and not chosen.
+A person makes the decision to approve or refuse; a form never brings it along. The decision is the choice that is the
+whole answer, or a field at the top of the form with one of the names in `DECISIONS`. An initial value or default is
+shown as suggested, not chosen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Schema = Mapping[str, Any]
 
 
 class Kind(StrEnum):
-    """How a field is entered."""
+    """Input kinds of a field."""
 
     CHOICE = "one of"
     MULTI = "several of"
@@ -90,7 +90,7 @@ class Variant:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What is to be entered: an object's properties without its tag, or the one value."""
+        """The fields to fill in: an object's properties without its tag, or the one value."""
         if self.field.kind is not Kind.GROUP:
             return (self.field,)
         return tuple(child for child in self.field.children if child.name != self.tag)
@@ -232,9 +232,9 @@ def _placed(field: Field, depth: int, number: int) -> Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a schema looks like to a person, and what the form starts with, unless that is `MISSING`.
+    """A schema as fields for a person, with the initial value; `MISSING` if there is none.
 
-    `is_answered` says that `initial` is an answer a person gave: a decision in it is a choice that was made.
+    `is_answered`: `initial` is a person's answer, so its decision counts as made.
     """
 
     schema: Schema | bool
@@ -245,23 +245,23 @@ class Form:
 
     @property
     def decision(self) -> Field | None:
-        """The choice by which it approves or refuses something; None in a form that does neither."""
+        """The choice that approves or refuses; None in a form that does neither."""
         return next((one for one in (self.root, *self.root.children) if one.is_decision), None)
 
     @property
     def is_one_choice(self) -> bool:
-        """Whether its decision is all that has to be entered."""
+        """True if the decision is the only field that has to be filled in."""
         needed = [one for one in (self.root.children or (self.root,)) if not one.may_be_left_out]
         return needed == [self.decision]
 
     @property
     def has_free_text(self) -> bool:
-        """Whether a person writes something into it, and not only chooses."""
+        """True if a person types into some field, not only chooses."""
         return any(one.kind in _WRITTEN for one in self.leaves(templates=True))
 
     @property
     def has_secret(self) -> bool:
-        """Whether anything in it is hidden while it is typed."""
+        """True if some field hides what is typed."""
         return any(one.kind is Kind.SECRET for one in self.leaves(templates=True))
 
     def leaves(self, *, templates: bool = False) -> Iterator[Field]:

@@ -47,22 +47,22 @@ _UNCLEAR = re.compile(r"(^|[Tt ])[0-9]{2}(:?[0-9]{2})?[.,]")
 
 
 def is_date(text: str) -> bool:
-    """Whether this is `2026-11-24`, a day that there is."""
+    """True for a date that exists, such as `2026-11-24`."""
     return bool(_DATE.fullmatch(text)) and _reads(date.fromisoformat, text)
 
 
 def is_time(text: str) -> bool:
-    """Whether this is `14:30`, with seconds and a zone or without."""
+    """True for a time such as `14:30`, with or without seconds and zone."""
     return bool(_TIME.fullmatch(text)) and _reads(time.fromisoformat, text)
 
 
 def is_datetime(text: str) -> bool:
-    """Whether this is `2026-11-24T14:30:00Z`: a moment, with its zone."""
+    """True for a moment with its zone, such as `2026-11-24T14:30:00Z`."""
     return bool(_DATETIME.fullmatch(text)) and _reads(datetime.fromisoformat, text)
 
 
 def is_duration(text: str) -> bool:
-    """Whether this is `PT1H30M`, and not longer than a task's type holds."""
+    """True for a duration such as `PT1H30M`, up to the maximum of a task's type."""
     found = _DURATION.fullmatch(text)
     if found is None:
         return False

@@ -64,7 +64,7 @@ class Questions:
 
     @property
     def current(self) -> Question | None:
-        """What is asked now; None when all of it was."""
+        """The open question; None after the last one."""
         return self._open[-1] if self._open else None
 
     def built(self) -> Built:
@@ -106,13 +106,13 @@ class Questions:
         return ""
 
     def _decided(self, decision: object) -> None:
-        """What a tool would be called with is not asked for once its call is declined."""
+        """Drop the questions for a tool's arguments once its call is declined."""
         if decision == DECLINE:
             left = (_without_arguments(one) for one in self._open)
             self._open = [one for one in left if one is not None]
 
     def is_begun(self, asked: Offer) -> bool:
-        """Whether anything stands in these fields already."""
+        """True if any of these fields has content."""
         leaves = (leaf for one in asked.fields for leaf in one.leaves())
         return any(self.cells.get(leaf.key) not in (None, "", Blank.NOT_SENT) for leaf in leaves)
 
@@ -132,7 +132,7 @@ class Questions:
         return ""
 
     def _take_row(self, asked: Field, line: str) -> str:
-        """Whether a list gets one more row; its fields are asked next, then this again."""
+        """Add, remove or finish rows of a list; the fields of a new row come next, then this question again."""
         said, rows = line.strip().lower(), row_ids(asked, self.cells[asked.key])
         if said in ("", "n", "no"):
             if self.cells[asked.key] is Blank.NOT_SENT and asked.required and asked.nullable:
@@ -249,7 +249,7 @@ class _No:
 
 
 def labels(field: Field) -> tuple[str, ...]:
-    """What can be chosen, as it is spelt."""
+    """Return the labels of the choices."""
     if field.kind is Kind.UNION:
         return tuple(variant.label for variant in field.variants)
     return tuple(choice.label for choice in field.choices)
@@ -270,7 +270,7 @@ def keys(names: Sequence[str], taken: Collection[str] = ()) -> dict[str, int]:
 
 
 def place_of(names: Sequence[str], said: str, taken: Collection[str] = ()) -> int | None:
-    """Which of the names this means: its number, its letter, the name, or how only it begins. None for none."""
+    """Return the place of the name that was typed: by number, letter, name or unique prefix. None if none fits."""
     text = said.strip().lower()
     if text.isascii() and text.isdigit():
         return int(text) - 1 if len(text) <= 4 and 0 < int(text) <= len(names) else None
@@ -290,7 +290,7 @@ def _chosen(names: Sequence[str], said: str) -> int | _No:
 
 
 def kept_text(field: Field, cell: Cell) -> str:
-    """What an empty line says: the value that is there, how the field is left out, or nothing."""
+    """Describe the effect of an empty line: the value that stays, a word for leaving it out, or nothing."""
     if cell is Blank.EMPTY:
         return "empty"
     if isinstance(cell, Blank):
@@ -337,12 +337,12 @@ class Columns:
 
     @property
     def widths(self) -> tuple[int | str, ...]:
-        """Of each column."""
+        """Width of each column."""
         return tuple(width for _, width in self.heads)
 
 
 def is_picked(field: Field) -> bool:
-    """Whether a value is picked from a list that opens."""
+    """True if a value is picked from a list that opens."""
     return field.kind is Kind.CHOICE and len(field.choices) > RADIO_MAX
 
 

@@ -94,7 +94,7 @@ def schema_hash(schema: Schema | bool | None) -> str:
 
 
 def find_reference(root: Any, reference: Any) -> Any:
-    """What a `$ref` inside the schema points to; None for any other."""
+    """Resolve a `$ref` inside the schema; None for any other."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     found: Any = root
@@ -350,7 +350,7 @@ class _FormReader:
 
 
 def _since_list(refs: tuple[str, ...]) -> int:
-    """How many references were followed since the innermost list."""
+    """Count the references followed since the innermost list."""
     return refs[::-1].index(_LIST) if _LIST in refs else len(refs)
 
 
@@ -424,7 +424,7 @@ def _string(base: Field, schema: Schema) -> Field:
 
 
 def _is_short(name: str, length_max: int | None) -> bool:
-    """Whether a text takes one line: its bound says so, or without one its name."""
+    """True if a text takes one line, by its bound or, without one, by its name."""
     if length_max is not None:
         return length_max <= SHORT_TEXT_MAX
     return _WORDS.split(name)[-1].lower() in SHORT_NAMES

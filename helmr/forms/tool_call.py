@@ -45,7 +45,7 @@ class ToolCall:
     hidden: frozenset[Path] = frozenset()
 
     def arguments(self, answer: Any = MISSING) -> tuple[Argument, ...]:
-        """What the tool would be called with under this answer, in the order in which it was asked for."""
+        """Return the arguments of the call under this answer, in the order in which they were requested."""
         asked = dict(self._values(self.asked, (), ()))
         now = dict(self._values(self._edited(answer), (), ()))
         return tuple(
@@ -73,7 +73,7 @@ class ToolCall:
         )
 
     def own_text(self, body: str | None) -> str:
-        """What a wait's body says besides this call; empty if that is nothing."""
+        """Return the wait's body without this call; empty if nothing is left."""
         if not body or self.is_shown_by(body):
             return ""
         told = [one.text for one in self.blocks()]
@@ -82,7 +82,7 @@ class ToolCall:
         return without(body, told, lines)
 
     def changed(self, answer: Any) -> tuple[Argument, ...]:
-        """Where the answer's arguments differ from those that were asked for."""
+        """Return the arguments that the answer changes."""
         return tuple(one for one in self.arguments(answer) if one.is_changed)
 
     def outcomes(self) -> tuple[tuple[str, str], ...]:
@@ -95,7 +95,7 @@ class ToolCall:
         return tuple((decision, does[decision]) for decision in self.decisions)
 
     def effect(self, answer: Any) -> str:
-        """What this answer does; empty as long as nothing is decided."""
+        """Describe the effect of this answer; empty until there is a decision."""
         decision = answer.get(DECISION) if isinstance(answer, Mapping) else None
         if decision == DECLINE:
             return f"{self.tool} is not called; the agent sees{_why(answer)}"
@@ -110,7 +110,7 @@ class ToolCall:
         return f"{self.tool} is called with {count} value{'s' if count > 1 else ''} changed"
 
     def is_shown_by(self, body: str | None) -> bool:
-        """Whether a wait's body says nothing but this call."""
+        """True if a wait's body shows this call and nothing else."""
         return body is not None and body.startswith(_opening(self.tool)) and body.endswith("\n```")
 
     def _edited(self, answer: Any) -> Mapping[str, Any]:
@@ -120,7 +120,7 @@ class ToolCall:
     def _values(
         self, value: Any, path: tuple[str, ...], place: Path
     ) -> Iterator[tuple[tuple[str, ...], tuple[str, str]]]:
-        """Where values are, each as text and as JSON, which tells `1` from `"1"`. `place` is that of a form's field."""
+        """Yield each value by path, as text and as JSON, which tells `1` from `"1"`. `place` is its form field."""
         inside = _inside(value)
         if place in self.hidden or inside is None:
             text = _HIDDEN if place in self.hidden else _text(value)
@@ -143,12 +143,12 @@ def tool_call(form: Form) -> ToolCall | None:
 
 
 def is_call(schema: Schema | bool, initial: Any) -> bool:
-    """Whether a form of this schema that starts with this asks leave for a tool's call."""
+    """True if a form with this schema and initial value asks to approve a tool's call."""
     return _read(schema, initial) is not None
 
 
 def is_declined(form: Form, cells: Mapping[str, Any]) -> bool:
-    """Whether a tool is not called by these cells: its arguments are then neither asked for nor sent."""
+    """True if these cells decline the call: its arguments are then neither asked for nor sent."""
     decision = form.decision
     if decision is None or not is_call(form.schema, form.initial):
         return False
@@ -228,7 +228,7 @@ def _read(
 
 
 def _says_nothing(schema: Any) -> bool:
-    """Whether it takes null, or any object."""
+    """True if the schema takes null, or any object."""
     if not isinstance(schema, Mapping) or schema.get("type") not in ("object", "null"):
         return False
     is_open = schema.get("additionalProperties", True) is True and not schema.get("properties")
@@ -263,7 +263,7 @@ def _shape(value: Any) -> dict[str, Any]:
 
 
 def _inside(value: Any) -> dict[str, Any] | None:
-    """What is in an object, or in a list of more than plain values, by name or place; None for everything else."""
+    """Return the values of an object, or of a list of more than plain values, by name or place; None for others."""
     if isinstance(value, Mapping) and value:
         return {str(name): inner for name, inner in value.items()}
     if isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):

@@ -1,10 +1,9 @@
-"""What was entered into a form, as JSON, and JSON as what would have been entered.
+"""Turns cells of a form into JSON, and JSON into cells.
 
 A cell is the content of one field: a text, the number of a choice or variant, several of them, or a `Blank`. "Not
-sent", null and empty are three different answers. A list of rows holds their ids in their order; an id stays that of
-its row when others are added, taken away or moved, so what was entered into a row stays in it. A group has a cell only
-where it is asked for as a whole: 0 sends it as it is, a `Blank` sends that; without a cell, one that may be left out
-is, as long as nothing in it was touched.
+sent", null and empty are three different answers. A list holds the ids of its rows in order; a row keeps its id and its
+content when others are added, removed or moved. A group has a cell only where it is asked for as a whole: 0 sends it as
+it is, a `Blank` sends that. Without a cell, an optional group is left out until something in it is touched.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class _Refused(Exception):
 
 
 def first_cells(form: Form) -> Cells:
-    """How a form begins: with what fits of its initial value, else nothing chosen or sent, required texts empty."""
+    """Return a form's first cells: what fits of its initial value, else nothing chosen, required texts empty."""
     cells: Cells = {}
     if form.initial is not MISSING:
         _pour(form.root, form.initial, cells)
@@ -97,7 +96,7 @@ def present(item: Field, cells: Mapping[str, Cell]) -> Iterator[Field]:
 
 
 def room(form: Form, item: Field, cells: Mapping[str, Cell]) -> str:
-    """Why a list of rows takes no further one; empty if it does."""
+    """Explain why a list takes no further row; empty if it does."""
     count = len(row_ids(item, _cell_of(item, cells)))
     if item.length_max is not None and count >= item.length_max:
         return f"at most {item.length_max}"
@@ -110,7 +109,7 @@ def room(form: Form, item: Field, cells: Mapping[str, Cell]) -> str:
 
 
 def fields_shown(item: Field, cells: Mapping[str, Cell]) -> int:
-    """How many fields it is made of, a table counting as one however many cells it has."""
+    """Count the fields of an item; a table counts as one."""
     count = 0
     for leaf in item.leaves():
         count += 1
@@ -154,7 +153,7 @@ def alone(item: Field, cell: Cell) -> Built:
 
 
 def problem(item: Field, cell: Cell) -> str:
-    """What is wrong with this cell of this field, looked at alone; empty if nothing is."""
+    """Return the problem of this cell by itself; empty if it has none."""
     return alone(item, cell).problems.get(item.key, "")
 
 
@@ -172,7 +171,7 @@ def fill(form: Form, data: Any) -> Cells | None:
 
 
 def shows(item: Field, data: Any) -> bool:
-    """Whether the field can show exactly this JSON."""
+    """True if the field can show exactly this JSON."""
     cells: Cells = {}
     if not _pour(item, data, cells) or not _says(item, cells, data):
         return False
@@ -357,7 +356,7 @@ def _number(item: Field, text: str) -> int | float:
 
 
 def takes_empty(item: Field) -> bool:
-    """Whether a text without a character may be what is meant."""
+    """True if an empty text can be an answer."""
     return item.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET) and not item.length_min
 
 
@@ -381,7 +380,7 @@ def _moment(item: Field, text: str) -> str:
 
 
 def example(kind: Kind) -> str:
-    """How a date, time or duration is written; empty for other kinds."""
+    """Return an example of a date, time or duration; empty for other kinds."""
     return moments.EXAMPLES[_FORMATS[kind]] if kind in _FORMATS else ""
 
 
@@ -463,7 +462,7 @@ def _says(item: Field, cells: Cells, data: Any) -> bool:
 
 
 def first_cell(item: Field) -> Cell:
-    """How a field of a form without an initial value begins."""
+    """Return the first cell of a field that has no initial value."""
     if not item.required or item.nullable:
         return Blank.NOT_SENT
     if item.kind in (Kind.LONG, Kind.TEXT, Kind.LINES):

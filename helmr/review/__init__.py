@@ -1,4 +1,4 @@
-"""What a person goes through who answers waits, as pure state machines and plain words.
+"""Pure state machines and plain words for a person who answers waits.
 
 Keys and events go in, what is to be shown and done comes out. The console, `helmr next` and the other commands that
 answer draw it and do the reading and sending; nothing in here knows a terminal, a loop or the gateway.

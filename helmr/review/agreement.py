@@ -1,7 +1,7 @@
-"""Who may answer a wait, and what those who voted stand for, in the words of every screen (S-112, S-113). Pure.
+"""Restricted waits and votes, in the words of every screen (S-112, S-113). Pure.
 
-A wait that says who may answer is for others something to read. Where several people must agree, the next one's form
-starts from what was said last.
+People who may not answer a restricted wait can read it. Where several people must agree, the next form starts from the
+newest proposal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def tally(wait: WaitInfo) -> str:
 
 
 def why_not(wait: WaitInfo, me: str | None) -> str:
-    """Why this person can't answer; empty if they can, and of a wait that takes no answers. Safe.
+    """Explain why this person can't answer; empty if they can, or if the wait takes no answers. Safe.
 
     Args:
         wait: As the gateway gave it to this person: an entry doesn't know who may.
@@ -47,14 +47,14 @@ def why_not(wait: WaitInfo, me: str | None) -> str:
 
 
 def is_for_others(wait: WaitInfo) -> bool:
-    """Whether a review leaves it out: this person may not answer it, or has and others must agree."""
+    """True if a review skips the wait: this person may not answer it, or has voted and others must agree."""
     return wait.is_restricted and wait.can_answer is False
 
 
 def agreed(wait: WaitInfo, form: Form, me: str | None) -> list[str]:
-    """How many agree and who stands for what, the newest first; then what an answer of this person does. Safe.
+    """Return the votes, newest first, then the effect of an answer by this person. Safe.
 
-    Of a wait that one answer is enough for, only that it will be signed, if it will.
+    Where one answer is enough, only a line that it will be signed, if so.
     """
     signed = ["your answer is signed with your key"] if wait.signed and wait.takes_answers else []
     more = ["you have voted: another answer replaces yours"] if _has_voted(wait, me) else []
@@ -63,7 +63,7 @@ def agreed(wait: WaitInfo, form: Form, me: str | None) -> list[str]:
 
 
 def standing(wait: WaitInfo, form: Form, spell: Callable[[Any], str] | None = None) -> list[str]:
-    """How many agree and who stands for what, the newest first; nothing where one answer is enough. Safe.
+    """Return the count of votes and each stance, newest first; nothing where one answer is enough. Safe.
 
     Args:
         wait: As the gateway gave it.
@@ -80,7 +80,7 @@ def standing(wait: WaitInfo, form: Form, spell: Callable[[Any], str] | None = No
 
 
 def own_vote(wait: WaitInfo, form: Form, me: str) -> str:
-    """What this person stands for, in words; empty if that is not known. Safe."""
+    """Return this person's vote in words; empty if it is not known. Safe."""
     own = (vote.data for vote in wait.votes if vote.person == person_key(me))
     return next((in_words(redacted(form, data)) for data in own), "")
 
@@ -99,9 +99,9 @@ def _leaves(data: Any) -> Iterator[str]:
 
 
 def initial_of(wait: WaitInfo) -> Any:
-    """What the wait's form starts with: the newest proposal, without the comments of its voter; `MISSING` for nothing.
+    """Return the form's initial value: the newest proposal without its voter's comments; `MISSING` for none.
 
-    A decision in it is not made thereby: a form leaves that open, whatever it starts with.
+    A form leaves its decision open, whatever its initial value says.
     """
     first = wait.initial if wait.initial is not None else MISSING
     if not wait.votes:
@@ -115,9 +115,9 @@ def initial_of(wait: WaitInfo) -> Any:
 
 
 def proposal_of(wait: WaitInfo) -> Any:
-    """What words that say a part of an answer change: the newest proposal, if it is an object; else `MISSING`.
+    """Return the base for answers given in parts: the newest proposal, if it is an object; else `MISSING`.
 
-    Without its voter's comments, and without the decision, which the words are to make.
+    Leaves out its voter's comments and the decision, which the words must state.
     """
     found = initial_of(wait)
     if not wait.votes or not isinstance(found, dict):

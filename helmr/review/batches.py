@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"(?<![\w.])\d{1,15}(?:\.\d+)?(?![\w])")
 
 
 def outliers(waits: Sequence[WaitInfo]) -> dict[str, str]:
-    """Why a wait is unlike the others, by id; only those that are. The texts are not made safe."""
+    """Return the waits that are unlike the others, by id, with the reason. The texts are not made safe."""
     if len(waits) < ALIKE_MIN:
         return {}
     found: dict[str, str] = {}
@@ -125,7 +125,7 @@ def _numbers(wait: WaitInfo) -> dict[tuple[str, int], float]:
 
 
 def _rare(parts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What differs from what most say: what it says, and what most do."""
+    """Return the values that differ from those of most, each with what most say."""
     most, count = Counter(parts.values()).most_common(1)[0]
     if count <= MOST * len(parts):
         return {}
@@ -150,7 +150,7 @@ BATCH_MAX = BULK_RUNS_MAX
 
 
 class Progress(StrEnum):
-    """What became of one answer; the value is the word shown."""
+    """Progress of one answer; the value is the word shown."""
 
     PLANNED = "not sent yet"
     SENDING = "sending…"
@@ -217,13 +217,13 @@ class AnswerBatch:
 
     @property
     def done(self) -> int:
-        """How many were sent or skipped."""
+        """Number of answers sent or skipped."""
         rest = (Progress.PLANNED, Progress.SENDING, Progress.STOPPED)
         return sum(item.progress not in rest for item in self.items)
 
     @property
     def accepted(self) -> int:
-        """How many were accepted."""
+        """Number of answers accepted."""
         return sum(item.progress is Progress.ACCEPTED for item in self.items)
 
     def summary(self) -> str:
@@ -244,9 +244,9 @@ class AnswerBatch:
 
 
 def plan(marked: Sequence[WaitInfo], lead: str | None, *, me: str | None = None) -> AnswerBatch:
-    """Who is answered: the waits that share kind, stream and schema with `lead`, but for those that others answer.
+    """Select the waits that share kind, stream and schema with `lead`, and leave out those that others answer.
 
-    Those that are unlike the others come first, then the soonest deadline.
+    Outliers come first, then the earliest deadline.
 
     Args:
         marked: Waits in full (with their schema).
@@ -271,7 +271,7 @@ def plan(marked: Sequence[WaitInfo], lead: str | None, *, me: str | None = None)
 
 
 def changed(seen: WaitInfo, now: WaitInfo) -> str:
-    """Why a wait is no longer the one that was seen, so that the answer is not sent; empty if it is.
+    """Explain why a wait has changed since it was seen, so that no answer is sent; empty if it has not.
 
     Args:
         seen: As it was shown.
@@ -286,14 +286,14 @@ def changed(seen: WaitInfo, now: WaitInfo) -> str:
 
 
 def came_of(error: HelmrError) -> Progress:
-    """What has become of an answer that was not accepted: perhaps stored, to be sent again, or of no use."""
+    """Classify an answer that was not accepted: perhaps stored, to be sent again, or of no use."""
     if isinstance(error, OutcomeUnknown):
         return Progress.UNKNOWN
     return Progress.FAILED if isinstance(error, Unavailable | SchemaMismatch) else Progress.SKIPPED
 
 
 def meets_all(error: HelmrError) -> bool:
-    """Whether the other answers of the batch would be refused for the same reason: they share data and schema."""
+    """True if the batch's other answers would fail for the same reason: they share data and schema."""
     return isinstance(error, SchemaMismatch)
 
 

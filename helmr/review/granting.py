@@ -31,7 +31,7 @@ SHOWN_CHARS_MAX = 2_000
 
 @dataclass(frozen=True, slots=True)
 class GrantOffer:
-    """What a grant at a call begins with: its tool, and globs for telling arguments that only this call matches."""
+    """First values of a grant made at a call: its tool, and globs for telling arguments that match only this call."""
 
     tool: str
     globs: Mapping[str, str]
@@ -57,7 +57,7 @@ def is_call(wait: WaitInfo) -> bool:
 
 
 def offered(wait: WaitInfo) -> GrantOffer | None:
-    """What a grant would begin with; None if the wait, which is in full, is about no call that can be allowed."""
+    """Return the first values of a grant; None if the wait, which is in full, is no call that can be allowed."""
     if not is_call(wait) or wait.json_schema is None:
         return None
     call = tool_call(form_of(wait.json_schema, initial=wait.initial))
@@ -69,7 +69,7 @@ def offered(wait: WaitInfo) -> GrantOffer | None:
 
 
 def asker(wait: WaitInfo) -> str:
-    """Who asks, as a person would say it: of an agent's call the agent, else the task."""
+    """Name the one that asks: for an agent's call the agent, else the task."""
     named = (tag.removeprefix(CLIENT_TAG) for tag in wait.tags if tag.startswith(CLIENT_TAG))
     return next(named, "the gate") if wait.task == CALL_TASK else wait.task
 

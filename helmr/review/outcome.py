@@ -1,7 +1,7 @@
-"""What became of an answer that was sent, what follows from it, and how another's answer differs. Pure.
+"""Outcomes of answers, what follows from them, and how two answers differ. Pure.
 
-The words are ones that a person can act on (S-18, S-25, S-41). Whatever it is, what was typed stays: only outcomes that
-are done close a form.
+The words say what a person can do next (S-18, S-25, S-41). What was typed stays: only an outcome that is done closes a
+form.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ ASKED_NO_MORE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What follows an outcome, wherever the answer was given.
+    """Effects of an outcome, wherever the answer was given.
 
     Attributes:
         keeps_draft: What was entered is kept; else the draft is discarded.
@@ -106,7 +106,7 @@ class AnswerOutcome:
 
     @property
     def is_done(self) -> bool:
-        """What was sent is in the ledger."""
+        """True if the ledger has the answer."""
         return self.result in (Result.ACCEPTED, Result.REPEATED, Result.VOTED)
 
     @property
@@ -121,7 +121,7 @@ class AnswerOutcome:
 
     @property
     def after(self) -> After:
-        """What is done with the answer and its draft now."""
+        """Next steps for the answer and its draft."""
         return After(
             keeps_draft=not self.is_done,
             keeps_operation=self.is_open,
@@ -274,7 +274,7 @@ TEXT_CELLS = 20_000
 
 
 def against(form: Form, theirs: Any, yours: Any) -> list[str]:
-    """What differs between their answer and yours, a line each behind how much it is; without secrets."""
+    """Diff their answer against yours, a summary first, then a line each; without secrets."""
     found = diff(redacted(form, theirs), redacted(form, yours))
     lines = [one_line(f"{line.sign} {line.path or '$'}  {line.text}", 400) for line in found]
     return [f"theirs against yours: {summary(found)}", *lines]

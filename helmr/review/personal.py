@@ -1,12 +1,12 @@
-"""What one person keeps on their machine: drafts, snoozes, last answers, batches of runs; no runtime knows it.
+"""Stores one person's files on their machine: drafts, snoozes, last answers, bulk plans; no runtime knows them.
 
 - A draft is an answer begun and not sent, so that a crash, a lost link or a late colleague costs no text. It belongs
   to one wait and one schema, and keeps the operation id of a send whose outcome is unknown, so that the next try is
   the same operation and can't be answered twice (S-61). No secret is ever in it.
 - A snooze hides a wait from one reader until it is over; it never hides one that is about to end: a wait is back at
   the latest `BACK_BEFORE` its deadline.
-- The last answer to a wait fills the form of the next one alike: of the same task and stream, with a correlation id
-  that begins alike (`github:acme/api#2204` as `github:acme/api#17`). Only what was accepted is kept.
+- The last answer to a wait fills the form of the next similar one: same task and stream, and a correlation id that
+  begins alike (`github:acme/api#2204` as `github:acme/api#17`). Only what was accepted is kept.
 
 The console and `helmr next` read the same files.
 """
@@ -36,7 +36,7 @@ DRAFT_BYTES_MAX = 1_500_000
 
 @dataclass(frozen=True, slots=True)
 class AnswerDraft:
-    """What was typed. `raw` is set when it was typed as JSON."""
+    """An answer typed and not sent. `raw` is set when it was typed as JSON."""
 
     wait_id: str
     schema_hash: str
@@ -100,7 +100,7 @@ class DraftStore:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a form begins with, and the text that says where that is from."""
+    """Initial content of a form, and a note on its origin."""
 
     cells: Cells | None = None
     raw: str | None = None
@@ -161,7 +161,7 @@ _TEXT_MAX = 64
 
 
 def back_at(wait: WaitInfo, snooze: timedelta, now: datetime) -> datetime:
-    """When a wait that is snoozed now comes back.
+    """Return the time at which a wait that is snoozed now comes back.
 
     Raises:
         UsageError: It would be at once, as its deadline is near; or the time is none, or longer than `LONGEST`.
@@ -224,7 +224,7 @@ class Snoozes:
 
 
 def _until(path: Path) -> datetime | None:
-    """What the file says; one that says nothing hides nothing."""
+    """Read the end of a snooze; None, which hides nothing, if the file can't be read."""
     try:
         with path.open(encoding="utf-8") as file:
             found = datetime.fromisoformat(file.read(_TEXT_MAX).strip())
@@ -257,7 +257,7 @@ class LastAnswers:
         self._store.save(replace(draft, wait_id=name, operation_id=None))
 
     def cells(self, wait: WaitInfo, form: Form) -> Cells | None:
-        """What fits the form of the last answer to a wait alike; None without one, or if it was typed as JSON."""
+        """Return the cells of the last answer to a similar wait that fit; None without one, or if it was JSON."""
         found = self._store.load(self._name(wait), form.schema_hash)
         if found is None or found.raw is not None:
             return None
@@ -269,13 +269,13 @@ class LastAnswers:
 
 
 def prefix(wait: WaitInfo) -> str:
-    """What its correlation id has in common with those of waits alike: all but its last number or word."""
+    """Return the part of a correlation id that similar waits share: all but its last number or word."""
     return _LAST_PART.sub("", wait.correlation_id or "")
 
 
 @dataclass(frozen=True, slots=True)
 class PersonalFiles:
-    """Where all of it is kept: in a folder for each person, as colleagues may share a machine's user."""
+    """Stores of one person, in a folder of their own: colleagues may share a machine's user."""
 
     drafts: DraftStore
     snoozes: Snoozes

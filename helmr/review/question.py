@@ -48,7 +48,7 @@ VERBS_MAX, VERB_CELLS = 4, 16
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What one letter does at a question."""
+    """One letter at a question, with its label and help."""
 
     letter: str
     label: str
@@ -110,19 +110,19 @@ class Asking:
 
     @property
     def entered(self) -> str:
-        """What was entered so far, on one line, without secrets."""
+        """The answer so far, on one line, without secrets."""
         if self.raw is not None:
             return one_line(self.raw, 400)
         return answer_text(redacted(self.form, self.built().data))
 
     @property
     def has_draft(self) -> bool:
-        """Whether anything differs from an untouched form."""
+        """True if anything differs from an untouched form."""
         return self.raw is not None or self.questions.cells != first_cells(self.form)
 
     @property
     def sees_another(self) -> bool:
-        """Whether the person sees that someone else has claimed the wait."""
+        """True if the person sees that someone else has claimed the wait."""
         return self.was_warned or (self.wait.claim is not None and not self.is_claimed)
 
     def begin_again(self) -> None:
@@ -134,7 +134,7 @@ class Asking:
         return Questions(self.form, self.questions.cells).built()
 
     def draft(self) -> AnswerDraft:
-        """What is kept of it, without secrets."""
+        """Return the draft to keep, without secrets."""
         cells = self.questions.cells
         there = present(self.form.root, cells)
         secrets = {one.key for one in there if one.kind is Kind.SECRET}
@@ -148,19 +148,19 @@ class Asking:
         )
 
     def offered(self) -> str:
-        """What stands in the editor where the decision goes: `approve | decline`."""
+        """Return the editor's placeholder for the decision: `approve | decline`."""
         decision = self.form.decision
         return " | ".join(one.label for one in decision.choices) if decision is not None else ""
 
     def is_undecided(self, data: Any) -> bool:
-        """Whether this JSON still offers the decision in place of making it."""
+        """True if this JSON still has the placeholder in place of a decision."""
         decision = self.form.decision
         if decision is None or not isinstance(data, dict) or len(decision.choices) < 2:
             return False
         return data.get(decision.name) == self.offered()
 
     def text(self) -> tuple[str, str]:
-        """What the editor begins with, and the suffix of its file: a text as it is, else JSON."""
+        """Return the editor's first text and its file's suffix: a text as it is, else JSON."""
         root = self.form.root
         if root.kind in (Kind.TEXT, Kind.LONG):
             cell = self.questions.cells.get(root.key, "")
@@ -188,7 +188,7 @@ def taken(asked: Field) -> frozenset[str]:
 def wait_lines(
     wait: WaitInfo, place: str, *, due: str, claim: str = "", call: ToolCall | None = None
 ) -> list[str]:
-    """What is asked: the question first, then what it belongs to and how long it has, then its text.
+    """Return a wait's lines: the question, then its origin and time left, then its text.
 
     Args:
         wait: The wait.
@@ -231,7 +231,7 @@ def _call_lines(call: ToolCall) -> list[str]:
 
 
 def change_lines(call: ToolCall, answer: object) -> list[str]:
-    """What this answer does, and each value that it changes."""
+    """Describe the effect of this answer, and each value that it changes."""
     found = [f"  {one_line(call.effect(answer), 300)}"]
     for one in call.changed(answer):
         was = "not asked for" if one.asked is None else one_line(one.asked, 200)
@@ -247,19 +247,19 @@ def body_lines(wait: WaitInfo) -> list[str]:
 
 
 def is_cut(wait: WaitInfo) -> bool:
-    """Whether its text is longer than what is shown of it."""
+    """True if the text is longer than its shown part."""
     return len(plain(wait.body or "", None).splitlines()) > BODY_LINES
 
 
 def subject(wait: WaitInfo) -> str:
-    """What it asks, in few words; session text."""
+    """Return a short name for the question; session text."""
     return wait.subject or " ".join(
         part for part in (wait.task, wait.stream or wait.token_id, wait.correlation_id) if part
     )
 
 
 def about(wait: WaitInfo) -> str:
-    """What a wait is called in a line."""
+    """Return a short name for the question, on one safe line."""
     return one_line(subject(wait), 200)
 
 
@@ -276,7 +276,7 @@ def _facts(wait: WaitInfo, due: str, claim: str) -> str:
 
 
 def is_chosen(asked: Question | None) -> TypeGuard[Field]:
-    """Whether a key chooses what is asked."""
+    """True if one key chooses the answer."""
     return isinstance(asked, Field) and asked.kind in CHOSEN
 
 
@@ -299,7 +299,7 @@ def _takes(item: Field, root: dict[str, Any]) -> str:
 
 
 def choice_lines(questions: Questions) -> list[str]:
-    """What can be chosen at once, a line each: its number, its letter, its name; else the fields of the answer."""
+    """Return the choices, a line each with number, letter and name; else the fields of the answer."""
     asked = questions.current
     if not is_chosen(asked):
         if asked is None or questions.form.root.kind is not Kind.GROUP:
@@ -353,7 +353,7 @@ def help_lines(questions: Questions, wait: WaitInfo) -> list[str]:
 
 
 def field_lines(asked: Question) -> list[str]:
-    """What there is to know of a field before it is entered: nothing of most."""
+    """Return the help shown before a field is filled in; most fields have none."""
     if isinstance(asked, Offer):
         return []
     found = [f"  {one_line(asked.description, 300)}"] if asked.description else []

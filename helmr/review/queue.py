@@ -1,8 +1,8 @@
-"""Which wait is asked next in a review, and a list that never moves under the person who reads it. Pure.
+"""Orders a review's waits, and keeps a list still under the person who reads it. Pure.
 
-`ReviewQueue` gives one wait after the other, those that another person has claimed last. `KeyedList` holds what is
-shown and what is known: known rows change freely, shown rows change only by `merge`, which keeps the row under the
-cursor. Rows already shown may be redrawn in place at any time.
+`ReviewQueue` yields one wait after the other; waits that another person has claimed come last. `KeyedList` holds shown
+rows and known rows: known rows change freely, shown rows only by `merge`, which keeps the row under the cursor. Rows
+already shown may be redrawn in place at any time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ReviewQueue:
 
     @property
     def count(self) -> int:
-        """How many there are, asked ones too."""
+        """Number of waits, asked ones included."""
         return self.asked + len(self._left)
 
     def next(self, open_ids: Collection[str]) -> str | None:
@@ -90,7 +90,7 @@ class ReviewQueue:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a merge would change."""
+    """Changes that a merge would make."""
 
     added: int = 0
     gone: int = 0
@@ -127,7 +127,7 @@ class KeyedList:
         return self.pending()
 
     def pending(self) -> Pending:
-        """What a merge would change now; order alone is not a change."""
+        """Return the changes that a merge would make now; order alone is not a change."""
         shown, target = set(self.shown), set(self.target)
         return Pending(len(target - shown), len(shown - target))
 
@@ -161,7 +161,7 @@ def anchor(before: Sequence[str], after: Sequence[str], cursor: str | None) -> s
 
 
 class ClaimKey(StrEnum):
-    """What the key that claims a wait does."""
+    """Effects of the key that claims a wait."""
 
     CLAIM = "claim"
     RELEASE = "release"
@@ -187,50 +187,50 @@ class ClaimState:
     _stays: bool = False
     """Claimed before the form was opened, or by a key."""
     _due_at: datetime | None = None
-    """When it is claimed again: to renew, or because it could not be."""
+    """Time of the next try to claim: a renewal, or a retry."""
 
     def opened(self, claim: ClaimInfo | None) -> None:
-        """The wait was opened with this claim; one that was made for this form does not outlast it."""
+        """Record the claim of a wait just opened; a claim made for the form ends with the form."""
         is_own = claim is not None and claim.on_behalf_of == self.me
         self._stays = is_own and self.own is None
 
     @property
     def lasts_s(self) -> float | None:
-        """How long the form's next claim is for; None for as long as one by a key."""
+        """Lifetime of the form's next claim, in seconds; None for that of a claim made by key."""
         return None if self._stays else FORM_CLAIM_S
 
     def tries(self, now: datetime) -> None:
-        """It is claimed now; again after a while if that does not succeed."""
+        """Record a try to claim; the next is due after `CLAIM_RETRY`."""
         self._due_at = now + CLAIM_RETRY
 
     def claimed(self, claim: ClaimInfo | None) -> None:
-        """The gateway took the claim of an open form."""
+        """Record a claim that the gateway accepted for an open form."""
         self.own, self.overrides = claim, None
         if claim is not None:
             self._due_at = claim.until - (RENEW_BEFORE if self._stays else FORM_RENEW_BEFORE)
 
     def set_by_key(self, claim: ClaimInfo | None) -> None:
-        """The person claimed the wait, or released it: so it stays when the form is left."""
+        """Record a claim or release by key, which outlasts the form."""
         self.own, self.overrides, self._stays = claim, None, claim is not None
         self.warned_of = None
         self._due_at = claim.until - RENEW_BEFORE if claim is not None else None
 
     def lost_to(self, claim: ClaimInfo | None) -> None:
-        """Another has it; None if who is not known."""
+        """Record that another person has the claim; None if unknown."""
         self.own = self._due_at = None
         self.overrides = claim if claim is not None else self.overrides
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is to be claimed again."""
+        """True when the claim is due for renewal."""
         return self._due_at is not None and now >= self._due_at
 
     @property
     def is_released_on_leaving(self) -> bool:
-        """Whether the claim lasts only while the form is open."""
+        """True if the claim lasts only while the form is open."""
         return self.own is not None and not self._stays
 
     def press(self, claim: ClaimInfo | None, now: datetime) -> ClaimKey:
-        """What the key does to a wait with this claim."""
+        """Return the key's effect on a wait with this claim."""
         if claim is None or now >= claim.until:
             return ClaimKey.CLAIM
         if claim.on_behalf_of == self.me:

@@ -43,23 +43,23 @@ class ConfirmPress:
 
 @dataclass(slots=True)
 class HeldKey:
-    """Which reads of a key that confirms are presses, and which are repeats because it is held down.
+    """Tells presses of a confirming key from repeats while it is held down.
 
-    When a key was read says little about when it was typed: a busy machine reads the repeats of a key late, and all at
-    once. What is known is that a key was typed after any moment at which nothing that was typed was unread (`quiet`).
-    So a key is up once nothing is unread `REPEATS_WITHIN_S` after it was read, and not merely by that time.
+    The time of reading says little about the time of typing: a busy machine reads repeats late, and all at once. But
+    a key read after a moment without unread input (`quiet`) was typed after that moment. So a key counts as up once
+    input is empty `REPEATS_WITHIN_S` after it was read; the time alone is not enough.
     """
 
     key: str = ""
-    """Read last, be it a repeat."""
+    """The last key read, repeats included."""
     read_s: float = -math.inf
     repeat_s: float = -math.inf
-    """When the last repeat was read."""
+    """Time at which the last repeat was read."""
     up_s: float = -math.inf
     """A read from then on is a press; infinite while the key may be down."""
 
     def reads(self, key: str, read_s: float, *, confirms: bool) -> ConfirmPress | None:
-        """This key was read; None if it confirms and is the repeat of one that is held down."""
+        """Record a key; returns None for a confirming key that repeats because it is held down."""
         is_again, since_s = key == self.key, read_s - self.read_s
         may_be_repeat = is_again and read_s < self.up_s
         self.key, self.read_s = key, read_s
@@ -71,21 +71,21 @@ class HeldKey:
 
     @property
     def looks_at_s(self) -> float | None:
-        """When to look whether something is unread; None where the key is known to be up."""
+        """Time to check for unread input; None if the key is known to be up."""
         return self.read_s + REPEATS_WITHIN_S if math.isinf(self.up_s) and self.up_s > 0 else None
 
     def quiet(self, now_s: float) -> None:
-        """All that was typed before now has been read."""
+        """Record that no input is unread now."""
         if self.looks_at_s is not None and now_s >= self.looks_at_s:
             self.up_s = now_s
 
     def was_held(self, press: ConfirmPress) -> bool:
-        """Whether repeats followed this press; certain from `REPEAT_S` after it on, once nothing is unread."""
+        """True if repeats followed this press; certain once `REPEAT_S` has passed and nothing is unread."""
         return self.repeat_s > press.read_s
 
 
 class SendPhase(StrEnum):
-    """How far it is."""
+    """Phases of an answer."""
 
     LOADING = "loading"
     FORM = "form"
@@ -94,7 +94,7 @@ class SendPhase(StrEnum):
 
 
 class Press(StrEnum):
-    """What the key that confirms does."""
+    """Effects of the confirming key."""
 
     NOTHING = "nothing"
     REVIEW = "review"
@@ -133,7 +133,7 @@ class Submission:
 
     @property
     def is_reviewing(self) -> bool:
-        """Whether the review is shown, not the form."""
+        """True if the review is shown, not the form."""
         return self.phase in (SendPhase.REVIEW, SendPhase.SENDING)
 
     def resume(self, operation_id: str) -> None:
@@ -150,7 +150,7 @@ class Submission:
         self.is_to_draw()
 
     def is_to_draw(self) -> None:
-        """What is to be read before it is sent is not on the screen yet."""
+        """Mark the screen as stale: the text to read before sending is not drawn yet."""
         self.drawn_s = self.quiet_s = self.seen_s = self.chosen_s = None
 
     def quiet(self, now_s: float) -> None:
@@ -167,13 +167,10 @@ class Submission:
         self.chosen_s = read_s
 
     def is_readable(self, read_s: float) -> bool:
-        """Whether a key that was read then was typed by one who can have read what it sends.
+        """True if the person who typed the key had time to read what it sends.
 
-        A busy machine reads keys late: that it was read `READS_S` after the drawing does not mean that it was typed
-        then.
-
-        A choice that a key made is as good as a while of reading, if it was made by one who can have seen it: nothing
-        that was typed ahead chooses and confirms.
+        A busy machine reads keys late: a key read `READS_S` after the drawing may have been typed before it. A choice
+        made after the drawing counts as reading; keys typed ahead can't both choose and confirm.
         """
         if self.quiet_s is not None and read_s >= self.quiet_s:
             return True
@@ -182,21 +179,19 @@ class Submission:
         return self.seen_s <= self.chosen_s < read_s
 
     def takes(self, press: ConfirmPress, *, is_one_of_many: bool) -> bool:
-        """Whether this press may send it.
+        """True if this press may send the answer.
 
         Args:
-            is_one_of_many: The key confirmed another form just before, so that no repeat of that press may confirm
-                this one.
+            is_one_of_many: The key just confirmed another form; no repeat of that press may confirm this one.
         """
         return self.is_readable(press.read_s) and not (is_one_of_many and press.may_be_repeat)
 
     def press(self, *, has_undo: bool = False, is_review: bool = False) -> Press:
-        """What the key that confirms does now.
+        """Return the effect of the confirming key now.
 
         Args:
-            has_undo: What is sent can be taken back for a while and need not be reviewed first. What was tried before
-                has left already, so it is reviewed.
-            is_review: What is filled in is a review itself.
+            has_undo: The answer can be taken back for a while, so it needs no review unless it was tried before.
+            is_review: The form is itself a review.
         """
         if self.phase is SendPhase.REVIEW or (is_review and self.phase is SendPhase.FORM):
             return Press.SEND
@@ -223,7 +218,7 @@ HOLD_S_MAX = 60.0
 
 
 class PendingSends(Generic[T]):
-    """What was confirmed and has not left, oldest first.
+    """Answers confirmed and not yet sent, oldest first.
 
     Args:
         hold_s: How long each is held; 0 lets it leave at once.

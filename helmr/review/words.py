@@ -60,7 +60,7 @@ def unknown_name(name: str, known: Collection[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NextEnd:
-    """What ends a pending wait if no one does, and when. `then` is the answer that this gives, one line, safe."""
+    """Time and cause of a wait's end without an answer. `then` is the answer that this gives, one line, safe."""
 
     at: datetime
     then: str
@@ -100,7 +100,7 @@ def escalation_texts(wait: WaitInfo, spell: Callable[[datetime], str]) -> list[s
 
 
 def dry_run_end(one: DryRun) -> str:
-    """Where a dry run ended, on one line, safe."""
+    """Describe the end of a dry run, on one safe line."""
     last = one.ops[-1] if one.ops else None
     match one.ended:
         case "step" | "wait" | "token" if last is not None:
@@ -126,7 +126,7 @@ DAY_S = 86_400
 
 
 class Urgency(StrEnum):
-    """How soon a wait is over; the value is the word for it."""
+    """Urgency of a wait; the value is the word shown."""
 
     NOW = "now"
     SOON = "soon"
@@ -164,13 +164,13 @@ class TimeLeft:
 
 
 def of_wait(wait: WaitInfo, now: datetime) -> TimeLeft:
-    """How long a pending wait has, to the next thing that ends it, and what its escalation then says for people."""
+    """Return the time left to the wait's next end, and the answer that this end gives by default."""
     left, end = due(wait.ends_at, now), next_end(wait)
     return replace(left, then=f"then {end.then}") if end is not None and end.is_default else left
 
 
 def due(deadline_at: datetime | None, now: datetime) -> TimeLeft:
-    """What the due column says: `00:41` below ten minutes, then `12m`, `3h 05m`, `5d 2h`, else `none`.
+    """Return the due column: `00:41` below ten minutes, then `12m`, `3h 05m`, `5d 2h`, else `none`.
 
     At and after the deadline it says `ending`: the wait is over, only its record may lag (S-14).
     """
@@ -257,7 +257,7 @@ def short_id(value: str) -> str:
 
 
 def subject_of(wait: WaitInfo) -> str:
-    """What a wait is about (S-17), safe."""
+    """Return the subject of a wait, or a substitute (S-17). Safe."""
     if wait.subject:
         return one_line(wait.subject, SUBJECT_CELLS)
     if wait.correlation_id:
@@ -267,14 +267,14 @@ def subject_of(wait: WaitInfo) -> str:
 
 
 def presence(claim: ClaimInfo | None, now: datetime) -> str:
-    """Who has claimed a wait and for how much longer, `mia, 12m`; empty if no one is. Safe."""
+    """Return a claim's holder and time left, `mia, 12m`; empty without a claim. Safe."""
     if claim is None or claim.until <= now:
         return ""
     return f"{one_line(claim.label, 40)}, {span((claim.until - now).total_seconds())}"
 
 
 def who(principal: PrincipalInfo | None) -> str:
-    """Who acted, in words: `ana`, `ana, said by key on-call`, `app (api_key)`, `callback`, `task`."""
+    """Name a principal: `ana`, `ana, said by key on-call`, `app (api_key)`, `callback`, `task`."""
     if principal is None:
         return "unknown"
     name = principal.name or ""
@@ -284,14 +284,14 @@ def who(principal: PrincipalInfo | None) -> str:
 
 
 def person(principal: PrincipalInfo | None) -> str:
-    """Who acted, in as few words as tell people apart: the person, else the key's name, else what it was."""
+    """Name a principal briefly: the person, else the key's name, else its type."""
     if principal is None:
         return "unknown"
     return one_line(principal.person or principal.name or principal.type, 80)
 
 
 def resolver(wait: WaitInfo) -> str:
-    """Who ended a wait; its escalation, where that answered for people. Empty if that is not known."""
+    """Name the one that ended a wait, or its escalation if that answered. Empty if unknown."""
     if wait.mode is AnswerMode.DEFAULT:
         return ESCALATION_DEFAULT
     return who(wait.resolved_by) if wait.resolved_by is not None else ""
@@ -301,20 +301,20 @@ ESCALATION_DEFAULT = "its escalation's default"
 
 
 def is_by(wait: WaitInfo | None, name: str) -> bool:
-    """Whether this person ended the wait."""
+    """True if this person ended the wait."""
     by = wait.resolved_by if wait is not None else None
     return by is not None and by.person == name
 
 
 def ended(wait: WaitInfo) -> str:
-    """How a wait has ended, in a word or a few; an agent's call whose time is up is decided where the agent runs."""
+    """Describe a wait's end in a word or a few; an agent's call whose time is up is decided where the agent runs."""
     if wait.status is WaitStatus.TIMED_OUT and wait.task == CALL_TASK:
         return "left to the client"
     return ENDED.get(wait.status, "over")
 
 
 def wait_over(wait: WaitInfo, now: datetime) -> str:
-    """Why a wait can't be answered, or not any more; empty if it can."""
+    """Explain why a wait can't be answered; empty if it can."""
     if wait.kind is WaitKind.TIMER:
         return "a timer is answered by the clock"
     if wait.kind is WaitKind.SESSION:
@@ -347,7 +347,7 @@ class DiffLine:
 
 
 def diff(first: Any, second: Any) -> list[DiffLine]:
-    """What differs between two JSON values, and what is the same, cut at `LINES_MAX`."""
+    """Diff two JSON values line by line, equal lines too, cut at `LINES_MAX`."""
     lines: list[DiffLine] = []
     for line in _walk(first, second, ""):
         if len(lines) >= LINES_MAX:
