@@ -52,7 +52,7 @@ class Narrator:
         self._chapters = 0
 
     def title(self, text: str) -> None:
-        """What this is about."""
+        """Print a title."""
         self._write(text, BOLD)
 
     def chapter(self, text: str) -> None:
@@ -66,7 +66,7 @@ class Narrator:
         self._write(f"{INDENT}$ {text}", BOLD)
 
     def shown(self, text: str) -> None:
-        """What a command printed, or other text of several lines."""
+        """Print a command's output, or other text of several lines."""
         for line in text.rstrip("\n").split("\n"):
             self._write(f"{INDENT}{line}", DIM)
 
@@ -79,7 +79,7 @@ class Narrator:
         self._write(f"{INDENT}✓ {text}", GREEN)
 
     def fails(self, message: str, hint: str | None = None) -> None:
-        """Why the story ends here: one line, and its hint on a line of its own."""
+        """Print the error that ends the story, and its hint on a line of its own."""
         self._write(f"helmr demo: {message}", RED, to=self._err)
         if hint:
             self._write(f"hint: {hint}", to=self._err)
@@ -316,7 +316,7 @@ class Demo:
             raise DemoFailed(f"the runtime has ended with code {code}")
 
     def _client(self) -> Client:
-        """Of this runtime, whatever else the environment names: HELMR_URL goes before a data directory."""
+        """Return a client by this runtime's own URL: HELMR_URL would go before the data directory."""
         endpoint = find_runtime(data_dir=self.data_dir, environ=self._environ)
         return Client(url=endpoint.url, key=endpoint.key)
 
@@ -544,7 +544,7 @@ class DemoProcess:
 
 
 def recorded(data_dir: Path) -> list[DemoProcess]:
-    """What the runtime wrote down that it has started, its supervisor first; empty if there is no record."""
+    """Read the runtime's record of its processes, supervisor first; empty if there is no record."""
     try:
         record = json.loads((data_dir / RECORD).read_text())
         named = [record["supervisor"], *record["processes"]]
@@ -564,13 +564,13 @@ def family(pid: int) -> list[DemoProcess]:
 
 
 def started_at(pid: int) -> int | None:
-    """When the process started; None if there is none, or only its remains."""
+    """Return the process's start time; None if it has ended."""
     found = platform.look(pid)
     return found[1] if found is not None and found[0] not in platform.ENDED else None
 
 
 def alive(processes: Iterable[DemoProcess]) -> list[DemoProcess]:
-    """Those that still run."""
+    """Return the processes that still run."""
     return [one for one in processes if started_at(one.pid) == one.started]
 
 

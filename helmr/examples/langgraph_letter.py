@@ -24,7 +24,7 @@ model = durable_model(FakeListChatModel(responses=["Dear all, news about otters.
 
 
 class State(TypedDict, total=False):
-    """What nodes read and write."""
+    """State that the nodes read and write."""
 
     topic: str
     text: str

@@ -69,7 +69,7 @@ class PullRequest(BaseModel):
 
     @property
     def owner(self) -> str:
-        """Who owns the repository."""
+        """Login of the repository's owner."""
         return self.repository.owner.login
 
     @property

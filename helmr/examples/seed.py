@@ -58,7 +58,7 @@ BLOCKED_S = 90.0
 
 @dataclass(slots=True)
 class Seeded:
-    """What there is now: how many sessions of each state, and their ids."""
+    """Sessions made so far, by state."""
 
     sessions: dict[str, list[str]] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Seeded:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many of each."""
+        """Number of sessions in each state."""
         return Counter({state: len(ids) for state, ids in self.sessions.items()})
 
 
@@ -96,7 +96,7 @@ class Seeder:
         return self.seeded
 
     def states(self, rounds: int) -> Iterator[Callable[[], None]]:
-        """What `seed` makes, in order; the docstring of each says what it is."""
+        """Yield the states that `seed` makes, in order; the docstring of each describes it."""
         for _ in range(rounds):
             yield from (
                 self.review_waits,

@@ -1,4 +1,4 @@
-"""What steps give in a replay: what was recorded for them, what a stand-in makes of their arguments, or what they do.
+"""Directs the steps of a replay: give the recorded outcome, call a stand-in, or execute.
 
 A step that executes asks for real, a model for one, within a budget that all sessions of a replay share.
 """
@@ -72,7 +72,7 @@ class Usage:
 
 
 def usage_of(value: Any) -> Usage | None:
-    """What a step's value, as JSON, says of its tokens: as agents record it, or as an API's answer has it."""
+    """Find the token usage in a step's JSON value, as agents record it or as a model API returns it."""
     value = _bare(value)
     parts: list[Any] = []
     if isinstance(value, list):
@@ -106,7 +106,7 @@ def _usage(named: Mapping[str, Any]) -> Usage | None:
 
 
 def is_models(name: str, outcome: StepOutcome) -> bool:
-    """Whether a model gave it: a step's name says so, or tokens are counted in its value."""
+    """True if a model gave the outcome, by the step's name or by tokens counted in its value."""
     return name.endswith(MODEL_REQUEST) or usage_of(outcome.value) is not None
 
 
@@ -169,7 +169,7 @@ def _bare(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a million tokens cost, in any currency.
+    """Price of a million tokens, in any currency.
 
     Args:
         input: That are sent.
@@ -191,7 +191,7 @@ class Price:
                 raise UsageError(f"the price of {name} tokens is {value!r}, not a number >= 0")
 
     def of(self, usage: Usage) -> float:
-        """Of so many tokens."""
+        """Return the cost of this usage."""
         cached = self.input if self.cached is None else self.cached
         fresh = usage.input - usage.cached
         return (fresh * self.input + usage.cached * cached + usage.output * self.output) / 1e6
@@ -199,7 +199,7 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much steps that execute may ask in a replay.
+    """Bounds on the steps that execute in a replay.
 
     Args:
         sessions: At most so many sessions ask; None sets no bound.
@@ -233,7 +233,7 @@ class Budget:
             raise UsageError(f"price of a budget is {self.price!r}, not a Price or a function")
 
     def cost(self, value: Any) -> float | None:
-        """Of a step's answer, as JSON; None if no one can say."""
+        """Return the cost of a step's JSON value; None if it can't be known."""
         if not isinstance(self.price, Price):
             return float(self.price(value)) if self.price is not None else None
         usage = usage_of(value)
@@ -246,7 +246,7 @@ def _is_amount(value: Any) -> bool:
 
 
 class Spending:
-    """What the steps of a replay have asked and spent; steps of any thread tell it."""
+    """Sessions and money that the steps of a replay have used. Thread-safe."""
 
     def __init__(self, budget: Budget | None) -> None:
         self._budget = budget
@@ -265,7 +265,7 @@ class Spending:
             return reason
 
     def over(self, *, is_new: bool = True) -> str | None:
-        """Why a session can't ask any more; `is_new`: it has not asked yet."""
+        """Explain why a session may not ask; None if it may. `is_new`: it has not asked yet."""
         budget = self._budget
         if budget is None or self._unpriced is not None:
             return self._unpriced
@@ -296,7 +296,7 @@ class NothingRecorded(RunParked):
 
 
 class Direction:
-    """What the steps of one run give.
+    """Outcomes for the steps of one run.
 
     Args:
         session: Its session's number.
@@ -327,7 +327,7 @@ class Direction:
 
     @property
     def cost(self) -> float | None:
-        """Of all that executed; None if no one knows."""
+        """Cost of all executed steps; None if any is unknown or none ran."""
         known = [cost for cost in self.costs if cost is not None]
         return sum(known) if len(known) == len(self.costs) > 0 else None
 
@@ -336,7 +336,7 @@ class Direction:
         return _Directed(task, self, run_id)
 
     def outcome(self, name: str, number: int) -> StepOutcome | None:
-        """Of the step's call with that number, from 0."""
+        """Return the recorded outcome of the step's call with this number, from 0; None if there is none."""
         known = self._steps.get(name, ())
         return known[number] if number < len(known) else None
 
@@ -418,7 +418,7 @@ class _DirectedRun:
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any]
     ) -> Any:
-        """What was recorded; else the harness is asked, which knows the tokens that this run has made."""
+        """Return the recorded outcome; without one ask the harness, which knows the tokens that this run made."""
         name = f"tokens.{method}"
         number = self._calls[name]
         self._calls[name] += 1
@@ -458,7 +458,7 @@ def _standing_in(call: StepCall, stand_in: Callable[..., Any]) -> StepCall:
 
 
 def _arguments(made: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Of a call, and of what it calls if that has some already."""
+    """Return the arguments bound by a partial, those of inner partials first."""
     if not isinstance(made, partial):
         return (), {}
     args, keywords = _arguments(made.func)

@@ -35,7 +35,7 @@ def draws(seed: int, *name: str | int) -> Random:
 
 @dataclass(frozen=True)
 class Delay:
-    """How long something takes, drawn again each time.
+    """A distribution of durations; each use draws a new one.
 
     Args:
         quantile: Seconds for a number between 0 and 1: the inverse of the distribution function.
@@ -80,7 +80,7 @@ class Delay:
 
     @classmethod
     def lognormal(cls, median: Duration, *, spread: float = 2.0) -> Delay:
-        """What people's reaction times look like: a long tail to the right.
+        """Delays like people's reaction times: a long tail to the right.
 
         Args:
             median: Half are shorter.
@@ -170,7 +170,7 @@ class WorkingHours:
         return max(moment, next(self._shifts(moment))[0])
 
     def after(self, moment: datetime, worked_s: float) -> datetime:
-        """When `worked_s` seconds of working time have passed since `moment`; UTC.
+        """Return the UTC time at which `worked_s` seconds of working time have passed since `moment`.
 
         Raises:
             UsageError: Not within a century.
@@ -329,16 +329,16 @@ class Operator:
             raise UsageError(f"takes of {self.name} must be 'any' or 'assigned'")
 
     def is_asked(self, assignee: str | None) -> bool:
-        """Whether a wait that concerns that one is offered to them."""
+        """True if a wait assigned to `assignee` is offered to this operator."""
         return self.takes == "any" or assignee == self.name
 
     @property
     def known_as(self) -> str:
-        """As lists of people write them."""
+        """The operator's key in lists of people."""
         return person_key(self.person or self.name)
 
     def may_answer(self, opened: Mapping[str, Any]) -> bool:
-        """Whether they are one of those who may answer a wait, by the body of its `wait.opened`."""
+        """True if this operator may answer a wait, by the body of its `wait.opened`."""
         own = {self.known_as, *map(group_key, self.groups)}
         named = opened.get("answerers", ())
         return not own.intersection(opened.get("not_by", ())) and (
@@ -351,7 +351,7 @@ class Operator:
 
 
 def is_restricted(opened: Mapping[str, Any]) -> bool:
-    """Whether a wait says who may answer: only a person does then."""
+    """True if a wait names who may answer: then only a person may."""
     said = (opened.get(name) for name in ("answerers", "not_by", "refusals", "signed"))
     return any(said) or opened.get("approvals", 1) > 1
 

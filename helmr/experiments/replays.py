@@ -1,4 +1,4 @@
-"""What a replay of recorded sessions gave: a row per run, per call of a step, and per question, then and now."""
+"""Results of replaying recorded sessions: a row per run, per call of a step, and per question, then and now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ReplayRow:
-    """What became of one run then and now."""
+    """One run, as recorded and as replayed."""
 
     session: int
     session_id: str
@@ -160,7 +160,7 @@ AGREEMENT_TYPES = {
 
 
 class Replays:
-    """What became of each session then and now.
+    """Results of a replay, each session then and now.
 
     Args:
         rows: A row per session, or per run.

@@ -1,4 +1,4 @@
-"""What an experiment gave, a row per session and a row per wait, and how far it has come meanwhile.
+"""Results of an experiment, a row per session and a row per wait, and its progress.
 
 Frames are polars: a missing time or number stays missing without turning a column of integers into floats, instants
 keep their zone, and two frames compare exactly. `.to_pandas()` is there for what needs it.
@@ -162,7 +162,7 @@ class Tell(Protocol):
     """Says how many sessions have ended."""
 
     def __call__(self, done: int) -> None:
-        """So many."""
+        """Report the number of sessions done."""
         ...
 
 

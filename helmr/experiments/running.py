@@ -118,7 +118,7 @@ def replay(
     seed: int = 0,
     shows_progress: bool | None = None,
 ) -> Replays:
-    """What would have become of recorded sessions with other code, or other answers.
+    """Replay recorded sessions with other code, or with other answers.
 
     Nothing acts but what is to execute: a step gives what was recorded for its call with that name and number, whatever
     its arguments are now. Kept answers are those of the people who gave them. A session that can't be replayed is a row

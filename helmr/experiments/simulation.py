@@ -1,4 +1,4 @@
-"""What an experiment is, and its course, pure: what happened goes in, what is due comes out. No clock, no I/O, no loop.
+"""An experiment and its course, pure: events go in, due actions come out. No clock, no I/O, no loop.
 
 Two drivers share it: one moves a fake clock from event to event, the other lives in real time beside a runtime.
 Ties are broken by session and wait numbers, never by the order in which something was noticed.
@@ -168,7 +168,7 @@ _Due = tuple[datetime, int, int, int, str, Any]
 
 @dataclass(slots=True)
 class SimulatedSession:
-    """What became of one session."""
+    """One session and its outcome."""
 
     session: int
     session_id: str | None = None
@@ -191,7 +191,7 @@ class SimulatedSession:
 
 @dataclass(slots=True)
 class SimulatedWait:
-    """What became of one wait."""
+    """One wait and its outcome."""
 
     session: int
     number: int
@@ -274,14 +274,14 @@ class Simulation:
 
     @property
     def next_at(self) -> datetime | None:
-        """When something is due next; None: nothing unless something happens first."""
+        """Time at which something is due next; None if nothing is, unless something happens first."""
         while self._due and self._is_stale(self._due[0]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
     @property
     def over(self) -> int:
-        """How many sessions have ended."""
+        """Number of sessions that have ended."""
         return self._over
 
     @property
@@ -291,7 +291,7 @@ class Simulation:
 
     @property
     def is_stuck(self) -> bool:
-        """What has not ended waits, without a deadline, for what no operator will answer."""
+        """True if each session left waits, without a deadline, for an answer that no operator will give."""
         if self.next_at is not None:
             return False
         alive = sum(1 for row in self.sessions if not row.is_over)
@@ -306,7 +306,7 @@ class Simulation:
         return isinstance(item[-1], OperatorReply) and item[-1].wait_id not in self._open
 
     def due(self, now: datetime) -> list[Start | OperatorReply]:
-        """What is to be done by now, in order."""
+        """Pop the actions that are due by now, in order."""
         found: list[Start | OperatorReply] = []
         while (next_at := self.next_at) is not None and next_at <= now:
             _, kind, number, _, _, item = heapq.heappop(self._due)
@@ -577,7 +577,7 @@ class Simulation:
 
 
 def _escalations(body: Mapping[str, Any]) -> bool:
-    """Whether something of a wait's escalation is to come behind an entry with that body."""
+    """True if an entry with this body leaves a step of the wait's escalation to come."""
     return "next_escalation_at" in body or "default_at" in body
 
 

@@ -63,7 +63,7 @@ WAITS_MAX = 1_000
 
 @dataclass(frozen=True)
 class Change:
-    """What is changed about recorded sessions.
+    """Changes to recorded sessions.
 
     Attributes:
         task: The code.
@@ -110,7 +110,7 @@ class _Question:
     """Who have not been asked, in the order of their lots."""
 
     def propose(self, data: Any, by: str | None) -> None:
-        """What the new code, or an operator, would have answered."""
+        """Record the answer that the new code, or an operator, proposes."""
         self.proposed, self.row.proposed, self.row.proposed_by = data, text_of(data), by
 
 
@@ -199,7 +199,7 @@ class WhatIf:
 
     @property
     def questions(self) -> list[QuestionRow]:
-        """What was asked, beside what was answered to it then."""
+        """Rows of the questions asked, each beside the answer recorded then."""
         asked = list(self._asked_of.values())
         found = references(
             [one.keys for one in asked], [one.row.stream for one in asked], self._recorded.answers
@@ -316,7 +316,7 @@ class WhatIf:
         return held
 
     def _asked(self, opened: Entry, question: _Question, now: datetime) -> _Reply | None:
-        """What the next operator answers who has an answer, by lot; each is asked once."""
+        """Return the answer of the next operator who has one, drawn by lot; each is asked once."""
         body, number = opened.body, question.row.number
         deadline = body.get("deadline_at")
         assignee = body.get("assignee")
@@ -531,7 +531,7 @@ def recorded_runs(
 
 
 def _alone(entry: Entry) -> Entry:
-    """As it stands in a session that no other one has started: nothing of it leaves the session."""
+    """Return the entry without a parent session: nothing in it leaves the session."""
     if entry.kind != "session.created":
         return entry
     body = {name: value for name, value in entry.body.items() if name != "parent"}

@@ -61,7 +61,7 @@ VALUES_MAX = 5_000
 
 
 class GateAction(StrEnum):
-    """What a rule does with a call."""
+    """Effects of a rule on a call."""
 
     ALLOW = "allow"
     ASK = "ask"
@@ -102,7 +102,7 @@ class GatedCall:
 
     @property
     def tag(self) -> str:
-        """Of the sessions of all calls of one agent's session."""
+        """Tag on the sessions of all calls of one agent's session."""
         return agent_tag(self.client, self.agent)
 
     @property
@@ -112,7 +112,7 @@ class GatedCall:
 
     @property
     def input_hash(self) -> str:
-        """Of tool and input, by which a report without an id of its own finds the call.
+        """Hash of tool and input, by which a report without an id of its own finds the call.
 
         Codex says only at its prompt why it makes the call, and not in the report.
         """
@@ -185,7 +185,7 @@ def agent_tag(client: str, agent: str) -> str:
 
 
 def has_many_values(given: Any) -> bool:
-    """Whether there are more than `VALUES_MAX` in it; looks at no more than that."""
+    """True if the value holds more than `VALUES_MAX` values; stops counting there."""
     left, seen = [given], 0
     while left:
         one = left.pop()
@@ -201,12 +201,12 @@ def has_many_values(given: Any) -> bool:
 
 
 def input_hash(tool: str, given: Mapping[str, Any]) -> str:
-    """Of a tool and what it is called with; numbers count by value, as in JSON."""
+    """Hash a tool and its input; numbers count by value, as in JSON."""
     return json_hash([tool, given])
 
 
 def json_hash(value: Any) -> str:
-    """Of a JSON value, whatever the order of its keys; numbers count by value."""
+    """Hash a JSON value, whatever the order of its keys; numbers count by value."""
     text = json.dumps(
         _by_value(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str
     )
@@ -222,5 +222,5 @@ def _by_value(value: Any) -> Any:
 
 
 def is_own_tag(tag: str) -> bool:
-    """Whether the gate has given a wait this tag: rules and filters go by it, its question says the same."""
+    """True for a tag that the gate gives: rules and filters use it, and the question shows the same."""
     return tag == TAG or tag.startswith((CLIENT_TAG, TOOL_TAG))

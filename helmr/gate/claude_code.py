@@ -44,14 +44,14 @@ RULES_TIMEOUT_S = 60
 
 
 class Mode(StrEnum):
-    """How the client runs."""
+    """Modes of the client."""
 
     INTERACTIVE = "interactive"
     HEADLESS = "headless"
 
 
 class HookMode(StrEnum):
-    """What a command hook asks for: a client of such a mode, or the rules alone."""
+    """Modes of a command hook: that of its client, or the rules alone."""
 
     INTERACTIVE = Mode.INTERACTIVE.value
     HEADLESS = Mode.HEADLESS.value
@@ -59,7 +59,7 @@ class HookMode(StrEnum):
 
 
 class HookEvent(StrEnum):
-    """What hooks post that concerns the gate."""
+    """Hook events that concern the gate."""
 
     PERMISSION_REQUEST = "PermissionRequest"
     PRE_TOOL_USE = "PreToolUse"
@@ -75,7 +75,7 @@ ASKS = frozenset({HookEvent.PERMISSION_REQUEST, HookEvent.PRE_TOOL_USE})
 
 
 class GateVerdict(StrEnum):
-    """What the client is answered."""
+    """Verdicts that the client gets."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -89,7 +89,7 @@ class GateVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """What is answered, and why; `input` is what the tool is called with, if something else than was asked for.
+    """A verdict and its reason; `input`, if set, replaces the input that was asked for.
 
     `session_id` is the call's session, if a person has decided.
     """
@@ -101,7 +101,7 @@ class GateDecision:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether the call may be made."""
+        """True if the call may be made."""
         return self.verdict is GateVerdict.ALLOW
 
 
@@ -137,7 +137,7 @@ def _text(event: Mapping[str, Any], name: str) -> str:
 
 
 def decision_of(call: GatedCall, answer: Any) -> GateDecision:
-    """What a person's answer means to the client."""
+    """Turn a person's answer into a decision for the client."""
     said = answer if isinstance(answer, Mapping) else {}
     reason = said.get("reason")
     why = reason.strip() if isinstance(reason, str) else ""
@@ -170,7 +170,7 @@ def _answers(questions: list[dict[str, Any]], said: Mapping[str, Any]) -> dict[s
 
 
 def questions_of(call: GatedCall) -> list[dict[str, Any]]:
-    """What the agent itself asks of a person; empty for any other call, and for one that is not as it should be."""
+    """Return the questions that the agent itself asks; empty for any other call, and for a malformed one."""
     found = call.input.get("questions") if call.tool == "AskUserQuestion" else None
     if not isinstance(found, list) or not found:
         return []
@@ -180,7 +180,7 @@ def questions_of(call: GatedCall) -> list[dict[str, Any]]:
 
 
 def asks_itself(call: GatedCall) -> bool:
-    """Whether the call is a question or a plan: each is another one, so no one can allow it for later."""
+    """True if the call is a question or a plan: no two are alike, so no grant can cover them."""
     return call.tool == PLAN or bool(questions_of(call))
 
 
@@ -202,7 +202,7 @@ def other_key(number: int) -> str:
 
 
 def without_answer(mode: Mode, *, can_defer: bool = True) -> GateDecision:
-    """What is answered when the time is nearly up (S-105)."""
+    """Return the decision for a call whose time is nearly up (S-105)."""
     if mode is Mode.INTERACTIVE:
         return GateDecision(GateVerdict.NONE)
     return (
@@ -213,7 +213,7 @@ def without_answer(mode: Mode, *, can_defer: bool = True) -> GateDecision:
 
 
 def unasked(mode: Mode | None, why: str) -> GateDecision:
-    """What is answered when no one can be asked (S-106): never to go on."""
+    """Return the decision when no one can be asked (S-106): it never allows."""
     if mode is Mode.INTERACTIVE:
         return GateDecision(GateVerdict.NONE)
     return GateDecision(GateVerdict.DENY, f"Helmr can't ask a person about this call: {why}")
@@ -351,7 +351,7 @@ def hook_times(mode: Mode, client: str = CLIENT) -> Mapping[HookEvent, int]:
 
 
 def is_ours(hook: Any) -> bool:
-    """Whether a hook of a file of settings asks the gate."""
+    """True if a hook in a settings file asks the gate."""
     if not isinstance(hook, dict):
         return False
     url, command = hook.get("url"), hook.get("command")
@@ -414,5 +414,5 @@ def installed(settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """As the client writes them."""
+    """Format settings as the client does."""
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Which calls a standing grant is for, as its entry has it. Pure: `helmr.gate.grants` says what it covers."""
+"""The scope of a standing grant, as its entry has it. Pure: `helmr.gate.grants` says which calls it covers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Globs = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class GrantScope:
-    """Which calls a grant allows.
+    """Scope of a grant.
 
     Attributes:
         client: Which program asks.
@@ -28,7 +28,7 @@ class GrantScope:
     matches: Mapping[str, Globs] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As an entry has it."""
+        """Return the JSON for an entry."""
         matches = {name: list(globs) for name, globs in self.matches.items()}
         return {
             "client": self.client,

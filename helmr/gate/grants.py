@@ -30,7 +30,7 @@ TELLING = ("command", "file_path", "notebook_path", "path", "url")
 
 
 def covers(scope: GrantScope, call: GatedCall, asker: str) -> bool:
-    """Whether a grant allows this call. Of a shell's command it allows a single one, as a rule does."""
+    """True if a grant allows this call. Like a rule, it allows only a single shell command."""
     if (scope.client, scope.agent, scope.asker) != (call.client, call.agent, asker):
         return False
     return scope.tool == call.tool and _rule_of(scope.matches).matches_call(call)
@@ -72,7 +72,7 @@ def check_matches(found: Mapping[str, str | list[str]]) -> dict[str, Globs]:
 
 
 def matches_text(matches: Mapping[str, Globs | list[str]]) -> str:
-    """What a grant covers, for people: `command = git push*`."""
+    """Describe a grant's globs for people: `command = git push*`."""
     if not matches:
         return "with any arguments"
     return ", ".join(f"{name} = {' or '.join(globs)}" for name, globs in matches.items())

@@ -1,4 +1,4 @@
-"""What a call reaches in the file system: the agent's folder, and the runtime's own directory.
+"""Checks the paths that a call can touch: the agent's folder, and the runtime's own directory.
 
 Paths are compared as they really are, symbolic links resolved. Where the runtime does not see the agent's files, on
 another machine, a path is compared as it is written.
@@ -50,7 +50,7 @@ def real_path(text: str, base: str) -> str | None:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether a real path is this folder or below it; letters' case does not count, as some file systems have it."""
+    """True if a real path is this folder or below it, ignoring case, as some file systems do."""
     path, folder = path.casefold(), folder.casefold().rstrip("/")
     return path == folder or path.startswith(f"{folder}/")
 
@@ -101,7 +101,7 @@ class OwnFolder:
         return any(is_below(self.path, one) for one in there or [os.path.realpath(base or "/")])
 
     def _is_own(self, text: str, base: str) -> bool:
-        """Whether a text may mean a path here. One that a shell or a tool would expand is compared part by part."""
+        """True if a text may mean a path here. A text that a shell or a tool would expand is compared part by part."""
         name = os.path.basename(self.path)
         parts = re.split(r"[/{},]", text)
         if name.startswith(".") and any(part.casefold() == name.casefold() for part in parts):
@@ -124,13 +124,13 @@ class OwnFolder:
 
 
 def _fits(name: str, glob: str) -> bool:
-    """As shells have it: a star takes no name that begins with a dot."""
+    """Match as shells do: a star takes no name that begins with a dot."""
     is_hidden = name.startswith(".") and not glob.startswith((".", "["))
     return not is_hidden and fnmatchcase(name.casefold(), glob.casefold())
 
 
 def _texts(name: str, value: Any) -> Iterator[str]:
-    """What of an argument may be a path."""
+    """Yield the parts of an argument that may be paths."""
     if isinstance(value, str):
         if name == SHELL_ARGUMENT:
             yield from _shell_texts(value)

@@ -60,7 +60,7 @@ def asks(rule: DeclaredRule) -> GateDecision:
 
 
 def by_copy(copy: Any, event: Mapping[str, Any], client: str, why: str) -> GateDecision:
-    """What is answered without the runtime: `ask` for a call that the copy names, and without a copy for each.
+    """Decide without the runtime: `ask` for a call that the copy names; without a copy `ask` for every call.
 
     Args:
         copy: As it was kept; None if there is none.

@@ -50,7 +50,7 @@ OUTPUT_CHARS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class GateRun:
-    """What is to be run, and whom its hooks ask.
+    """A run of an agent, and the runtime that its hooks ask.
 
     Attributes:
         prompt: What the agent is to do.
@@ -69,7 +69,7 @@ class GateRun:
 
 @dataclass(frozen=True, slots=True)
 class GateRunResult:
-    """How it ended: the client's last words and session, what it has cost, how many calls people were asked about."""
+    """Result of a run: the client's last words and session, its cost, and how many calls people were asked about."""
 
     result: str
     client_session: str

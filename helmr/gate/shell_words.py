@@ -65,7 +65,7 @@ def _bare(word: str) -> str:
 
 
 def is_single(command: str, glob: str) -> bool:
-    """Whether a glob that allows matches this command: plain words, or what the glob itself spells beyond them."""
+    """True if a glob that allows matches this command: plain words, or what the glob itself spells beyond them."""
     text = command.strip(SPACES)
     if len(text) > COMMAND_MAX:
         return False

@@ -17,7 +17,7 @@ AUTO_SINCE = (2, 1, 283)
 
 
 class StartMode(StrEnum):
-    """How a client decides calls that no one has decided for it; the first six are Claude Code's own names."""
+    """Permission modes of clients; the first six are Claude Code's own names."""
 
     AUTO = "auto"
     DEFAULT = "default"
@@ -89,7 +89,7 @@ def version_numbers(text: str) -> tuple[int, ...]:
 
 
 def unseen(mode: Mode, starts_in: str) -> str:
-    """What the hooks of a client in this mode do not see."""
+    """Describe the calls that hooks of a client in this mode do not see."""
     if mode is Mode.HEADLESS:
         return "nothing: each call is asked about or decided by a rule"
     known = {one.value: text for one, text in UNSEEN.items()}
@@ -97,7 +97,7 @@ def unseen(mode: Mode, starts_in: str) -> str:
 
 
 def is_out_of_date(client: str, mode: Mode, hooks: Mapping[str, Any]) -> bool:
-    """Whether hooks that were installed lack one that would be installed now.
+    """True if the installed hooks lack one that would be installed now.
 
     Args:
         client: Whose they are.

@@ -69,7 +69,7 @@ SHOWN_CHARS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True)
 class GateQuestion:
-    """What a person is asked about a call.
+    """A question to a person about a call.
 
     Attributes:
         subject: One line.
@@ -120,7 +120,7 @@ def tags_of(call: GatedCall) -> list[str]:
 
 
 def _restriction(payload: Mapping[str, Any]) -> AnswererOptions:
-    """Who answers, as the rule that asks says it; people who agree need not give the same reason."""
+    """Return the restrictions that the asking rule sets; people who agree need not give the same reason."""
     said = payload.get(RESTRICTION) or {}
     found: dict[str, Any] = {name: said[name] for name in RESTRICTING if name in said}
     if found:
@@ -134,7 +134,7 @@ async def gate_agent(agent: dict[str, Any]) -> None:
 
 
 def asked(call: GatedCall) -> GateQuestion:
-    """What a person is asked about this call."""
+    """Return the question about this call."""
     questions = questions_of(call)
     if questions:
         return _asked_questions(call, questions)

@@ -69,7 +69,7 @@ CAUSES_MAX = 10
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether the same request may go through later.
+    """True if the same request may succeed later.
 
     It may unless the exception, or one that caused it, has an HTTP status from 400 to 499 that is none of `PASSING`: a
     wrong key, an unknown model, a prompt that is too long.
@@ -108,7 +108,7 @@ def closing(asking: Callable[P, Awaitable[T]], options: StepOptions) -> Callable
 
 
 def retry_after_s(error: BaseException) -> float | None:
-    """When to come back, as the server's 429 says that an exception, or one that caused it, bears; at most a day."""
+    """Return the server's wait after a 429, in seconds, from the exception or its causes; at most a day."""
     if _status(error) != HTTPStatus.TOO_MANY_REQUESTS:
         return None
     for cause in _causes(error):

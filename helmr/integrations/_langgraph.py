@@ -1,4 +1,4 @@
-"""What `helmr.integrations.langgraph` gives: interrupts as waits; nodes, tools and chat models as steps.
+"""Implements `helmr.integrations.langgraph`: interrupts as waits; nodes, tools and chat models as steps.
 
 What nodes, tools and models give is packed where it was made and unpacked in the run's code: messages, commands and
 sends come back as what they were.
@@ -160,7 +160,7 @@ def _check_tools(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
 async def _pending(
     graph: CompiledStateGraph[Any, Any, Any, Any], config: dict[str, Any]
 ) -> tuple[Interrupt, ...]:
-    """What the graph waits for, in the order of its nodes and not of their ends."""
+    """Return the graph's pending interrupts, in the order of its nodes and not of their ends."""
     state = await graph.aget_state(cast("Any", config))
     return tuple(interrupt for task in state.tasks for interrupt in task.interrupts)
 
@@ -186,7 +186,7 @@ async def _answer(
 
 
 def _said(shown: Any) -> WaitOptions:
-    """What the wait says of what an interrupt shows."""
+    """Return the wait's options for the value that an interrupt shows."""
     if not isinstance(shown, Mapping):
         return {"subject": str(shown)}
     said: WaitOptions = {}
@@ -220,7 +220,7 @@ class _Review:
         return dict(self.request["args"])
 
     def schema(self, of_arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Of the answer: an `Approval` with the decisions that are allowed."""
+        """Return the schema of the answer: an `Approval` with the allowed decisions."""
         schema = approval_schema(self.name, of_arguments)
         words = {APPROVE: ("approve", "edit"), RESPOND: ("respond",), DECLINE: ("reject",)}
         properties = schema["properties"]
@@ -231,7 +231,7 @@ class _Review:
         return schema
 
     def says(self) -> WaitOptions:
-        """What the wait says."""
+        """Return the wait's subject, body and initial value."""
         description = str(self.request.get("description") or "")
         is_own = description and not description.endswith(
             f"Tool: {self.name}\nArgs: {self.request['args']}"
@@ -287,7 +287,7 @@ async def _decisions(
     options: Callable[[Any], WaitOptions] | None,
     graph: CompiledStateGraph[Any, Any, Any, Any],
 ) -> Any:
-    """What people decide of each call, as the middleware wants to have it."""
+    """Ask people about each call, and return their decisions in the middleware's format."""
     schemas = {tool.name: _arguments_schema(tool) for _, tool, _ in _tools(graph)}
     decisions = []
     for number, review in enumerate(reviews, 1):
@@ -400,7 +400,7 @@ def _durable_runnable(node: Any, step_name: str, options: StepOptions) -> Callab
 
 
 async def _invoked(node: Any, state: Any, config: RunnableConfig) -> Any:
-    """What a runnable gives. A subgraph has a run of its own, apart from the graph around it."""
+    """Invoke a runnable. A subgraph has a run of its own, apart from the graph around it."""
     runnable = node.compile() if isinstance(node, StateGraph) else node
     if isinstance(runnable, Pregel):
         kept = {k: v for k, v in config.get("configurable", {}).items() if not _is_inner(k)}
@@ -409,7 +409,7 @@ async def _invoked(node: Any, state: Any, config: RunnableConfig) -> Any:
 
 
 def _is_inner(key: str) -> bool:
-    """Whether a key of a configuration is LangGraph's own, of the run that is under way."""
+    """True if a key of a configuration is LangGraph's own, for the current run."""
     return key.startswith(("__pregel", "checkpoint"))
 
 
@@ -522,7 +522,7 @@ def _whole(tool: BaseTool) -> Callable[..., Awaitable[Any]]:
 
 
 async def _tool_value(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What a tool gives, or says that has gone wrong."""
+    """Call a tool; returns its value, or the error that it reports."""
     try:
         if inspect.iscoroutinefunction(_unwrapped(function)):
             return await function(*args, **kwargs)
@@ -583,7 +583,7 @@ class _DurableChat(BaseChatModel):
         return self.model._llm_type
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, Any]:
-        """As the model does."""
+        """Bind tools through the model, and keep the step around it."""
         bound = self.model.bind_tools(tools, **kwargs)
         if not isinstance(bound, RunnableBinding):
             raise UsageError(f"{type(self.model).__name__} binds tools in a way of its own")
@@ -632,7 +632,7 @@ async def _streamed(
 
 
 def _message(value: Any) -> BaseMessage:
-    """What a model has answered, or a stand-in, which may say a text."""
+    """Return a model's answer as a message; a stand-in may give plain text."""
     if isinstance(value, BaseMessage):
         return value
     return AIMessage(value) if isinstance(value, str) else AIMessage.model_validate(value)

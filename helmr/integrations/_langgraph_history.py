@@ -72,7 +72,7 @@ Put = tuple[RunnableConfig, Checkpoint, CheckpointMetadata, ChannelVersions]
 
 
 class Saver(InMemorySaver):
-    """Of one call of a graph.
+    """Checkpointer for one call of a graph.
 
     It knows whether an interrupt was saved, and copies a state only when something asks for one: a call that ends
     without an interrupt never does, and would copy the whole conversation.

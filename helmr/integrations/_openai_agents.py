@@ -1,4 +1,4 @@
-"""What `helmr.integrations.openai_agents` gives: agents are copied, with steps where theirs touch the world."""
+"""Implements `helmr.integrations.openai_agents`: copies agents, with steps around their side effects."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def _check_agent_tool(tool: FunctionTool) -> None:
 
 
 def _asked_about(agent: Agent[Any], seen: set[int]) -> Iterator[tuple[Agent[Any], str]]:
-    """What needs approval of an agent, and of those that it hands off to or calls."""
+    """Yield the tools that need approval, of an agent and of those that it hands off to or calls."""
     if id(agent) in seen:
         return
     seen.add(id(agent))
@@ -299,7 +299,7 @@ async def _asked(
 
 
 def _arguments(item: ToolApprovalItem) -> dict[str, Any]:
-    """What the tool is to be called with; whatever a model wrote there."""
+    """Return the arguments of a tool call, whatever a model wrote there."""
     try:
         found = loads(item.arguments or "{}")
     except BadJson:
@@ -422,5 +422,5 @@ class HelmrSession(SessionABC):
 
 @functools.cache
 def _conversation(stream: OutputStream[Any]) -> KeptConversation[TResponseInputItem]:
-    """Of a stream, which may have several session objects."""
+    """Return the conversation of a stream; several session objects share it."""
     return KeptConversation(stream, FORM)

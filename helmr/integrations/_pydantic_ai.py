@@ -1,4 +1,4 @@
-"""What `helmr.integrations.pydantic_ai` gives, built on the surface that Pydantic AI has for durable engines."""
+"""Implements `helmr.integrations.pydantic_ai`, on the surface that Pydantic AI has for durable engines."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         return conversation_id_from_run_id(run_id) if in_run() else None
 
     async def get_run_start_time(self, run_id: str) -> datetime | None:
-        """As the journal has it."""
+        """Return the journal's time, which replays; None outside a run."""
         return require_run("agent.run()").now() if in_run() else None
 
     def get_durable_operation_backend(self) -> DurableOperationBackend[StepOptions]:

@@ -39,7 +39,7 @@ READ_CHARS = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ItemForm(Generic[T]):
-    """How a framework's items are kept.
+    """Storage format of a framework's items.
 
     Attributes:
         read: Items out of the JSON of a list; it raises a ValueError if they are none.
@@ -117,7 +117,7 @@ Marks = WeakKeyDictionary[JsonText, list[Hashable]]
 
 
 class ReadConversation(Generic[T]):
-    """What one run has read of a conversation, and added to it: pure.
+    """The part of a conversation that one run has read and added: pure.
 
     Args:
         form: Of its items.
@@ -156,7 +156,7 @@ class ReadConversation(Generic[T]):
         return items
 
     def _marks_by_record(self, items: list[T], mark: Callable[[T], Hashable]) -> list[Hashable]:
-        """Of items that were just read from records that only add some."""
+        """Return the marks of items just read, from records that only add items."""
         marks: list[Hashable] = []
         for record in self._records:
             found = self._marks_of_records.get(record)
@@ -174,7 +174,7 @@ class ReadConversation(Generic[T]):
         return folded((record.decoded() for record in self._records), self._stream)
 
     def change(self, items: Sequence[T]) -> dict[str, Any] | None:
-        """What makes it these items; None if it is.
+        """Return the change to these items; None if there is none.
 
         No JSON is made of items that are as they were read, and none decoded if all of those are where they were.
         """
@@ -301,7 +301,7 @@ def _picked(items: list[Any], part: Any) -> list[Any]:
 
 
 def change_of(known: list[Any], new: list[Any]) -> dict[str, Any] | None:
-    """What makes the known items the new ones, as JSON; None if they are the same."""
+    """Return the JSON change from the known items to the new ones; None if they are the same."""
     match difference(known, new):
         case [[0, end]] if end == len(known):
             return None

@@ -187,7 +187,7 @@ async def _answered(request: Request, error: Exception) -> Response:
 
 
 def _problem(error: HelmrError) -> Problem:
-    """What the answer says of an error; the log has the rest."""
+    """Return the problem body for an error, without what only the log may show."""
     if isinstance(error, _SHOWN) and not isinstance(error, _HIDDEN):
         fields = [FieldProblem(path=one["path"], message=one["message"]) for one in error.errors]
         return Problem(

@@ -1,4 +1,4 @@
-"""What a step changes in the context that it gets, recorded with its value and put back at a replay (S-127).
+"""Records the changes that a step makes to its context, and applies them at a replay (S-127).
 
 Tools write to a context of their run: a cart, a counter, sources that they have found. A replay does not call them
 again, so what they changed stands beside their value: of each attribute that differs what it has become, of a list that
@@ -93,7 +93,7 @@ class _Watch:
         """By attribute, that count of the newest change that a replay has put back."""
 
     def begin(self, call: _Call) -> None:
-        """Of steps side by side no one knows which of them made a change."""
+        """Register a call; calls side by side share the context, so no change can be assigned to one of them."""
         self.calls.add(call)
         if len(self.calls) > 1:
             for one in self.calls:
@@ -150,7 +150,7 @@ class _Call:
         return {"changes": changes, **({"shared": pairs} if pairs else {})} if changes else {}
 
     def _change(self, name: str, old: Any, new: Any) -> dict[str, Any]:
-        """What an attribute has become, as JSON.
+        """Return the change of an attribute, as JSON.
 
         Raises:
             SchemaMismatch: It has no JSON form from which a replay could make it again.
@@ -233,7 +233,7 @@ class _Call:
 
 
 def undisturbed(look: Callable[[], T]) -> T:
-    """What a look at the context gives, although code beside it may change what it iterates over."""
+    """Retry a read of the context while code beside it changes what it iterates over."""
     for _ in range(LOOKS_MAX):
         try:
             return look()
@@ -257,7 +257,7 @@ def _size(value: Any) -> int:
 
 
 def _applied(codec: Codec[Any], change: dict[str, Any], old: Any) -> Any:
-    """What an attribute becomes; lists, mappings, sets and data objects stay the same object."""
+    """Apply a change to an attribute; lists, mappings, sets and data objects stay the same object."""
     if "gone" in change:
         return NOTHING
     if "more" in change:
@@ -272,7 +272,7 @@ def _applied(codec: Codec[Any], change: dict[str, Any], old: Any) -> Any:
 
 
 def _attributes(context: Any) -> dict[str, Any] | None:
-    """What of a context is watched; a list is its own only attribute. None if nothing of it can change."""
+    """Return the watched attributes of a context; a list is its own only attribute. None if nothing can change."""
     if isinstance(context, type | ModuleType) or type(context).__module__ == "unittest.mock":
         return None  # a mock notes all that is asked of it
     if isinstance(context, dict):
@@ -329,7 +329,7 @@ def _restore(context: Any, before: dict[str, Any]) -> None:
 
 @functools.lru_cache(maxsize=512)
 def _codec(kind: type, name: str) -> Codec[Any]:
-    """Of an attribute, by its annotation if pydantic can read that."""
+    """Return the codec of an attribute, by its annotation if pydantic can read that."""
     try:
         hint = _hints(kind).get(name, Any)
         codec: Codec[Any] = StoredCodec(hint, what=f"a {getattr(hint, '__name__', hint)}")
@@ -354,7 +354,7 @@ Path = list[str | int]
 
 
 def _shared(attributes: dict[str, Any]) -> list[tuple[Path, Path]]:
-    """Where the same object stands twice: JSON would make two of it."""
+    """Find pairs of places that hold the same object: JSON would make two of it."""
     places: dict[int, Path] = {}
     found: list[tuple[Path, Path]] = []
 
@@ -375,7 +375,7 @@ def _shared(attributes: dict[str, Any]) -> list[tuple[Path, Path]]:
 
 
 def _children(value: Any) -> list[tuple[str | int, Any]] | None:
-    """What is in a value and can be replaced there, by name or place."""
+    """Return the replaceable values inside a value, by name or place; None if it holds none."""
     if isinstance(value, list):
         return list(enumerate(value))
     if isinstance(value, dict):
@@ -439,7 +439,7 @@ def copied(value: Any, known: dict[int, Any] | None = None) -> Any:
 
 
 def same(one: Any, other: Any, around: set[tuple[int, int]] | None = None) -> bool:
-    """Whether two values are the same data; of objects that are no data, whether they are the same object."""
+    """True if two values are the same data, or the same object if they are not data."""
     if one is other:
         return True
     if type(one) is not type(other):
