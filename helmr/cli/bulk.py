@@ -52,7 +52,7 @@ Batch = Annotated[
     typer.Option(
         "--batch",
         metavar="NAME",
-        help="With many: those of this batch as they were looked at; else what a new one is called.",
+        help="With many: reuse a previewed batch, or name a new one.",
     ),
 ]
 Preview = Annotated[

@@ -208,7 +208,7 @@ def register_doctor(app: typer.Typer) -> None:
 
 
 def doctor(cli: Cli, json: Json = False) -> None:
-    """Look at what Helmr needs here, and say what is missing and what to do; exit code 5 if something fails."""
+    """Check this machine and print what to fix; exit code 5 if something fails."""
     show(list(look(cli)), json)
 
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from helmr.client import Client
 
 
-gate_app = group("Answer the permission prompts of agents where all other waits are answered.")
+gate_app = group("Send agents' permission prompts to your inbox.")
 gate_app.add_typer(rules_app, name="rules")
 gate_app.add_typer(grant_app, name="grant")
 gate_app.add_typer(outcome_app, name="outcome")
@@ -73,7 +73,7 @@ HookKey = Annotated[
     typer.Option(
         "--hook-key",
         metavar="FILE",
-        help="File with the key by which hooks ask, of the role asker; made if not given.",
+        help="Key file for the hooks (role asker); created if missing.",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Write without asking.")]

@@ -54,7 +54,7 @@ def register_next(app: typer.Typer) -> None:
         app,
         "next",
         next_,
-        "Ask one wait after the other, soonest end first; a key answers, skips or edits each.",
+        "Go through open waits, earliest deadline first; a key answers, skips or edits each.",
         options,
         "helmr next --stream approval\nhelmr next --filter 'due<1h' --undo-for 10s\nhelmr next --filter mine",
     )

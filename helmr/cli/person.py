@@ -11,7 +11,7 @@ from helmr.cli.app import Cli, Json, command, group
 from helmr.operations import ENABLE_PERSON, GET_PERSON, UNBIND_PERSON
 from helmr.safe_text import one_line
 
-app = group("Look at people and their signing keys; let one act no more, or again.")
+app = group("Show people and their signing keys; disable or enable a person.")
 
 nouns.add_list(app, nouns.PERSON, "List people by id.")
 nouns.add_call(app, nouns.PERSON, "show", GET_PERSON, "Show a person.")
@@ -26,7 +26,7 @@ def disable(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let a person act no more, from now on.
+    """Disable a person, from now on.
 
     Their keys and answer links end at once, and their claims and assignments are given back.
     """

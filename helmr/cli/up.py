@@ -521,7 +521,7 @@ def takeover(
         str, typer.Option(metavar="DURATION", help="How long to wait until it has taken over.")
     ] = "30s",
 ) -> None:
-    """Have the runtime of this machine, which stands by, take over now; the other one acknowledges nothing more."""
+    """Make this machine's standby the primary now. The old primary stops accepting commits."""
     timeout_s = durations.seconds(timeout)
     endpoint = _own_process(cli)
     with cli.client() as client:

@@ -124,7 +124,7 @@ def answer(
     override_reason: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="Why you, an admin, answer this one instead of those who may."
+            metavar="TEXT", help="Admins only: why you answer in place of the people who may."
         ),
     ] = None,
     batch: Annotated[
