@@ -1,9 +1,9 @@
 """Answers to many waits: `helmr wait answer --all` sends one, `--csv` and `--json-file` one each from a file.
 
-The list is read once: what comes later is not in it. What has changed between being shown and being answered, or no
-longer passes the filter, is left out and said. Who is in, in which order, and what is unlike the others is decided by
-`helmr.review.batches`, as in the console. A row of a file whose wait was answered by the same batch before is done, so
-the same command with the same --batch goes on after an interruption.
+The list is read once; later waits are not in it. A wait that changed after it was shown, or no longer passes the
+filter, is left out and reported. `helmr.review.batches` decides membership, order and outliers, as in the console. A
+row whose wait this batch has answered counts as done, so the same command with the same --batch goes on after an
+interruption.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Meant:
     """The waits that a command means, frozen at one moment.
 
     Attributes:
-        lead: The id of a wait that all of them are like; without it all that the filter finds must be alike.
-        waits: What the filter means; times in it are those of `frozen_at` however long someone reads.
-        only: Ids of waits that were shown before; None if all are meant.
-        me: Who answers; asked where it matters.
+        lead: Id of the wait that all others must be like; without it all that the filter finds must be alike.
+        waits: The filter's waits; its times count from `frozen_at`, however long someone reads.
+        only: Ids of waits that were shown before; None for all.
+        me: Returns the person who answers; called only where it matters.
     """
 
     lead: str | None

@@ -53,11 +53,11 @@ List = Callable[[], Iterable[WaitInfo]]
 
 
 class _Leave(Exception):
-    """The person goes."""
+    """Ends the review: the person quits."""
 
 
 class _Next(Exception):
-    """This wait is not asked any further now."""
+    """Ends the questions about one wait."""
 
 
 class Answering:
@@ -317,13 +317,13 @@ class Answering:
         raise _Next
 
     def _go_on_if(self, act: Callable[[Asking], bool], asking: Asking) -> None:
-        """The next wait, if this one was seen to otherwise."""
+        """Leave this wait for the next one if the action succeeds."""
         if act(asking):
             self._keep_entered(asking)
             raise _Next
 
     def _grant(self, asking: Asking) -> None:
-        """Sent at once: what is allowed is nothing to take back by `u`, but to revoke."""
+        """Approve and grant at once: `u` can't take a grant back, only revoking it can."""
         if self._actions.grant(asking):
             self._files.drafts.discard(asking.wait.id)
             self._outgoing.accepted += 1
@@ -375,7 +375,7 @@ class Answering:
         self._asked = max(0, self._asked - 1)
 
     def _wait_out(self) -> bool:
-        """Let what is held leave in its time; True if something is to be asked again."""
+        """Wait until pending answers have left; True if a wait must be asked again."""
         held = self._outgoing.held
         if len(held):
             left_s = held.left_s(time.monotonic()) or 0.0
@@ -409,7 +409,7 @@ class Outgoing:
         client: Sends.
         files: Where drafts and accepted answers are kept.
         hold_s: How long an answer can be taken back.
-        ask_again: Told the id of a wait whose answer was not accepted and may be yet.
+        ask_again: Called with the id of a wait whose answer was not accepted and may still be.
     """
 
     def __init__(
@@ -428,13 +428,13 @@ class Outgoing:
         self.accepted = 0
 
     def hold(self, answer: GivenAnswer) -> None:
-        """Let it leave in its time."""
+        """Keep the answer pending for its grace time."""
         self.save(answer.draft)
         self.held.hold(answer, time.monotonic())
         self.send_due()
 
     def take_back(self) -> str | None:
-        """The wait whose answer was given last and does not leave; None if nothing is held."""
+        """Take the last pending answer back and return its wait; None if none is pending."""
         answer = self.held.take_back()
         if answer is None:
             return None
@@ -442,7 +442,7 @@ class Outgoing:
         return answer.wait.id
 
     def send_due(self) -> bool:
-        """Send what is due; whether anything was said."""
+        """Send the answers that are due; True if there were any."""
         is_first = True
         while (answer := self.held.take_due(time.monotonic())) is not None:
             if is_first and self.held.hold_s:
@@ -452,7 +452,7 @@ class Outgoing:
         return not is_first
 
     def give_up(self) -> None:
-        """Whatever ends this: what has not left stays."""
+        """Keep all pending answers as drafts."""
         while (answer := self.held.take_back()) is not None:
             printing.write(
                 f"not sent, kept as a draft: {question.about(answer.wait)} · {answer.shown}"
@@ -467,7 +467,7 @@ class Outgoing:
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
-        """Another program has the terminal meanwhile; messages wait until it has ended."""
+        """Hold messages back while another program has the terminal."""
         self._silent = []
         try:
             yield
@@ -495,14 +495,14 @@ class Outgoing:
         self._say(f"accepted: {question.about(answer.wait)} · {receipt_text(receipt)}")
 
     def _keep_as_last(self, answer: GivenAnswer) -> None:
-        """The console fills forms of waits alike with it."""
+        """Keep the answer to fill forms of similar waits, the console's too."""
         try:
             self._files.last.keep(answer.wait, answer.draft)
         except OSError as error:
             printing.note(f"the answer can't be kept for the next time: {error.strerror or error}")
 
     def _refused(self, answer: GivenAnswer, error: HelmrError) -> None:
-        """Nothing was stored, or no one knows: say so, and keep what was entered."""
+        """Report an answer that was not stored, or may not be, and keep the draft."""
         word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
         came = outcome.of_error(error)
         why = printing.error_text(error)
@@ -550,7 +550,7 @@ class WaitKeys:
         self._ask = ask
 
     def claim(self, asking: Asking) -> None:
-        """Claim the wait, or release it; another's claim is taken over by the second key only."""
+        """Claim or release the wait; a second press takes over another's claim."""
         wait_id = asking.wait.id
         try:
             if asking.is_claimed:
@@ -570,7 +570,7 @@ class WaitKeys:
             printing.write(f"  claimed by {said}; c releases it")
 
     def delegate(self, asking: Asking) -> bool:
-        """Give the wait to someone; whether it was."""
+        """Assign the wait to someone; True if it was assigned."""
         name = self._line(f"assign it to ({NO_ONE} for no one, an empty line goes back): ")
         if not name:
             return False
@@ -596,7 +596,7 @@ class WaitKeys:
         return not doubt or self._line(f"  {doubt} y assigns it all the same [n]: ") in ("y", "Y")
 
     def grant(self, asking: Asking) -> bool:
-        """Approve the call and allow calls like it for a while; whether it was approved."""
+        """Approve the call and allow similar calls for a while; True if approved."""
         offer = granting.offered(asking.wait)
         assert offer is not None, "the key is offered"
         printing.write(
@@ -636,7 +636,7 @@ class WaitKeys:
         return True
 
     def snooze(self, asking: Asking) -> bool:
-        """Put the wait off, for this person only; whether it was."""
+        """Snooze the wait, for this person only; True if snoozed."""
         said = self._line(f"snooze for (like 20m, 4h, 1d; - goes back) [{SNOOZE}]: ")
         if said in (None, "-"):
             return False
@@ -677,7 +677,7 @@ def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list
 
 
 def without_others(waits: Iterable[WaitInfo], left_out: set[str]) -> Iterator[WaitInfo]:
-    """These but for those that others answer, or that this person has voted on, whose ids go to `left_out`."""
+    """Drop waits that others must answer or that this person voted on; their ids go to `left_out`."""
     for wait in waits:
         if agreement.is_for_others(wait) or agreement.why_not(wait, None):
             left_out.add(wait.id)

@@ -135,7 +135,7 @@ class Cli:
     on_behalf_of: str | None = None
 
     def with_context(self, environ: Mapping[str, str]) -> Cli:
-        """With what the context says that `--at` or HELMR_AT names; options say more.
+        """Fill in the context that `--at` or HELMR_AT names; options take precedence.
 
         Raises:
             UsageError: There is no such context, or `--at` stands beside another runtime.
@@ -304,7 +304,7 @@ class Group(TyperGroup):
         return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that a line names; a UsageError says what to do instead of one that is no more."""
+        """Resolve a command; the UsageError for a removed command names its replacement."""
         if ctx.parent is None and args[0] in GONE_COMMANDS:
             raise UsageError(f"there is no `helmr {args[0]}` any more", hint=GONE_COMMANDS[args[0]])
         return super().resolve_command(ctx, args)

@@ -83,13 +83,13 @@ grant = _finder(ids.GRANT, "grant", LIST_GRANTS)
 
 
 def wait(client: Client, text: str) -> str:
-    """The wait's id; one that waits goes before those that are over."""
+    """Find a wait's id; pending waits match before those that are over."""
     pages = [_pages(client, LIST_WAITS, status=one) for one in (None, *ENDED)]
     return _found(text, ids.WAIT, "wait", pages)
 
 
 def only_wait(client: Client, text: str) -> str:
-    """The wait's id as `wait` finds it, for what can't be taken back: `last` is the one that waits, if only one does.
+    """Find a wait's id for an irreversible call: `last` is the pending wait, if there is only one.
 
     Raises:
         UsageError: `last`, and several wait.
@@ -302,7 +302,7 @@ def source_name(text: str) -> str:
 
 
 def signer(shown: WaitInfo | None = None, *, may_ask: bool = False) -> Sign:
-    """Signs with the person's agent or key what a wait takes signed only.
+    """Return a signer for waits that take signed answers only, by the person's SSH agent or key.
 
     Args:
         shown: What the person was shown, if they were.
@@ -379,10 +379,10 @@ DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 @contextmanager
 def replacing(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole; a failed command leaves what was there.
+    """Write a file that takes its name only when complete; a failed command leaves the old one.
 
-    What is not a file (a device, a pipe, `/dev/stdout` wherever that leads) is written into. A link stays one; where
-    the file is to be this user's alone it is refused, for it may be another's who waits for that.
+    Devices, pipes and `/dev/stdout` are written directly. A link stays a link, but is refused for a private file:
+    another user may have planted it.
 
     Args:
         path: Its name.
@@ -413,7 +413,7 @@ def replacing(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
 
 
 def _opener(is_private: bool) -> Callable[[str, int], int]:
-    """Makes a file that is not there yet: no one has laid a link under its name."""
+    """Create a new file; fails if the name exists, a planted link included."""
     mode = 0o600 if is_private else 0o666
 
     def opened(path: str, flags: int) -> int:

@@ -160,7 +160,7 @@ def do(
 def _plan(
     client: Client, verb: BulkVerb, said: BulkWords, plans: BulkPlans, *, end_input: bool
 ) -> BulkPlan:
-    """The batch as it was looked at; of a new one those that can take it, kept from now on."""
+    """Return the previewed batch, or store a new one of the things that can take the action."""
     bulk.check_name(said.batch)
     kept = plans.load(said.batch, verb, now()) if said.batch is not None else None
     if kept is not None:

@@ -129,7 +129,7 @@ COLUMNS = ("WAIT", "SUBJECT", "ANSWERED WITH", "STEPS AGAIN", "ASKED AGAIN", "EN
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """An answered wait, what its amendment would do, and what it is then answered with; or why it can't be."""
+    """An answered wait with its new answer and the effects of the amendment, or the reason against it."""
 
     wait: WaitInfo
     preview: RewindPreview | None

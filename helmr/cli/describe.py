@@ -220,7 +220,7 @@ STARTED = {
 
 
 def _started_by(by: Mapping[str, Any]) -> str | None:
-    """In words; of what a newer runtime has, its own."""
+    """Name the starter in words; one that only a newer runtime knows is shown as JSON."""
     kind = by.get("type")
     said = STARTED.get(kind) if isinstance(kind, str) else None
     if said is None:

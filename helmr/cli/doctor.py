@@ -1,7 +1,7 @@
-"""`helmr doctor`: looks at what a runtime or a client needs here, and says of each thing whether it is well.
+"""`helmr doctor` checks what a runtime or a client needs here, and prints a result for each thing.
 
-The first half judges: functions of what was found. The second half looks, changes nothing, and sends nothing but reads
-to the runtime that commands here talk to.
+The first half judges, by pure functions. The second half looks; it changes nothing, and only reads from the runtime
+that commands here talk to.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CheckResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, how it is, and what to do about it."""
+    """One line of the report: the check, its result, and what to do."""
 
     check: str
     result: CheckResult
@@ -269,7 +269,7 @@ def meant_data_dir(cli: Cli) -> Path:
 
 
 def from_error(check: str, error: HelmrError) -> Finding:
-    """That something fails, as the error says it."""
+    """Return a failed finding with the error's text."""
     return Finding(check, CheckResult.FAIL, printing.error_text(error), error.hint or "")
 
 
@@ -281,7 +281,7 @@ def _ray_version() -> str | None:
 
 
 def _environment(data_dir: Path) -> Finding:
-    """Variables that say which runtime is meant, without their values: one is a secret."""
+    """List the variables that name a runtime, without their values: one is a secret."""
     if strange := strange_variables(os.environ, data_dir.parent / CONFIG_NAME):
         return Finding("environment", CheckResult.WARN, strange, "Unset or correct it.")
     found = [name for name in SAYS_WHICH if os.environ.get(name)]

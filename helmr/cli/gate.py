@@ -224,7 +224,7 @@ def install(
 
 
 def _fetch_copy(url: str, key_file: str, key: str) -> None:
-    """Have the rules here from the start; without them all is asked about until the runtime has answered once."""
+    """Fetch the rules now; without a copy every call is asked about until the runtime first answers."""
     from helmr.cli import hook, rules_hook
 
     try:

@@ -74,7 +74,7 @@ class Unasked(Exception):
 
 
 class Away(Unasked):
-    """It may be there in a moment."""
+    """The runtime can't be reached now and may be back in a moment."""
 
 
 def main(client: str, options: Sequence[str]) -> NoReturn:
@@ -148,7 +148,7 @@ def _carry(
 
 
 def _set_alarm(timeout_s: float, mode: str) -> float:
-    """Have the time run; when it is over."""
+    """Start the alarm; returns the monotonic time at which the hook's timeout ends."""
     ends_at = time.monotonic() + max(timeout_s, MARGIN_S + 1)
     signal.signal(signal.SIGALRM, _report_out_of_time if mode == INTERACTIVE else _out_of_time)
     signal.setitimer(signal.ITIMER_REAL, ends_at - MARGIN_S - time.monotonic())
@@ -175,7 +175,7 @@ def _for_codex(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_options(given: Sequence[str]) -> dict[str, str]:
-    """The options by name; that of the timeout is there, and a number.
+    """Return the options by name; `--timeout` is always there, and a number.
 
     Raises:
         Unasked: One is not known, or is no number.
@@ -264,7 +264,7 @@ def post(
 ) -> dict[str, Any]:
     """Return the runtime's answer to an event; a repeat under the same operation id is the same request.
 
-    `more` goes behind the query; `meanwhile` is done if the answer is not there at once.
+    `more` is appended to the query; `meanwhile` is called if the answer does not come at once.
 
     Raises:
         Away: It can't be reached, or can't answer now.
@@ -329,7 +329,7 @@ def _report_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
 def deny(why: str, kind: str) -> NoReturn:
     """Deny the call, with the reason for the model.
 
-    Before a call it is said on stdout: before what is on stderr the client puts the whole command of the hook.
+    Before a call the denial goes to stdout: on stderr the client would prefix it with the hook's whole command.
     """
     if kind == ASKS[0]:
         said = {"permissionDecision": "deny", "permissionDecisionReason": f"{UNASKED}: {why}"}
@@ -343,7 +343,7 @@ def deny(why: str, kind: str) -> NoReturn:
 
 
 def end(code: int, why: str = "") -> NoReturn:
-    """End the process at once: what the interpreter puts away at exit takes as long as all of the above."""
+    """End the process at once: the interpreter's cleanup takes as long as the hook itself."""
     if why:
         os.write(2, f"{UNASKED}: {why}\n".encode(errors="replace"))
     os._exit(code)

@@ -169,7 +169,7 @@ def _write_table(table: ListTable[M], items: list[M], cursor: str | None) -> Non
 
 
 def _write_csv(table: ListTable[M], items: list[M]) -> None:
-    """The table's columns; on a terminal nothing in it is obeyed."""
+    """Write the table's columns as CSV; a terminal gets safe text."""
     sink = io.StringIO()
     rows = csv.writer(sink, lineterminator="\n")
     rows.writerow(heading.lower().replace(" ", "_") for heading in table.columns)
@@ -248,10 +248,10 @@ def waits_filter(cli: Cli, text: str | None, profile: str | None) -> filters.Fil
 def pushing(
     page: Callable[..., Page[M]], wanted: filters.Filter
 ) -> Callable[[str | None, int], Page[M]]:
-    """Pages with what the filter says asked of the gateway.
+    """Return a reader of pages that lets the gateway filter as far as it can.
 
-    The gateway finds texts only as they are spelt, and a filter whatever their case: where nothing is found, they are
-    looked for here.
+    The gateway matches texts by exact case, a filter ignores case: if the gateway finds nothing, the texts are matched
+    here.
     """
     pushed: dict[str, Any] = wanted.pushed()
 

@@ -66,7 +66,7 @@ class LogFile:
         self._file.close()
 
     def _line(self, text: str) -> Line:
-        """A line that says nothing of itself, of a traceback say, belongs to the one before it."""
+        """Parse a line; one without time and session, as in a traceback, takes those of the line before."""
         if text.startswith("{") and (told := _told(text)) is not None:
             self._logged_at, self._session_id, text = told
             return Line(self._logged_at, self._session_id, text)
@@ -103,7 +103,7 @@ class Logs:
             file.close()
 
     def _number(self, path: Path) -> int:
-        """By its number a file is known that was moved aside; no other gets it while this one is open."""
+        """Return the file's number, which identifies it after a rotation too; an open file's number is not reused."""
         file = LogFile(path)
         if self._files.setdefault(file.number, file) is not file:
             file.close()

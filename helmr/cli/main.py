@@ -172,7 +172,7 @@ def main() -> NoReturn:
 
 @cache
 def _command() -> typer.core.TyperGroup:
-    """The whole tree: to build it takes as long as many a command, and it is the same each time."""
+    """Build the command tree, once: that takes as long as many a command."""
     command = typer.main.get_command(app)
     assert isinstance(command, typer.core.TyperGroup)
     return command
@@ -218,7 +218,7 @@ def _hint_if_it_runs(url: str) -> str | None:
 
 
 def _give_up_output() -> None:
-    """The interpreter would flush once more at exit, and complain."""
+    """Discard unwritten output: the interpreter would flush it at exit, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

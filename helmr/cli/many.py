@@ -1,7 +1,7 @@
-"""Doing the same to many things: they are shown, the person confirms, and each is done and reported.
+"""Does the same to many things: shows them, asks, then acts on each and reports it.
 
-`do` is for whatever is done (`helmr.cli.bulk`, amendments). Many answers on their way are another: what has changed
-between being shown and being answered is left alone and said.
+`do` serves `helmr.cli.bulk` and amendments. `Sending` sends answers; it skips and reports waits that changed after they
+were shown.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Done:
     """Result of one item; a skipped item was left as it was.
 
     Attributes:
-        error: The code of what the runtime refused it with.
+        error: Code of the runtime's refusal.
     """
 
     detail: str = ""
@@ -164,7 +164,7 @@ def _do_all(
     act: Callable[[Sequence[Target[T]]], Iterator[Came[T]]],
     asked: BulkAsked,
 ) -> ExitCode:
-    """Do it to each; where the runtime is away, the rest is left as it is."""
+    """Act on each; stops where the runtime is unreachable."""
     codes: list[ExitCode] = []
     refused: Counter[str] = Counter()
     done = tried = 0
@@ -200,7 +200,7 @@ _CODES = {Progress.SKIPPED: ExitCode.CONFLICT}
 
 
 def _confirmed(count: int, show: Callable[[], None], verb: str, *, json: bool) -> bool:
-    """Show them and have their number typed, as no one does by mistake.
+    """Show them and have the person type their number, which no one does by mistake.
 
     Raises:
         UsageError: There is no one to ask.
@@ -239,7 +239,7 @@ class BatchAnswers:
     Attributes:
         of: The answer to a wait.
         is_one: All get the same, which is shown once.
-        refused: Why a wait is not meant any more, although it has not changed; empty if it is.
+        refused: Reason to skip an unchanged wait; empty if there is none.
     """
 
     of: Callable[[WaitInfo], Any]
@@ -255,7 +255,7 @@ class Sending:
         batch: The waits.
         answers: Has one for each that is in.
         batch_id: Names the batch.
-        override_claim: Whether waits are answered that another is at.
+        override_claim: Answer waits that someone else has claimed, too.
         json: Whether each wait is a JSON line on stdout.
     """
 
@@ -331,7 +331,7 @@ class Sending:
         return worst([*self._codes, *([ExitCode.CONFLICT] if left else [])])
 
     def _confirmed(self) -> bool:
-        """Show it and have its number typed, as no one does by mistake.
+        """Show them and have the person type their number, which no one does by mistake.
 
         Raises:
             UsageError: There is no one to ask.

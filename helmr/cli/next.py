@@ -69,7 +69,7 @@ def next_(
     override_claim: bool,
     **given: Any,
 ) -> None:
-    """Ask the waits that a list with these options would show, but those snoozed."""
+    """Ask the waits that a list with these options would show, without the snoozed ones."""
     wanted = listing.waits_filter(cli, filter_, profile)
     hold_s = hold_seconds(undo_for, otherwise=HOLD_S)
     require_terminal()
@@ -86,7 +86,7 @@ def next_(
 
 
 def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: bool) -> None:
-    """Ask this wait, or all that there are but those snoozed.
+    """Ask this wait, or all without the snoozed ones.
 
     Raises:
         UsageError: There is no terminal to ask on.
@@ -129,7 +129,7 @@ def ask(
 ) -> None:
     """Ask these waits on the terminal, with the drafts that the console keeps too.
 
-    Those that others answer are left out, unless `leaves_out` says no: then they are shown, with who may.
+    Waits for others are left out, unless `leaves_out` is false: then they are shown with the people who may answer.
     """
     from helmr.cli.answering import Answering, without_others
 

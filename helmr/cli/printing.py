@@ -45,7 +45,7 @@ FOLDED_CELLS_MIN = 8
 
 
 class ReaderGone(Exception):
-    """The reader of stdout has closed it. Not an OSError, which Typer would end in a way of its own."""
+    """The reader of stdout closed the pipe. Not an OSError: Typer has its own way to end on those."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -216,7 +216,7 @@ def _least_width(columns: Sequence[str], widths: Sequence[int]) -> int:
 
 
 def _blocks(columns: Sequence[str], rows: list[list[str]]) -> None:
-    """A table where there is no room for one: a block for each row, without what it does not have."""
+    """Print a block per row where a table does not fit, without empty cells."""
     for index, row in enumerate(rows):
         if index:
             write("")
@@ -249,7 +249,7 @@ class EndOfInput(Exception):
 
 
 class LineTooLong(Exception):
-    """The terminal cut the line: what is left of it is not what was typed."""
+    """The terminal cut the line, so what is left is not what was typed."""
 
 
 class Lines:

@@ -249,7 +249,7 @@ def _times(since: datetime | None, until: datetime | None) -> list[str]:
 
 
 def _range(client: Client, after: int, through: int | None, times: list[str]) -> tuple[int, int]:
-    """Behind which feed offset to read and to which; what is recorded later is not waited for."""
+    """Return the feed offset to read after and the last to read; later entries are left out."""
     conditions = [f"feed_offset > {after}", *(f"recorded_at {bound}" for bound in times)]
     if through is not None:
         conditions.append(f"feed_offset <= {through}")
@@ -279,7 +279,7 @@ def _pieces(client: Client, view: str, start: int, end: int, times: list[str]) -
 
 
 def _plain(table: Any) -> Any:
-    """Without the notes of one answer."""
+    """Drop the schema's metadata, which differs with each answer."""
     return table.replace_schema_metadata(None)
 
 

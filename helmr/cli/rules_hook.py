@@ -1,12 +1,12 @@
 """`helmr gate hook CLIENT --mode rules`: the hook that asks the gate's rules before each call, and no person (S-137).
 
-An interactive client decides most calls itself. This hook has it ask about those that a rule names, and says nothing of
-the others. The answer is there within 2 s, whatever the runtime does: if that can't be asked, a copy of its rules
-decides, kept beside the key's file and renewed by the runtime's answers. What the copy names is `ask`; without a copy
-all is. The copy can't deny: a denial is recorded before it is said.
+An interactive client decides most calls itself. This hook makes it ask about calls that a rule names, and leaves the
+others to it. The hook answers within 2 s. If the runtime can't be asked, a copy of its rules decides, kept beside the
+key file and renewed by the runtime's answers: `ask` for a call that it names, and without a copy for every call. The
+copy can't deny, because a denial is recorded before it is reported.
 
-Codex takes no `ask`. There the hook goes on and holds the call until a person has decided, as a headless one does; if
-the runtime can't be asked, it denies.
+Codex takes no `ask`. There the hook holds the call until a person has decided, as a headless one does; if the runtime
+can't be asked, it denies.
 
 Source: tried with Claude Code 2.1.332 and Codex 0.171.0.
 """
@@ -50,7 +50,7 @@ def main(client: str, options: Sequence[str]) -> NoReturn:
 
 
 def run(url: str | None, key_file: str | None, timeout_s: float, client: str) -> NoReturn:
-    """Ask the rules about the event on stdin, say what they say, and end the process.
+    """Ask the rules about the event on stdin, print their decision, and end the process.
 
     Args:
         url: The runtime's.
@@ -97,7 +97,7 @@ def renew_copy(url: str, key_file: str, key: str, probe: bytes, timeout_s: float
 
 
 def _event(raw: bytes) -> dict[str, Any]:
-    """The event; one that can't be read is one before a call, of which nothing is known."""
+    """Parse the event; an unreadable one counts as an event before an unknown call."""
     try:
         found = json.loads(raw)
     except ValueError:
@@ -106,7 +106,7 @@ def _event(raw: bytes) -> dict[str, Any]:
 
 
 def _load_matcher() -> None:
-    """Load what is needed if the runtime says nothing, while it may still say something."""
+    """Import the rule matcher while waiting for the runtime, in case no answer comes."""
     from helmr.gate import rules_copy  # noqa: F401
 
 
@@ -131,7 +131,7 @@ def _kept(key_file: str | None, url: str | None) -> dict[str, Any]:
 
 
 def _keep(key_file: str | None, url: str | None, rules: Any) -> None:
-    """Replace the copy in one step. Where it can't be written there is none: all is asked about, then."""
+    """Replace the copy atomically. Without a writable copy every call is asked about."""
     if not key_file:
         return
     path = f"{key_file}{COPY}"

@@ -45,10 +45,9 @@ def main() -> NoReturn:
 
 
 def _start_with_seed(arguments: list[str]) -> None:
-    """Have the process that a runtime runs in start with its hash seed now, so that the rest is imported once.
+    """Restart now with the runtime's hash seed, so that the rest is imported once.
 
-    Only where the arguments plainly say that it runs here, and on which data directory; the command itself sees to the
-    others, once it has read them.
+    Only if the arguments plainly choose one process and a data directory; otherwise the command restarts after parsing.
     """
     from pathlib import Path
 
@@ -95,7 +94,7 @@ def data_dir_of(options: list[str]) -> str | None:
 
 
 def _tell_version() -> NoReturn:
-    """Say it without the rest of the command line, which takes long to import."""
+    """Print the version without importing the rest of the command line."""
     from helmr.version import version
 
     try:
@@ -107,5 +106,5 @@ def _tell_version() -> NoReturn:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Nothing is written yet that would have to be flushed, and an import is not a place for an exception."""
+    """End at once: no output waits for a flush, and an import can't handle an exception."""
     os._exit(INTERRUPTED)

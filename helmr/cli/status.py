@@ -50,7 +50,7 @@ def status(
 
 
 def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
-    """Is it ready, does work wait for room, do people have to answer; and what is wrong."""
+    """Print readiness, queued work, waits for people, and problems."""
     ready = f"{'yes' if health.ready else 'no'}, {endpoint.url}"
     if health.started_at is not None:
         ready += f", started {printing.distance(health.started_at)}"

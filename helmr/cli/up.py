@@ -299,9 +299,9 @@ def up(
 
 
 def _place(ctx: typer.Context, data_dir: Path) -> Path:
-    """The data directory to start on; names variables that the user has set and that mean nothing.
+    """Return the data directory to start on; notes variables that no part of Helmr reads.
 
-    What stands on the command line, before the command or behind it, goes before the environment.
+    The command line, before or after the command, takes precedence over the environment.
     """
     shared: Cli = ctx.find_root().obj
     source = ctx.get_parameter_source("data_dir")
@@ -349,7 +349,7 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
 
 
 def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
-    """Have `helmr check` look at what is stored, in a process of its own: the code leaves nothing behind in this one.
+    """Run `helmr check` in a process of its own: the tasks' code leaves nothing behind in this one.
 
     Raises:
         typer.Exit: It could not, or some run does not fit and that is to be obeyed.
@@ -496,7 +496,7 @@ def _own_process(cli: Cli) -> Endpoint:
 
 
 def _signal(endpoint: Endpoint, number: int) -> int:
-    """Send it to the runtime's process; when that began, as `helmr.platform.look` says it."""
+    """Send a signal to the runtime's process; returns its start time, as `helmr.platform.look` gives it."""
     assert endpoint.pid is not None
     found = platform.look(endpoint.pid)
     try:

@@ -1,7 +1,7 @@
 """`helmr upgrade-check`: what this version of Helmr would meet here if it started in place of the one that runs.
 
-As `helmr doctor`, the first half judges and the second half looks. Nothing is written: a ledger of an earlier schema is
-read, and stays as the older version can open it.
+Like `helmr doctor`, the first half judges and the second half looks. Nothing is written: a ledger of an earlier schema
+is read, and the older version can still open it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class StoredFacts:
     """Facts that a ledger's file states about itself.
 
     Attributes:
-        entries: How many it holds.
-        schema: The number of its tables.
-        todays_schema: That of the tables which this version makes.
-        writer: The version that has opened it last; None before 0.2.0.
-        size_bytes: Of the file.
+        entries: Number of entries.
+        schema: Its schema version.
+        todays_schema: Schema version that this version of Helmr writes.
+        writer: The version that opened it last; None before 0.2.0.
+        size_bytes: Size of the file.
     """
 
     entries: int
@@ -70,7 +70,7 @@ def judge_step(before: str | None, own: str) -> Finding:
     """Judge the step from one version to another.
 
     Args:
-        before: What runs, or has opened the ledger last; None if nothing says.
+        before: The version that runs, or opened the ledger last; None if unknown.
         own: The version of this command.
     """
     if before is None:
@@ -123,8 +123,8 @@ def why_unread(stored: StoredFacts | None, store: str | None) -> str | None:
     """Explain why stored runs can't be replayed; None if they can.
 
     Args:
-        stored: Of the ledger's file; None if there is none, or a runtime has it.
-        store: What holds the commits in place of the data directory, if no runtime answers for it.
+        stored: Facts of the ledger's file; None if there is none, or a runtime has it open.
+        store: The store that holds the commits in place of the data directory, if no runtime answers for it.
     """
     if store is not None:
         return f"the commits are in {store}, and no runtime runs"

@@ -207,7 +207,7 @@ def answer(
 
 
 def _answer_one(cli: Cli, wait: str, said: Said, hold_s: float, **details: Any) -> Any:
-    """Answer it once it has been held that long; the receipt."""
+    """Answer after the undo time; returns the receipt."""
     with cli.client() as client:
         wait_id = arguments.only_wait(client, wait)
         value = value_for(client, wait_id, said)
@@ -266,7 +266,7 @@ def _all(
 def _check_file(
     jsonl: str | None, csv: str | None, wait: str | None, said: Said, others: dict[str, bool]
 ) -> None:
-    """Refuse what a file says itself.
+    """Refuse options that the file's rows set.
 
     Raises:
         UsageError: It is given beside the file.
@@ -281,7 +281,7 @@ def _check_file(
 
 
 def _refuse(given: dict[str, bool], why: str, hint: str) -> None:
-    """The first option that is given can't be.
+    """Refuse the first of these options that is given.
 
     Raises:
         UsageError: It says why.
@@ -294,7 +294,7 @@ def _refuse(given: dict[str, bool], why: str, hint: str) -> None:
 def value_for(client: Client, wait_id: str, said: Said) -> Any:
     """The answer to a wait, which is read if the answer's words need its schema.
 
-    Where others have voted the words change the newest proposal, and it is shown.
+    Once others have voted, words change the newest proposal, which is shown.
     """
     if not said.needs_schema:
         return said.value

@@ -109,18 +109,18 @@ PERSON = "Ada Lovelace"
 ANSWER = '{"decision": "approve", "note": "Reads well."}'
 
 READY_S = 120.0
-"""From `helmr up` to a runtime that answers; a small machine imports for long."""
+"""Seconds from `helmr up` to a runtime that answers; imports take long on a small machine."""
 COMMAND_S = 60.0
 GONE_S = 15.0
-"""From SIGKILL to the end of a process."""
+"""Seconds from SIGKILL to the end of a process."""
 END_S = 3.0
-"""How long processes of a runtime may outlive it: Ray's helpers notice late that it has ended."""
+"""Seconds that processes may outlive their runtime: Ray's helpers notice its end late."""
 STOP_S = 40.0
 RESULT_S = 60.0
 PAUSE_S = 0.1
-"""Between two looks at something that is about to be true."""
+"""Seconds between two looks at something that is about to be true."""
 WIDTH = 116
-"""Of what the transcript is shown in."""
+"""Width of the shown transcript, in cells."""
 LOG_LINES = 8
 
 INTERRUPTED = 130
@@ -532,7 +532,7 @@ def _tail(log: Path) -> str:
 
 
 RECORD = "processes.json"
-"""What a running `helmr up` has started, in its data directory."""
+"""Record of the processes of a running `helmr up`, in its data directory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from helmr import TaskContext, step, streams, task
 
 SECTIONS = ("Summary", "Risks", "Owner")
-"""What a complete document has."""
+"""Sections of a complete document."""
 
 SCORE_MIN = 0.7
 """Below it a person looks at the document."""

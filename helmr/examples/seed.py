@@ -50,7 +50,7 @@ TALKS = (
 )
 DEADLINES = ("3m", "20m", "2h", "1d", "7d")
 WAIT_S = 60.0
-"""How long a session may take to reach its wait or its end."""
+"""Seconds for a session to reach its wait or its end."""
 PAUSE_S = 0.05
 BLOCKED_S = 90.0
 """Three crashes, and a fresh process for each."""

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 EXECUTE: Literal["execute"] = "execute"
-"""In the place of a stand-in: the step does what it does."""
+"""Executes the step itself in place of a stand-in."""
 
 StandIn = Callable[..., Any] | Literal["execute"]
-"""Takes a step's arguments, and gives what the step would; sync or async."""
+"""Takes a step's arguments, and returns a value for the step; sync or async."""
 
 Source = Literal["recorded", "stand-in", "executed"]
-"""Where a step's outcome came from."""
+"""Source of a step's outcome."""
 
 
 def check_steps(steps: Mapping[str, StandIn], budget: Budget | None) -> None:
-    """Steps ask for real within a budget only.
+    """Require a budget for steps that execute.
 
     Raises:
         UsageError: One of them has no function, or the budget is missing or for nothing.
@@ -59,7 +59,7 @@ def check_steps(steps: Mapping[str, StandIn], budget: Budget | None) -> None:
 # --- what a model's answer says ---------------------------------------------------------------------
 
 MODEL_REQUEST = "model.request"
-"""What the names of agents' model requests end with."""
+"""Suffix of the names of agents' model requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def usage_of(value: Any) -> Usage | None:
 
 
 def _usage(named: Mapping[str, Any]) -> Usage | None:
-    """None too where it says no tokens at all, which no request takes."""
+    """Read usage from a mapping; None if it counts no tokens, since every request takes some."""
     counts = [
         next((n for k in keys if isinstance(n := named.get(k), int)), 0)
         for keys in (
@@ -111,7 +111,7 @@ def is_models(name: str, outcome: StepOutcome) -> bool:
 
 
 def said(value: Any) -> Any:
-    """A step's value, as JSON, without what differs each time: an agent's model said a text, or called tools."""
+    """Return a step's value without the parts that always differ: an agent's model gave a text, or called tools."""
     value = _bare(value)
     parts: list[Any]
     match value:
@@ -158,7 +158,7 @@ def _parsed(arguments: Any) -> Any:
 
 
 def _bare(value: Any) -> Any:
-    """Without what a tool changed in its context, which stands beside its value."""
+    """Remove the changes that a tool made to its context, which are stored beside its value."""
     if isinstance(value, dict) and value.keys() == {"helmr_context", "value"}:
         return value["value"]
     return value
@@ -276,7 +276,7 @@ class Spending:
         return None
 
     def charge(self, name: str, value: Any) -> float | None:
-        """Count a step's answer; its cost."""
+        """Count a step's answer, and return its cost."""
         cost = self._budget.cost(value) if self._budget is not None else None
         with self._lock:
             self.answers += 1
@@ -292,7 +292,7 @@ class Spending:
 
 
 class NothingRecorded(RunParked):
-    """The code calls a step whose outcome no one knows: its run can't go on."""
+    """The code calls a step without a known outcome, so its run can't go on."""
 
 
 class Direction:
@@ -332,7 +332,7 @@ class Direction:
         return sum(known) if len(known) == len(self.costs) > 0 else None
 
     def over(self, task: Task[..., Any], run_id: str) -> Task[..., Any]:
-        """The task, so directed in that run; one that follows it sleeps."""
+        """Return the task with its steps directed in this run; steps of a run that follows it sleep."""
         return _Directed(task, self, run_id)
 
     def outcome(self, name: str, number: int) -> StepOutcome | None:
@@ -341,7 +341,7 @@ class Direction:
         return known[number] if number < len(known) else None
 
     def directed(self, call: StepCall, number: int) -> StepCall:
-        """The step's call with that number, from 0, so that it gives what it should.
+        """Return the step's call, from 0, changed to give the outcome that it should.
 
         Raises:
             NothingRecorded: No one knows what, or it would cost more than there is.
@@ -359,7 +359,7 @@ class Direction:
         return _recorded(call, outcome)
 
     def _stopped(self, problem: str) -> NothingRecorded:
-        """Raise what this returns; code that catches it changes nothing."""
+        """Return the error to raise; it is recorded, so code that catches it changes nothing."""
         self.problem = self.problem or problem
         return NothingRecorded(problem)
 
@@ -489,6 +489,6 @@ def _as_it_is(name: str) -> StepCall:
 
 
 def _exception(error: Mapping[str, Any]) -> Exception:
-    """An exception that reads as the recorded one did."""
+    """Return an exception that reads like the recorded one."""
     kind: type[Exception] = type(str(error["type"]) or "Exception", (Exception,), {})
     return kind(error["message"])

@@ -116,7 +116,7 @@ class _LiveBench:
                 self._entries.put_nowait(entry)
 
     async def _next_entry(self, ends_at: datetime | None) -> None:
-        """Take in what has happened; wait for it until something is due."""
+        """Take in new entries; wait for one until something is due."""
         moments = [one for one in (self._course.next_at, ends_at) if one is not None]
         left_s = (min(moments) - self._now()).total_seconds() if moments else None
         with contextlib.suppress(TimeoutError):
@@ -229,7 +229,7 @@ class _FakeBench:
                 await self._harness.settle()
 
     async def _look(self) -> None:
-        """Take in what was stored, and park what waits."""
+        """Take in what was stored, and park waiting sessions."""
         entries = self._harness.entries(after=self._seen)
         self._seen += len(entries)
         touched = dict.fromkeys(e.session_id for e in entries if self._course.knows(e.session_id))

@@ -162,11 +162,11 @@ class WorkingHours:
         object.__setattr__(self, "_weekdays", frozenset(DAYS.index(day) for day in self.days))
 
     def is_open(self, moment: datetime) -> bool:
-        """True if someone is at work then."""
+        """True if someone is at work at this moment."""
         return self.next_open(moment) <= moment
 
     def next_open(self, moment: datetime) -> datetime:
-        """`moment` if someone is at work then, else when work begins next; UTC."""
+        """Return `moment` if someone is at work then, else the next start of work; UTC."""
         return max(moment, next(self._shifts(moment))[0])
 
     def after(self, moment: datetime, worked_s: float) -> datetime:
@@ -246,11 +246,11 @@ class Answer:
 
 
 Policy = Callable[[Asked], Any]
-"""What an operator answers: JSON data or a model; None leaves the wait to others."""
+"""The answer of an operator: JSON data or a model; None leaves the wait to others."""
 
 
 def always(data: Any) -> Policy:
-    """The same answer to everything."""
+    """Answer everything the same."""
     return lambda asked: Answer(data)
 
 
@@ -346,7 +346,7 @@ class Operator:
         )
 
     def is_at_work(self, moment: datetime) -> bool:
-        """True within their hours."""
+        """True within the operator's hours."""
         return self.hours is None or self.hours.is_open(moment)
 
 

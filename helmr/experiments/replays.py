@@ -19,7 +19,7 @@ class ReplayRow:
     session: int
     session_id: str
     run: int
-    """Of the session's runs, from 1."""
+    """Number among the session's runs, from 1."""
     old_status: str
     old_result: str | None
     old_error: str | None
@@ -29,66 +29,66 @@ class ReplayRow:
     error: str | None = None
     duration_s: float | None = None
     changed: bool | None = None
-    """None where it was still under way, where no one knows what would have become of it, and where it came to the same
-    with a model that was `not_asked`."""
+    """None if the recorded run had not ended, if its new end is unknown, or if it ended the same with a model that was
+    `not_asked`."""
     waits: int = 0
     kept: int = 0
     asked: int = 0
     timed_out: int = 0
     not_asked: int = 0
-    """Requests to a model that were not made: it is taken to have said what it said then."""
+    """Requests to a model that were not made: the recorded answer stands for each."""
     executed: int = 0
-    """Answers of steps that executed."""
+    """Number of answers from steps that executed."""
     cost: float | None = None
-    """Of those, if there is a price."""
+    """Cost of the executed answers, if there is a price."""
     problem: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class StepRow:
-    """A call of a step then and now."""
+    """One call of a step, as recorded and as replayed."""
 
     session: int
     session_id: str
     run: int
     step: str
     number: int
-    """Of the step's calls in its run, from 1."""
+    """Number among the step's calls in its run, from 1."""
     source: str | None
-    """Where its answer comes from: recorded, stand-in or executed; None: it was not called now."""
+    """Source of the answer: recorded, stand-in or executed; None if the replay did not call the step."""
     old_answer: str | None = None
     old_error: str | None = None
     answer: str | None = None
     error: str | None = None
     changed: bool | None = None
-    """None where it was not asked, or was not called both times."""
+    """None if a model was not asked, or if only one of the two runs called the step."""
 
 
 @dataclass(slots=True, kw_only=True)
 class QuestionRow:
-    """A question to a person, in the replay, with what was answered then."""
+    """A question to a person in the replay, with the recorded answer."""
 
     session: int
     session_id: str
     run: int
     number: int
-    """Of the run's questions, from 1."""
+    """Number among the run's questions, from 1."""
     stream: str | None
     """`token` for a token."""
     subject: str | None
     same_question: bool | None = None
-    """False: another question on the same stream was answered then; None: none was, by a person."""
+    """False if the recorded answer was to another question on the same stream; None if no person answered one."""
     old_answer: str | None = None
     answer: str | None = None
     by: str | None = None
-    """Whose the answer was: kept, or an operator's."""
+    """Source of the answer: kept, or an operator's name."""
     proposed: str | None = None
     proposed_by: str | None = None
-    """An operator, or `initial`: what the code proposed itself."""
+    """An operator's name, or `initial` for the code's own proposal."""
     agrees: bool | None = None
-    """The proposal says what the person said; None where one of them is missing."""
+    """True if the proposal equals the person's answer; None if either is missing."""
     problem: str | None = None
-    """Why a recorded answer was not taken."""
+    """Reason why a recorded answer was not taken."""
 
 
 REPLAY_TYPES = {
@@ -206,19 +206,19 @@ class Replays:
         return f"<Replays {told}; {self.stopped}>" if self.stopped else f"<Replays {told}>"
 
     def session_rows(self) -> list[dict[str, Any]]:
-        """A dict per session, or per run, in the order given; needs no extra."""
+        """Return a dict per session, or per run, in the order given; needs no extra."""
         return [dict(row) for row in self._rows]
 
     def step_rows(self) -> list[dict[str, Any]]:
-        """A dict per call of a step, by session; those that were not made any more end each; needs no extra."""
+        """Return a dict per call of a step, by session, calls no longer made at the end of each; needs no extra."""
         return [dict(row) for row in self._steps]
 
     def question_rows(self) -> list[dict[str, Any]]:
-        """A dict per question to a person, in the order asked; needs no extra."""
+        """Return a dict per question to a person, in the order asked; needs no extra."""
         return [dict(row) for row in self._questions]
 
     def agreement_rows(self) -> list[dict[str, Any]]:
-        """A dict per stream: how many of the answers that people gave were proposed now; needs no extra."""
+        """Return a dict per stream: how many of people's answers were proposed now; needs no extra."""
         rows = []
         for stream in sorted({row["stream"] for row in self._questions}):
             asked = [row for row in self._questions if row["stream"] == stream]

@@ -135,7 +135,7 @@ def frame(
 
 
 def check_parameters(names: Iterable[str]) -> None:
-    """Parameters become columns.
+    """Check that parameters can become columns.
 
     Raises:
         UsageError: One is called like a column that is there already.
@@ -159,7 +159,7 @@ def _polars() -> Any:
 
 
 class Tell(Protocol):
-    """Says how many sessions have ended."""
+    """Reports the number of ended sessions."""
 
     def __call__(self, done: int) -> None:
         """Report the number of sessions done."""

@@ -227,7 +227,7 @@ class _Runner(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     def serve(self) -> T:
-        """In the thread."""
+        """Serve in the thread."""
         return asyncio.run(self._begin())
 
     async def _begin(self) -> T:
@@ -235,7 +235,7 @@ class _Runner(Generic[T]):
         return await self._task
 
     def cancel(self) -> None:
-        """From another thread; harmless when it has ended."""
+        """Cancel from another thread; harmless after the end."""
         if self._loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._task.cancel)

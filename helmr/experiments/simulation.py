@@ -142,7 +142,7 @@ _WAIT_ENDS = {
 
 @dataclass(frozen=True)
 class Start:
-    """A session is to be started."""
+    """A session to start."""
 
     session: int
     payload: Any
@@ -150,7 +150,7 @@ class Start:
 
 @dataclass(frozen=True)
 class OperatorReply:
-    """An operator is to answer a wait."""
+    """An operator's answer to send."""
 
     session: int
     session_id: str
@@ -159,11 +159,11 @@ class OperatorReply:
     operator: Operator
     data: Any
     restricted: bool = False
-    """The wait says who may answer: the operator answers as a person."""
+    """The wait is restricted: the operator answers as a person."""
 
 
 _Due = tuple[datetime, int, int, int, str, Any]
-"""What is due: when, its kind, what orders those of one instant, and an operator's answer."""
+"""Due time, kind, order among things of one instant, and an operator's answer."""
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class SimulatedSession:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more comes unless someone acts."""
+        """True if nothing more comes unless someone acts."""
         return self.status in ("succeeded", "failed", "cancelled", "blocked")
 
 
@@ -225,15 +225,15 @@ class _Open:
     """The body of its `wait.opened`."""
     asked_of: set[str] = field(default_factory=set)
     holders: dict[str, str] = field(default_factory=dict)
-    """Operators who work on it, and what they will answer."""
+    """Operators who work on it, with their answers to come."""
     voted: int = 0
-    """People who stand for the answer that has the most of them."""
+    """Votes for the leading answer."""
     escalations: bool = False
-    """Something of its escalation is still to come."""
+    """The wait's escalation has steps left."""
 
     @property
     def is_wanted(self) -> bool:
-        """It takes one more operator: several where several must agree."""
+        """True if the wait takes one more operator: several where several must agree."""
         approvals: int = self.opened.get("approvals", 1)
         return len(self.holders) + self.voted < approvals
 
@@ -286,7 +286,7 @@ class Simulation:
 
     @property
     def is_over(self) -> bool:
-        """Every session has ended."""
+        """True once every session has ended."""
         return self._over == len(self.sessions)
 
     @property
@@ -324,7 +324,7 @@ class Simulation:
     # --- what happened ----------------------------------------------------------------------------
 
     def started(self, number: int, session_id: str) -> None:
-        """The session has this id."""
+        """Record the id of a started session."""
         self._numbers[session_id] = number
         self.sessions[number].session_id = session_id
 
@@ -423,7 +423,7 @@ class Simulation:
         self._queue.sort(key=lambda one: one.order)
 
     def _told_again(self, opened: _Open, kind: str, body: Mapping[str, Any]) -> None:
-        """A reminder asks all operators again, an assignment the one it names; one who works on the wait goes on."""
+        """Ask all operators again after a reminder, or the named one after an assignment; work on the wait goes on."""
         row, opened.escalations = opened.row, _escalations(body)
         if kind == "wait.reminded":
             row.reminders += 1
@@ -435,12 +435,12 @@ class Simulation:
             self._enqueue(opened)
 
     def _voted(self, opened: _Open, body: Mapping[str, Any]) -> None:
-        """One of those who must agree has answered: another one is asked, if it takes more."""
+        """Record a vote; another operator is asked if the wait takes more."""
         opened.voted = body["have"]
         self._let_go(opened, self._called(body["person"]["id"]))
 
     def refused(self, reply: OperatorReply, why: str) -> None:
-        """A runtime did not take an operator's answer: it is for others to give."""
+        """Record that a runtime refused an operator's answer: others may give one."""
         opened = self._open.get(reply.wait_id)
         if opened is not None:
             self.sessions[reply.session].error = f"{reply.operator.name}: {why}"
@@ -454,7 +454,7 @@ class Simulation:
             self._enqueue(opened)
 
     def _called(self, person: str) -> str | None:
-        """The operator who answers as this person."""
+        """Return the operator who answers as this person; None if there is none."""
         found = (one for one in self._experiment.operators if one.known_as == person_key(person))
         return next((one.name for one in found), None)
 
@@ -505,7 +505,7 @@ class Simulation:
             self._wake_for_the_next_shift(free, now)
 
     def _may_be_taken(self, opened: _Open) -> bool:
-        """There is someone who is asked of it and was not yet."""
+        """True if an operator who may answer was not asked yet."""
         return any(self._is_asked(one, opened) for one in self._experiment.operators)
 
     def _is_asked(self, operator: Operator, opened: _Open) -> bool:
@@ -568,7 +568,7 @@ class Simulation:
                 return
 
     def _wake_for_the_next_shift(self, free: list[Operator], now: datetime) -> None:
-        """The first shift of someone who was not at work now."""
+        """Schedule a wake-up at the next start of a shift."""
         opens = [one.hours.next_open(now) for one in free if one.hours is not None]
         later = min((one for one in opens if one > now), default=None)
         if later is not None and later not in self._wakes:

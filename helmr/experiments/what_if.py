@@ -50,15 +50,15 @@ from helmr.testing.recorded import (
 from helmr.testing.session import Author
 
 KEPT, INITIAL, TOKEN, VOTED = "kept", "initial", "token", "voted"
-"""Whose an answer is, besides operators; where a token is asked for; what becomes of a vote that is not enough."""
+"""Source of an answer that is not an operator's; the stream of a token; the state of a vote that is not enough."""
 
 log = logging.getLogger("helmr.experiments")
 
 ASKING_S = 3_600.0
-"""Steps that ask for real have this long, all of them from one wait to the next."""
+"""Time for executing steps, in seconds, for all of them between two waits."""
 
 WAITS_MAX = 1_000
-"""Code that has asked so often is answered no more: its operators may send it round for ever."""
+"""Questions per run that get an answer: operators may send code round for ever."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,21 @@ class _Reply:
     at: datetime
     data: Any
     by: str | None
-    """An operator's name; None if it was kept."""
+    """An operator's name; None for a kept answer."""
     author: Author
 
 
 @dataclass(slots=True)
 class _Question:
-    """A wait for a person, in the replay; its row says what is known of it so far."""
+    """A wait for a person in the replay; its row collects the findings."""
 
     keys: frozenset[str]
     row: QuestionRow
     proposed: Any = None
     replies: list[_Reply] = field(default_factory=list)
-    """That are still to be given, in order."""
+    """Replies to come, in order."""
     operators: list[Operator] = field(default_factory=list)
-    """Who have not been asked, in the order of their lots."""
+    """Operators not asked yet, in the order of their lots."""
 
     def propose(self, data: Any, by: str | None) -> None:
         """Record the answer that the new code, or an operator, proposes."""
@@ -150,7 +150,7 @@ class WhatIf:
         )
 
     async def replay(self) -> bool:
-        """Run it to its end, or to where nothing comes any more; false if it came to the end of the budget."""
+        """Run to the end, or until nothing more comes; False if the budget ended first."""
         run = self._recorded.run
         task = self._direction.over(self._change.task, run.id)
         harness = Harness(
@@ -176,7 +176,7 @@ class WhatIf:
         return True
 
     async def _begun(self, harness: Harness, task: Task[..., Any]) -> HarnessSession:
-        """The session, whose run begins with what it began with then: for a later run, all that was before it."""
+        """Start the session with its recorded input; a later run gets all entries before it."""
         recorded = self._recorded
         run, state = recorded.run, recorded.state
         if recorded.number == 1:
@@ -193,7 +193,7 @@ class WhatIf:
         return HarnessSession(harness, recorded.session.id)
 
     def fail(self, error: Exception) -> None:
-        """It can't be replayed; the others can."""
+        """Record that this run can't be replayed; the others can."""
         told = error.message if isinstance(error, HelmrError) else str(error)
         self.row.problem = f"{type(error).__name__}: {told}"
 
@@ -252,7 +252,7 @@ class WhatIf:
         )
 
     async def _opened(self, session: HarnessSession, state: SessionState) -> Entry | None:
-        """The pending wait's opening, if someone can answer it."""
+        """Return the entry that opened the pending wait, if people or tokens answer it."""
         wait = state.wait
         if wait is None or wait.kind not in ("input", "token"):
             return None
@@ -264,7 +264,7 @@ class WhatIf:
     # --- answers ------------------------------------------------------------------------------------
 
     def _next_reply(self, opened: Entry, now: datetime) -> _Reply | None:
-        """The next one; an operator is asked when there is none, as long as there are some."""
+        """Return the next reply; without one, operators are asked as long as there are some."""
         question = self._asked_of.get(opened.body["wait_id"])
         if question is None:
             question = self._asked_of[opened.body["wait_id"]] = self._question(opened)
@@ -468,7 +468,7 @@ def _at(outcomes: Sequence[StepOutcome], number: int) -> StepOutcome | None:
 
 
 def _said(outcome: StepOutcome | None) -> tuple[str | None, str | None]:
-    """A step's answer and its error, as they stand in a row."""
+    """Return a step's answer and error, as cells of a row."""
     if outcome is None:
         return None, None
     if outcome.error is not None:
@@ -499,7 +499,7 @@ def check_operators(operators: Sequence[Operator]) -> None:
 
 
 def _told(outcome: RunOutcome) -> tuple[str, str | None, str | None]:
-    """Status, result and error as they stand in a row."""
+    """Return status, result and error, as cells of a row."""
     status, error = outcome.status.value, None
     if outcome.error is not None:
         kind = next(

@@ -41,20 +41,20 @@ class Kind(StrEnum):
 
 
 ROW: Final = -1
-"""Stands in paths for the row of a list that is not any certain one: that of its template."""
+"""Stands in paths for any row of a list: the row of its template."""
 FIELDS_MAX = 150
-"""Fields of a form, those of its rows counted, cells of tables not. A console takes 1.3 s of CPU to draw as many."""
+"""Fields of a form, counting those of rows but not cells of tables. A console takes 1.3 s of CPU to draw this many."""
 ROWS_MAX = 50
-"""Rows of one list that is no table."""
+"""Rows of one list that is not a table."""
 TABLE_CELLS_MAX = 1_000
 """Cells of one table. An answer page's form takes twice as many fields."""
 
 Path = tuple[str | int, ...]
-"""Where a value goes: names of properties and, in a list, the ids of rows, which stay theirs when rows move."""
+"""Place of a value: names of properties and, in a list, ids of rows, which rows keep when they move."""
 
 LISTS = (Kind.MULTI, Kind.LINES, Kind.ROWS)
 DECISIONS: Final = frozenset({"decision", "approve", "approved", "approval"})
-"""Names of the field by which a form approves or refuses something."""
+"""Names of a field that approves or refuses something."""
 _WRITTEN = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES, Kind.JSON)
 
 
@@ -344,7 +344,7 @@ def _label(value: Any, labels: Mapping[str, str]) -> str:
 
 
 def choose_text(field: Field) -> str:
-    """The text where a decision is still to be made: `choose approve or decline`."""
+    """Return the text of an open decision: `choose approve or decline`."""
     names = [choice.label for choice in field.choices]
     if len(names) > 4:
         return "choose one"

@@ -31,7 +31,7 @@ from helmr.forms.values import (
 from helmr.safe_text import cells, one_line
 
 CHOSEN = (Kind.CHOICE, Kind.BOOL, Kind.UNION)
-"""Kinds of which one of several is chosen, by a key."""
+"""Kinds that a single key answers by choosing one of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class Questions:
         return self._open[-1] if self._open else None
 
     def built(self) -> Built:
-        """The JSON of what was entered."""
+        """Return the JSON of the answer so far."""
         return build(self.form, self.cells)
 
     def take(self, line: str) -> str:
-        """A line for what is asked now; why it is none, empty if it was taken."""
+        """Take a line for the open question; returns the reason if it is refused, else an empty text."""
         asked = self._open[-1]
         if isinstance(asked, Offer):
             return self._take_offer(asked, line)
@@ -86,7 +86,7 @@ class Questions:
         return self._put(asked, cell)
 
     def choose(self, index: int) -> str:
-        """One of the choices of what is asked now, by its place; why not, empty if it was taken."""
+        """Choose by place for the open question; returns the reason if it is refused, else an empty text."""
         asked = self._open[-1]
         assert isinstance(asked, Field), "an offer has no choices"
         return self._put(asked, index)
@@ -243,7 +243,7 @@ def _named(field: Field, name: str) -> Field:
 
 @dataclass(frozen=True, slots=True)
 class _No:
-    """A line that says nothing for its field."""
+    """A line that the field refuses, with the reason."""
 
     why: str
 
@@ -313,9 +313,9 @@ def kept_text(field: Field, cell: Cell) -> str:
 
 
 RADIO_MAX = 5
-"""Choices that stand side by side; more become a list to pick from."""
+"""Choices shown side by side; a longer list opens."""
 CELLS_MAX: Final = 62
-"""Of a form's width at 80 and at 120 columns: what needs more stands in boxes, one field below the other."""
+"""Width of a table in a form, at 80 and at 120 columns; wider lists become boxes, one field below the other."""
 TEXT_MIN = 10
 LABEL_MAX = 16
 _WIDTHS = {
@@ -347,7 +347,7 @@ def is_picked(field: Field) -> bool:
 
 
 def cells_of(field: Field) -> tuple[Field, ...]:
-    """The fields of each row of a list of objects whose fields each take one line; none for any other list."""
+    """Return the fields of each row of a list whose rows fit on one line each; none for any other list."""
     row = field.item
     if row is None or row.kind is not Kind.GROUP or row.may_be_left_out:
         return ()

@@ -35,9 +35,9 @@ from helmr.forms.tool_call import is_call, with_fields
 from helmr.forms.values import fitted
 
 DEPTH_MAX = 6
-"""Groups, unions and lists of rows inside one another; what is deeper is entered as JSON."""
+"""Nesting of groups, unions and lists of rows; deeper fields are entered as JSON."""
 READS_MAX = 4 * FIELDS_MAX
-"""Fields that are read at all, those of rows that turn out to be too many counted."""
+"""Fields read in all, rows that turn out to be too many included."""
 CHOICES_MAX = 500
 VARIANTS_MAX = 20
 SHORT_TEXT_MAX = 120
@@ -51,9 +51,9 @@ SHORT_NAMES = frozenset(
         "surname", "tag", "tel", "title", "town", "unit", "url", "user", "username", "vat", "vendor", "version", "zip",
     }
 )  # fmt: skip
-"""What a text is called that takes one line although its schema sets no bound: the last word of its name counts."""
+"""Last words of names whose texts take one line although the schema sets no bound."""
 _STEPS_MAX = 16
-"""References and wrappers between a place and what it means."""
+"""References and wrappers followed at one place."""
 
 
 def form_of(
@@ -110,7 +110,7 @@ class _TooMany(Exception):
 
 _PLAIN = ("string", "integer", "number", "boolean")
 _LIST = "[]"
-"""Among references: from here on it goes on in a row, which is there only if someone adds it."""
+"""Marks, among references, the start of a row, which exists only if someone adds it."""
 
 _ANNOTATIONS = frozenset(
     {

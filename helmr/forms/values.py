@@ -34,10 +34,10 @@ from helmr.forms.tool_call import root_asked
 from helmr.jsonio import loads
 
 NEEDED = "needed"
-"""Why a field that has no value yet is refused."""
+"""Problem of a field without a value."""
 LINES_MAX = 10_000
 FIRST_ROWS_MAX = 5
-"""So many of the rows that a list needs are there to begin with."""
+"""Rows that a list with a lower bound starts with, at most."""
 
 
 class Blank(Enum):
@@ -46,7 +46,7 @@ class Blank(Enum):
     NOT_SENT = "not sent"
     NULL = "null"
     EMPTY = "sent empty"
-    """A text without a character that is meant so. The text "" in a field that is needed is one not yet typed."""
+    """An empty text, sent on purpose. The text "" in a required field means not typed yet."""
 
 
 Cell = Blank | str | int | tuple[int, ...]

@@ -22,42 +22,42 @@ AGENT_TASK = "helmr.gate.agent"
 """The built-in task of an agent's session: what was decided about its calls."""
 
 TAG = "gate"
-"""Of each wait of the gate."""
+"""Tag of every wait of the gate."""
 
 CLIENT_TAG, TOOL_TAG = "client:", "tool:"
-"""How the tags begin that name the client and the tool of a call."""
+"""Prefixes of the tags that name a call's client and tool."""
 
 RULED = "ruled"
-"""The stream of an agent's session: what was decided about its calls."""
+"""Stream of an agent's session: the decisions about its calls."""
 
 TASKS_MODULE = "helmr.gate.tasks"
-"""Where both are; a runtime whose `helmr.toml` has a table `[gate]` loads it."""
+"""Module of both tasks; a runtime whose `helmr.toml` has a table `[gate]` loads it."""
 
 RUN_TASK = "helmr.gate.run"
 """The built-in task of a headless run."""
 
 RESTRICTED = "restricted"
-"""Input stream of a headless run: who answers a call that it is to ask about."""
+"""Input stream of a headless run: people who may answer a call that it asks about."""
 
 RUNS_MODULE = "helmr.gate.runs"
-"""Where it is; loaded if the table says `runs = true`."""
+"""Module of that task; loaded if the table says `runs = true`."""
 
 CODEX = "codex"
-"""The client that takes no changed input where it asks by its own prompt."""
+"""The client that takes no changed input at its own prompt."""
 
 FLOOD = "flood"
-"""Key of a payload that is about an agent that asks too much, and holds how often it may ask."""
+"""Key of a payload about an agent that asks too much; holds how often it may ask."""
 
 RESTRICTION = "restriction"
-"""Key of a call's payload that says who answers it, as the rule which asks does."""
+"""Key of a call's payload: people who may answer it, by the rule that asks."""
 
 UNTIL = "until"
-"""Key of a call's payload that says when it is left to its client, which waits no longer; deferred calls have none."""
+"""Key of a call's payload: the time after which its client decides alone; deferred calls have none."""
 
 NAME_MAX = 128
 
 VALUES_MAX = 5_000
-"""JSON values of a call's input: each has a place in a form, and makes others wait for as long as it takes."""
+"""JSON values of a call's input: each takes a place in a form, and time for which others wait."""
 
 
 class GateAction(StrEnum):
@@ -107,7 +107,7 @@ class GatedCall:
 
     @property
     def is_fixed(self) -> bool:
-        """The client takes no other input than it has asked about: Codex at its own prompt, which names no call."""
+        """True if the client takes no changed input: Codex at its own prompt, which names no call."""
         return self.client == CODEX and not self.call_id
 
     @property

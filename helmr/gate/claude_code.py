@@ -28,19 +28,19 @@ TRIED = {CLIENT: "2.1.332", CODEX: "0.171.0"}
 
 PLAN = "ExitPlanMode"
 APPROVE, DECLINE = "approve", "decline"
-"""Decisions of an answer, as of any call of a tool that a person approves."""
+"""Decisions of an answer, as for any tool call that a person approves."""
 
 MARGIN_S = 10.0
-"""So much before the client's time is up it is answered: a hook that is killed at its timeout lets the tool run."""
+"""Time between our answer and the client's timeout: a hook killed at its timeout lets the tool run."""
 
 TIMEOUT_S = 600
-"""Of the hook that asks, as `install` writes it."""
+"""Timeout of the hook that asks people, as `install` writes it."""
 
 REPORT_TIMEOUT_S = 10
-"""Of the hooks that only tell."""
+"""Timeout of the hooks that only report."""
 
 RULES_TIMEOUT_S = 60
-"""Of the hook that asks the rules. It answers within 2 s; killed at this time it would let the tool run."""
+"""Timeout of the hook that asks the rules, which answers within 2 s; killed at this time it would let the tool run."""
 
 
 class Mode(StrEnum):
@@ -251,20 +251,20 @@ KEY_VARIABLE = "HELMR_GATE_KEY"
 
 PATH = "/v1/gate/claude-code"
 COMMAND = "gate hook"
-"""By which our command hooks are known again in a file of settings."""
+"""Identifies our command hooks in a settings file."""
 
 AT_PROMPT = f"--mode {Mode.INTERACTIVE.value}"
-"""Option of a command hook that asks for a client with a prompt of its own."""
+"""Option of a command hook for a client with its own prompt."""
 
 OF_RULES = f"--mode {HookMode.RULES.value}"
-"""Option of the command hook of such a client that asks the rules alone."""
+"""Option of that client's command hook that asks the rules alone."""
 
 OR_DENIED = " || exit 2"
-"""Behind the command that asks people: a program that is missing or was killed denies too."""
+"""Suffix of the command that asks people: if the program is missing or killed, the call is denied."""
 
 _ASKED = GateDecision(GateVerdict.ASK, "The rules of Helmr could not be asked about this call.")
 OR_ASKED = f" || echo {shlex.quote(json.dumps(reply(HookEvent.PRE_TOOL_USE, _ASKED)))}"
-"""Behind the one that asks the rules: without it the client asks."""
+"""Suffix of the command that asks the rules: if that fails, the client asks."""
 
 _INTERACTIVE = {
     HookEvent.PRE_TOOL_USE: RULES_TIMEOUT_S,
@@ -282,7 +282,7 @@ _HEADLESS = {
     HookEvent.SESSION_END: REPORT_TIMEOUT_S,
 }
 CODEX_END_S = 3
-"""Longest that Codex lets a hook of its end run."""
+"""Longest time that Codex gives a hook at its end."""
 
 CODEX_HOOKS = {
     Mode.INTERACTIVE: {
@@ -298,8 +298,8 @@ CODEX_HOOKS = {
         HookEvent.SESSION_END: CODEX_END_S,
     },
 }
-"""Codex can't be made to ask: its hook of the rules holds a call until a person has decided, and denies where it fails.
-At its prompt none denies by its exit code: where that fails, the client's own prompt shows, or its reviewer decides."""
+"""Codex can't be made to ask: its rules hook holds a call until a person has decided, and denies if it fails. At its
+prompt no hook denies by exit code: if one fails, the client's own prompt shows, or its reviewer decides."""
 
 _WITH_MATCHER = frozenset(HookEvent) - {HookEvent.STOP, HookEvent.SESSION_END}
 
@@ -360,7 +360,7 @@ def is_ours(hook: Any) -> bool:
 
 
 def mode_of(hook: Mapping[str, Any]) -> Mode:
-    """For which clients one of our hooks asks."""
+    """Return the mode of one of our hooks."""
     command = str(hook.get("command"))
     at_prompt = hook.get("type") == "http" or AT_PROMPT in command or OF_RULES in command
     return Mode.INTERACTIVE if at_prompt else Mode.HEADLESS

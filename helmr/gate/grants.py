@@ -20,7 +20,7 @@ from helmr.matching import GLOB_MAX, DeclaredRule
 
 VALID_FOR = timedelta(hours=8)
 VALID_FOR_MAX = timedelta(days=7)
-"""A grant ends by itself: without a wish after a working day."""
+"""Lifetimes of a grant: a working day by default, a week at most."""
 
 ARGUMENTS_MAX = 20
 """Arguments that a grant may name."""

@@ -26,15 +26,15 @@ PATH_MAX = 4_096
 """A longer text is no path."""
 
 LISTS_NAMES = "Glob"
-"""The tool that looks for names, and reads no file."""
+"""The tool that searches names and reads no file."""
 
 SEARCHES = ("pattern", "regex", "query")
-"""Arguments of tools that read whatever is below a folder; without `path` below the one where the agent is."""
+"""Arguments of tools that read everything below a folder; without `path` below the agent's own."""
 
 WALKS = frozenset(
     "grep egrep fgrep zgrep rg ag ack find fd tar cp rsync scp zip mv rm chmod chown".split()  # noqa: SIM905 - reads better
 )
-"""Programs that reach what is below the folders that they are given."""
+"""Programs that reach everything below the folders they are given."""
 
 
 def real_path(text: str, base: str) -> str | None:
@@ -70,7 +70,7 @@ class OwnFolder:
         return OwnFolder(os.path.realpath(self.path))
 
     def is_named(self, call: GatedCall) -> bool:
-        """The call says a path in it: as an argument, in one, or as a word of a shell's command."""
+        """True if the call names a path in it: as an argument, inside one, or as a word of a shell command."""
         base = call.folder or call.home
         if SHELL_ARGUMENT in call.input and base and is_below(os.path.realpath(base), self.path):
             return True
@@ -81,7 +81,7 @@ class OwnFolder:
         )
 
     def is_searched(self, call: GatedCall) -> bool:
-        """The call reads what is below a folder that it is in."""
+        """True if the call reads everything below a folder that contains it."""
         base = call.folder or call.home
         command = call.input.get(SHELL_ARGUMENT)
         if isinstance(command, str):

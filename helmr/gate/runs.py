@@ -41,11 +41,11 @@ GO_ON = "You were interrupted. Find out what was done already, and go on."
 """The prompt of a client that is resumed after a crash."""
 
 restricted = streams.input(RESTRICTED, schema=dict[str, Any])
-"""Of each deferred call that a rule has others answer, who."""
+"""Restrictions of each deferred call, by the rule that asks."""
 
 DEFERRED = "tool_deferred"
 OUTPUT_CHARS_MAX = 10_000
-"""Of what a client that failed has written."""
+"""Output kept of a client that failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import re
 from functools import lru_cache
 
 COMMAND_MAX = 10_000
-"""Characters of a command that a rule or a grant allows: more is asked about, and costs no time."""
+"""Characters of a command that a rule or a grant allows; a longer one is asked about, which costs no time."""
 
 SPACES = " \t\n"
 """What all shells take off both ends of a command."""

@@ -43,10 +43,10 @@ UNSEEN = {
     StartMode.REVIEWED: "what runs inside the sandbox, and no rule names; what no one answers in time, "
     "its reviewer decides",
 }
-"""What the gate of an interactive client does not see in each mode."""
+"""Calls that the gate of an interactive client does not see, by mode."""
 
 _SPELT = {"manual": StartMode.DEFAULT.value}
-"""Other names of the same."""
+"""Other names of modes."""
 
 _REVIEWERS = (StartMode.REVIEWED, "guardian_subagent")
 

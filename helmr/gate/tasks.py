@@ -48,23 +48,23 @@ from helmr.tasks import task
 from helmr.wait_details import AnswererOptions
 
 decisions = streams.input("decisions", schema=Any)
-"""What people say to calls."""
+"""Answers of people to calls."""
 
 outcomes = streams.input("outcomes", schema=dict[str, Any])
-"""What became of a call, and that its decision was taken."""
+"""Outcomes of calls, and the note that a decision was delivered."""
 
 ruled = streams.input(RULED, schema=dict[str, Any])
-"""What was decided in an agent's session: by rules, by grants, by people."""
+"""Decisions in an agent's session: by rules, by grants, by people."""
 
 LEFT_TO_IT = (
     "The agent's program waits until the deadline; after it the call is left to that program."
 )
 
 SHORTEST_S = 0.001
-"""Of a question: one that is asked too late is left to the client at once."""
+"""Shortest deadline of a question, in seconds: one asked too late is left to the client at once."""
 
 SHOWN_CHARS_MAX = 100_000
-"""Of a file in a diff; the form has all of it."""
+"""Characters of a file in a diff; the form has all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _load(name: str, *, of: str, module: str, extra: str, framework: str) -> Any
 
 
 PASSING = frozenset((408, 409, 425, 429))
-"""Statuses from 400 to 499 that another try may not meet: a timeout, a conflict, too early, too many."""
+"""Statuses from 400 to 499 that may pass at another try: timeout, conflict, too early, too many."""
 CAUSES_MAX = 10
 
 

@@ -56,7 +56,7 @@ TOOL_ERROR = "langchain_tool_error"
 IS_STEP = "helmr_is_step"
 log = logging.getLogger("helmr.langgraph")
 _named: set[tuple[str, str]] = set()
-"""Tools that the log has named."""
+"""Tools that the log has already named."""
 
 
 @durable_call("run_graph()")
@@ -424,7 +424,7 @@ def _packing(call: Callable[[], Awaitable[Any]], what: str) -> Callable[..., Any
 
 
 def _packing_now(call: Callable[[], Any], what: str) -> Callable[..., Any]:
-    """The same of a sync call."""
+    """Pack like `_packing`, for a sync call."""
 
     def packing(*_args: Any, **_kwargs: Any) -> Any:
         with _staying_inside(what):

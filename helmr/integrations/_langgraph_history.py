@@ -24,12 +24,12 @@ from helmr.integrations.conversation import ItemForm, KeptConversation, mark_of
 from helmr.streams import OutputStream
 
 MESSAGES = "messages"
-"""What LangGraph's own states and agents call a conversation."""
+"""Name of the conversation in LangGraph's own states and agents."""
 
 
 @functools.cache
 def conversation_in(stream: OutputStream[Any]) -> KeptConversation[BaseMessage]:
-    """That a stream keeps."""
+    """Return the conversation that a stream keeps."""
     return KeptConversation(stream, FORM)
 
 
@@ -47,7 +47,7 @@ FORM = ItemForm(_messages_of, messages_to_dict, _mark_of)
 def behind(
     past: list[BaseMessage], input: Any, graph: CompiledStateGraph[Any, Any, Any, Any]
 ) -> dict[str, Any]:
-    """The input, with what was said before its messages."""
+    """Return the input with the past conversation before its messages."""
     if MESSAGES not in graph.channels or not isinstance(input, Mapping):
         raise UsageError(
             f"run_graph(…, history=…) needs a state with `{MESSAGES}`, and a mapping as its input",

@@ -293,7 +293,7 @@ _sessions: WeakKeyDictionary[MCPServer, asyncio.Lock] = WeakKeyDictionary()
 async def _asked(
     server: MCPServer, ask: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
 ) -> Any:
-    """Ask in a session of its own: one that was held for a run would not outlive a park."""
+    """Ask in a separate MCP session: one held for a run would not outlive a park."""
     async with _sessions.setdefault(server, asyncio.Lock()), server:  # type: ignore[attr-defined]
         return await ask(*args, **kwargs)
 

@@ -68,22 +68,22 @@ from helmr.wait_details import WaitOptions
 NOTHING_SAID: StepOptions = {}
 MODEL: StepOptions = {"retries": 3}
 TOKEN_LIFE = timedelta(days=365)
-"""Of a wait for an outside event that has no limit of its own."""
+"""Lifetime of a wait for an outside event that sets no limit."""
 
 
 ParamsT = TypeVar("ParamsT")
 WireT = TypeVar("WireT")
 ResultT = TypeVar("ResultT")
 _params: ContextVar[Any] = ContextVar("helmr_pydantic_ai_params", default=None)
-"""Of the operation that is asked for."""
+"""Parameters of the current operation."""
 
 
 DEFAULT = "default"
-"""What Pydantic AI calls an agent's own model; the names of its steps are without it."""
+"""Pydantic AI's id for an agent's own model; names of its steps leave it out."""
 
 
 class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
-    """An operation whose step knows what its body gets."""
+    """An operation whose step knows the parameters of its body."""
 
     def __init__(self, bound: BoundDurableOperation[ParamsT, WireT, ResultT]) -> None:
         self._bound = bound
@@ -101,7 +101,7 @@ class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
 
 
 def _shown(params: Any, body: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
-    """The body, with what its stand-in in a `replay` gets: a model's messages, a tool's arguments."""
+    """Give the body the arguments that its stand-in in a `replay` gets: a model's messages, a tool's arguments."""
     if isinstance(params, ModelRequestParams):
         return with_arguments(body, params.messages, params.model_request_parameters)
     if isinstance(arguments := getattr(params, "tool_args", None), dict):
@@ -226,15 +226,15 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
 
     @property
     def in_durable_context(self) -> bool:
-        """In a run's code, not in a step."""
+        """True in a run's code, but not in a step."""
         return in_run()
 
     def get_default_run_id(self) -> str | None:
-        """The same at each replay."""
+        """Return an id that is the same at each replay; None outside a run."""
         return str(require_run("agent.run()").uuid()) if in_run() else None
 
     def get_default_conversation_id(self, run_id: str) -> str | None:
-        """The same at each replay."""
+        """Return an id that is the same at each replay; None outside a run."""
         return conversation_id_from_run_id(run_id) if in_run() else None
 
     async def get_run_start_time(self, run_id: str) -> datetime | None:
@@ -242,7 +242,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         return require_run("agent.run()").now() if in_run() else None
 
     def get_durable_operation_backend(self) -> DurableOperationBackend[StepOptions]:
-        """Steps."""
+        """Return the backend that makes operations steps."""
 
         def of_tool(
             operation_id: DurableOperationId, tool: object | None, tool_name: str
@@ -271,7 +271,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         request_context: ModelRequestContext,
         handler: WrapModelRequestHandler,
     ) -> ModelResponse:
-        """Any model will do: a step has the very object that the run has, and a replay makes it again."""
+        """Allow any model: a step has the very object that the run has, and a replay makes it again."""
         if in_run() and request_context.model_id is None:
             asked = request_context.model
             if not self._is_named(asked):
@@ -284,7 +284,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         )
 
     def _is_named(self, model: Model) -> bool:
-        """It is one of `models`, whose names are part of the names of their steps."""
+        """True for one of `models`, whose names are part of their steps' names."""
         while model not in self._named_models:
             if not isinstance(model, WrapperModel):
                 return False
@@ -294,7 +294,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
     async def resolve_model_id(
         self, ctx: ModelResolutionContext[AgentDepsT], *, model_id: str
     ) -> Model | None:
-        """The very model that the request is made with."""
+        """Return the very model that the request is made with."""
         asked = getattr(getattr(_params.get(), "run_context", None), "model", None)
         if model_id == DEFAULT and isinstance(asked, Model):
             return asked
@@ -303,7 +303,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
     async def wrap_run(
         self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler
     ) -> AgentRunResult[Any]:
-        """Waits for outside events, `RequestInput` for one, are waits on tokens."""
+        """Turn waits for outside events, such as `RequestInput`, into waits on tokens."""
         if not in_run():
             return await super().wrap_run(ctx, handler=handler)
         with external_event_scope(_Waiter()):

@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 ADD, PARTS, PIECE, TEXT = "add", "parts", "piece", "text"
 ADDS = f'{{"{ADD}":['
-"""How the JSON of a record begins that adds items."""
+"""First characters of a record that adds items."""
 PIECE_CHARS = RECORD_BYTES_MAX // 8
-"""Of one piece: a character may take six bytes of JSON."""
+"""Characters of one piece: each may take six bytes of JSON."""
 READ_CHARS = 32 * 1024
-"""Of the JSON that is read at once. For a text of more than 128 KiB the system gives memory of its own, in pages of
-4 KiB that it clears, and takes it back behind the read, at each turn."""
+"""Characters of JSON read at once. Above 128 KiB the system would map memory of its own for the text, clear it in pages
+of 4 KiB and unmap it after the read, at each turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class KeptConversation(Generic[T]):
         self._marks: Marks = WeakKeyDictionary()
 
     async def items(self) -> list[T]:
-        """All of it, oldest first; the caller's own.
+        """Return all items, oldest first; the list is the caller's own.
 
         Raises:
             NotInTask: Outside a run's code.
@@ -98,7 +98,7 @@ class KeptConversation(Generic[T]):
             await self._append({ADD: self._form.write(items)})
 
     async def become(self, items: Sequence[T]) -> None:
-        """Make it these items; of those that are as they were stored only their places are."""
+        """Replace the items; of those already stored only the places are written."""
         change = (await self._of_run()).change(items)
         if change is not None:
             await self._append(change)
@@ -113,7 +113,7 @@ class KeptConversation(Generic[T]):
 
 
 Marks = WeakKeyDictionary[JsonText, list[Hashable]]
-"""Of the items that a record adds, as they are read; for as long as a host keeps the record's text."""
+"""Marks of the items that a record adds, as read; kept while a host keeps the record's text."""
 
 
 class ReadConversation(Generic[T]):
@@ -135,12 +135,12 @@ class ReadConversation(Generic[T]):
         """Of the items, from when they were asked for until a record was added."""
 
     def append(self, record: dict[str, Any]) -> None:
-        """It is in the stream."""
+        """Take in a record that the stream has now."""
         self._records.append(JsonText(_text(record)))
         self._marks = None
 
     def items(self) -> list[T]:
-        """All of it; new objects each time."""
+        """Return all items, as new objects each time."""
         mark = self._form.mark
         additions = joined_additions(self._texts())
         if additions is not None:

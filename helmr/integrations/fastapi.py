@@ -149,13 +149,13 @@ _SHOWN: tuple[type[HelmrError], ...] = (
     *(SchemaMismatch, TooLarge, UnsupportedMedia),
     *(NotFound, Conflict, OriginDenied, ScopeDenied, SignatureRefused, TokenExhausted),
 )
-"""What the one who asks can mend: what they named or brought, or what has happened to it since."""
+"""Errors that the caller can mend: in what they named or sent, or in its present state."""
 
 _HIDDEN: tuple[type[HelmrError], ...] = (
     *(TaskNotFound, StreamNotFound),  # the app names those, and the message lists all there are
     *(LedgerSuperseded, Moved, RuntimeHeld, StaleEpoch),
 )
-"""Of `_SHOWN`, what only those who run the app or the runtime can mend."""
+"""Errors among `_SHOWN` that only the operators of the app or the runtime can mend."""
 
 _PROBLEM = "application/problem+json"
 _RETRY_AFTER_S = 1.0
@@ -399,7 +399,7 @@ def _frame(item: Followed) -> str:
 
 
 def _json(data: Any) -> str:
-    """On one line, as a line is where data ends."""
+    """Encode JSON on one line, since data ends with its line."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -117,7 +117,7 @@ class _Call:
         self._was_executed = False
 
     async def body(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """The function's value, with what it changed."""
+        """Call the function, and return its value with the changes to the context."""
         context = self._watch.context
         before = undisturbed(lambda: copied(_attributes(context) or {}))
         try:
@@ -178,7 +178,7 @@ class _Call:
         return change
 
     def _fitting(self, found: dict[str, Any], value: Any) -> Any:
-        """Changes are kept where the value is too large to be."""
+        """Keep the changes even if the value is too large."""
         whole = {CHANGED: found, VALUE: value}
         try:
             if _size(whole) <= VALUE_BYTES_MAX:
@@ -191,7 +191,7 @@ class _Call:
         return {CHANGED: {**found, "too_large": True}, VALUE: None}
 
     def delivered(self, recorded: Any) -> Any:
-        """The function's value; the context is as the function left it."""
+        """Return the function's value, and leave the context as the function left it."""
         if not _has_changes(recorded):
             return recorded
         found = recorded[CHANGED]
@@ -387,7 +387,7 @@ def _children(value: Any) -> list[tuple[str | int, Any]] | None:
 
 
 def _share(context: Any, path: Path, other: Path) -> None:
-    """Put what stands at one place at the other, too. A later change may have taken either away."""
+    """Put the object at one place at the other, too. A later change may have removed either."""
     try:
         value, holder = _at(context, path), _at(context, other[:-1])
     except (KeyError, IndexError, AttributeError, TypeError):
@@ -412,7 +412,7 @@ def _at(context: Any, path: Path) -> Any:
 
 
 def copied(value: Any, known: dict[int, Any] | None = None) -> Any:
-    """A value whose containers and data objects are others; what is in them and is neither is the same."""
+    """Copy a value's containers and data objects; other objects in them stay the same."""
     if type(value) in PLAIN:
         return value
     known = {} if known is None else known
@@ -472,7 +472,7 @@ PLAIN = frozenset((str, int, float, bool, bytes))
 
 
 def merged(old: Any, new: Any, around: frozenset[int] = frozenset()) -> Any:
-    """The new value, in the old one's objects where they are of its kind: what else refers to them sees it too."""
+    """Merge the new value into the old one's objects of the same kind, so that other references see it too."""
     if old is new or id(new) in around:
         return old
     into = functools.partial(merged, around=around | {id(new)})

@@ -25,11 +25,11 @@ from helmr.models import BODY_DRAWN_CHARS, BULK_RUNS_MAX, WaitInfo, WaitStatus
 from helmr.review import agreement
 
 ALIKE_MIN = 3
-"""Of fewer there is no common shape."""
+"""Fewer waits than this have no common shape."""
 MOST = 0.5
-"""More than this part of them is what most say."""
+"""A value counts as common above this share of waits."""
 SHARED = 0.8
-"""A word in this part of the texts belongs to their shape."""
+"""A word in this share of the texts belongs to their shape."""
 TIMES_LONGER = 3
 LONGER_MIN = 200
 TIMES_LARGER = 5
@@ -146,7 +146,7 @@ def _json(value: Any) -> str:
 
 
 BATCH_MAX = BULK_RUNS_MAX
-"""As many as are retried, cancelled or closed at once."""
+"""Same bound as for runs that are retried, cancelled or closed at once."""
 
 
 class Progress(StrEnum):
@@ -169,7 +169,7 @@ class Item:
     progress: Progress = Progress.PLANNED
     detail: str = ""
     unlike: str = ""
-    """In what it is unlike the others; empty if it is not."""
+    """Difference from the others; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class LeftOut:
     wait: WaitInfo
     why: str
     is_unlike: bool = False
-    """It asks for something else than the batch answers."""
+    """The wait asks something else than the batch answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +202,13 @@ class AnswerBatch:
         return replace(self, items=tuple(items))
 
     def without(self, index: int) -> AnswerBatch:
-        """The batch without that item, which is left out."""
+        """Return the batch with that item left out."""
         item = self.items[index]
         out = LeftOut(item.wait, "left out by you")
         return AnswerBatch((*self.items[:index], *self.items[index + 1 :]), (*self.left_out, out))
 
     def stop(self) -> AnswerBatch:
-        """No more is sent."""
+        """Return the batch with all unsent items stopped."""
         items = (
             replace(item, progress=Progress.STOPPED) if item.progress is Progress.PLANNED else item
             for item in self.items

@@ -19,11 +19,11 @@ APPROVED = {"decision": APPROVE}
 """The answer that goes with a grant."""
 
 VALID_FOR = "8h"
-"""How long a grant counts, unless the person says otherwise."""
+"""Default lifetime of a grant."""
 
 ANY = "*"
 RUN = "Run "
-"""How the question about a command begins."""
+"""Prefix of a question about a command."""
 
 HINT = "* stands for any text; of a shell's command a single one is allowed"
 SHOWN_CHARS_MAX = 2_000
@@ -52,7 +52,7 @@ class GrantOffer:
 
 
 def is_call(wait: WaitInfo) -> bool:
-    """It may be about a call that can be allowed for a while; `offered` knows it of a wait in full."""
+    """True if the wait may be about a call that can be granted; `offered` decides by the wait in full."""
     return wait.task == CALL_TASK and not wait.is_restricted
 
 

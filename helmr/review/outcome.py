@@ -74,7 +74,7 @@ ASKED_NO_MORE = frozenset(
         Result.DENIED,
     )
 )
-"""Asking this person for this answer again can't help."""
+"""Results after which asking this person again can't help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class AnswerOutcome:
     lines: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
     theirs: Any = None
-    """The answer that won, when another was first and it is known."""
+    """The answer that won, if another was first and it is known."""
 
     @property
     def is_done(self) -> bool:
@@ -111,12 +111,12 @@ class AnswerOutcome:
 
     @property
     def is_final(self) -> bool:
-        """Sending this again to this wait can't help."""
+        """True if sending this again to this wait can't help."""
         return self.result in (Result.RESOLVED, Result.TIMED_OUT, Result.GONE)
 
     @property
     def is_open(self) -> bool:
-        """It may have been accepted: sending again must be the same operation (S-61)."""
+        """True if the answer may have been accepted: a retry must be the same operation (S-61)."""
         return self.result in (Result.UNKNOWN, Result.UNAVAILABLE)
 
     @property
@@ -131,14 +131,14 @@ class AnswerOutcome:
 
     @property
     def role(self) -> str:
-        """The colour that repeats it."""
+        """The colour that repeats the result."""
         if self.is_done:
             return "success"
         return "warning" if self.is_open else "error"
 
 
 def of_receipt(receipt: AnswerReceipt) -> AnswerOutcome:
-    """The gateway took it."""
+    """Return the outcome of an answer that the gateway accepted."""
     if isinstance(receipt, TokenAnswerReceipt):
         repeated = receipt.outcome == "already_completed"
         return AnswerOutcome(

@@ -30,7 +30,7 @@ from helmr.profiles import write_private
 from helmr.review.bulk import BulkPlans
 
 DRAFTS_MAX = 2_000
-"""More than a batch that is held has."""
+"""More than a pending batch has."""
 DRAFT_BYTES_MAX = 1_500_000
 
 
@@ -247,7 +247,7 @@ class LastAnswers:
         self._store = DraftStore(folder)
 
     def keep(self, wait: WaitInfo, draft: AnswerDraft) -> None:
-        """This was accepted: it takes the place of the one before.
+        """Replace the last answer to waits like this one.
 
         Raises:
             OSError: It can't be kept.

@@ -37,13 +37,13 @@ from helmr.review.personal import AnswerDraft
 from helmr.safe_text import json_text, one_line, plain
 
 BODY_LINES = 12
-"""So many lines of a body stand above the question; `m` shows the rest."""
+"""Lines of a body above the question; `m` shows the rest."""
 VALUE_CELLS = 4_000
-"""Of an argument of a call, none of which is left out: what is approved was shown."""
+"""Width of an argument of a call. No argument is left out: people approve what they were shown."""
 
 
 VERBS_MAX, VERB_CELLS = 4, 16
-"""Of so few choices each is named beside its letter."""
+"""Up to this many choices are named beside their letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +70,22 @@ KEYS = (
 )
 """Every key of a question that is not a choice, in the order of its help."""
 GRANT = Key("g", "grant", "approve this call, and allow calls like it for a while")
-"""Only of a call that an agent asks about."""
+"""Only for a call that an agent asks about."""
 ANSWER = "a"
-"""Begins to ask where the first thing to enter is not a choice."""
+"""Starts the fields if the first of them is not a choice."""
 _TAKEN = frozenset(key.letter for key in KEYS)
 DELEGATE = "delegate"
-"""Does what `d` does, also where `d` declines."""
+"""Same as `d`, also where `d` declines."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """An answer that was given and has not been accepted."""
+    """An answer given and not accepted yet."""
 
     wait: WaitInfo
     data: Any
     shown: str
-    """Its JSON without secrets, on one line."""
+    """JSON of the answer without secrets, on one line."""
     draft: AnswerDraft
     operation_id: str
     override_claim: bool = False
@@ -100,13 +100,13 @@ class Asking:
     form: Form
     questions: Questions
     raw: str | None = None
-    """What was written as JSON and does not fit the fields."""
+    """JSON typed by the person that does not fit the fields."""
     operation_id: str | None = None
-    """Of a send whose outcome no one knows."""
+    """The operation of a send with unknown outcome."""
     is_claimed: bool = False
-    """By the person who is asked."""
+    """The person who is asked has claimed the wait."""
     was_warned: bool = False
-    """Of another's claim."""
+    """The person has seen that someone else claimed the wait."""
 
     @property
     def entered(self) -> str:
@@ -126,11 +126,11 @@ class Asking:
         return self.was_warned or (self.wait.claim is not None and not self.is_claimed)
 
     def begin_again(self) -> None:
-        """From the first field, with what was entered."""
+        """Start again at the first field, keeping the answer so far."""
         self.questions = Questions(self.form, self.questions.cells)
 
     def built(self) -> Built:
-        """The answer as far as it was entered."""
+        """Return the answer so far."""
         return Questions(self.form, self.questions.cells).built()
 
     def draft(self) -> AnswerDraft:

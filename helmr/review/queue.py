@@ -17,11 +17,11 @@ from helmr.models import ClaimInfo
 
 CLAIM_RETRY = timedelta(seconds=30)
 FORM_CLAIM_S = 120.0
-"""A claim that an open form makes: a window that is closed without a word keeps others from the wait no longer."""
+"""Claim of an open form, in seconds: a window closed without release blocks the wait no longer than this."""
 FORM_RENEW_BEFORE = timedelta(seconds=75)
-"""What is left of it when it is renewed outlasts a gateway that is away for a while."""
+"""Time left at a renewal; it outlasts a short outage of the gateway."""
 RENEW_BEFORE = timedelta(minutes=10)
-"""Of a claim that a person made by a key, which lasts a quarter of an hour."""
+"""Time left at the renewal of a claim made by key, which lasts a quarter of an hour."""
 
 
 class ReviewQueue:
@@ -62,7 +62,7 @@ class ReviewQueue:
         return wait_id
 
     def coming(self, open_ids: Collection[str]) -> str | None:
-        """The one that `next` would give."""
+        """Return the wait that `next` would return."""
         came = [one for one in self._listed() if one in open_ids and one not in self._known]
         self._known.update(came)
         self._left.extend(came)
@@ -72,19 +72,19 @@ class ReviewQueue:
         return next(free, self._left[0] if self._left else None)
 
     def leave_out(self, wait_id: str) -> None:
-        """It is not asked here, and counts for nothing."""
+        """Remove a wait from the review and its count."""
         if wait_id in self._left:
             self._left.remove(wait_id)
         else:
             self.asked -= 1
 
     def later(self, wait_id: str) -> None:
-        """It was given and is not asked now: it comes again behind the others."""
+        """Put a wait that `next` returned behind the others."""
         self.asked -= 1
         self._left.append(wait_id)
 
     def again(self, *wait_ids: str) -> None:
-        """These come next, in this order."""
+        """Put these waits first, in this order."""
         self._left.extendleft(reversed(wait_ids))
 
 
@@ -122,7 +122,7 @@ class KeyedList:
     target: list[str] = field(default_factory=list)
 
     def offer(self, keys: Iterable[str]) -> Pending:
-        """The list should be these keys in this order; returns what a merge would change."""
+        """Set the target of the next merge; returns what that would change."""
         self.target = list(dict.fromkeys(keys))
         return self.pending()
 
@@ -132,11 +132,11 @@ class KeyedList:
         return Pending(len(target - shown), len(shown - target))
 
     def gone(self) -> set[str]:
-        """Shown keys that the next merge takes away."""
+        """Return the shown keys that the next merge removes."""
         return set(self.shown) - set(self.target)
 
     def take_away(self, keys: Iterable[str], cursor: str | None) -> Merge:
-        """These leave what is shown, now; nothing else changes."""
+        """Remove these keys from the shown ones at once; nothing else changes."""
         gone = set(keys)
         before, self.shown = self.shown, [key for key in self.shown if key not in gone]
         return Merge(tuple(self.shown), anchor(before, self.shown, cursor))
@@ -181,11 +181,11 @@ class ClaimState:
     me: str | None
     own: ClaimInfo | None = None
     overrides: ClaimInfo | None = None
-    """Another's, which the person has seen: what is sent from then on overrides it."""
+    """Another's claim that the person has seen: sends from then on override it."""
     warned_of: str | None = None
-    """Whose claim a press of the key was refused for: the next one takes it over."""
+    """Holder of the claim for which a press of the key was refused; the next press takes it over."""
     _stays: bool = False
-    """Claimed before the form was opened, or by a key."""
+    """The claim was made before the form was opened, or by key."""
     _due_at: datetime | None = None
     """Time of the next try to claim: a renewal, or a retry."""
 

@@ -17,13 +17,13 @@ from typing import Any, Generic, TypeVar
 from helmr.review.outcome import AnswerOutcome
 
 READS_S = 0.3
-"""No one reads a review in less: a key typed sooner was typed for something else."""
+"""No one reads a review faster: an earlier key was meant for something else."""
 SEES_S = 0.15
-"""No one sees what a choice is about in less; a choice that a key makes later was made by one who did."""
+"""No one sees the choices faster: a key that chooses later was typed by someone who saw them."""
 REPEAT_S = 0.15
-"""A key that comes again so soon repeats because it is held down."""
+"""Two reads of a key closer than this are repeats of a held key."""
 REPEATS_WITHIN_S = 0.7
-"""How long a key is held down before the system repeats it."""
+"""The system starts to repeat a held key within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +110,26 @@ class Submission:
     operation_id: str
     phase: SendPhase = SendPhase.LOADING
     data: Any = None
-    """What was reviewed, and nothing else is sent."""
+    """The reviewed answer; nothing else is sent."""
     shown: str = "null"
-    """Its JSON without secrets."""
+    """JSON of the answer without secrets."""
     spelled: str = ""
-    """The same with its texts as texts; empty where the JSON reads as well."""
+    """The same with its texts in plain; empty where JSON reads as well."""
     is_json: bool = False
-    """The JSON is shown also where there is a text to read."""
+    """Show the JSON even where there is a text to read."""
     left_out: Sequence[tuple[str, str]] = ()
-    """What is not sent because the task has a default for it: label and default."""
+    """Label and default of each field that is not sent because the task has a default."""
     tried: bool = False
-    """A try may have been accepted, and no one knows."""
+    """An earlier try may have been accepted."""
     outcome: AnswerOutcome | None = None
     drawn_s: float | None = None
-    """Since when what is sent can be read, by the monotonic clock; None while it is not drawn."""
+    """Time at which the review was drawn, by the monotonic clock; None while it is not."""
     quiet_s: float | None = None
-    """Since when a key that is read was typed by one who can have read it; None until then."""
+    """Keys read from this time on were typed by someone who had time to read; None until then."""
     seen_s: float | None = None
-    """Since when a key that is read was typed by one who can have seen what is to be chosen; None until then."""
+    """Keys read from this time on were typed by someone who had time to see the choices; None until then."""
     chosen_s: float | None = None
-    """When the key was read that chose all there is to choose; None as long as none did."""
+    """Time at which the key that made the only choice was read; None if none was."""
 
     @property
     def is_reviewing(self) -> bool:
@@ -137,13 +137,13 @@ class Submission:
         return self.phase in (SendPhase.REVIEW, SendPhase.SENDING)
 
     def resume(self, operation_id: str) -> None:
-        """A try of an earlier time had no answer: the next is the same operation."""
+        """Continue an operation whose earlier try had no answer."""
         self.operation_id, self.tried = operation_id, True
 
     def review(
         self, data: Any, shown: str, left_out: Sequence[tuple[str, str]], *, spelled: str = ""
     ) -> None:
-        """Show this before it is sent."""
+        """Show this review before it is sent."""
         self.data, self.shown, self.left_out = data, shown, left_out
         self.spelled, self.is_json = spelled, False
         self.phase = SendPhase.REVIEW
@@ -154,7 +154,7 @@ class Submission:
         self.drawn_s = self.quiet_s = self.seen_s = self.chosen_s = None
 
     def quiet(self, now_s: float) -> None:
-        """All that was typed before now has been read: if it could be read by now, what is read from now on counts."""
+        """Record that no input is unread now: if the review could be read by now, keys count from now on."""
         if self.drawn_s is None:
             return
         if self.seen_s is None and now_s - self.drawn_s >= SEES_S:
@@ -163,7 +163,7 @@ class Submission:
             self.quiet_s = now_s
 
     def chose(self, read_s: float) -> None:
-        """A key that was read then chose all that there is to choose."""
+        """Record a key that made the only choice."""
         self.chosen_s = read_s
 
     def is_readable(self, read_s: float) -> bool:
@@ -200,21 +200,21 @@ class Submission:
         return Press.PEND if has_undo and not self.tried else Press.REVIEW
 
     def ended(self, outcome: AnswerOutcome) -> None:
-        """This came back: what may have been accepted stays in review, all else is for the form again."""
+        """Take the outcome: an answer that may have been accepted stays in review, any other returns to the form."""
         self.outcome, self.tried = outcome, outcome.is_open
         self.phase = SendPhase.REVIEW if outcome.is_open else SendPhase.FORM
 
     def broke(self) -> None:
-        """The console failed while it was sent: no one knows."""
+        """Record that the console failed during the send, so the outcome is unknown."""
         self.phase, self.tried = SendPhase.REVIEW, True
 
 
 T = TypeVar("T")
 
 HOLD_S = 5.0
-"""How long a person can take an answer back, unless they chose another time."""
+"""Default time in which a person can take an answer back, in seconds."""
 HOLD_S_MAX = 60.0
-"""Longer, and others who read the list take the wait for open."""
+"""Any longer, and people who read the list would take the wait for open."""
 
 
 class PendingSends(Generic[T]):
@@ -232,15 +232,15 @@ class PendingSends(Generic[T]):
         return len(self._waiting)
 
     def hold(self, item: T, now_s: float) -> None:
-        """Confirmed now, by a monotonic clock."""
+        """Add a confirmed answer; `now_s` is of a monotonic clock."""
         self._waiting.append((now_s + self.hold_s, item))
 
     def take_back(self) -> T | None:
-        """The one that was confirmed last: it does not leave."""
+        """Take back the answer confirmed last; None if none is pending."""
         return self._waiting.pop()[1] if self._waiting else None
 
     def take_due(self, now_s: float) -> T | None:
-        """The oldest one whose time has come: it leaves now. None if there is none."""
+        """Remove and return the oldest answer that is due; None if none is."""
         if self._waiting and self._waiting[0][0] <= now_s:
             return self._waiting.popleft()[1]
         return None
@@ -258,7 +258,7 @@ class PendingSends(Generic[T]):
         return f"{more}sends in {left_s:.0f} s · {key} takes it back"
 
     def let_go(self) -> None:
-        """All of them are due: none can be taken back any more."""
+        """Make all of them due: none can be taken back any more."""
         self._waiting = deque((-math.inf, item) for _, item in self._waiting)
 
     def leaves_in_s(self, now_s: float) -> float | None:

@@ -49,7 +49,7 @@ def escalation_text(step: Mapping[str, Any]) -> str:
 
 
 def unknown_name(name: str, known: Collection[str]) -> str:
-    """Say that none of the known people has this name; empty if one has, if it names no one, or if none is known."""
+    """Return a warning if none of the known people has this name; empty if one has, or if none is known."""
     names = {one.casefold(): one for one in known}
     if not name or not names or name in known:
         return ""
