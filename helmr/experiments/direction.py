@@ -1,6 +1,7 @@
 """Directs the steps of a replay: give the recorded outcome, call a stand-in, or execute.
 
-A step that executes asks for real, a model for one, within a budget that all sessions of a replay share.
+A step that executes has its real effects, such as a model's request, within a budget that all sessions of a replay
+share.
 """
 
 from __future__ import annotations
@@ -172,12 +173,12 @@ class Price:
     """Price of a million tokens, in any currency.
 
     Args:
-        input: That are sent.
-        output: That the model makes.
-        cached: That are sent and were in the provider's cache; None is as `input`.
+        input: For tokens sent.
+        output: For tokens that the model makes.
+        cached: For tokens sent that were in the provider's cache; None is as `input`.
 
     Raises:
-        UsageError: One of them is no number >= 0.
+        UsageError: A price is not a number >= 0.
     """
 
     input: float
@@ -202,13 +203,12 @@ class Budget:
     """Bounds on the steps that execute in a replay.
 
     Args:
-        sessions: At most so many sessions ask; None sets no bound.
-        money: Once answers have cost so much, none is asked for any more; None sets no bound. Answers that were on
-            their way then are paid besides.
-        price: Of a step's answer: by the tokens that it names, or a function of its value as JSON. `money` needs one.
+        sessions: Sessions that may ask, at most; None sets no bound.
+        money: Amount after which no more steps ask; None sets no bound. Answers under way at that point cost extra.
+        price: Price of a step's answer: by its tokens, or by a function of its JSON value. `money` needs one.
 
     Raises:
-        UsageError: There is no bound, or one that can't be.
+        UsageError: A bound is missing or invalid.
     """
 
     sessions: int | None = None
@@ -299,10 +299,10 @@ class Direction:
     """Outcomes for the steps of one run.
 
     Args:
-        session: Its session's number.
-        steps: The recorded outcomes by the step's name, in the order asked.
-        stand_ins: By the step's name, instead of what is recorded.
-        spending: Of the steps that execute.
+        session: Number of the session.
+        steps: Recorded outcomes by the step's name, in the order asked.
+        stand_ins: Replacements of recorded outcomes, by the step's name.
+        spending: Shared account of the steps that execute.
     """
 
     def __init__(
@@ -344,7 +344,7 @@ class Direction:
         """Return the step's call, from 0, changed to give the outcome that it should.
 
         Raises:
-            NothingRecorded: No one knows what, or it would cost more than there is.
+            NothingRecorded: No outcome is known, or the budget is spent.
         """
         stand_in = self._stand_ins.get(call.name)
         if stand_in == EXECUTE:

@@ -1,4 +1,4 @@
-"""Simulated operators: who answers waits, how, after how long and when they are at work.
+"""Simulated operators: they answer waits by a policy, after a delay, in their working hours.
 
 Chance is the same every time: a draw depends on the seed and on its name (operator, session, wait) alone, never on the
 order in which things happen, so a second run, another event loop or one more operator change nothing about it. Two
@@ -39,7 +39,7 @@ class Delay:
 
     Args:
         quantile: Seconds for a number between 0 and 1: the inverse of the distribution function.
-        name: What it is called in messages.
+        name: Name in messages.
     """
 
     quantile: Callable[[float], float]
@@ -49,7 +49,7 @@ class Delay:
         """Draw one, in seconds, ≥ 0. Takes exactly one number from `random`.
 
         Raises:
-            UsageError: The quantile function gave what is not a time.
+            UsageError: The quantile function returned something that is not a time.
         """
         value: Any = self.quantile(min(max(random.random(), _EDGE), 1 - _EDGE))
         if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):

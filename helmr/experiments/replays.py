@@ -166,9 +166,9 @@ class Replays:
         rows: A row per session, or per run.
         steps: A row per call of a step.
         questions: A row per question to a person.
-        stopped: Why sessions are missing, if the budget ended.
-        spent: What the answers of steps that executed cost, those of a session that is missing too.
-        left_out: How many earlier runs of these sessions were not replayed.
+        stopped: Reason why sessions are missing, if the budget ended.
+        spent: Cost of all executed steps, those of missing sessions included.
+        left_out: Number of earlier runs of these sessions that were not replayed.
     """
 
     def __init__(

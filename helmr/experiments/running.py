@@ -46,7 +46,7 @@ def run(
 
     Args:
         experiment: The experiment.
-        seed: What all chance comes from; the same gives the same rows under the fake clock.
+        seed: Source of all chance; the same seed gives the same rows under the fake clock.
         client: Makes clients of a live runtime that has the task; None runs in this process under the fake clock.
         shows_progress: None: on a terminal or in a notebook.
 
@@ -120,24 +120,24 @@ def replay(
 ) -> Replays:
     """Replay recorded sessions with other code, or with other answers.
 
-    Nothing acts but what is to execute: a step gives what was recorded for its call with that name and number, whatever
-    its arguments are now. Kept answers are those of the people who gave them. A session that can't be replayed is a row
-    whose `problem` says why.
+    Steps have no effects unless they are to execute: each returns the outcome recorded for its name and number,
+    whatever its arguments are now. Kept answers keep the people who gave them. A session that can't be replayed is a
+    row whose `problem` says why.
 
     Args:
         sessions: Names of session files, or sessions of a blocking client (`client.sessions.open(id)`).
         task: The code.
-        answers: `keep`: a question that was asked then, word for word, gets the answer that it got, as long after.
-            `ask`: everything is asked again. `compare`: as `keep`, and operators say besides what they would answer.
-        operators: Who answers what is not kept. Without any it is not answered.
-        agree: Whether a person's answer and a proposed one, both JSON, say the same; None: they are equal.
-        steps: By a step's name, a function that takes the step's arguments and gives what the step would: for new
-            steps, and instead of what was recorded. `"execute"`: the step does what it does, within the budget.
-        budget: How much steps that execute may ask. When it ends the replay stops, and keeps the sessions that it has.
+        answers: `keep`: a question asked word for word as recorded gets the recorded answer, after the same time.
+            `ask`: everything is asked again. `compare`: as `keep`, and operators say what they would answer.
+        operators: Answer the questions without a kept answer; without operators these stay open.
+        agree: Returns True if a person's answer and a proposed one, both JSON, mean the same; None: if they are equal.
+        steps: By a step's name, a function that takes the step's arguments and returns its value: for new steps, and
+            in place of recorded outcomes. `"execute"`: the step runs with its real effects, within the budget.
+        budget: Bounds on the steps that execute. When it is spent the replay stops, and keeps the sessions it has.
         also: Further tasks that the code needs.
         runs: Each session's newest run, or `all`: a row for each run of a session that goes on by `continue_as`. A
             later one begins with what its session had when it began.
-        seed: What all chance comes from; the same gives the same rows.
+        seed: Source of all chance; the same seed gives the same rows.
         shows_progress: None: on a terminal or in a notebook.
 
     Raises:

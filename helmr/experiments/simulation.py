@@ -247,7 +247,7 @@ class Simulation:
 
     Args:
         experiment: The experiment.
-        seed: What all chance comes from.
+        seed: Source of all chance.
         began_at: When it begins.
     """
 

@@ -68,13 +68,13 @@ class Change:
     Attributes:
         task: The code.
         also: Further tasks.
-        answers: `keep`: questions that were answered then get that answer; `compare`: the operators are asked besides.
-        operators: Who answers the others.
+        answers: `keep`: answered questions get the recorded answer; `compare`: operators are asked too.
+        operators: Answer the other questions.
         steps: Stand-ins for steps, by their names.
-        seed: What all chance comes from.
-        budget: Of steps that execute.
-        agree: Whether a recorded answer and a proposed one say the same.
-        runs: Of each session the newest run, or all.
+        seed: Source of all chance.
+        budget: Bounds of the steps that execute.
+        agree: True if a recorded answer and a proposed one mean the same.
+        runs: The newest run of each session, or all.
     """
 
     task: Task[..., Any]
@@ -118,10 +118,10 @@ class WhatIf:
     """One run.
 
     Args:
-        number: Its session's number, from 0.
-        recorded: What was recorded of it.
-        change: What is changed.
-        spending: Of the steps that execute.
+        number: Number of its session, from 0.
+        recorded: The recorded run.
+        change: The changes to it.
+        spending: Shared account of the steps that execute.
     """
 
     def __init__(

@@ -73,15 +73,15 @@ class GatedCall:
     """A call that an agent wants to make.
 
     Attributes:
-        client: Which program asks, `claude-code`.
+        client: Program that asks, `claude-code`.
         agent: The agent's session, as the client names it.
         tool: The tool's name.
-        input: What it is to be called with.
+        input: Arguments of the call.
         call_id: The client's id of the call; empty where it has none.
-        folder: Where the agent works now.
-        model: Which model it uses, if the client says so.
-        annotations: What the tool's server says of it (`destructiveHint`, `readOnlyHint`): a claim, and no part of what
-            names the call.
+        folder: Current folder of the agent.
+        model: Model that it uses, if the client says so.
+        annotations: Claims of the tool's server (`destructiveHint`, `readOnlyHint`); they are no part of the call's
+            identity.
         start: The folder in which the agent's session began; empty where that is `folder`, or not known.
     """
 

@@ -2,10 +2,10 @@
 
 Codex has the same events, but hooks are commands only; `CODEX_HOOKS` has those that it runs.
 
-The interactive client asks people by `PermissionRequest`, which names no call: it is known by session, tool and input.
-In most of its modes, also in the one in which it starts, it decides calls itself and does not post that. So it asks the
-rules by `PreToolUse` first, and a rule that names the call makes it ask. The headless one (`claude -p`) asks people by
-`PreToolUse`; there "no decision" would let the client decide alone, so there always is one.
+The interactive client asks people by `PermissionRequest`, which has no id of the call; session, tool and input identify
+it. In most modes, its first one included, the client decides calls itself and does not post that. So it asks the rules
+by `PreToolUse` first, and a rule that names the call makes it ask people. The headless client (`claude -p`) asks people
+by `PreToolUse`; "no decision" would let it decide alone, so there is always a decision.
 
 Source: code.claude.com/docs/en/hooks; tried with `TRIED`.   Invariants: S-104, S-105, S-106, S-137.
 """
@@ -310,11 +310,11 @@ def hooks_block(
     """The hooks that ask the gate.
 
     Args:
-        mode: How the client runs.
-        url: The runtime's.
-        key_file: Holds the key of hooks that are commands.
-        program: How the client calls `helmr`.
-        client: Whose hooks they are; those of Codex are commands.
+        mode: Mode of the client.
+        url: URL of the runtime.
+        key_file: File with the key of command hooks.
+        program: Command with which the client calls `helmr`.
+        client: Name of the client; hooks of Codex are commands.
     """
     is_headless = mode is Mode.HEADLESS
     events = hook_times(mode, client)

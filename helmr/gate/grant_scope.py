@@ -14,11 +14,11 @@ class GrantScope:
     """Scope of a grant.
 
     Attributes:
-        client: Which program asks.
-        agent: The agent's session.
-        asker: Who asks for the agent, as `asker_of` names them.
-        tool: The tool's name.
-        matches: Globs for each of these arguments, one of which matches; none: whatever they are.
+        client: Program that asks.
+        agent: Session of the agent.
+        asker: Principal that asks for the agent, as `asker_of` names it.
+        tool: Name of the tool.
+        matches: Globs by argument, one of which must match; empty allows any arguments.
     """
 
     client: str

@@ -1,7 +1,7 @@
 """Standing grants: what a person has allowed for a while in one agent's session, so that they are not asked again.
 
-A grant names the client, the agent's session, the key that asks for it, one tool, and globs for its arguments. It comes
-behind the rules: a rule that denies still denies, and one that asks asks only about what no grant covers.
+A grant names the client, the agent's session, the key that asks for it, one tool, and globs for its arguments. Rules
+come first: a rule that denies still denies, and a rule that asks does so only for calls that no grant covers.
 
 Invariants: S-107 (a grant is a thing of its own: no answer implies one).
 """

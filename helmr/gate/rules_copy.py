@@ -1,7 +1,7 @@
 """A copy of the gate's rules on an agent's machine, by which its hook asks when the runtime can't be asked.
 
-The runtime sends it with an answer when the hook has another; `helmr.cli.rules_hook` keeps it beside the hook's key. It
-only ever makes the client ask: a copy that is old, or that the agent has changed, allows nothing.
+The runtime sends it with an answer when the hook has another one; `helmr.cli.rules_hook` keeps it beside the hook's
+key. It can only make the client ask: an old copy, or one that the agent has changed, allows nothing.
 
 Invariants: S-137.
 """
@@ -63,10 +63,10 @@ def by_copy(copy: Any, event: Mapping[str, Any], client: str, why: str) -> GateD
     """Decide without the runtime: `ask` for a call that the copy names; without a copy `ask` for every call.
 
     Args:
-        copy: As it was kept; None if there is none.
-        event: What the client gave its hook.
-        client: Which client it is.
-        why: The runtime can't be asked.
+        copy: The stored copy; None if there is none.
+        event: The event that the client gave its hook.
+        client: Name of the client.
+        why: Reason why the runtime can't be asked.
     """
     try:
         rules, call = decode_rules(copy), call_of_event(event, client)

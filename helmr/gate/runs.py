@@ -1,11 +1,11 @@
 """A headless run of Claude Code as a session: it parks while a call waits for a person, and outlives crashes.
 
-A step runs the client until it ends. A call that no one has decided is deferred: the client ends, a child session asks
-about the call, this one parks, and its end has the client resumed, which gets the decision from the gateway.
+A step runs the client until it ends. A call without a decision is deferred: the client ends, a child session asks about
+the call, and this session parks. When the child ends, the client is resumed and gets the decision from the gateway.
 
-The client's session has one name from the start, so that a step that a crash has cut off resumes what it had begun and
-never starts it a second time: which of its calls was cut off is for the client, and the person who reads, to find out.
-A client that has outlived the process which ran it is waited for: two of one session never run at a time.
+The client's session has one name from the start, so after a crash the step resumes it and never starts a second one.
+The client, and the person who reads, must find out which call was cut off. A client that outlived its process is waited
+for: two clients of one session never run at a time.
 
 The runtime's user runs the program: `[gate] runs = true` in `helmr.toml` turns the task on.
 

@@ -5,7 +5,7 @@ inside quotes it has what each of the four takes literally. Everything else (joi
 with their qualifiers, braces, history, escapes) makes a command something else than plain words, whatever it would do:
 a shell that is not known here may do more with it.
 
-A rule that allows takes plain words only, apart from what it spells itself. The corpus that decides runs in the real
+A rule that allows takes plain words only, apart from text that it spells itself. The deciding corpus runs in the real
 shells: `tests/gate/test_in_real_shells.py`.
 
 Invariants: S-109 (an allowed command is one command).

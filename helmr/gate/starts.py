@@ -100,8 +100,8 @@ def is_out_of_date(client: str, mode: Mode, hooks: Mapping[str, Any]) -> bool:
     """True if the installed hooks lack one that would be installed now.
 
     Args:
-        client: Whose they are.
-        mode: How it runs.
-        hooks: By event, as `installed` finds them.
+        client: Name of the client.
+        mode: Its mode.
+        hooks: The hooks by event, as `installed` finds them.
     """
     return bool({HookEvent(one).value for one in hook_times(mode, client)} - hooks.keys())

@@ -1,7 +1,7 @@
 """Implements `helmr.integrations.langgraph`: interrupts as waits; nodes, tools and chat models as steps.
 
-What nodes, tools and models give is packed where it was made and unpacked in the run's code: messages, commands and
-sends come back as what they were.
+Values of nodes, tools and models are packed where they are made and unpacked in the run's code: messages, commands and
+sends keep their types.
 """
 
 from __future__ import annotations

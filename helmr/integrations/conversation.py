@@ -56,12 +56,12 @@ class ItemForm(Generic[T]):
 class KeptConversation(Generic[T]):
     """The items of one session's conversation, as its framework has them.
 
-    What is kept of it is text. Each call for the items makes new objects: what code, tools or a framework
-    change in place is neither in what is stored nor in what the next one gets, live as in a replay.
+    The stream keeps text. Each call for the items makes new objects: changes in place, by code, tools or a framework,
+    reach neither the stream nor the next caller, live as in a replay.
 
     Args:
         stream: Keeps it, and nothing else; its schema is any JSON.
-        form: How.
+        form: Storage format of the items.
     """
 
     def __init__(self, stream: OutputStream[Any], form: ItemForm[T]) -> None:
@@ -120,10 +120,10 @@ class ReadConversation(Generic[T]):
     """The part of a conversation that one run has read and added: pure.
 
     Args:
-        form: Of its items.
-        records: The JSON of each.
-        stream: Its name, for errors.
-        marks: Which other runs have found; it gets those of the other records.
+        form: Storage format of the items.
+        records: JSON of each record.
+        stream: Name of the stream, for errors.
+        marks: Marks that other runs have found; gets those of the other records.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class ReadConversation(Generic[T]):
     def change(self, items: Sequence[T]) -> dict[str, Any] | None:
         """Return the change to these items; None if there is none.
 
-        No JSON is made of items that are as they were read, and none decoded if all of those are where they were.
+        Encodes no item that is as it was read, and decodes nothing if all of those are in place.
         """
         mark, before = self._form.mark, self._marks
         if mark is None or before is None:

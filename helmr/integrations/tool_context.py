@@ -1,9 +1,9 @@
 """Records the changes that a step makes to its context, and applies them at a replay (S-127).
 
 Tools write to a context of their run: a cart, a counter, sources that they have found. A replay does not call them
-again, so what they changed stands beside their value: of each attribute that differs what it has become, of a list that
-grew its tail. A context is a mapping, a list, a dataclass, a pydantic model or any object with attributes. Attributes
-whose names begin with `_` are left alone; so is what happens inside a client or another object that holds no data.
+again, so their changes are stored beside their value: the new value of each attribute that differs, or the tail of a
+list that grew. A context is a mapping, a list, a dataclass, a pydantic model or any object with attributes. Attributes
+whose names begin with `_` are ignored, and so are changes inside a client or another object that holds no data.
 
 A try that fails leaves the context as it found it, unless another step was at work on it meanwhile.
 """
@@ -44,9 +44,9 @@ async def step_in_context(
     """Call a function as a step; what it changes in the context is there after a replay too.
 
     Args:
-        context: What the function may change.
-        what: What people call it: `deps`, say.
-        name: Of the step.
+        context: The object that the function may change.
+        what: Its name for people, such as `deps`.
+        name: Name of the step.
         function: Its value has a JSON form. A stand-in gets the arguments of a `functools.partial`.
         options: As of `step`.
 
