@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 NO_ONE = "-"
 SNOOZE = "1h"
-"""How long a snooze lasts unless the person gives a time."""
+"""Default length of a snooze."""
 
 
 List = Callable[[], Iterable[WaitInfo]]
@@ -65,11 +65,11 @@ class Answering:
 
     Args:
         client: Reads waits and sends answers.
-        files: What the person keeps on this machine.
+        files: The person's files on this machine.
         waits: The waits to ask, most urgent first; asked for again when all of them were.
         me: On whose behalf is answered.
-        hold_s: How long an answer can be taken back.
-        override_claim: Whether to answer a wait that someone else has claimed, after the person saw that.
+        hold_s: Seconds in which an answer can be taken back.
+        override_claim: True to answer waits that someone else has claimed, after the person saw that.
         nothing: The line to print if there is none.
     """
 
@@ -407,8 +407,8 @@ class Outgoing:
 
     Args:
         client: Sends.
-        files: Where drafts and accepted answers are kept.
-        hold_s: How long an answer can be taken back.
+        files: Store of drafts and accepted answers.
+        hold_s: Seconds in which an answer can be taken back.
         ask_again: Called with the id of a wait whose answer was not accepted and may still be.
     """
 
@@ -540,7 +540,7 @@ class WaitKeys:
 
     Args:
         client: Claims, assigns and grants.
-        snoozes: Where it is kept what was snoozed.
+        snoozes: Store of snoozes.
         ask: The next line, after this prompt.
     """
 

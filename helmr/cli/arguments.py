@@ -53,7 +53,7 @@ WHOLE = 26
 
 PAGE = 200
 PAGES_MAX = 25
-"""So many pages are looked through, newest first: 5,000 items."""
+"""Pages searched, newest first: 5,000 items."""
 
 SHOWN_MAX = 6
 
@@ -158,7 +158,7 @@ OFFERED_MAX = 50
 """More are no choice but a list."""
 
 OFFERED = re.compile(r"[\w.:/@+-]+")
-"""What is offered; any other name is one that the person quotes for their shell."""
+"""Values offered; people must quote any other name for their shell."""
 
 AS_TEXT = str.maketrans("[]\\", "()/", "`'\"$")
 """zsh evaluates what it is offered, and Typer reads Rich's markup in it: a wait's subject may be anyone's text."""
@@ -305,7 +305,7 @@ def signer(shown: WaitInfo | None = None, *, may_ask: bool = False) -> Sign:
     """Return a signer for waits that take signed answers only, by the person's SSH agent or key.
 
     Args:
-        shown: What the person was shown, if they were.
+        shown: The wait as the person saw it, if they did.
         may_ask: A passphrase can be asked for on the terminal.
     """
 
@@ -331,8 +331,8 @@ class Said:
     """Data given on the command line, as words or as JSON.
 
     Args:
-        words: As `key=value`.
-        data: As JSON.
+        words: Data as `key=value`.
+        data: Data as JSON.
 
     Raises:
         UsageError: Both are given.
@@ -354,7 +354,7 @@ class Said:
 
     @property
     def needs_schema(self) -> bool:
-        """Only the schema says what the words mean."""
+        """True if only the schema says what the words mean."""
         return bool(self._given)
 
     def to(

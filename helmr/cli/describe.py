@@ -633,11 +633,11 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     ],
     NoticeRetryReceipt: lambda one: [("target", one.target), ("tried now", one.count)],
 }
-"""How a person sees what is more than its fields by name; a feature adds its own (`also_shown`)."""
+"""Fields for people, where they are more than the model's own by name; a feature adds its own (`also_shown`)."""
 
 
 def also_shown(model: type[BaseModel], as_fields: Callable[[Any], Fields]) -> None:
-    """Have what a feature's operations answer shown so."""
+    """Show answers of a feature's operations by these fields."""
     _FIELDS[model] = as_fields
 
 

@@ -72,7 +72,7 @@ FUTURE_S = 60.0
 """Files that are written later than now by more than this were written by another clock."""
 KEPT_FROM_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 TIME_ERROR = 5
-"""What adjtimex(2) answers of a clock that nothing sets."""
+"""State that adjtimex(2) returns for a clock that nothing sets."""
 HOURS_RIGHT = "Have the machine set its clock by NTP: deadlines go by it."
 
 
@@ -105,7 +105,7 @@ def judge_installed(missing: Sequence[str], ray: str | None, form: RuntimeForm) 
     Args:
         missing: Modules of the extra `local` that are not there.
         ray: Ray's version; None if it is not installed.
-        form: Of the runtime that would start here.
+        form: Form of the runtime that would start here.
     """
     said = f"helmr {version()}"
     if missing:
@@ -155,9 +155,9 @@ def judge_clock(state: int | None, ahead_s: float, apart_s: float | None) -> Fin
     """Judge this machine's clock.
 
     Args:
-        state: What the kernel says of it; None if it can't be asked.
-        ahead_s: How much later than now the data directory's newest file was written.
-        apart_s: How far the runtime's clock is from this one.
+        state: The kernel's state of it; None if the kernel can't be asked.
+        ahead_s: Seconds by which the data directory's newest file is later than now.
+        apart_s: Seconds between the runtime's clock and this one.
     """
     if ahead_s > FUTURE_S:
         text = f"the data directory was written {spell(ahead_s)} later than now"

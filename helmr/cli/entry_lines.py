@@ -21,7 +21,7 @@ WHO_CELLS = 14
 WHO_CELLS_MAX = 34
 INDENT = " " * 7
 UNTOLD = ("operation", "copied_from", "kind", "seq", "attempt")
-"""Of a body without a telling part: what says nothing either."""
+"""Keys without news in a body that has no telling part."""
 
 
 class EntryTable:

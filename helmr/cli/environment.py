@@ -9,7 +9,7 @@ from pathlib import Path
 PREFIX = "HELMR_"
 
 SAYS_WHICH = ("HELMR_URL", "HELMR_AT", "HELMR_DATA_DIR", "HELMR_API_KEY")
-"""Which runtime is meant, and as whom."""
+"""Variables that name the runtime, and the caller."""
 
 KNOWN = frozenset(
     {
@@ -26,10 +26,10 @@ KNOWN = frozenset(
     }
 )
 OF_THE_IMAGE = frozenset({"HELMR_EXTERNAL_URL", "HELMR_LOG", "HELMR_TASKS"})
-"""What the compose files put into command lines."""
+"""Variables that the compose files put into command lines."""
 
 OF_TESTS = "HELMR_TEST_"
-"""Of a test suite, such as this project's."""
+"""Prefix of variables of a test suite, such as this project's."""
 
 CONFIG_BYTES_MAX = 1_000_000
 

@@ -94,7 +94,7 @@ _SAID: Mapping[SaidOutcome, Literal["succeeded", "failed", "not_made"]] = {
     SaidOutcome.FAILED: "failed",
     SaidOutcome.NOT_MADE: "not_made",
 }
-"""As the API has them."""
+"""Names of the outcomes in the API."""
 
 
 @command(outcome_app, "say", examples="helmr gate outcome say ses_01kb… not-made")

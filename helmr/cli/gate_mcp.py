@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 CLIENT = "mcp"
 HOLD_S = 45.0
-"""How long a call is held: clients give theirs up after a minute."""
+"""Longest time that a call is held: clients give theirs up after a minute."""
 
 AWAY_S = 10.0
-"""How long a runtime may be away: it starts again within that."""
+"""Longest outage of a runtime that is waited for: a restart takes less."""
 
 IN_FLIGHT_MAX = 100
 SERVER_ENDED = -32000
@@ -57,8 +57,8 @@ class GateAsker:
 
     Args:
         endpoint: The runtime, and a key that may ask.
-        name: What the server is called.
-        folder: Where the client works.
+        name: Name of the server.
+        folder: Working folder of the client.
     """
 
     def __init__(self, endpoint: Endpoint, name: str, folder: str) -> None:
@@ -133,7 +133,7 @@ class GateProxy:
         self._to_client = to_client
         self._to_server = to_server
         self._claims: dict[str, dict[str, Any]] = {}
-        """What the server says of its tools, by name."""
+        """The server's claims about its tools, by name."""
         self._lists: set[Any] = set()
         """Requests for lists of tools that are open."""
         self._held: dict[Any, Any] = {}

@@ -42,7 +42,7 @@ _MANAGED = {
     "linux": Path("/etc/claude-code/managed-settings.json"),
     "darwin": Path("/Library/Application Support/ClaudeCode/managed-settings.json"),
 }
-"""Where an administrator's settings of Claude Code are; they count before all others."""
+"""Administrators' settings of Claude Code, which take precedence over all others."""
 
 
 class GateClient(StrEnum):
@@ -63,10 +63,10 @@ class Installation:
 
     Attributes:
         client: Whose settings they are.
-        path: Of the file.
+        path: Path of the file.
         is_project: It is that of this folder.
         mode: For which clients the hooks ask.
-        timeout_s: Of the one that asks people.
+        timeout_s: Timeout of the hook that asks people, in seconds.
         url: The runtime that it asks.
         key: By which it does; empty if it has none.
         is_out_of_date: A hook is missing.

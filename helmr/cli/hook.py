@@ -44,17 +44,17 @@ HEADLESS, INTERACTIVE, RULES = "headless", "interactive", "rules"
 
 TIMEOUT_S = 600.0
 MARGIN_S = 5.0
-"""So much before the client's time is up the program ends; the runtime has answered 5 s before, if it could."""
+"""Time between the program's end and the client's timeout; the runtime answers 5 s earlier, if it can."""
 
 PATIENCE_S = 10.0
-"""How long a runtime may be away: it starts again within that."""
+"""Longest outage of a runtime that is waited for: a restart takes less."""
 
 PAUSE_S = 0.25
 PROMPT_S = 0.25
 """An answer that takes no longer was there at once."""
 
 BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Of operation ids, which `helmr.ids` makes elsewhere: it loads too much for here."""
+"""Alphabet of operation ids; `helmr.ids` makes them elsewhere, but loads too much for here."""
 
 ASKS = ("PreToolUse", "PermissionRequest", "")
 """Kinds of events that want a decision; the last one is not known."""
@@ -99,9 +99,9 @@ def run(
     Args:
         url: The runtime's.
         key_file: Holds the key; else the environment variable HELMR_GATE_KEY does.
-        timeout_s: Of the hook, as the client has it.
-        client: Whose hook it is.
-        mode: Whether the client has a prompt of its own, which decides where no one else does.
+        timeout_s: Timeout of the hook, as the client has it.
+        client: Name of the client.
+        mode: Mode of the client: one with its own prompt lets that decide where no one else does.
     """
     ends_at = _set_alarm(timeout_s, mode)
     raw = sys.stdin.buffer.read(EVENT_BYTES_MAX)

@@ -73,7 +73,7 @@ class ListTable(Generic[M]):
     Attributes:
         columns: Headings; ours.
         row: Its cells; text of sessions.
-        name: What names one.
+        name: Returns the name of one.
         narrow: Its lines on a terminal that has no room for the table.
         nothing: The line to print for an empty list.
     """
@@ -277,7 +277,7 @@ class MeantWaits:
 
     Args:
         cli: Says on whose behalf it is looked.
-        wanted: What the filter says.
+        wanted: The filter.
     """
 
     def __init__(self, cli: Cli, wanted: filters.Filter) -> None:
@@ -327,7 +327,7 @@ def own_files(cli: Cli) -> PersonalFiles:
 
 
 WAIT_PAGES_MAX = 25
-"""So many pages of the inbox are read: 5,000 waits."""
+"""Pages read of the inbox: 5,000 waits."""
 
 
 def all_waits(page: Callable[..., Page[WaitInfo]], **query: Any) -> Iterator[WaitInfo]:

@@ -19,7 +19,7 @@ from helmr.version import needed
 log_app = group("Where a runtime's commits are stored.")
 
 DISK = "disk"
-"""Where a log is that stands beside its database."""
+"""Name for a log that stands beside its database."""
 
 EXAMPLES = """\
 helmr log move s3://my-bucket/helmr

@@ -68,7 +68,7 @@ from helmr.old_names import GONE_OPTIONS, arguments_of_today, renamed
 from helmr.safe_text import one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Why a file that the shell has opened for stdout takes no more."""
+"""Errors of a stdout that is a full file."""
 
 app = typer.Typer(
     name="helmr",

@@ -32,7 +32,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
 
 MANY_MAX = 200
-"""So many at a time: someone is to read them."""
+"""Things in a batch, at most: a person has to read them."""
 
 
 def first(
@@ -55,10 +55,10 @@ class Target(Generic[T]):
     """One of them.
 
     Attributes:
-        thing: What it is done to.
-        ids: What names it in a JSON line.
-        text: What it is called in a line; text of a session.
-        facts: More of a JSON line of the preview.
+        thing: The thing itself.
+        ids: Its ids in a JSON line.
+        text: Its name in a line; text of a session.
+        facts: More fields of a JSON line of the preview.
     """
 
     thing: T
@@ -102,7 +102,7 @@ class BulkAsked:
     """Settings of a bulk run, by the command's options.
 
     Attributes:
-        hold_s: How long it can be taken back after it was confirmed.
+        hold_s: Seconds in which it can be taken back after the confirmation.
         batch_id: Names what is done, if the same command goes on with it after an interruption.
     """
 
@@ -129,9 +129,9 @@ def do(
     """Show them, ask, hold, and do it to each; the code is that of the worst.
 
     Args:
-        act: Does it, and says what came of each as it is known.
+        act: Acts on each, and yields the result of each as it is known.
         show: Shows all of them to a person.
-        verb: What is done, as in `retry 3 runs`.
+        verb: The action, as in `retry 3 runs`.
 
     Raises:
         UsageError: There is no one to ask.
@@ -256,7 +256,7 @@ class Sending:
         answers: Has one for each that is in.
         batch_id: Names the batch.
         override_claim: Answer waits that someone else has claimed, too.
-        json: Whether each wait is a JSON line on stdout.
+        json: True to print each wait as a JSON line on stdout.
     """
 
     def __init__(

@@ -57,8 +57,8 @@ class ListFilter(Generic[M]):
     """A parsed `--filter`.
 
     Attributes:
-        wanted: As it was read.
-        passes: Whether an item is meant.
+        wanted: The filter.
+        passes: Returns True for an item that the filter matches.
         pushes: The gateway filters by what it can, too.
     """
 
@@ -73,15 +73,15 @@ class Noun(Generic[M]):
 
     Attributes:
         lists: The operation that lists them.
-        table: How the list looks.
-        argument: How one is named on the command line.
-        find: The id that such an argument means.
+        table: Layout of the list.
+        argument: Command-line argument that names one.
+        find: Returns the id for such an argument.
         narrow: Reads `--filter` and `--profile`; a list without it has no such options.
-        profiles: It has `--profile`.
-        watches: Its list has `--watch`.
-        helps: What is said of an option, by the field of the query, unless that is its values.
+        profiles: True if the list has `--profile`.
+        watches: True if the list has `--watch`.
+        helps: Help of an option, by the field of the query; its values for any other.
         unasked: Fields of the query that are no options.
-        none_such: What is said of an empty list that is not the list of all.
+        none_such: The line for an empty list that is filtered.
     """
 
     lists: Operation[Page[M]]
@@ -186,7 +186,7 @@ def ask(client: Client, row: Operation[M], *ids: str, **parts: Any) -> M:
 # --- options of a list ------------------------------------------------------------------------------
 
 METAVARS = {"external_id": "ID", "assignee": "NAME", **dict.fromkeys(SESSION_IDS, "SESSION")}
-"""What stands for the value of an option, by the field of the query, unless that is its name."""
+"""Placeholder for the value of an option, by the field of the query; its name for any other."""
 
 
 OFFERS: Mapping[str, arguments.Complete] = {
@@ -195,7 +195,7 @@ OFFERS: Mapping[str, arguments.Complete] = {
     "stream": arguments.streams,
     "assignee": arguments.people,
 }
-"""What the shell offers as the value of an option, by the field of the query."""
+"""Shell completion of an option's value, by the field of the query."""
 
 
 def _values(kind: Any) -> Callable[[str], list[str]] | None:

@@ -241,7 +241,7 @@ def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
 LINE_BYTES_MAX = 4_095
 """A terminal that edits lines cuts longer ones without a word (N_TTY of Linux)."""
 LOOK_EVERY_S = 0.25
-"""How often what time does is looked after while no one types."""
+"""Seconds between two looks at what is due while no one types."""
 
 
 class EndOfInput(Exception):

@@ -21,7 +21,7 @@ from helmr.models import BulkVerb, PruneReceipt
 from helmr.version import needed
 
 BETWEEN_PAGES_S = 0.05
-"""So that commits come between."""
+"""Pause in which other commits can run, in seconds."""
 
 
 def register_pruning(app: typer.Typer) -> None:

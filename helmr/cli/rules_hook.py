@@ -30,11 +30,11 @@ ANSWER_S = 1.8
 """Longest until the answer; what starts the program comes on top."""
 
 RUNTIME_S = 1.0
-"""Of that, longest for the runtime."""
+"""The runtime's share of it."""
 
 BEFORE = "PreToolUse"
 COPY = ".rules"
-"""Behind the name of the key's file: the copy's."""
+"""Suffix of the key file's name for the copy."""
 
 COPY_BYTES_MAX = 4 * 1024 * 1024
 UNKNOWN = "The rules of Helmr could not be asked about this call in time."
@@ -55,7 +55,7 @@ def run(url: str | None, key_file: str | None, timeout_s: float, client: str) ->
     Args:
         url: The runtime's.
         key_file: Holds the key; beside it is the copy.
-        timeout_s: Of the hook, as the client has it.
+        timeout_s: Timeout of the hook, as the client has it.
         client: Whose hook it is.
     """
     signal.signal(signal.SIGALRM, _late_in_codex if client == hook.CODEX else _late)

@@ -205,7 +205,7 @@ def follow(
 
 
 STOPS = (NotFound, NotAllowed, SessionTerminal, Unavailable)
-"""What the next line would meet as well: sending ends there."""
+"""Errors that the next line would meet as well: sending stops."""
 
 LINE_WORDS = frozenset(("data", "correlation_id", "idempotency_key"))
 

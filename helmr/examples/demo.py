@@ -42,8 +42,8 @@ class Narrator:
     """Writes headings, commands, what they print, and claims that hold.
 
     Args:
-        out: Where to; stdout if not given.
-        err: Where failures go; stderr if not given.
+        out: Stream for the story; stdout if not given.
+        err: Stream for failures; stderr if not given.
     """
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
@@ -202,10 +202,10 @@ class Demo:
     """The story, and the runtime that it is about.
 
     Args:
-        narrator: Who tells it.
-        folder: Where everything lies; the caller removes it.
+        narrator: Prints the story.
+        folder: Folder for everything; the caller removes it.
         tasks: The task modules of the runtime.
-        in_process: Whether it runs without Ray, all in one process.
+        in_process: True to run without Ray, all in one process.
     """
 
     def __init__(

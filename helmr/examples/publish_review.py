@@ -25,7 +25,7 @@ from helmr import TaskContext, auth, step, step_key, streams, task
 log = logging.getLogger("helmr.examples.publish_review")
 
 ROUNDS_MAX = 5
-"""How often a person may send the draft back."""
+"""Times that a person may send the draft back."""
 
 
 class Account(BaseModel):

@@ -76,7 +76,7 @@ class Seeder:
     """Starts the sessions.
 
     Args:
-        client: Of a runtime with the examples' tasks; those of `troubled` are used if it has them.
+        client: Client of a runtime with the examples' tasks; those of `troubled` are used if it has them.
         batch: Names this seeding; sessions of that name that are there are left alone.
     """
 
@@ -85,7 +85,7 @@ class Seeder:
         self._batch = batch
         self._tasks = {task.id for task in client.tasks.list()}
         self._number = 0
-        """Of the session that is being made; each state makes one."""
+        """Number of the session being made; each state makes one."""
         self._sent = 0
         self.seeded = Seeded()
 

@@ -317,13 +317,13 @@ class Direction:
         self._stand_ins = stand_ins
         self._spending = spending
         self.problem: str | None = None
-        """Why the run could not go on."""
+        """Reason why the run could not go on."""
         self.is_over_budget = False
-        """That is why."""
+        """True if the budget is that reason."""
         self.sources: dict[tuple[str, int], Source] = {}
-        """By a call's name and its number, from 0."""
+        """Sources by a call's name and number, from 0."""
         self.costs: list[float | None] = []
-        """Of answers to steps that executed."""
+        """Costs of the answers of executed steps."""
 
     @property
     def cost(self) -> float | None:

@@ -74,7 +74,7 @@ class Delay:
 
     @classmethod
     def exponential(cls, mean: Duration) -> Delay:
-        """Without memory: mostly short, sometimes long. Also the gaps of arrivals at random times."""
+        """Delays without memory: mostly short, sometimes long. Also the gaps of arrivals at random times."""
         mean_s = seconds(mean)
         return cls(lambda u: -mean_s * math.log1p(-u), f"exponential, mean {spell(mean_s)}")
 
@@ -120,8 +120,8 @@ class WorkingHours:
     """Hours of work on the clock of a place; time changes count as they do on the wall there.
 
     Args:
-        start: When work begins, `HH:MM`.
-        end: When it ends, `HH:MM`, later than `start`; `24:00` is midnight.
+        start: Start of work, `HH:MM`.
+        end: End of work, `HH:MM`, later than `start`; `24:00` is midnight.
         days: Days of the week, of `mon tue wed thu fri sat sun`.
         zone: IANA name of the time zone.
 
@@ -215,11 +215,11 @@ class Asked:
     Attributes:
         session: Number of the session in the experiment, from 0.
         number: Number of the wait in its session, from 1.
-        payload: What the session was started with, as JSON.
+        payload: Payload of the session, as JSON.
         deadline_at: None if it waits for ever.
         random: This operator's chance for this wait; draw from nothing else, or runs differ.
         assignee: Whom it concerns.
-        reminders: How often its escalation has reminded; each reminder asks all operators again.
+        reminders: Number of reminders so far; each asks all operators again.
     """
 
     session: int
@@ -262,7 +262,7 @@ def choose(weights: Mapping[str, float], *, field_name: str = "decision") -> Pol
     """One of several decisions by chance: `choose({"approve": 0.8, "reject": 0.2})` answers `{"decision": …}`.
 
     Args:
-        weights: How likely each is, relative to the others; > 0.
+        weights: Weight of each decision, relative to the others; > 0.
         field_name: The field that the decision is put in.
 
     Raises:
@@ -289,12 +289,12 @@ class Operator:
 
     Args:
         name: Unique in the experiment; a live runtime records it as the person on whose behalf the answer came.
-        person: As whom they answer a wait that says who may; None: the name.
+        person: The person who answers a restricted wait; None: the name.
         groups: Those that they are in, as such waits name them. A wait that does not admit them is left to others.
-        policy: What they answer.
+        policy: Returns their answer to a wait.
         delay: From taking a wait up to answering it, in their working time.
-        hours: When they are at work; None is always.
-        at_once: How many waits they have in hand at a time; None has no limit, 1 makes a queue.
+        hours: Their working hours; None is always.
+        at_once: Waits that they work on at a time; None has no limit, 1 makes a queue.
         takes: `any` wait, or only those that are `assigned` to them by this name.
 
     Raises:

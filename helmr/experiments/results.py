@@ -171,7 +171,7 @@ def progress(total: int, *, shows: bool | None) -> Iterator[Tell]:
     """A bar over `total` sessions.
 
     Args:
-        total: How many.
+        total: Number of sessions.
         shows: None: on a terminal or in a notebook.
     """
     if shows is not False and _in_notebook():

@@ -52,12 +52,12 @@ class Experiment:
 
     Args:
         task: The task; its id is enough for a live runtime, the harness needs the task itself.
-        sessions: How many.
-        operators: Who answers. A wait goes to one who is at work and has a hand free, by lot if there are
-            several; one whose policy gives None leaves it to the others. With no one free it queues, oldest first.
+        sessions: Number of sessions.
+        operators: The people who answer. A wait goes to one who is at work and free, by lot if there are several; one
+            whose policy returns None leaves it to the others. With no one free it queues, oldest first.
         payload: JSON, a model, or a function of a `Case` that gives one.
-        gap: From one session's start to the next one's.
-        until: How long after its beginning the experiment ends, even if something still waits; None: when all have
+        gap: Time from one session's start to the next one's.
+        until: Time from the start to the end of the experiment, even if sessions still wait; None: until all have
             ended or nothing can happen any more.
         also: Further tasks that the harness needs.
 
@@ -248,7 +248,7 @@ class Simulation:
     Args:
         experiment: The experiment.
         seed: Source of all chance.
-        began_at: When it begins.
+        began_at: Time of the start.
     """
 
     def __init__(self, experiment: Experiment, *, seed: int, began_at: datetime) -> None:
@@ -350,7 +350,7 @@ class Simulation:
             session_id: The session.
             kind: The entry's kind.
             body: Its body.
-            recorded_at: When it happened.
+            recorded_at: Time of the entry.
         """
         row = self.sessions[self._numbers[session_id]]
         was_over = row.is_over

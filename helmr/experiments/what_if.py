@@ -441,8 +441,8 @@ def references(
 
     Args:
         asked: The questions' keys.
-        streams: Where each was asked.
-        answers: What was answered then, in the order asked.
+        streams: Stream of each question.
+        answers: The recorded answers, in the order asked.
     """
     left = list(answers)
     found: list[tuple[PastAnswer | None, bool | None]] = [(None, None)] * len(asked)

@@ -32,7 +32,7 @@ _PART = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
 
 Schema = Mapping[str, Any] | bool
 Step = str | int | None
-"""Of a key: a name, a place in a list, or the end of one."""
+"""One step of a key: a name, a place in a list, or the end of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def assigned(
 
     Args:
         given: In the order in which they were written.
-        schema: What the data is for; None is any JSON.
-        initial: What a form for it starts with: groups that the words name in part begin as there.
+        schema: Schema of the data; None is any JSON.
+        initial: The form's initial value: groups that the words name in part begin with it.
         base: Data that the words change; without it, what they do not name is left out.
 
     Raises:
@@ -290,7 +290,7 @@ def _types(schema: Any, root: Schema, unknown: Sequence[str] = ()) -> set[str]:
 
 
 WORD_TYPES = {"string", "integer", "number", "boolean", "array"}
-"""What a word alone can be; an array takes it as its one row."""
+"""Types that a word alone can have; an array takes it as its one row."""
 
 
 def _has_choices(schema: Schema, root: Schema) -> bool:

@@ -306,9 +306,9 @@ def undecided(root: Field, initial: Any, *, suggests: bool) -> Field:
     """The form's outermost field with its decision marked as one that is still to be made.
 
     Args:
-        root: As it was read.
+        root: The field as read from the schema.
         initial: JSON that the form starts with.
-        suggests: Whether the form says what it began with. A tool that asks leave for its own call suggests nothing.
+        suggests: True to show the initial decision. A form for a tool's own call suggests nothing.
     """
     if root.kind in _ONE_OF:
         return _marked(root, initial, suggests=suggests)

@@ -22,7 +22,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "date-time": "2026-11-24T14:30:00Z",
     "duration": "1h30m",
 }
-"""How a person writes it; but for the duration also how JSON holds it."""
+"""Examples as people write them; all but the duration are also JSON."""
 DURATION_EXAMPLE: Final = "PT1H30M"
 DAYS_MAX = 999_999_999
 """The longest duration that a task's type holds. Source: datetime.timedelta."""
@@ -78,7 +78,7 @@ FORMATS: Final[Mapping[str, Callable[[str], bool]]] = {
     "date-time": is_datetime,
     "duration": is_duration,
 }
-"""Whether a text of JSON fits, by the schema's format."""
+"""Checks of JSON texts, by the schema's format."""
 
 
 def written(form: str, text: str) -> str:
@@ -86,7 +86,7 @@ def written(form: str, text: str) -> str:
 
     Args:
         form: One of `FORMATS`.
-        text: What was typed.
+        text: The text as typed.
 
     Raises:
         ValueError: It is none. A date and time that only lacks its zone says so.

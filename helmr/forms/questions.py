@@ -50,8 +50,8 @@ class Questions:
     """One form, being asked.
 
     Args:
-        form: What is asked.
-        cells: What was entered before, kept where a line is empty; else the form's own beginning.
+        form: The form.
+        cells: Cells filled in before, kept where a line is empty; the form's first cells if not given.
     """
 
     def __init__(self, form: Form, cells: Mapping[str, Cell] | None = None) -> None:

@@ -127,7 +127,7 @@ class _FormReader:
         self._root = root
         self._count = 0
         self._reads = 0
-        """As `_count`, with what was given up again."""
+        """Like `_count`, discarded fields included."""
 
     def read(
         self,

@@ -157,7 +157,7 @@ def decision_of(call: GatedCall, answer: Any) -> GateDecision:
 
 
 def _answers(questions: list[dict[str, Any]], said: Mapping[str, Any]) -> dict[str, str]:
-    """By question the label that was chosen; several are joined, as the client does it."""
+    """Return the chosen label by question; several are joined, as the client does it."""
     answers = {}
     for number, question in enumerate(questions):
         chosen = said.get(answer_key(number))

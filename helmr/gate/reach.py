@@ -60,7 +60,7 @@ class OwnFolder:
     """The runtime's data directory: keys, secrets and everyone's sessions.
 
     Attributes:
-        path: As the runtime was given it.
+        path: Path as given to the runtime.
     """
 
     path: str

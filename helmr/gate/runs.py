@@ -53,10 +53,10 @@ class GateRun:
     """A run of an agent, and the runtime that its hooks ask.
 
     Attributes:
-        prompt: What the agent is to do.
-        folder: Where.
-        url: Of the runtime.
-        key_file: Holds the hooks' key.
+        prompt: The agent's task.
+        folder: Working folder.
+        url: URL of the runtime.
+        key_file: File with the hooks' key.
         options: More of the client's command line.
     """
 
@@ -140,8 +140,8 @@ class ClientLock:
     """Held by this process and the client that it has started, until both are gone.
 
     Attributes:
-        descriptor: Of the file that is locked; the client inherits it.
-        is_cut_off: The same was begun before, and a crash has cut it off.
+        descriptor: Descriptor of the locked file; the client inherits it.
+        is_cut_off: True if a crash cut off an earlier start.
     """
 
     descriptor: int

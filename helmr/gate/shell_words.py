@@ -20,7 +20,7 @@ COMMAND_MAX = 10_000
 """Characters of a command that a rule or a grant allows; a longer one is asked about, which costs no time."""
 
 SPACES = " \t\n"
-"""What all shells take off both ends of a command."""
+"""Characters that all shells strip from both ends of a command."""
 
 _BARE = r"[\w./,:@%+-]|(?<=[\w./-])~|(?<=[^\s'\"])="
 _QUOTED = r"'[^'\\\x00-\x1f\x7f]*'" + "|" + r'"[^"\\$`!\x00-\x1f\x7f]*"'
@@ -29,7 +29,7 @@ _WORD = re.compile(rf"(?:{_BARE}|{_QUOTED})+")
 _FIRST = re.compile(r"[\w./][\w./+@%,:-]*")
 _NOTHING = re.compile(r"(?!)")
 _TAKEN = rf"(?:{_BARE}| )"
-"""What a wildcard takes in a command that a rule spells beyond plain words; no quotes, which could be the rule's."""
+"""Text that a wildcard matches in a command that a rule spells beyond plain words; quotes could be the rule's."""
 
 
 def plain_words(command: str) -> tuple[str, ...] | None:

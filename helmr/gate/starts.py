@@ -55,9 +55,9 @@ def start_mode(client: str, version: str, settings: Iterable[Mapping[str, Any]])
     """The mode in which an interactive client starts if its command line says nothing; an unknown one as it is spelt.
 
     Args:
-        client: Which client it is.
+        client: Name of the client.
         version: Its version; empty if it was not found: then that which was tried counts.
-        settings: What its files say, the one that counts most first.
+        settings: Contents of its settings files, highest precedence first.
     """
     if client == CODEX:
         return _codex_mode(settings)

@@ -75,8 +75,8 @@ class GateQuestion:
         subject: One line.
         body: Markdown.
         schema: JSON Schema of the answer.
-        on_decline: What declining the wait says.
-        initial: What its form starts with; empty for a fresh one.
+        on_decline: Answer that declining the wait gives.
+        initial: Initial value of its form; empty for a fresh one.
     """
 
     subject: str

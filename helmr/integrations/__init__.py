@@ -31,7 +31,7 @@ def loading(face: dict[str, Any], *, extra: str, framework: str) -> Callable[[st
 
     Args:
         face: The `globals()` of the module.
-        extra: What brings the framework.
+        extra: The extra that installs the framework.
         framework: Its top-level package.
     """
     of = str(face["__name__"])

@@ -73,22 +73,22 @@ async def run_graph(
 ) -> Any:
     """Run a graph to its end; each `interrupt()` in it is a wait, whose answer the interrupted node gets.
 
-    What an interrupt shows may be a mapping: its `subject` or `question`, `body` and `initial` are the wait's, its
-    `schema`, a JSON Schema, is what the answer must fit. A tool's call of LangChain's `HumanInTheLoopMiddleware` is
-    asked about as every tool's call is, an `Approval` of it. Several interrupts at once are asked about in turn, and
-    the nodes go on when all are answered. An interrupted node begins again, as everywhere in LangGraph.
+    An interrupt may show a mapping: its `subject` or `question`, `body` and `initial` become the wait's, and the answer
+    must fit its `schema`, a JSON Schema. A tool call of LangChain's `HumanInTheLoopMiddleware` asks for an `Approval`,
+    like any tool call. Several interrupts at once are asked about in turn, and the nodes go on when all are answered.
+    An interrupted node begins again, as everywhere in LangGraph.
 
     Args:
         graph: A builder, or a compiled graph; a checkpointer that it has is not used.
-        input: What it begins with.
-        answers: Where people answer.
-        history: Keeps the conversation: the state's `messages` begin with what it holds, and it gets what the graph
-            made of them. It holds nothing else; anyone who may read it sees what the model sees.
-        timeout: Of each wait; then a tool's call is rejected.
-        options: What a wait says, for what an interrupt shows, instead of what would be read from it; for a tool's
-            call, which has `name` and `args`, what it says besides.
-        config: As of `ainvoke`.
-        invoke: What else `ainvoke` takes.
+        input: Input of the graph.
+        answers: Stream on which people answer.
+        history: Stream that keeps the conversation, and nothing else: the state's `messages` begin with its content,
+            and the graph's result replaces it. Anyone who may read it sees what the model sees.
+        timeout: Timeout of each wait; then a tool's call is rejected.
+        options: Returns the wait's options for the value of an interrupt, in place of those read from it; for a tool
+            call, which has `name` and `args`, more options.
+        config: Passed to `ainvoke`.
+        invoke: More arguments of `ainvoke`.
 
     Raises:
         WaitTimeout: No one answered in time.
@@ -347,7 +347,7 @@ def durable(
     Args:
         node: A function, sync or async, an object that is called, a tool node, a subgraph, or any other runnable. Its
             update is JSON, with LangChain's messages, commands and sends anywhere in it.
-        name: Of the step; default the node's.
+        name: Name of the step; the node's by default.
         options: As of `step`.
 
     Raises:
@@ -549,7 +549,7 @@ def durable_model(
 
     Args:
         model: The model, or what its `bind_tools` or `bind` has given.
-        on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins again.
+        on_chunk: Called in the step with each piece of a message; a request that is tried again begins again.
             Nothing comes twice because the run was resumed.
         options: As of `step`; up to four tries if they say nothing, and one where an HTTP status says that the request
             is wrong. Under a `limit` a 429 with Retry-After closes it for that long.

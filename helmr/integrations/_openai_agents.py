@@ -88,19 +88,19 @@ async def run(
 
     Args:
         agent: It and the agents that it hands off to are copied, not changed.
-        input: As of `Runner.run`.
-        approvals: Where people approve calls of tools with `needs_approval`; None leaves them in `interruptions`.
-        timeout: Of each approval; then the call is rejected.
-        options: What a wait says besides, for a call.
-        on_event: Told each event of a model's response as it comes, in the step; a request that is tried again begins
+        input: Passed to `Runner.run`.
+        approvals: Stream for approvals of tools with `needs_approval`; None leaves them in `interruptions`.
+        timeout: Timeout of each approval; then the call is rejected.
+        options: Returns more options of the wait for a call.
+        on_event: Called in the step with each event of a model's response; a request that is tried again begins
             again. Nothing comes twice because the run was resumed. Outside a run it is not called.
         model: Options of model requests; up to four tries if not given, one where an HTTP status says that the
             request is wrong.
-        limit: Of model requests; a 429 with Retry-After closes it for that long.
+        limit: Limit for model requests; a 429 with Retry-After closes it for that long.
         tool: Options of tool calls and of what MCP servers are asked; one try if not given.
         inline: Names of tools that run in the task's code, so that they can call steps and wait.
-        run_config: As of `Runner.run`. Without one a durable run is not traced: each resume would trace it again.
-        runner: What else `Runner.run` takes.
+        run_config: Passed to `Runner.run`. Without one a durable run is not traced: each resume would trace it again.
+        runner: More arguments of `Runner.run`.
 
     Raises:
         UsageError: An agent has a tool whose calls the SDK executes itself, a shell for one, or an agent as a tool that

@@ -188,7 +188,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         name: Instead of the agent's, in the names of steps.
         model: Options of model requests; up to four tries if not given, one where an HTTP status says that the
             request is wrong.
-        limit: Of model requests; a 429 with Retry-After closes it for that long.
+        limit: Limit for model requests; a 429 with Retry-After closes it for that long.
         tool: Options of tool calls; one try if not given.
         mcp: Options of what is asked of MCP servers, as for tools.
     """
@@ -317,10 +317,10 @@ class DeferredToolWaits(AbstractCapability[AgentDepsT]):
     Each call is a wait, with the call's id as correlation id. Outside a run the calls are left to the agent's caller.
 
     Attributes:
-        approvals: Where people approve; None leaves approvals to other capabilities.
-        calls: Where results of calls that are executed elsewhere arrive.
-        timeout: Of each wait; then an approval is denied, and a call has failed.
-        options: What a wait says besides, for a call.
+        approvals: Stream on which people approve; None leaves approvals to other capabilities.
+        calls: Stream on which results of calls that are executed elsewhere arrive.
+        timeout: Timeout of each wait; then an approval is denied, and a call has failed.
+        options: Returns more options of the wait for a call.
     """
 
     approvals: InputStream[Approval] | None = None
@@ -432,7 +432,7 @@ def _json_of(messages: Sequence[ModelMessage]) -> list[Any]:
 
 
 def _json_of_one(message: ModelMessage) -> Any:
-    """Without the fields that are null, of which most have twenty, unless the message would come back otherwise."""
+    """Encode a message without null fields, of which most have twenty, unless it would read back differently."""
     whole, bare = _dumped(message), _dumped(message, exclude_none=True)
     try:
         [read] = _messages_of(json.dumps([bare]))

@@ -132,7 +132,7 @@ class ReadConversation(Generic[T]):
         self._form, self._records, self._stream = form, records, stream
         self._marks_of_records = marks
         self._marks: list[Hashable] | None = None
-        """Of the items, from when they were asked for until a record was added."""
+        """Marks of the items, from a read until a record is added."""
 
     def append(self, record: dict[str, Any]) -> None:
         """Take in a record that the stream has now."""

@@ -327,7 +327,7 @@ async def follow_output(
     client tries, the answer ends, and the browser comes back.
 
     Args:
-        request: Of the route.
+        request: Request of the route.
         client: The app's client.
         session: The person's.
         stream: The output.

@@ -88,9 +88,9 @@ class _Watch:
         self.calls: set[_Call] = set()
         self.lock = threading.Lock()
         self.count = 0
-        """Of the steps that have looked at what they changed, here and in what is recorded."""
+        """Number of steps whose changes were collected, live or recorded."""
         self.put_back: dict[str, int] = {}
-        """By attribute, that count of the newest change that a replay has put back."""
+        """That number for the newest change that a replay applied, by attribute."""
 
     def begin(self, call: _Call) -> None:
         """Register a call; calls side by side share the context, so no change can be assigned to one of them."""

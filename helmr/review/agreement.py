@@ -17,7 +17,7 @@ from helmr.safe_text import one_line
 
 NAME_CELLS = 80
 SAID_CELLS = 400
-"""Of what a voter said; `helmr wait get` has all of it."""
+"""Width of a voter's answer; `helmr wait get` shows all of it."""
 WHO_CELLS = 4_000
 
 
@@ -32,8 +32,8 @@ def why_not(wait: WaitInfo, me: str | None) -> str:
     """Explain why this person can't answer; empty if they can, or if the wait takes no answers. Safe.
 
     Args:
-        wait: As the gateway gave it to this person: an entry doesn't know who may.
-        me: Who they are, as the gateway names them.
+        wait: The wait as this person reads it from the gateway: an entry doesn't know who may answer.
+        me: The person's name at the gateway.
     """
     if not (wait.is_restricted and wait.takes_answers) or wait.can_answer:
         return ""
@@ -66,8 +66,8 @@ def standing(wait: WaitInfo, form: Form, spell: Callable[[Any], str] | None = No
     """Return the count of votes and each stance, newest first; nothing where one answer is enough. Safe.
 
     Args:
-        wait: As the gateway gave it.
-        form: Of its schema: what is secret in an answer.
+        wait: The wait as read from the gateway.
+        form: Form of its schema, which knows the secrets of an answer.
         spell: Writes an answer; `in_words` if not given.
     """
     count = tally(wait)

@@ -251,7 +251,7 @@ def plan(marked: Sequence[WaitInfo], lead: str | None, *, me: str | None = None)
     Args:
         marked: Waits in full (with their schema).
         lead: The wait whose schema decides; without it the one with the soonest deadline.
-        me: Who answers, as the gateway names them.
+        me: The person who answers, by name at the gateway.
     """
     ordered = sorted(marked, key=_order)
     first = next((wait for wait in ordered if wait.id == lead), ordered[0] if ordered else None)
@@ -274,8 +274,8 @@ def changed(seen: WaitInfo, now: WaitInfo) -> str:
     """Explain why a wait has changed since it was seen, so that no answer is sent; empty if it has not.
 
     Args:
-        seen: As it was shown.
-        now: As it is when its answer would leave.
+        seen: The wait as shown.
+        now: The wait as it is just before the send.
     """
     if not now.takes_answers:
         by = f" by {now.resolved_by.label}" if now.resolved_by is not None else ""

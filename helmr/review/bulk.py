@@ -37,7 +37,7 @@ class BulkPlans:
     """One file for each plan, mode 0600; the oldest go when there are more than `PLANS_MAX`.
 
     Args:
-        folder: Where they are; made when the first plan is kept.
+        folder: Their folder; made with the first plan.
     """
 
     def __init__(self, folder: Path) -> None:

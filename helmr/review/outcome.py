@@ -82,7 +82,7 @@ class After:
     """Effects of an outcome, wherever the answer was given.
 
     Attributes:
-        keeps_draft: What was entered is kept; else the draft is discarded.
+        keeps_draft: The draft is kept, not discarded.
         keeps_operation: The draft says under which operation it was tried, so that the next try is the same one.
         asks_again: The wait is asked again in this review.
         shows_theirs: Another's answer was first: it is shown beside this one.
@@ -182,7 +182,7 @@ def of_error(
     """The gateway did not take it, or no one knows.
 
     Args:
-        error: What came in place of a receipt.
+        error: The error in place of a receipt.
         now_wait: The wait as it is now, if it could be asked for.
         now: By the gateway's clock: how much longer another's claim lasts is said then.
     """
@@ -284,10 +284,10 @@ def told(form: Form, wait: WaitInfo, theirs: Any, yours: Any) -> list[str]:
     """All there is to say to someone whose answer lost.
 
     Args:
-        form: Of the wait; it knows which fields are secret.
-        wait: As it is now, answered.
-        theirs: What it was answered with.
-        yours: What was not accepted.
+        form: Form of the wait; it knows which fields are secret.
+        wait: The wait as it is now, answered.
+        theirs: The answer that won.
+        yours: The answer that was not accepted.
     """
     by = wait.resolved_by.label if wait.resolved_by is not None else "someone"
     at = f" at {wait.resolved_at:%Y-%m-%d %H:%M:%S} UTC" if wait.resolved_at is not None else ""

@@ -181,7 +181,7 @@ class Snoozes:
     """One file for each wait, mode 0600, so that two programs never write the same one.
 
     Args:
-        folder: Where they are; made when the first wait is snoozed.
+        folder: Their folder; made with the first snooze.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -240,7 +240,7 @@ class LastAnswers:
     """One file for each kind of question, mode 0600; the oldest go when there are many (`DRAFTS_MAX`).
 
     Args:
-        folder: Where they are; made when the first answer is kept.
+        folder: Their folder; made with the first answer.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -70,7 +70,7 @@ KEYS = (
 )
 """Every key of a question that is not a choice, in the order of its help."""
 GRANT = Key("g", "grant", "approve this call, and allow calls like it for a while")
-"""Only for a call that an agent asks about."""
+"""Keys only for a call that an agent asks about."""
 ANSWER = "a"
 """Starts the fields if the first of them is not a choice."""
 _TAKEN = frozenset(key.letter for key in KEYS)
@@ -192,9 +192,9 @@ def wait_lines(
 
     Args:
         wait: The wait.
-        place: Which one of how many.
-        due: How long it has.
-        claim: Who has claimed it, if another has.
+        place: Its place in the review, as `3 of 7`.
+        due: Time left.
+        claim: Holder of another person's claim, if any.
         call: The call that it asks leave for, which is shown in place of what its body says of it.
     """
     found = [

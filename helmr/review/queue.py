@@ -29,8 +29,8 @@ class ReviewQueue:
 
     Args:
         wait_ids: The first ones.
-        listed: What the list has now; what comes into it is asked behind the rest.
-        is_claimed: Whether someone else has claimed this wait; it comes at the end.
+        listed: Returns the ids in the list now; new ones are asked last.
+        is_claimed: Returns True if someone else has claimed this wait, which then comes last.
         returned: Waits whose answer was not sent after all: they are asked again.
     """
 

@@ -31,8 +31,8 @@ class ConfirmPress:
     """One press of a key that confirms, by a monotonic clock.
 
     Attributes:
-        read_s: When it was read. It was typed then or, on a busy machine, before.
-        is_again: The key that was read before it was the same.
+        read_s: Time of reading. The key was typed then or, on a busy machine, earlier.
+        is_again: The key read before it was the same.
         may_be_repeat: The key was not seen to be up between.
     """
 
@@ -221,7 +221,7 @@ class PendingSends(Generic[T]):
     """Answers confirmed and not yet sent, oldest first.
 
     Args:
-        hold_s: How long each is held; 0 lets it leave at once.
+        hold_s: Seconds that each is held; 0 sends it at once.
     """
 
     def __init__(self, hold_s: float = HOLD_S) -> None:
@@ -249,7 +249,7 @@ class PendingSends(Generic[T]):
         """`sends in 4 s · u takes it back`; empty if none is pending.
 
         Args:
-            key: What takes it back.
+            key: The key that takes it back.
         """
         left_s = self.left_s(now_s)
         if left_s is None:

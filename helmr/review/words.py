@@ -34,7 +34,7 @@ ENDED = {
     WaitStatus.TIMED_OUT: "timed out",
     WaitStatus.CANCELLED: "cancelled",
 }
-"""How waits end."""
+"""Words for the ends of waits."""
 
 
 def escalation_text(step: Mapping[str, Any]) -> str:
