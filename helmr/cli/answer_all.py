@@ -194,7 +194,7 @@ class Source:
     is_csv: bool
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Its lines with their numbers."""
+        """Yield the lines with their numbers."""
         source = self.name if self.name == "-" or self.name.startswith("@") else f"@{self.name}"
         with arguments.open_source(source) as file:
             yield from enumerate(iter(lambda: file.readline(HTTP_BODY_BYTES_MAX + 1), b""), 1)

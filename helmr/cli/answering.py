@@ -61,7 +61,7 @@ class _Next(Exception):
 
 
 class Answering:
-    """One person at one terminal.
+    """Asks one person at one terminal.
 
     Args:
         client: Reads waits and sends answers.
@@ -184,7 +184,7 @@ class Answering:
     # --- asking
 
     def _key(self, asking: Asking) -> None:
-        """One line at the question."""
+        """Handle one line typed at the question."""
         prompt = question.key_prompt(
             asking.questions,
             asking.wait,
@@ -221,7 +221,7 @@ class Answering:
             self._fields(asking)
 
     def _fields(self, asking: Asking) -> None:
-        """Everything that is left to ask, then hold it; Ctrl-D goes back to the question."""
+        """Ask the remaining fields, then hold the answer; Ctrl-D returns to the question."""
         questions, shown = asking.questions, None
         while (asked := questions.current) is not None:
             self._keep_entered(asking)

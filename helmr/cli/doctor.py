@@ -227,7 +227,7 @@ def show(found: Sequence[Finding], json: bool) -> None:
 
 
 def look(cli: Cli) -> Iterator[Finding]:
-    """Everything, in the order in which one thing needs another."""
+    """Run every check, in the order in which one needs another."""
     data_dir = meant_data_dir(cli)
     missing = missing_modules()
     yield judge_system(sys.platform)

@@ -37,7 +37,7 @@ helmr logs last"""
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line, when it was logged (a printed one: the time of the last logged before it), and whose it is."""
+    """One line, its time (for printed text that of the last logged line) and its session."""
 
     logged_at: str
     session_id: str

@@ -52,7 +52,7 @@ def first(
 
 @dataclass(frozen=True, slots=True)
 class Target(Generic[T]):
-    """One of them.
+    """One thing of a batch.
 
     Attributes:
         thing: The thing itself.
@@ -248,7 +248,7 @@ class BatchAnswers:
 
 
 class Sending:
-    """One batch on its way.
+    """Sends one batch of answers.
 
     Args:
         client: Reads waits and sends answers.

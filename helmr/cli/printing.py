@@ -54,7 +54,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def write(text: str) -> None:
-    """One line to stdout, flushed, so that a pipe sees it at once. The text is safe already.
+    """Write one line to stdout, flushed, so that a pipe sees it at once. The text must be safe already.
 
     Raises:
         ReaderGone: The pipe is closed.
@@ -121,7 +121,7 @@ def as_json(value: BaseModel | dict[str, Any]) -> str:
 
 
 def write_json(value: BaseModel | dict[str, Any]) -> None:
-    """One JSON document on one line."""
+    """Print one JSON document on one line."""
     write(as_json(value))
 
 
@@ -188,7 +188,7 @@ def fields(pairs: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
 
 
 def write_line(text: str) -> None:
-    """One line of a session's text; on a terminal cut to its width, so that a line stays one."""
+    """Print one line of a session's text; a terminal gets it cut to its width."""
     width = None
     if is_terminal(sys.stdout):
         width = max(20, shutil.get_terminal_size().columns)

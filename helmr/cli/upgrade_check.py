@@ -175,7 +175,7 @@ def upgrade_check(cli: Cli, tasks: Tasks = None, json: Json = False) -> None:
 
 
 def look(cli: Cli, tasks: list[str] | None) -> Iterator[Finding]:
-    """Everything, in the order in which one thing needs another."""
+    """Run every check, in the order in which one needs another."""
     data_dir = doctor.meant_data_dir(cli)
     running = _running(cli)
     store = _store(data_dir)

@@ -278,7 +278,7 @@ class Demo:
         self._open_console()
 
     def _seed(self) -> None:
-        """One session of each state; one that can't be made is named, and the others are there all the same."""
+        """Seed one session of each state; a state that fails is named, and the others follow."""
         tell = self._tell
         with self._client() as client:
             seeder = Seeder(client)
@@ -458,7 +458,7 @@ class Demo:
         return _tail(self._log)
 
     def _processes(self) -> list[DemoProcess]:
-        """All of the runtime: what it wrote down, and its supervisor's descendants."""
+        """Return all processes of the runtime: the recorded ones, and its supervisor's descendants."""
         found = set(recorded(self.data_dir))
         if self._up is not None and self._up.poll() is None:
             found |= set(family(self._up.pid))

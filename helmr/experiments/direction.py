@@ -257,7 +257,7 @@ class Spending:
         self.answers = 0
 
     def admit(self, session: int) -> str | None:
-        """Let a session ask, or say why it can't."""
+        """Let a session ask; returns the reason if it may not."""
         with self._lock:
             reason = self.over(is_new=session not in self._sessions)
             if reason is None:

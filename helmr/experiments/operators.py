@@ -64,7 +64,7 @@ class Delay:
 
     @classmethod
     def uniform(cls, shortest: Duration, longest: Duration) -> Delay:
-        """Anything between the two, equally likely."""
+        """Delays between the two, equally likely."""
         low_s, high_s = seconds(shortest, allow_zero=True), seconds(longest)
         if low_s > high_s:
             raise UsageError(f"shortest {spell(low_s)} is longer than longest {spell(high_s)}")
@@ -97,7 +97,7 @@ class Delay:
 
     @classmethod
     def like(cls, measured: Sequence[Duration]) -> Delay:
-        """One of the measured ones, equally likely: say, the wait times that a query over the ledger gave."""
+        """Delays drawn from measured ones, equally likely: for example wait times that a query over the ledger returned."""
         values_s = sorted(seconds(one, allow_zero=True) for one in measured)
         if not values_s:
             raise UsageError("there is no measured delay to draw from")
@@ -259,7 +259,7 @@ def ignore(asked: Asked) -> None:
 
 
 def choose(weights: Mapping[str, float], *, field_name: str = "decision") -> Policy:
-    """One of several decisions by chance: `choose({"approve": 0.8, "reject": 0.2})` answers `{"decision": …}`.
+    """Choose a decision by chance: `choose({"approve": 0.8, "reject": 0.2})` answers `{"decision": …}`.
 
     Args:
         weights: Weight of each decision, relative to the others; > 0.
@@ -285,7 +285,7 @@ def choose(weights: Mapping[str, float], *, field_name: str = "decision") -> Pol
 
 @dataclass(frozen=True)
 class Operator:
-    """One who answers.
+    """A simulated person who answers.
 
     Args:
         name: Unique in the experiment; a live runtime records it as the person on whose behalf the answer came.

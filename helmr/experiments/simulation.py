@@ -35,7 +35,7 @@ SESSIONS_MAX = 1_000_000
 
 @dataclass(frozen=True)
 class Case:
-    """One session to be, as the payload function sees it.
+    """A session to start, as the payload function sees it.
 
     Attributes:
         session: Its number, from 0.
@@ -243,7 +243,7 @@ class _Open:
 
 
 class Simulation:
-    """One experiment under one seed.
+    """The course of one experiment under one seed.
 
     Args:
         experiment: The experiment.

@@ -115,7 +115,7 @@ class _Question:
 
 
 class WhatIf:
-    """One run.
+    """Replays one run.
 
     Args:
         number: Number of its session, from 0.

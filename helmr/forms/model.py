@@ -205,7 +205,7 @@ class Field:
 
 
 def every_field(field: Field) -> Iterator[Field]:
-    """It and every field in it, groups, variants and the templates of rows too, outer before inner."""
+    """Yield the field and every field in it, templates of rows included, outer before inner."""
     yield field
     inner = [field.item] if field.kind is Kind.ROWS and field.item is not None else []
     for child in (*inner, *field.children, *(variant.field for variant in field.variants)):

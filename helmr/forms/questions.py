@@ -47,7 +47,7 @@ Question = Field | Offer
 
 
 class Questions:
-    """One form, being asked.
+    """Asks one form line by line.
 
     Args:
         form: The form.
@@ -190,7 +190,7 @@ class Questions:
         self._open.extend(reversed(self._ordered(fields)))
 
     def _ordered(self, fields: Sequence[Field]) -> list[Question]:
-        """These fields in the order of asking; groups that must be there are taken apart."""
+        """Order these fields for asking; required groups are taken apart."""
         found: list[Question] = []
         rest: list[Field] = []
         for one in fields:

@@ -140,7 +140,7 @@ class _FormReader:
         depth: int = 0,
         branch: str = "",
     ) -> Field:
-        """One field; JSON for what can't be asked better."""
+        """Read one field; JSON if there is no better way to ask for it."""
         self._count += 1
         self._reads += 1
         if self._count > FIELDS_MAX or self._reads > READS_MAX:
@@ -467,7 +467,7 @@ _TYPE_WORDS = {
 
 
 def _variant_label(shape: Schema, tag: Any, outer: str, index: int) -> str:
-    """Its title; of a tagged form its tag, unless the title is more than a class's name."""
+    """Return the title; for a tagged form the tag, unless the title is more than a class's name."""
     title = _text(shape.get("title"))
     if tag is not None and " " not in title.strip():
         return _spell(tag)

@@ -76,7 +76,7 @@ def first_cells(form: Form) -> Cells:
 
 
 def with_rows(form: Form, cells: Mapping[str, Cell]) -> Cells:
-    """These cells, and how every other field begins, those of the rows that there are too."""
+    """Return these cells, with first cells for every other field, existing rows included."""
     return {**cells, **{item.key: _cell_of(item, cells) for item in present(form.root, cells)}}
 
 
@@ -396,7 +396,7 @@ _FORMATS = {
 
 
 def _pour(item: Field, data: Any, cells: Cells) -> bool:
-    """Put the data into the cells; False if not all of it went in."""
+    """Put the data into the cells; False if some of it did not fit."""
     if item.kind is Kind.GROUP:
         if not isinstance(data, dict):
             # Without a cell of its own a group left alone is null only where it must be something.

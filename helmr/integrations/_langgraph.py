@@ -209,7 +209,7 @@ class _Review:
     request: Mapping[str, Any]
     allowed: tuple[str, ...]
     is_alone: bool
-    """Its interrupt is about this call only, and gets one decision instead of a list."""
+    """The interrupt is about this call only, and takes one decision instead of a list."""
 
     @property
     def name(self) -> str:

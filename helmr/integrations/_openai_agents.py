@@ -224,7 +224,7 @@ class _Durable:
         timeout: Duration | None,
         said: WaitOptions,
     ) -> None:
-        """Have a person approve a call or reject it."""
+        """Ask a person to approve a call or reject it."""
         schemas = [
             tool.params_json_schema
             for tool in item.agent.tools
@@ -404,7 +404,7 @@ class HelmrSession(SessionABC):
         return items if limit is None else items[len(items) - min(limit, len(items)) :]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Put items behind the others."""
+        """Append items."""
         await self._conversation.add(items)
 
     async def pop_item(self) -> TResponseInputItem | None:

@@ -414,7 +414,7 @@ class HelmrHistory:
 
     @durable_call("HelmrHistory.add()")
     async def add(self, messages: Sequence[ModelMessage]) -> None:
-        """Put the messages of a turn behind the others. One turn at a time."""
+        """Append the messages of a turn. One turn at a time."""
         await self._conversation.add(messages)
 
     @durable_call("HelmrHistory.replace()")

@@ -93,7 +93,7 @@ class KeptConversation(Generic[T]):
         return known
 
     async def add(self, items: Sequence[T]) -> None:
-        """Put items behind the others."""
+        """Append items."""
         if items:
             await self._append({ADD: self._form.write(items)})
 

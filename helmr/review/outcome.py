@@ -281,7 +281,7 @@ def against(form: Form, theirs: Any, yours: Any) -> list[str]:
 
 
 def told(form: Form, wait: WaitInfo, theirs: Any, yours: Any) -> list[str]:
-    """All there is to say to someone whose answer lost.
+    """Return everything to tell a person whose answer lost.
 
     Args:
         form: Form of the wait; it knows which fields are secret.

@@ -284,7 +284,7 @@ class PersonalFiles:
 
     @classmethod
     def within(cls, folder: Path, person: str) -> PersonalFiles:
-        """This person's, in the folder of everyone's."""
+        """Return this person's stores, inside the folder of all people."""
         own = folder / "people" / _folder_of(person)
         return cls(
             DraftStore(own / "drafts"),

@@ -241,7 +241,7 @@ def change_lines(call: ToolCall, answer: object) -> list[str]:
 
 
 def body_lines(wait: WaitInfo) -> list[str]:
-    """All of its text."""
+    """Return all lines of the text."""
     text = plain(wait.body or "there is no more text", None)
     return [f"  {line}" for line in text.splitlines()]
 

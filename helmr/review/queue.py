@@ -172,7 +172,7 @@ class ClaimKey(StrEnum):
 
 @dataclass(slots=True)
 class ClaimState:
-    """One wait, as far as this person's claim of it and another's go (S-81).
+    """Claims on one wait: this person's and another's (S-81).
 
     An open form claims its wait, renews that, and releases it when it is left, unless the person claimed the wait
     before or by a key. Another's claim is never overridden unless the person has seen it.
