@@ -97,7 +97,7 @@ class Delay:
 
     @classmethod
     def like(cls, measured: Sequence[Duration]) -> Delay:
-        """Delays drawn from measured ones, equally likely: for example wait times that a query over the ledger returned."""
+        """Delays drawn from measured ones, equally likely, such as wait times that a query over the ledger returned."""
         values_s = sorted(seconds(one, allow_zero=True) for one in measured)
         if not values_s:
             raise UsageError("there is no measured delay to draw from")
