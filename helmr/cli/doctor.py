@@ -155,7 +155,7 @@ def judge_clock(state: int | None, ahead_s: float, apart_s: float | None) -> Fin
     """Judge this machine's clock.
 
     Args:
-        state: The kernel's state of it; None if the kernel can't be asked.
+        state: State that the kernel reports; None if it can't be asked.
         ahead_s: Seconds by which the data directory's newest file is later than now.
         apart_s: Seconds between the runtime's clock and this one.
     """

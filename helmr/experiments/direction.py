@@ -332,7 +332,7 @@ class Direction:
         return sum(known) if len(known) == len(self.costs) > 0 else None
 
     def over(self, task: Task[..., Any], run_id: str) -> Task[..., Any]:
-        """Return the task with its steps directed in this run; steps of a run that follows it sleep."""
+        """Return the task with its steps directed in this run; a run that follows only sleeps."""
         return _Directed(task, self, run_id)
 
     def outcome(self, name: str, number: int) -> StepOutcome | None:

@@ -129,7 +129,7 @@ class Submission:
     seen_s: float | None = None
     """Keys read from this time on were typed by someone who had time to see the choices; None until then."""
     chosen_s: float | None = None
-    """Time at which the key that made the only choice was read; None if none was."""
+    """Time at which the key that completed the choice was read; None if none was."""
 
     @property
     def is_reviewing(self) -> bool:
@@ -163,7 +163,7 @@ class Submission:
             self.quiet_s = now_s
 
     def chose(self, read_s: float) -> None:
-        """Record a key that made the only choice."""
+        """Record a key that completed the choice."""
         self.chosen_s = read_s
 
     def is_readable(self, read_s: float) -> bool:
