@@ -1,8 +1,7 @@
 """The operations, once: HTTP, Ray clients and tests all reach a session through here.
 
-`Service` holds them by noun. Each takes who asks (`Caller`), ids and request models, and returns
-answer models; nothing here knows HTTP. A 2xx answer is built from a return, so every mutating
-operation returns only what is on disk (S-60).
+`Service` holds them by noun. Each takes a `Caller`, ids and request models, and returns answer models; nothing here
+knows HTTP. A 2xx answer is built from a return, so a mutating operation returns only once its effect is on disk (S-60).
 """
 
 from helmr_runtime.ports.ledger import LedgerClient

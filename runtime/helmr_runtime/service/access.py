@@ -1,6 +1,6 @@
-"""Public tokens, answer links and API keys: make, list, revoke, and whose a secret is (S-44…S-46, S-74).
+"""Public tokens, answer links and API keys are made, listed, revoked and found by their secrets (S-44…S-46, S-74).
 
-An answer link is a secret for one wait and one named person. A link is a public token whose scope is a wait: made and
+An answer link is a secret for one wait and one named person. It is a public token whose scope is a wait: made and
 revoked in the wait's session, found by its secret's hash.
 """
 
@@ -54,16 +54,16 @@ KEYS_KNOWN_MAX = 1_000
 """API keys known without asking the ledger (authentication is cached)."""
 
 KEY_KNOWN_S = 300.0
-"""A revocation through another gateway is heard over the feed; this bounds what a lost feed costs."""
+"""The feed brings revocations by other gateways; this bounds how long a lost feed keeps a revoked key alive."""
 
 SECRETS_KEPT_MAX = 1_000
 SECRETS_KEPT_S = 600.0
-"""A key's secret is kept this long for a caller who repeats its creation because the response was lost."""
+"""The secret of a new key is kept this long for a caller that lost the response and repeats the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveKey:
-    """An API key that lives."""
+    """An API key that was not revoked when it was read."""
 
     id: str
     role: Role
@@ -92,8 +92,8 @@ class AccessTokens:
 
         Raises:
             BadRequest: The scope, an origin or the number of uses can't be used.
-            SessionNotFound, StreamNotFound, TokenNotFound: What it names is not there.
-            RoleDenied: The caller's key may not do itself what the token is for.
+            SessionNotFound, StreamNotFound, TokenNotFound: The scope names something that does not exist.
+            RoleDenied: The caller's own key may not do what the token is for.
         """
         check_delegation(caller.role, ScopeType(request.scope.type))
         named = request.scope.model_dump(exclude_none=True)
@@ -176,7 +176,7 @@ class AccessTokens:
         return PublicTokenInfo.model_validate(await self._ledger.get_public_token(public_token_id))
 
     async def maker(self, public_token_id: str) -> Principal:
-        """Who has made one.
+        """Return the principal that made a public token.
 
         Raises:
             KeyNotFound: No public token with that id.
@@ -185,13 +185,13 @@ class AccessTokens:
         return Principal.from_json(await self._ledger.public_token_maker(public_token_id))
 
     async def find(self, hashed: str) -> ScopedToken | None:
-        """The public token with this secret, dead or alive. Asked each time: a revocation counts at once."""
+        """The public token with this secret, expired or revoked too. Reads the ledger: a revocation counts at once."""
         found = await self._ledger.find_public_token(hashed)
         return ScopedToken.from_json(found["state"]) if found is not None else None
 
 
 class ApiKeys:
-    """API keys, and a memory of those in use."""
+    """API keys, with a cache of those in use."""
 
     def __init__(self, shared: Shared, people: PeopleConfig = NO_PEOPLE) -> None:
         self._ledger = shared.ledger
@@ -210,8 +210,8 @@ class ApiKeys:
         """Make a key; its secret is shown once, and to anyone who repeats the operation soon.
 
         Raises:
-            BadRequest: It is neither a person's nor has it a role and a name, or it would expire at no such time.
-            PersonNotFound: It is for a person that there is not.
+            BadRequest: It has neither a person nor a role and a name, or its expiry can't be used.
+            PersonNotFound: No person with that name.
             Conflict: The operation was done, and its secret is no longer kept.
         """
         person, role, name = self._whose(request)
@@ -242,7 +242,7 @@ class ApiKeys:
         return ApiKeyReceipt.model_validate({**info, "secret": secret})
 
     def _whose(self, request: ApiKeyRequest) -> tuple[str | None, str, str]:
-        """The person whose key it is, if any, and its role and name."""
+        """The key's person, if it has one, and its role and name."""
         if request.person is None:
             if request.role is None or request.name is None:
                 raise BadRequest("a key has a role and a name, or a person")
@@ -261,7 +261,7 @@ class ApiKeys:
         return Page[ApiKeyInfo].model_validate(found)
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
-        """Revoke a key; it opens nothing from now on. Revoking again changes nothing.
+        """Revoke a key; it opens nothing from now on. A second revocation changes nothing.
 
         Raises:
             KeyNotFound: No key with that id.
@@ -277,11 +277,11 @@ class ApiKeys:
         return ApiKeyInfo.model_validate(await self._ledger.get_api_key(key_id))
 
     def known(self, hashed: str) -> LiveKey | None:
-        """The living key with this secret, if it was used lately."""
+        """The live key with this secret, if the cache has it."""
         return self._known.get(hashed)
 
     async def find(self, hashed: str) -> LiveKey | None:
-        """The living key with this secret."""
+        """The live key with this secret, from the ledger."""
         revocations = self._revocations
         found = await self._ledger.find_api_key(hashed)
         if found is None or found["revoked_at"] is not None:
@@ -295,7 +295,7 @@ class ApiKeys:
         return key
 
     def forget(self) -> None:
-        """A key was revoked somewhere: look all of them up again."""
+        """Empty the cache: some gateway revoked a key."""
         self._revocations += 1
         self._known.clear()
 
@@ -325,7 +325,7 @@ EXPIRES_IN_MAX = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class LiveLink:
-    """A link that lives, as far as itself is concerned; its wait may be over."""
+    """A link that is neither expired nor revoked; its wait may be over."""
 
     id: str
     wait_id: str
@@ -333,15 +333,15 @@ class LiveLink:
 
     @property
     def principal(self) -> Principal:
-        """Who answers through it."""
+        """The principal of an answer through this link."""
         return Principal(LINK, self.id, None, self.person)
 
 
 def _checked_person(name: str) -> str:
-    """The name of the person whom a link is for.
+    """The name of the person that a link is for.
 
     Raises:
-        BadRequest: It is none, or means no one person.
+        BadRequest: The name is empty, a group, or `starter`.
     """
     text = name.strip()
     if not text or text != person_name(text):
@@ -407,7 +407,7 @@ class AnswerLinks:
         return AnswerLinkReceipt.model_validate({**info.model_dump(), "url": url})
 
     async def list(self, wait_id: str) -> Page[AnswerLinkInfo]:
-        """The links of a wait, newest first; revoked and expired ones too, while they are remembered.
+        """The links of a wait, newest first; revoked and expired ones too, while the session keeps them.
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -438,7 +438,7 @@ class AnswerLinks:
         return await self._info(await self._ledger.get_public_token(link_id), wait_id)
 
     async def find(self, hashed: str) -> LiveLink | None:
-        """The link with this secret, if it lives. Asked each time: a revocation counts at once."""
+        """The link with this secret, if it is live. Reads the ledger: a revocation counts at once."""
         found = await self._ledger.find_public_token(hashed)
         if found is None:
             return None
@@ -469,10 +469,10 @@ def _is_live(token: ScopedToken, now: datetime) -> bool:
 
 
 def _expires_at(request: AnswerLinkRequest, wait: Json, now: datetime) -> datetime:
-    """The wait's deadline or what was asked, at most 7 days from now.
+    """The earlier of the wait's deadline and the requested expiry, at most 7 days from now.
 
     Raises:
-        BadRequest: More is asked.
+        BadRequest: More than 7 days are requested.
     """
     ends = [now + EXPIRES_IN_MAX]
     if request.expires_in is not None:

@@ -1,8 +1,8 @@
-"""An agent's own session: what was decided about its calls, in the order in which they were made (S-109).
+"""An agent's own session records the decisions about its calls, in the order of the calls (S-109).
 
-What rules and grants decide is a record of it, written before the agent is answered. A call that people are asked about
-has a session of its own, which the agent's names: when it was asked, and what was said. Records are lines, which the
-ledger writes with the commit that they are about; only if a host holds the agent's session they are sent to it.
+A decision by a rule or a grant is recorded before the agent gets it. A call that people decide has a session of its
+own; the agent's session notes when it was asked and how it was answered. Records are lines, which the ledger writes
+with the commit that they describe; if a host holds the agent's session, they are sent there instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.sessions import SessionOperations
 
 AGENTS_MAX = 10_000
-"""Agents whose first folder is remembered; of others their sessions say it."""
+"""Agents whose first folder is cached; for others it is read from their sessions."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class AgentSessions:
     """The sessions of agents.
 
     Args:
-        sessions: Where they are kept.
-        calls: Those that people are asked about.
+        sessions: Reads and writes them.
+        calls: The calls that people decide.
     """
 
     def __init__(self, sessions: SessionOperations, calls: GatedCalls) -> None:
@@ -49,9 +49,9 @@ class AgentSessions:
         self._began: LruCache[tuple[str, str], str] = LruCache(AGENTS_MAX)
 
     async def at_home(self, caller: Caller, call: GatedCall) -> GatedCall:
-        """The call with the folder in which its agent's session began: that of the first call of it (S-109).
+        """The call with its agent's start folder: that of the session's first call (S-109).
 
-        A client says where the agent is at the moment, and an agent goes where it likes.
+        The client reports only the current folder, and an agent may change folders.
         """
         if not call.folder:
             return call
@@ -64,7 +64,7 @@ class AgentSessions:
         return replace(call, start=began) if began != call.folder else call
 
     async def _first_folder(self, caller: Caller, tag: str) -> str | None:
-        """What this key's session of the agent, if it has one, was first told."""
+        """The folder in the first record of this key's session of the agent; None without a record."""
         for agent in await self._own(caller, tag):
             first = await self._sessions.inputs(agent, RULED, AfterQuery(limit=1))
             for one in first.items:
@@ -74,12 +74,12 @@ class AgentSessions:
     async def record(
         self, caller: Caller, call: GatedCall, said: Mapping[str, str], about: str = ""
     ) -> None:
-        """Record what was decided without asking; of a call with an id once."""
+        """Record a decision that no person made; once for a call with an id."""
         key = f"{call.external_id()}{about}" if call.call_id else None
         await self._record(caller, call, _noted(call, said, key))
 
     async def line_of_asking(self, caller: Caller, call: GatedCall) -> Callable[[str], SessionLine]:
-        """The line by which the commit that asks people about a call says so here, for the id of its session."""
+        """Return a function from a call's session id to the line that notes here that people are asked about it."""
         line = await self._line(caller, call, SendRequest(data=None))
 
         def about(session_id: str) -> SessionLine:
@@ -94,23 +94,23 @@ class AgentSessions:
         return about
 
     async def asked(self, caller: Caller, call: GatedCall, session_id: str) -> None:
-        """Note that people are asked about a call, if the commit that asks does not say so."""
+        """Note that people are asked about a call, when the commit that asks could not carry the line."""
         await self._note(caller, call, _asked(call, session_id))
 
     async def answered(self, caller: Caller, call: GatedCall, decision: GateDecision) -> None:
-        """Note what people have said to a call."""
+        """Note the decision of people about a call."""
         await self._note(caller, call, _answered(call, decision))
 
     async def line_of_answer(
         self, caller: Caller, call: GatedCall, decision: GateDecision
     ) -> SessionLine:
-        """The line by which the commit that takes a decision says here what people have said."""
+        """The line that notes here the decision of people, for the commit that takes it."""
         return await self._line(caller, call, _answered(call, decision))
 
     async def answered_by(
         self, caller: Caller, call: GatedCall, decision: GateDecision, line: SessionLine
     ) -> None:
-        """Note that by this line; another commit follows in a moment, which takes it along."""
+        """Note a decision of people by this line; the commit that follows in a moment carries it."""
         try:
             written = await self._sessions.write_line(line, rides=True)
         except HelmrError as error:
@@ -120,7 +120,7 @@ class AgentSessions:
             await self.answered(caller, call, decision)
 
     async def end(self, caller: Caller, tag: str) -> None:
-        """Close what this key has had recorded: the agent has ended."""
+        """Close this key's sessions of the agent: the agent has ended."""
         self._began.drop((key_of(caller.principal), tag))
         for agent in await self._own(caller, tag):
             await self._calls.shut(caller, agent)
@@ -131,7 +131,7 @@ class AgentSessions:
         return [one.id for one in found if await self._calls.is_own(caller, one.id)]
 
     async def _note(self, caller: Caller, call: GatedCall, record: SendRequest) -> None:
-        """Record what stands in the call's session too: that it can't be written here changes no decision."""
+        """Record what the call's session holds too; a failure here is logged and changes no decision."""
         try:
             await self._record(caller, call, record)
         except HelmrError as error:
@@ -150,7 +150,7 @@ class AgentSessions:
         return await self._sessions.line(caller.fresh(), _start_of(caller, call), RULED, record)
 
     async def _send(self, caller: Caller, call: GatedCall, record: SendRequest) -> None:
-        """Through the host that holds the agent's session."""
+        """Send the record through the host that holds the agent's session."""
         session_id = await self._session(caller, call)
         await self._sessions.send(caller.fresh(), session_id, RULED, record)
 
@@ -182,7 +182,7 @@ def _answered(call: GatedCall, decision: GateDecision) -> SendRequest:
 
 
 def _noted(call: GatedCall, said: Mapping[str, str], key: str | None) -> SendRequest:
-    """A record of what was decided about a call; that of a key is written once."""
+    """A record of a decision about a call; one with a key is written once."""
     data = {
         "call_id": call.call_id,
         "tool": call.tool,
@@ -195,5 +195,5 @@ def _noted(call: GatedCall, said: Mapping[str, str], key: str | None) -> SendReq
 
 
 def key_of(principal: Principal) -> str:
-    """What names an agent's key."""
+    """The id of an agent's key; its name or type if it has none."""
     return principal.id or principal.name or principal.type

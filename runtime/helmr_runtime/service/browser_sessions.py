@@ -1,8 +1,8 @@
-"""Browsers in which people have signed in (S-116): in the memory of one gateway, by the hash of their cookie.
+"""Browsers in which people have signed in (S-116), in the memory of one gateway, by the hash of their cookie.
 
-A session says how its person has proven who they are, and that is checked again with each request: the key may be
-revoked, the account unbound, the person disabled. It ends when it is signed out, after 8 hours without a request of
-the person's own, after 24 hours in any case, and with the gateway's process.
+A session keeps its person's proof of identity and checks it with each request: the key may be revoked, the account
+unbound, the person disabled. It ends at sign-out, after 8 hours without a request that the person made, after 24 hours
+in any case, and with the gateway's process.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalLink:
-    """A one-time link of the local admin key was opened."""
+    """Proof that a one-time link of the local admin key was opened."""
 
 
 SignInProof = Union["SignIn", LocalLink, str]
-"""What the issuer said, that a link of the local key was opened, or the hash of a personal key."""
+"""The issuer's statement, an opened link of the local key, or the hash of a personal key."""
 
 LOCAL_ADMIN = NamedPerson(id="", role=Role.ADMIN)
-"""Who holds the local key: no person that the configuration could name."""
+"""The holder of the local key, whom no configuration can name."""
 LOCAL_NAME = "local"
 
 IDLE_MAX = timedelta(hours=8)
 AGE_MAX = timedelta(hours=24)
 SESSIONS_MAX = 10_000
 PER_PERSON_MAX = 20
-"""The one that is unused longest goes for a new one."""
+"""A new one replaces the least recently used."""
 
 
 @dataclass(slots=True)
@@ -52,10 +52,10 @@ class BrowserSession:
     """One browser.
 
     Attributes:
-        id: Names it in forms; says nothing of the cookie.
-        person: Whose.
-        proof: By what.
-        began_at, seen_at: When they signed in, and when they last asked for something.
+        id: Its name in forms, from which the cookie can't be derived.
+        person: The id of the person who signed in.
+        proof: The proof of their identity.
+        began_at, seen_at: Times of the sign-in and of the person's last request.
         has_ended: The cookie opens nothing any more.
     """
 
@@ -67,17 +67,17 @@ class BrowserSession:
     has_ended: bool = False
 
     def is_over(self, now: datetime) -> bool:
-        """It has ended, or been open or unused for too long."""
+        """True if it was ended, or has been open or unused for too long."""
         is_old = now - self.began_at >= AGE_MAX or now - self.seen_at >= IDLE_MAX
         return self.has_ended or is_old
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenPerson:
-    """A person as a request has them.
+    """The person behind a request.
 
     Attributes:
-        person: Who.
+        person: The person, as configured.
         identity, principal: As commands and entries have them.
         session: The browser's; None behind a proxy that signs people in.
     """
@@ -89,17 +89,17 @@ class ProvenPerson:
 
     @property
     def is_local(self) -> bool:
-        """It is the holder of the local key, and no person."""
+        """True for the holder of the local key, who is no configured person."""
         return self.person is LOCAL_ADMIN
 
 
 class BrowserSessions:
-    """Those that are open.
+    """The open browser sessions.
 
     Args:
-        sign_ins: Whose a sign-in at the issuer is.
-        api_keys: Whose a personal key is.
-        view: Who there is.
+        sign_ins: Finds the person of a sign-in at the issuer.
+        api_keys: Finds the person of a personal key.
+        view: The people there are.
         now: Tells the time.
     """
 
@@ -111,17 +111,17 @@ class BrowserSessions:
         self._view = view
         self._now = now
         self._open: dict[str, BrowserSession] = {}
-        """By the cookie's hash, the one that is unused longest first."""
+        """By the cookie's hash, least recently used first."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     async def begin(self, secret: str, proof: SignInProof) -> ProvenPerson:
-        """Open a session under a fresh secret; whose it is.
+        """Open a session under a fresh secret; returns its person.
 
         Raises:
-            Unauthenticated: What proves it is no one's who may act.
-            PersonBound: Another account of the issuer is theirs.
+            Unauthenticated: The proof belongs to no person who may act.
+            PersonBound: The person is bound to another account of the issuer.
         """
         person, identity, principal = await self._proven(proof, None)
         now, hashed = self._now(), secret_hash(secret)
@@ -131,11 +131,11 @@ class BrowserSessions:
         return ProvenPerson(person=person, identity=identity, principal=principal, session=session)
 
     async def find(self, secret: str, *, is_used: bool) -> ProvenPerson | None:
-        """Whose browser has this cookie; None if no one's who may act.
+        """Return the person whose browser has this cookie; None without a session or if they may not act.
 
         Args:
             secret: The cookie.
-            is_used: The person asks, and not the page by itself: the session goes on.
+            is_used: The person made the request, not the page by itself: it extends the session.
         """
         hashed, now = secret_hash(secret), self._now()
         session = self._open.get(hashed)
@@ -160,7 +160,7 @@ class BrowserSessions:
         self._drop(secret_hash(secret))
 
     def end_of(self, person_id: str) -> None:
-        """End all sessions of a person: enabling them again brings none back."""
+        """End all sessions of a person; enabling the person again restores none."""
         for key in [key for key, one in self._open.items() if one.person == person_id]:
             self._drop(key)
 

@@ -1,8 +1,8 @@
-"""The same for many runs: a list of them to be shown, and what became of each that is done (S-124).
+"""Bulk operations preview one action for many runs, then do it and report on each (S-124).
 
-A preview stores nothing: who shows it keeps it. Each run of it is one operation, with an id of its own and the attempt
-that was seen. So to go on after a crash is to ask for all of them again: what was done gets its first receipt, what has
-changed since is skipped.
+A preview stores nothing: the client that shows it keeps it. Each of its runs is one operation, with an id of its own
+and the attempt that was seen. So a client that crashed sends the whole list again: runs that are done return their
+first receipt, runs that changed since are skipped.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from helmr_runtime.service.exports import Pruning
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
 
 FAILED = "is:failed"
-"""What is meant by a retry without a filter."""
+"""The filter of a retry that names none."""
 AT_ONCE = 8
-"""So many are under way together: their entries share commits."""
+"""Runs under way at once: their entries share commits."""
 PAGES_MAX = 100
-"""A filter that hardly anything passes ends its search here, and the plan says that there is more."""
+"""A search by a narrow filter ends after this many pages, and the plan says that there is more."""
 
 Act = Callable[[Caller, BulkItem], Awaitable[str]]
-"""Does it to one; answers what it came to. `Skipped` if it no longer fits."""
+"""Acts on one run and returns a detail of the outcome. Raises `Skipped` if the run no longer fits."""
 
 
 class Skipped(Exception):
-    """It is not what was seen, and nothing was done; says what it is."""
+    """The run changed since the preview, so nothing was done; the text says how."""
 
 
 class BulkOperations:
@@ -78,11 +78,11 @@ class BulkOperations:
     # --- shown ------------------------------------------------------------------------------------
 
     async def preview(self, request: BulkPreviewRequest) -> BulkPlan:
-        """Those that can take it now, each at its newest attempt and under an operation id.
+        """List the runs that the action fits now, each at its newest attempt and under an operation id.
 
         Raises:
             BadFilter: The filter can't be read.
-            BadRequest: Nothing says which are meant.
+            BadRequest: The request names neither sessions nor a filter.
         """
         now, verb = self._clock.now(), BulkVerb(request.verb)
         found: list[PlannedRun] = []
@@ -122,7 +122,7 @@ class BulkOperations:
         )
 
     async def _meant(self, request: BulkPreviewRequest) -> AsyncGenerator[SessionInfo | None, None]:
-        """The sessions that are named, else those that the filter means; None if it was not searched to its end."""
+        """Yield the named sessions, else those that match the filter; a last None says that the search was cut off."""
         if request.session_ids is not None:
             for session_id in request.session_ids:
                 yield await self._sessions.get(session_id)
@@ -139,7 +139,7 @@ class BulkOperations:
             yield session
 
     async def _filtered(self, wanted: Filter) -> AsyncGenerator[SessionInfo | None, None]:
-        """What the filter means, newest first. The ledger finds texts as they are spelt, and a filter in any case."""
+        """Yield matching sessions, newest first. The ledger matches case and a filter does not: a miss drops texts."""
         pushed, cursor = wanted.pushed(), None
         for number in range(PAGES_MAX):
             page = await self._sessions.list(_query(pushed, cursor))
@@ -158,11 +158,11 @@ class BulkOperations:
     # --- done -------------------------------------------------------------------------------------
 
     async def do(self, caller: Caller, request: BulkRequest) -> BulkReport:
-        """Do it to each that is still what was shown; one that is refused holds none of the others back.
+        """Act on each run that is still as shown; a refused one does not stop the others.
 
         Raises:
-            BadId: An id is none.
-            RoleDenied: They are to be pruned, and the caller is no admin.
+            BadId: An id is malformed.
+            RoleDenied: Pruning needs an admin.
         """
         for item in request.runs:
             ids.check_id(item.run_id, ids.RUN)
@@ -205,7 +205,7 @@ class BulkOperations:
         return close
 
     async def _prune(self, caller: Caller, request: BulkRequest) -> list[BulkOutcome]:
-        """All of them together: a family goes only if all of it was named."""
+        """Prune all of them together: a family is removed only if all of it is named."""
         named = tuple(dict.fromkeys(item.session_id for item in request.runs))
         asked = PruneRequest(older_than_s=PRUNE_AGE_MIN_S, reason=request.reason)
         error: HelmrError | None = None
@@ -245,7 +245,7 @@ async def _tried(act: Act, caller: Caller, item: BulkItem) -> BulkOutcome:
 
 
 def _refused(item: BulkItem, error: HelmrError) -> BulkOutcome:
-    """Perhaps stored, to be asked for again, or of no use."""
+    """The outcome of a failed run: `unknown` if perhaps stored, `failed` if worth a retry, else `skipped`."""
     progress = "skipped"
     if isinstance(error, OutcomeUnknown):
         progress = "unknown"

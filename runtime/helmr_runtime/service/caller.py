@@ -19,15 +19,15 @@ from helmr_runtime.core.public_tokens import ScopedToken
 class Caller:
     """One call's principal and operation id, and what its secret lets it do.
 
-    A caller that gave no id gets a fresh one: tries of the runtime itself then act once, though the
+    A caller that gave no id gets a fresh one: retries by the runtime then act once, though the
     caller can't repeat the call.
 
     Attributes:
-        principal: Who acts.
-        operation_id: Under which the call acts once; well formed, as whatever has read it from a request has seen.
-        role: Of its key; None without one.
-        public_token: That it came with instead, which is for one thing only.
-        identity: The person, if it is proven that it is one.
+        principal: The acting principal.
+        operation_id: The call acts once under this id. Code that reads it from a request has checked its form.
+        role: The role of its key; None without one.
+        public_token: The public token that it came with instead, good for one thing only.
+        identity: The person, if their identity is proven.
     """
 
     principal: Principal
@@ -37,11 +37,11 @@ class Caller:
     identity: Identity | None = None
 
     def operation(self, name: str, *parts: Any) -> OperationKey:
-        """The operation of this call; its hash covers what is asked, of what, and with what.
+        """The operation of this call; its hash covers the name, the target and the request.
 
         Args:
             name: The operation's name in the service.
-            parts: Ids of what it is about, then what the request holds, JSON types only.
+            parts: Ids of its target, then the content of the request, JSON types only.
         """
         return OperationKey(
             id=self.operation_id, request_hash=jsontext.same_data_hash([name, *parts])
@@ -53,7 +53,7 @@ class Caller:
 
     @property
     def may_override(self) -> bool:
-        """The caller may answer what others are to answer, with a reason (S-112)."""
+        """True if the caller may answer waits that are reserved for others, with a reason (S-112)."""
         return self.role is Role.ADMIN
 
     @property

@@ -1,8 +1,7 @@
 """The service's view of the catalog reads the newest one and checks payloads against it.
 
-The process that imports the task modules at `up` writes the catalog; user code never runs here, so a payload is checked
-against its JSON Schema. What a task's own validators refuse beyond that fails the run when it begins, as
-`schema_mismatch`.
+The process that imports the task modules at `up` writes the catalog. User code never runs here, so a payload is checked
+against its JSON Schema only; if a task's own validators refuse it, the run fails as it begins, with `schema_mismatch`.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class CatalogView:
     """The newest catalog, read once and again when a new one is written.
 
     Args:
-        ledger: Where it is read.
-        age_max_s: Read it again when it is older; None trusts `forget`.
+        ledger: Holds the catalog.
+        age_max_s: An older copy is read again; None relies on `forget`.
     """
 
     def __init__(self, ledger: LedgerClient, *, age_max_s: float | None = None) -> None:
@@ -41,7 +40,7 @@ class CatalogView:
         self._payloads: dict[str, DataSchema | None] = {}
 
     def forget(self) -> None:
-        """Read it again at the next use: a new one was written."""
+        """Drop the copy: a new catalog was written."""
         self._known = None
         self._payloads = {}
 

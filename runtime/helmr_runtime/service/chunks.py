@@ -1,7 +1,7 @@
-"""Chunks on their way to followers: one pending call to each host that holds a session which someone follows (S-90).
+"""The hub brings chunks to followers by one pending call to each host that holds a followed session (S-90).
 
-No one polls a directory: a followed session is looked for when its follower comes, when its host has it no more, and
-when the feed brings an entry of it while no one is known to hold it. Where a session is not held, nothing is emitted.
+The directory is not polled: the hub locates a followed session when its follower joins, when its host loses it, and
+when the feed brings an entry of it while its holder is unknown. A session that no host holds emits nothing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ POLL_S = 20.0
 """Longest that a host holds a call open."""
 
 JOIN_WITHIN_S = 1.0
-"""Longest that a follower waits to be known to the session's host: who follows gets what is emitted from then on."""
+"""Longest that a follower waits until the session's host knows it; it gets chunks emitted from then on."""
 
 DRAIN_WITHIN_S = 1.0
-"""Longest that the end of a followed session waits for the last of its chunks."""
+"""Longest that the end of a followed session waits for its last chunks."""
 
 LOOK_PAUSES_S = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 """The feed may bring an entry before the directory has the answer of the host that wrote it."""
@@ -45,14 +45,14 @@ LOOK_AGAIN_S = 0.05
 """After a host has lost a session, or has died."""
 
 EARLIER_MAX = 1_000
-"""Kept of earlier adoptions for a follower that takes nothing; the queue of the newest has bounds of its own."""
+"""Items of earlier adoptions kept for a follower that takes nothing; the queue of the newest has its own bounds."""
 
 PAUSE_S = 0.2
-"""Before a host is asked again that could not be reached."""
+"""Pause before a host that could not be reached is asked again."""
 
 
 class ChunkFollower:
-    """One reader of the chunks of a stream. Of what it does not take in time the oldest chunks are lost to it, counted.
+    """One reader of the chunks of a stream. A slow reader loses the oldest chunks, and gets their count.
 
     Args:
         on_news: Called when there is something to take.
@@ -70,17 +70,17 @@ class ChunkFollower:
         self._epoch: int | None = None
         self._losses = LossCount(has_followed=False)
         self._earlier: list[tuple[Emitted, int]] = []
-        """Not taken yet, of adoptions before that of the queue."""
+        """Untaken items of adoptions before that of the queue."""
         self.since_epoch: int | None = None
-        """It was there before any later adoption began; None until the session's host knows of it."""
+        """It sees later adoptions than this from their start; None until the session's host knows it."""
 
     @property
     def has_open(self) -> bool:
-        """It has chunks whose end is still to come."""
+        """True while the end of some of its chunks is still to come."""
         return bool(self._open) or len(self._queue) > 0
 
     def offer(self, epoch: int, item: Emitted) -> None:
-        """Queue what was emitted in that adoption."""
+        """Queue an item that was emitted in that adoption."""
         if epoch != self._epoch:
             self._earlier = _newest([*self._earlier, *self._counted()])
             self._epoch = epoch
@@ -91,7 +91,7 @@ class ChunkFollower:
         self._on_news()
 
     def take(self) -> list[tuple[Emitted, int]]:
-        """What came since the last call, each with how many chunks are missing before it."""
+        """Take the items since the last call, each with the number of chunks missing before it."""
         taken, self._earlier = [*self._earlier, *self._counted()], []
         return taken
 
@@ -101,7 +101,7 @@ class ChunkFollower:
         return [(item, self._losses.lost_before(item)) for item in items]
 
     async def drain(self) -> None:
-        """Have all that was emitted by now: the session is over, and its host need not be waited for."""
+        """Fetch everything emitted by now, without waiting for more: the session is over."""
         await self._hub.drain(self.session_id)
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class ChunkFollower:
 
 
 def _newest(counted: list[tuple[Emitted, int]]) -> list[tuple[Emitted, int]]:
-    """What is kept of earlier adoptions for a follower that takes nothing; what is dropped counts as missing."""
+    """The newest `EARLIER_MAX` items; dropped chunks count as missing before the first that is kept."""
     dropped, kept = counted[:-EARLIER_MAX], counted[-EARLIER_MAX:]
     lost = sum(missing + isinstance(item, Chunk) for item, missing in dropped)
     item, missing = kept[0] if kept else (None, 0)
@@ -124,10 +124,10 @@ class _Followed:
         self.followers: set[ChunkFollower] = set()
         self.host: str | None = None
         self.place: ChunkPlace | None = None
-        """Up to where its chunks are known; None until its host has said where they begin."""
+        """Chunks are known up to this place; None until its host has given the first one."""
         self.open = OpenOps()
         self.ready = asyncio.Event()
-        """It is known whether it is held, and its holder knows of the followers."""
+        """Set once its holder, if it has one, knows of the followers."""
         self.looking: asyncio.Task[None] | None = None
         self.look_again = False
         self.draining: asyncio.Event | None = None
@@ -150,14 +150,14 @@ class ChunkHub:
         self._locate = locate
         self._host_named = host_named
         self.followed: dict[str, _Followed] = {}
-        """What is followed of each session; of others nothing need come."""
+        """Followed sessions by id; hosts send nothing of others."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
     async def join(
         self, session_id: str, stream: str, on_news: Callable[[], None]
     ) -> ChunkFollower:
-        """A follower of what a session emits to a stream from now on."""
+        """Return a follower of the chunks that a session emits to a stream from now on."""
         follower = ChunkFollower(self, session_id, stream, on_news)
         followed = self.followed.get(session_id)
         if followed is None:
@@ -177,7 +177,7 @@ class ChunkHub:
         return follower
 
     async def drain(self, session_id: str) -> None:
-        """Return when its followers have what the session's host has kept of it."""
+        """Return once the followers have every chunk that the session's host still keeps."""
         followed = self.followed.get(session_id)
         if followed is None or followed.host not in self._changed:
             return
@@ -226,7 +226,7 @@ class ChunkHub:
         )
 
     async def _find(self, session_id: str, followed: _Followed, after_s: float) -> None:
-        """Ask for its host until there is one, or it seems that no one holds it."""
+        """Locate its host, with pauses; give up once the pauses are over and no host holds it."""
         try:
             await asyncio.sleep(after_s)
             while True:
@@ -241,7 +241,7 @@ class ChunkHub:
                     if host is not None:
                         self._read(host, followed)
                         return
-                    # It is not held: what it emits when it is, its followers are there for.
+                    # No host holds it: followers get everything that it emits once one does.
                     followed.place = followed.place or BEGINNING
                     followed.ready.set()
                 if not followed.look_again:
@@ -258,7 +258,7 @@ class ChunkHub:
     # --- reading ----------------------------------------------------------------------------------
 
     async def _poll(self, host: str) -> None:
-        """Keep one call pending on a host while it holds a followed session."""
+        """Keep one call pending at a host while it holds a followed session."""
         changed = self._changed[host]
         try:
             while known := {s: f.place for s, f in self.followed.items() if f.host == host}:
@@ -316,7 +316,7 @@ class ChunkHub:
             self._offer(followed, item)
 
     def _lost(self, session_id: str, followed: _Followed) -> None:
-        """Its host has it no more; what was not ended there never will be."""
+        """Handle that its host lost the session: chunks that were still open there end as died."""
         self._end(followed)
         followed.host = None
         followed.place = followed.place or BEGINNING
@@ -335,7 +335,7 @@ class ChunkHub:
 
 
 def to_json(item: Emitted, lost: int) -> str:
-    """What was emitted, as clients get it."""
+    """The item as the JSON text that clients get."""
     op = "null" if item.op is None else str(item.op)
     missing = f',"lost":{lost}' if lost else ""
     body = f'"data":{item.data}' if isinstance(item, Chunk) else f'"outcome":"{item.outcome}"'
@@ -343,5 +343,5 @@ def to_json(item: Emitted, lost: int) -> str:
 
 
 def event_of(item: Emitted) -> str:
-    """Its name on the wire."""
+    """The item's event name on the wire."""
     return "chunk" if isinstance(item, Chunk) else "chunks.end"

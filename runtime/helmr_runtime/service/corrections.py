@@ -1,7 +1,6 @@
-"""Corrections: what a rewind or an amendment would do, and doing it; forks (S-75…S-79, S-86).
+"""Corrections preview and make rewinds, amendments and forks (S-75…S-79, S-86).
 
-A preview is read from what is on disk and asks no host; the command carries its hash back and is decided where the
-session lives.
+A preview reads the disk and asks no host. The command carries the preview's hash, and the session's host decides it.
 """
 
 from __future__ import annotations
@@ -56,13 +55,13 @@ class Corrections:
     # --- rewinds ----------------------------------------------------------------------------------
 
     async def preview_rewind(self, run_id: str, request: RewindPreviewRequest) -> RewindPreview:
-        """What taking the run back would do now (S-76).
+        """Preview a rewind of the run, as it would go now (S-76).
 
         Raises:
             RunNotFound: No run with that id.
             RunNotRewindable: It is not its session's newest run.
             OpNotFound: Its journal has no such op or wait.
-            SessionTerminal: Its session was closed or cancelled, and not by it.
+            SessionTerminal: Its session was closed or cancelled, but not by this run.
         """
         session_id = (await self._runs.get(run_id)).session_id
         state = await self._state(session_id)
@@ -72,10 +71,10 @@ class Corrections:
         return preview_of(state, run, plan, **_kept(request))
 
     async def rewind(self, caller: Caller, run_id: str, request: RewindRequest) -> RunInfo:
-        """Take the run back (S-75).
+        """Rewind the run (S-75).
 
         Raises:
-            SessionChanged: It would do something else than the preview said.
+            SessionChanged: It would do something other than the preview said.
             As `preview_rewind`.
         """
         operation = caller.operation("runs.rewind", run_id, request.model_dump())
@@ -96,7 +95,7 @@ class Corrections:
     # --- amendments -------------------------------------------------------------------------------
 
     async def preview_amend(self, wait_id: str, request: AmendPreviewRequest) -> RewindPreview:
-        """What giving the wait another answer would do now (S-79).
+        """Preview another answer to the wait, as it would go now (S-79).
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -114,8 +113,8 @@ class Corrections:
 
         Raises:
             SchemaMismatch: The data does not fit the wait.
-            SessionChanged: It would do something else than the preview said.
-            NotAnAnswerer: It is answered by others (S-112).
+            SessionChanged: It would do something other than the preview said.
+            NotAnAnswerer: The wait is reserved for others (S-112).
             NotAmendable: Several people gave the answer.
             As `preview_amend`.
         """
@@ -153,9 +152,9 @@ class Corrections:
         Raises:
             SessionNotFound: No session with that id.
             OpNotFound: Its newest run's journal has no such op or wait.
-            ForkRefused: There it waits for a token.
+            ForkRefused: The session waits for a token there.
             SchemaMismatch: The answer does not fit the wait.
-            NotAnAnswerer, NotAmendable: There is an answer, and it is for others to give (S-112).
+            NotAnAnswerer, NotAmendable: An answer is given, and the wait is reserved for others (S-112).
         """
         ids.check_id(session_id, ids.SESSION)
         is_answered = "answer" in request.model_fields_set

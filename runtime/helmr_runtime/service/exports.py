@@ -1,7 +1,7 @@
-"""What is read of the whole ledger, and what leaves it, while it works.
+"""Backups, pruning, session files and SQL read or shrink the whole ledger while it works.
 
-Backups go page by page (S-66); pruning removes old sessions (S-69); a session is exported as a signed file, line by
-line (S-95); SQL reads everything that ever happened (docs/sql.md).
+A backup goes page by page (S-66). Pruning removes old sessions (S-69). A session is exported as a signed file, line by
+line (S-95). SQL reads the whole history (docs/sql.md).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Backups:
         self._version = version
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The ledger at the feed offset that it has now, as pieces of a file, each of whole lines.
+        """The ledger up to its current feed offset, as pieces of a file, each of whole lines.
 
-        A page is asked for when the one before was taken: a slow reader slows no one. What breaks off has no last
-        line, and so is no whole backup.
+        Each page is read once the one before was taken, so a slow reader slows no one else. A backup that breaks
+        off lacks its last line, and restoring refuses it.
 
         Raises:
             StoreUnavailable: The ledger can't be read now.
@@ -56,7 +56,7 @@ class Backups:
         while after < header.through:
             page = await self._ledger.copied_rows(after, header.through)
             if page.pruned_offset > header.through:
-                # What was copied before may lack the rest of a session.
+                # The pages so far may hold a part of a session whose rest is gone.
                 raise StoreUnavailable("sessions were pruned meanwhile: begin the backup again")
             after = page.through
             yield writer.rows(page.rows)
@@ -73,8 +73,8 @@ class Pruning:
         """Remove a page of old sessions.
 
         Raises:
-            BadRequest: They must be older.
-            StoreUnavailable: A backup is being read, or nothing can be written.
+            BadRequest: The minimum age is too low.
+            StoreUnavailable: A backup is being read, or the ledger can't write.
         """
         pruned = await self._ledger.prune(_asked(caller, request))
         return PruneReceipt(
@@ -87,10 +87,10 @@ class Pruning:
     async def of_sessions(
         self, caller: Caller, request: PruneRequest, session_ids: Sequence[str]
     ) -> frozenset[str]:
-        """Remove those of these that may go; their ids.
+        """Remove those of these sessions that may be pruned; returns their ids.
 
         Raises:
-            As `prune`, of which some may be removed by then.
+            As `prune`; some may be removed by then.
         """
         gone: set[str] = set()
         refused = 0
@@ -105,7 +105,7 @@ class Pruning:
 
 
 REFUSED_MAX = 3
-"""Pages in a row that were refused whole, as one of their sessions had gone on."""
+"""Pages in a row that may be refused whole because one of their sessions went on."""
 
 
 def _asked(caller: Caller, request: PruneRequest) -> Prune:
@@ -119,7 +119,7 @@ def _asked(caller: Caller, request: PruneRequest) -> Prune:
 
 
 PAGE_ENTRIES = 100
-"""Read at a time: at most so many bodies are in memory."""
+"""Entries read at a time: bounds the bodies in memory."""
 
 
 class SessionFiles:
@@ -133,8 +133,8 @@ class SessionFiles:
     async def export(self, session_id: str) -> AsyncIterator[bytes]:
         """The session as it is now, as pieces of a file, each of whole lines.
 
-        Whatever can be refused is refused before the first piece. What ends later ends without a footer, and so
-        is no whole file.
+        All refusals come before the first piece. An export that breaks off lacks its footer, so the file is
+        recognizably incomplete.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -169,7 +169,7 @@ class SessionFiles:
         yield writer.footer(signature)
 
     async def keys(self) -> Page[FileKeyInfo]:
-        """The public keys, the newest first."""
+        """The public keys, newest first."""
         found = await self._ledger.file_keys()
         items = [FileKeyInfo(id=key_id, key=key) for key_id, key in found]
         return Page[FileKeyInfo](items=items, next_cursor=None)
@@ -197,13 +197,13 @@ class Queries:
     async def run(
         self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT, as_arrow: bool = False
     ) -> QueryAnswer | bytes:
-        """The result as rows of JSON values; as an Arrow IPC stream, which `helmr.query.QueryResult.from_arrow` reads,
-        if the caller wants it and the ledger has pyarrow.
+        """Return rows of JSON values; with `as_arrow`, if the ledger has pyarrow, an Arrow IPC stream that
+        `helmr.query.QueryResult.from_arrow` reads.
 
         Raises:
-            BadQuery: It can't be read or asks for what no query may.
-            QueryTimeout, QueryTooLarge: It was ended at a limit.
-            QueryBusy: Another one runs.
+            BadQuery: The SQL can't be parsed or does something that queries may not.
+            QueryTimeout, QueryTooLarge: The query hit a limit.
+            QueryBusy: Another query is running.
         """
         content = await self._ledger.query(sql, limit=limit)
         if query_rows.is_rows(content):

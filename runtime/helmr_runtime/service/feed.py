@@ -1,14 +1,12 @@
 """The feed's fan-out: one long poll to the ledger, any number of followers.
 
-Owns the newest entries (for followers that come back) and one bounded queue per follower. Entries are
-handed on in offset order: a follower takes what is kept, and from that moment on gets every new one,
-with no await in between; older entries it reads from the ledger first. So none is skipped and none
-comes twice (S-54).
+It owns the newest entries (for followers that come back) and one bounded queue per follower. Entries are handed on in
+offset order. A follower reads older entries from the ledger first; then it takes the kept entries and joins the fan-out
+with no await in between. So no entry is skipped and none comes twice (S-54).
 
-`SessionSpans` makes the spans of sessions, runs and waits as the feed brings their ends (`helmr_runtime.tracing`).
-The gateway hears of every entry once it is on disk: those of hosts, and those of the ledger for parked sessions. When
-a thing began stands in its row, so that nothing has to be remembered while it lasts. `LongRuns` knows which runs
-have asked for many ops.
+`SessionSpans` makes the spans of sessions, runs and waits as the feed brings their ends (`helmr_runtime.tracing`). The
+feed brings every entry once it is on disk, from hosts and from the ledger for parked sessions. The start of each span
+is read from the row, so nothing is kept in memory meanwhile. `LongRuns` knows the runs that asked for many ops.
 """
 
 from __future__ import annotations
@@ -41,8 +39,8 @@ FOLLOWERS_MAX = 2_000
 """Followers at once; each holds a connection and a queue."""
 
 CATCHING_UP_AT_ONCE = 2
-"""Followers that read older entries at a time. Each page holds the loop for milliseconds, so fifty of them in a row
-would delay every caller."""
+"""Followers that may read older entries at once. Each page blocks the loop for milliseconds, so fifty in a row would
+delay every caller."""
 
 PAGE_ENTRIES = 500
 POLL_S = 20.0
@@ -50,35 +48,35 @@ POLL_S = 20.0
 
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 1.0
-"""Between polls while the ledger is away."""
+"""Pauses between polls while the ledger is away."""
 
 QUIET_S = 0.1
-"""Between polls while no one follows: a busy ledger is not asked after each commit."""
+"""Pause between polls while no one follows, so that a busy ledger is not asked after each commit."""
 
 BEGIN_WITHIN_S = 1.0
 """Longest that a follower waits for the first poll."""
 
 
 class FeedSource(Protocol):
-    """What the fan-out asks of the ledger."""
+    """The part of the ledger that the fan-out reads."""
 
     async def feed_head(self) -> int:
         """The newest offset."""
         ...
 
     async def feed(self, after: int, limit: int, timeout_s: float) -> Sequence[Mapping[str, Any]]:
-        """The entries after an offset, in order; waits for the first at most `timeout_s`."""
+        """The entries after an offset, in order; waits at most `timeout_s` for the first."""
         ...
 
 
 class FeedItem:
-    """An entry on its way to followers. Its text is made once, however many take it.
+    """An entry on its way to followers. Its text is encoded once for all of them.
 
     Attributes:
-        entry: As the ledger's feed has it.
+        entry: The entry, as in the ledger's feed.
         offset: Its place in the feed.
-        session_id: Whose entry it is.
-        kind: What happened.
+        session_id: Its session.
+        kind: Its kind, such as `wait.opened`.
     """
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
@@ -107,10 +105,10 @@ class Follower:
         self.is_closed = False
 
     async def take(self, timeout_s: float) -> list[FeedItem]:
-        """What came since the last call, oldest first; waits for the first at most `timeout_s`.
+        """Take the entries since the last call, oldest first; waits at most `timeout_s` for the first.
 
         Returns:
-            Nothing if the time is over or the follower is closed (`is_closed` tells).
+            An empty list when the time is over or the follower is closed (see `is_closed`).
         """
         if not (self._kept or self._waiting or self.is_closed):
             try:
@@ -125,11 +123,11 @@ class Follower:
         return taken
 
     def wake(self) -> None:
-        """Let `take` return: its caller has news from elsewhere."""
+        """Make `take` return: its caller has news from elsewhere."""
         self._news.set()
 
     def close(self) -> None:
-        """Take no more; what was not taken is forgotten."""
+        """Stop following; untaken entries are dropped."""
         self.is_closed = True
         self._kept.clear()
         self._waiting.clear()
@@ -137,7 +135,7 @@ class Follower:
         self._hub.leave(self)
 
     def offer(self, item: FeedItem) -> None:
-        """Queue an entry; too many unread ones close the follower instead."""
+        """Queue an entry; with too many unread ones, close the follower instead."""
         if len(self._waiting) >= BEHIND_MAX:
             self.close()
             return
@@ -145,7 +143,7 @@ class Follower:
         self._news.set()
 
     def preload(self, items: list[FeedItem]) -> None:
-        """Queue what the hub keeps; that much is not being behind."""
+        """Queue entries that the hub keeps; they do not count as unread."""
         self._kept = items
 
 
@@ -154,8 +152,8 @@ class FeedHub:
 
     Args:
         source: The ledger.
-        on_entries: Called with what one poll brings, in order, before any follower gets it.
-        idle_s: Poll only while someone follows, and for this time after; None polls from `start` to `stop`.
+        on_entries: Called with the entries of one poll, in order, before any follower gets them.
+        idle_s: Seconds to keep polling once no one follows; None polls from `start` to `stop`.
     """
 
     def __init__(
@@ -172,11 +170,11 @@ class FeedHub:
         self._joined = asyncio.Event()
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_MAX)
         self._all: dict[Follower, None] = {}
-        """Those of the whole feed, in the order in which they came and get each entry; the same holds below."""
+        """Followers of the whole feed. They get each entry in the order in which they joined; so do those below."""
         self._by_session: dict[str, dict[Follower, None]] = {}
         self._offset: int | None = None
         self._complete_after = 0
-        """Everything after this offset is either kept or yet to come."""
+        """Every entry after this offset is kept or yet to come."""
         self.catching_up = asyncio.Semaphore(CATCHING_UP_AT_ONCE)
         """Held while a follower reads a page of older entries."""
         self._poll: asyncio.Task[None] | None = None
@@ -185,7 +183,7 @@ class FeedHub:
 
     @property
     def followers(self) -> int:
-        """How many there are."""
+        """The number of followers."""
         return len(self._all) + sum(map(len, self._by_session.values()))
 
     @property
@@ -200,7 +198,7 @@ class FeedHub:
         return self._offset
 
     def start(self) -> None:
-        """Begin to poll for what comes from now on; an absent ledger is waited for."""
+        """Begin to poll for new entries; waits in the background while the ledger is away."""
         self._poll = asyncio.create_task(self._run(), name="feed")
 
     async def ready(self) -> None:
@@ -229,10 +227,10 @@ class FeedHub:
             await asyncio.wait({self._poll})
 
     def join(self, session_id: str | None) -> Follower:
-        """A follower of what comes from now on.
+        """Return a follower of the entries from now on.
 
         Raises:
-            Overloaded: There are too many.
+            Overloaded: There are too many followers.
             NotReady: The ledger has not answered yet.
         """
         if self.followers >= FOLLOWERS_MAX:
@@ -248,7 +246,7 @@ class FeedHub:
         return follower
 
     def join_after(self, session_id: str | None, after: int) -> Follower | None:
-        """A follower that also gets what is kept after `after`; None if that is not all there is."""
+        """Return a follower of all entries after `after`; None if the hub no longer keeps all of them."""
         if after < self._complete_after:
             return None
         follower = self.join(session_id)
@@ -294,7 +292,7 @@ class FeedHub:
         self._forget()
 
     async def _pause(self) -> None:
-        """Until someone follows, or a moment later."""
+        """Pause for a moment while no one follows; a new follower ends it."""
         self._joined.clear()
         if not self.followers:
             with suppress(TimeoutError):
@@ -302,7 +300,7 @@ class FeedHub:
                     await self._joined.wait()
 
     def _is_idle(self) -> bool:
-        """No one has followed for as long as polling may go on without followers."""
+        """True once no one has followed for `idle_s`."""
         now_s = asyncio.get_running_loop().time()
         if self._idle_s is None or self.followers:
             self._followed_at_s = now_s
@@ -327,7 +325,7 @@ class FeedHub:
 
 
 WAITING_MAX = 1_000
-"""Ends whose spans are still to be made; more make none."""
+"""Ends queued for their spans; further ones get no span."""
 
 WAIT_ENDS = frozenset({"wait.fulfilled", "wait.timed_out", "wait.cancelled"})
 RUN_ENDS = frozenset({"run.succeeded", "run.failed", "run.cancelled"})
@@ -335,10 +333,10 @@ SESSION_ENDS = frozenset({"session.closed", "session.cancelled"})
 
 
 class SessionSpans:
-    """Reads the rows of what has ended, one after the other.
+    """Makes spans of ended sessions, runs and waits from their rows, one after the other.
 
     Args:
-        ledger: Has the rows.
+        ledger: Reads the rows.
     """
 
     def __init__(self, ledger: LedgerClient) -> None:
@@ -346,10 +344,10 @@ class SessionSpans:
         self._ends: asyncio.Queue[FeedItem] = asyncio.Queue(WAITING_MAX)
         self._task: asyncio.Task[None] | None = None
         self.lost = 0
-        """Ends without a span, because too many waited for theirs."""
+        """Ends without a span, because the queue was full."""
 
     def seen(self, items: Sequence[FeedItem]) -> None:
-        """Entries: some may be ends."""
+        """Queue the ends among these entries."""
         for item in items:
             self._seen(item)
 
@@ -367,7 +365,7 @@ class SessionSpans:
             self._task = asyncio.create_task(self._run(), name="session spans")
 
     async def stop(self) -> None:
-        """Make no more."""
+        """Stop making spans."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -414,20 +412,20 @@ class SessionSpans:
 
 
 OPS_MANY = 10_000
-"""Half of what a run may ask for (S-8)."""
+"""Half of the ops that a run may ask for (S-8)."""
 
 LONG_MAX = 10_000
-"""Runs that are remembered; of more the oldest are not."""
+"""Runs remembered; the oldest make room for more."""
 
 
 class LongRuns:
-    """Which active runs have asked for many ops, as the feed has brought them."""
+    """Active runs that have asked for many ops, as seen on the feed."""
 
     def __init__(self) -> None:
         self._ops: OrderedDict[str, int] = OrderedDict()
 
     def seen(self, items: Sequence[FeedItem]) -> None:
-        """Entries of any session."""
+        """Note the ops and ends among these entries, of any session."""
         for item in items:
             run_id, op = item.entry["run_id"], item.entry.get("op") or 0
             if item.kind in RUN_ENDS:
@@ -439,6 +437,6 @@ class LongRuns:
                     self._ops.popitem(last=False)
 
     def warnings(self, run_id: str | None) -> list[str]:
-        """What there is to say of a run, with the way out."""
+        """The warning about a run with many ops, with the way out; an empty list for other runs."""
         op = self._ops.get(run_id or "")
         return [f"{op:,} ops, of at most 20,000: {WAY_OUT}"] if op is not None else []

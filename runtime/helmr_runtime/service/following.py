@@ -1,8 +1,8 @@
-"""Following from a place in the past into the present: older ones from the ledger, then the feed.
+"""Clients follow from a place in the past into the present: older items from the ledger, then the feed.
 
 Invariants: S-54 (never skips, never repeats).
 
-`Events` says what can be followed: the feed of all sessions, of one, and an output stream.
+`Events` follows the feed of all sessions, the feed of one, or an output stream.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from helmr_runtime.service.chunks import ChunkFollower, ChunkHub, event_of, to_j
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
 
 LAST_ENDS_S = 1.0
-"""Longest that the end of a followed session waits for the end of its chunks."""
+"""Longest that the end of a followed session waits for its chunks to end."""
 
 
 class Followed(NamedTuple):
-    """What a client gets: the event's name, the id to come back with, if it has one, and the object as JSON text."""
+    """One event for a client: its name, the id to resume after, if it has one, and the object as JSON text."""
 
     event: str
     id: int | None
@@ -43,26 +43,26 @@ ENDS = frozenset(
         EntryKind.RUN_CANCELLED,
     )
 )
-"""Entries after which a session may be over."""
+"""A session may be over after an entry of these kinds."""
 
 
 class FollowedEvents(Protocol):
-    """Something that a client follows."""
+    """A source of events for one client."""
 
     position: int | None
-    """Where following began, if the client did not say; it comes back with that if nothing came."""
+    """The offset where following began, if the client named none; it resumes there if no event came."""
 
     @property
     def is_closed(self) -> bool:
-        """Nothing more will come; the client may come back."""
+        """True once nothing more will come; the client may reconnect."""
         ...
 
     async def take(self, timeout_s: float) -> list[Followed]:
-        """What is new, oldest first; waits for it at most `timeout_s`."""
+        """Take the new events, oldest first; waits at most `timeout_s` for them."""
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Stop following."""
         ...
 
 
@@ -71,9 +71,9 @@ class FollowedEntries:
 
     Args:
         hub: The feed.
-        session_id: Whose entries; None for all.
+        session_id: Follow this session only; None follows all.
         after: The offset to begin after; None begins now.
-        older: The entries after an offset, from the ledger, at most `PAGE_ITEMS`.
+        older: Reads the entries after an offset from the ledger, at most `PAGE_ITEMS`.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class FollowedEntries:
         return [Followed("entry", item.offset, item.text) for item in items]
 
     async def take_items(self, timeout_s: float) -> list[FeedItem]:
-        """As `take`, for anyone who sends no text."""
+        """As `take`, but returns the entries themselves."""
         if self._follower is None and not self._is_closed:
             self._follower = self._hub.join_after(self._session_id, self._after)
         covered = 0
         if self._follower is not None:
             new = self._new(await self._follower.take(timeout_s))
         else:
-            # What the feed has handed on by now is on disk, so a page that is not full covers it.
+            # Entries that the feed has handed on are on disk, so a page that is not full covers them.
             reached = self._hub.offset
             async with self._hub.catching_up:
                 items = await self._older(self._after)
@@ -128,15 +128,15 @@ class FollowedEntries:
 
 
 class FollowedRecords:
-    """Records of one output stream of a session, by their seq, until its code has ended for good; chunks beside them.
+    """Records of one output stream of a session, by seq, until its code has ended for good, and optionally chunks.
 
     Args:
         hub: The feed.
-        session_id: Whose records.
-        stream: Of which stream.
+        session_id: The session.
+        stream: Its output stream.
         after: The seq to begin after.
-        older: The records after a seq, from the ledger, at most `PAGE_ITEMS`.
-        is_over: Whether the session's last record is written.
+        older: Reads the records after a seq from the ledger, at most `PAGE_ITEMS`.
+        is_over: Returns True once the session's last record is written.
     """
 
     position: int | None = None
@@ -150,7 +150,7 @@ class FollowedRecords:
         older: Callable[[int], Awaitable[Sequence[dict[str, Any]]]],
         is_over: Callable[[], Awaitable[bool]],
     ) -> None:
-        # Joined before the first read, so that what comes during the reads is not missed.
+        # Joined before the first read, so that no record that comes meanwhile is missed.
         self._follower = hub.join(session_id)
         self._hub = hub
         self._stream = stream
@@ -164,7 +164,7 @@ class FollowedRecords:
         self._ends_by_s: float | None = None
 
     async def follow_chunks(self, hub: ChunkHub) -> None:
-        """Take chunks too, from now on."""
+        """Follow chunks too, from now on."""
         self._chunks = await hub.join(
             self._follower.session_id or "", self._stream, self._follower.wake
         )
@@ -175,16 +175,16 @@ class FollowedRecords:
         return has_all or self._follower.is_closed
 
     def _awaits_ends(self) -> bool:
-        """Chunks may come a moment later than the end of the session."""
+        """True while open chunks may still end: they may come a moment after the end of the session."""
         now_s = asyncio.get_running_loop().time()
         self._ends_by_s = self._ends_by_s or now_s + LAST_ENDS_S
         return self._chunks is not None and self._chunks.has_open and now_s < self._ends_by_s
 
     async def begin(self, *, is_over: bool) -> bool:
-        """Read the first page, which `take` gives; False if no record will come.
+        """Read the first page, which the next `take` returns; False if no record will come.
 
         Args:
-            is_over: What `is_over` would say, if it was asked since this follows.
+            is_over: The result of `is_over`, asked after this began to follow.
         """
         self._page = await self._read(is_over=is_over)
         return bool(self._page) or not self._has_all
@@ -204,10 +204,10 @@ class FollowedRecords:
                 min(timeout_s, LAST_ENDS_S) if self._has_all else timeout_s
             )
             records = [record_of(i) for i in items if is_output(i, self._stream)]
-            # The feed does not say whether more comes behind an end; the ledger does.
+            # The feed does not say if more follows an end; the ledger does.
             self._has_caught_up = self._has_all or not any(item.kind in ENDS for item in items)
         else:
-            # Asked first, so that the records read then are all.
+            # Asked first: if the session is over, the read after it finds all records.
             records = await self._read(is_over=await self._is_over())
             if self._has_all and self._chunks is not None:
                 await self._chunks.drain()
@@ -227,7 +227,7 @@ class FollowedRecords:
 
 
 def is_output(item: FeedItem, stream: str) -> bool:
-    """The entry is a record of that output stream."""
+    """True if the entry is a record of that output stream."""
     return item.kind == "output.appended" and item.entry["body"]["stream"] == stream
 
 
@@ -258,12 +258,12 @@ class Events:
         self._chunks = chunks
 
     async def follow_all(self, after: int | None) -> FollowedEntries:
-        """Entries of all sessions after a feed offset; None begins now."""
+        """Follow entries of all sessions after a feed offset; None begins now."""
         await self._hub.ready()
         return FollowedEntries(self._hub, None, after, self._older)
 
     async def follow_session(self, session_id: str, after: int | None) -> FollowedEntries:
-        """Entries of a session after a feed offset; None begins now.
+        """Follow entries of a session after a feed offset; None begins now.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -277,9 +277,9 @@ class Events:
     async def follow_output(
         self, session_id: str, stream: str, after: int, *, chunks: bool = False
     ) -> FollowedRecords | None:
-        """Records of an output stream after a seq, to the session's end; None if none will come.
+        """Follow records of an output stream after a seq, to the session's end; None if none will come.
 
-        With `chunks` what its code emits from now on comes beside them (S-90).
+        With `chunks`, chunks that its code emits from now on come too (S-90).
 
         Raises:
             SessionNotFound: No session with that id.

@@ -1,13 +1,12 @@
 """The gate in the gateway: an agent's call becomes a session that asks a person, and the answer goes back to the agent.
 
-- The gateway holds an agent's request until the call's run has ended, at most until its client's time is nearly up
-  (S-105); what it waits for is its own tail of the feed, so that a waiting prompt costs no one anything.
-- A client that names its calls gets the same decision for the same one, always. One that doesn't takes a decision
-  once, within an hour (S-107).
-- Rules come first, then what people were asked about this very call, then what they have allowed for a while; only then
-  a person is asked.
+- The gateway holds an agent's request until the call's run has ended, or the client's time is nearly up (S-105). It
+  waits on its own tail of the feed, so a waiting prompt puts no load on ledger or hosts.
+- A client that names its calls always gets the same decision for the same call. A client that does not takes a
+  decision once, within an hour (S-107).
+- Rules decide first, then an earlier question about this very call, then a standing grant; only then a person is asked.
 
-Nothing here lets a call go on because something failed: `unasked` is what is answered then (S-106).
+A failure never lets a call go on: the reply is `unasked` then (S-106).
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ PER_MINUTE = 120
 """Questions a minute of one key; beyond that its agent is denied, and people see one line (S-110)."""
 
 TURNS_MAX = 1_000
-"""Of one and the same call without an id, in one agent's session."""
+"""Questions about the same call without an id, in one agent's session."""
 
 AGENTS_MAX = 10_000
 """Agents and keys remembered."""
@@ -93,19 +92,19 @@ TURN_S = 60.0
 """Longest that an agent takes from one call of a turn to the next, once the first was deferred."""
 
 GRACE_S = 3.0
-"""Longest that a question takes to end once its time is up: an answer that came just before counts."""
+"""Longest that a question takes to end once its time is up: an answer just before counts."""
 MANY_VALUES = (
     f"A call with more than {VALUES_MAX:,} values is not asked about: no one reads that. "
     "Put them into a file, or make several calls."
 )
 
 PENDING = "This call waits for a person. Call it again with the same arguments to get the decision."
-"""What a client that asks again sees until then."""
+"""The reason that a client that asks again sees until then."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskedCall:
-    """The question about a call, if it was asked; else `turn` is the one to ask it in."""
+    """The question about a call, if there is one; else `turn` is the turn to ask in."""
 
     session: SessionInfo | None
     turn: int = 0
@@ -115,10 +114,10 @@ class Gate:
     """Calls of agents: asked, decided, reported.
 
     Args:
-        shared: Read and written through it.
-        sessions: Where calls are kept.
-        calls: Those that people are asked about.
-        rules: What is decided without a person.
+        shared: The ledger and the clock.
+        sessions: Keeps calls as sessions.
+        calls: The calls that people decide.
+        rules: Decide calls without a person.
     """
 
     def __init__(
@@ -137,9 +136,9 @@ class Gate:
         self._deferred: LruCache[str, frozenset[str]] = LruCache(
             AGENTS_MAX, age_max_s=TURN_S, monotonic=_monotonic
         )
-        """By agent, the call that it asks about again when it is resumed; until its turn is over."""
+        """By agent, until its turn is over, the call that it asks about again when it is resumed."""
         self._asked: OrderedDict[str, tuple[datetime, int]] = OrderedDict()
-        """By key, since when a minute runs, and how often it has asked in it."""
+        """By key, the start of the current minute and the number of questions in it."""
         self.held = 0
 
     # --- what clients post ------------------------------------------------------------------------
@@ -154,15 +153,15 @@ class Gate:
         run: str | None = None,
         client: str = CLIENT,
     ) -> dict[str, Any]:
-        """What a hook of Claude Code is to answer, or one of Codex, which posts and takes the same.
+        """Return the reply to a Claude Code or Codex hook; both use one format.
 
         Args:
-            caller: Whose key it is.
-            event: What the client gave its hook.
-            mode: How the client runs.
-            timeout_s: The hook's time, of which so much is used that it answers before.
-            run: The session in which the client runs: its calls are asked about there, and deferred here.
-            client: Which of the two it is; Codex defers nothing.
+            caller: The holder of the hook's key.
+            event: The event that the client gave its hook.
+            mode: The client's mode, interactive or headless.
+            timeout_s: The hook's timeout; the reply is sent before it ends.
+            run: The session in which the client runs: that run asks about its calls, and they are deferred here.
+            client: The name of the client; Codex defers nothing.
 
         Raises:
             BadRequest: It is not an event of a hook.
@@ -187,15 +186,15 @@ class Gate:
     async def rules_hook(
         self, caller: Caller, event: Mapping[str, Any], *, has: str | None, client: str = CLIENT
     ) -> dict[str, Any]:
-        """Return what rules say of a call before the client decides it: `deny`, `ask`, or nothing (S-137).
+        """Return the rules' reply to a call before the client decides it: `deny`, `ask`, or nothing (S-137).
 
-        A denial is recorded first. What can't be recorded is raised: the hook then asks by its copy.
+        A denial is recorded first. If that fails, the error is raised, and the hook asks by its copy of the rules.
 
         Args:
-            caller: Whose key it is.
-            event: What the client gave its hook.
-            has: The hash of the rules that the hook has a copy of; others come with the answer.
-            client: Which client it is.
+            caller: The holder of the hook's key.
+            event: The event that the client gave its hook.
+            has: The hash of the hook's copy of the rules; if it is old, the current rules come with the reply.
+            client: The name of the client.
 
         Raises:
             BadRequest: It is not an event of a hook.
@@ -217,10 +216,10 @@ class Gate:
         return said | {rules_copy.COPY: rules_copy.encode_rules(self._rules)}
 
     async def ask(self, caller: Caller, request: GatedCallRequest) -> GateReceipt:
-        """Whether a call may be made, of a client that names no calls and asks again by itself.
+        """Decide a call for a client that names no calls and asks again by itself.
 
         Raises:
-            HelmrError: It was not asked about; the call is not to be made.
+            HelmrError: No one was asked; the client must not make the call.
         """
         named = request.model_dump(exclude={"hold_s"})
         decision = await self._decide(caller, GatedCall(**named), None, request.hold_s)
@@ -276,10 +275,10 @@ class Gate:
     async def _asked_before(
         self, caller: Caller, call: GatedCall, run: str | None, turn: int = 0
     ) -> AskedCall:
-        """The question about this call that still decides it.
+        """Find the question about this call that still decides it.
 
         Raises:
-            Conflict: Another key has asked, or the same was asked too often.
+            Conflict: Another key asked, or the call was asked about too often.
         """
         if run is not None:
             return AskedCall(await self._calls.find_in_run(run, call))
@@ -290,7 +289,7 @@ class Gate:
         raise Conflict(f"{call.tag}: this call was asked about {TURNS_MAX} times")
 
     async def _by_rule(self, caller: Caller, call: GatedCall, rule: DeclaredRule) -> GateDecision:
-        """What a rule says, once it is recorded."""
+        """Record and return a rule's decision."""
         said = {"action": rule.action.value, "rule": rule.name, "rules_hash": self._rules.hash}
         await self._agents.record(caller, call, said)
         if rule.action is GateAction.ALLOW:
@@ -300,7 +299,7 @@ class Gate:
     async def _by_grant(
         self, caller: Caller, call: GatedCall, run: str | None
     ) -> GateDecision | None:
-        """What a standing grant says, once it is recorded; None if none covers the call (S-107)."""
+        """Record and return the decision of a standing grant; None if none covers the call (S-107)."""
         by = caller.principal
         asker = run or asker_of(by.type, by.id)
         grants = await self._ledger.grants_of(call.client, call.agent)
@@ -314,7 +313,7 @@ class Gate:
         return GateDecision(GateVerdict.ALLOW, f"{who} has allowed such calls ({grant.id}).")
 
     def _covering(self, grants: Sequence[Json], call: GatedCall, asker: str) -> Json | None:
-        """The grant that allows the call, none if it touches what no grant allows; looks at files."""
+        """The grant that covers the call; None also for files that no grant may allow. Looks at files."""
         if self._rules.kept_from(call) is not None:
             return None
         return next((one for one in grants if covers(GrantScope.from_json(one), call, asker)), None)
@@ -327,10 +326,10 @@ class Gate:
         session: SessionInfo | None,
         restriction: Mapping[str, Any],
     ) -> GateDecision:
-        """What a person has said to a call that its run asks about; else it is deferred, and the run asks.
+        """Return a person's decision on a call that its run asks about; without one, defer it, and the run asks.
 
         Raises:
-            Conflict: It ended without saying anything, or others than the rule says could answer it.
+            Conflict: The question ended undecided, or was open to others than the rule allows.
         """
         if session is None and restriction:
             await self._calls.restrict_in_run(caller, run, call, restriction)
@@ -358,7 +357,7 @@ class Gate:
         mode: Mode | None,
         ends_at: float,
     ) -> GateDecision:
-        """What a person says, or what is answered without one."""
+        """Ask a person and return their decision, or the reply without one once the time is up."""
         until = self._left_at(call, mode, ends_at)
         while True:
             if asked.session is None and until is not None and until <= self._now():
@@ -384,7 +383,7 @@ class Gate:
                     return granted
 
     def _left_at(self, call: GatedCall, mode: Mode | None, ends_at: float) -> datetime | None:
-        """When the call is left to a client that holds the line (S-138); None for one that asks about it again."""
+        """The time at which a client that holds the line decides itself (S-138); None for one that asks again."""
         if mode is None or (mode is Mode.HEADLESS and _can_defer(call)):
             return None
         return self._now() + timedelta(seconds=ends_at - asyncio.get_running_loop().time())
@@ -410,10 +409,10 @@ class Gate:
         return session
 
     async def _ended(self, session: SessionInfo, ends_at: float) -> RunInfo | None:
-        """The call's run once it has ended; None if the time is over before.
+        """The call's run once it has ended; None if the time is up first.
 
         Raises:
-            Conflict: It ended without saying anything, or its code can't go on.
+            Conflict: The run ended undecided, or its code can't go on.
         """
 
         async def is_ended(run: RunInfo) -> bool:
@@ -446,9 +445,9 @@ class Gate:
     async def _taken(
         self, caller: Caller, call: GatedCall, session: SessionInfo, decision: GateDecision
     ) -> bool:
-        """Note what a person has said, and take it, in one commit; whether this request is the one that takes it.
+        """Note a person's decision and take it, in one commit; True if this request is the one that takes it.
 
-        A call that its client names has its decision for good: there is nothing to take.
+        A call that its client names keeps its decision for good: there is nothing to take.
         """
         if call.call_id:
             await self._agents.answered(caller, call, decision)
@@ -483,7 +482,7 @@ class Gate:
         run: str | None,
         client: str,
     ) -> None:
-        """What a client says of calls that it has decided, or made (S-105, S-108)."""
+        """Record a client's report on calls that it decided or made (S-105, S-108)."""
         agent = event.get("session_id")
         if not isinstance(agent, str) or not agent:
             return
@@ -509,7 +508,7 @@ class Gate:
             await self._agent_rests(caller, tag, mode, has_ended=kind == HookEvent.SESSION_END)
 
     async def _agent_rests(self, caller: Caller, tag: str, mode: Mode, *, has_ended: bool) -> None:
-        """The agent makes no call now: what it has asked about was decided at the client, but for what it deferred."""
+        """Close the agent's open calls as it stops or ends: the client decided them, except those that it deferred."""
         for session in await self._calls.open_ones(caller, tag):
             run = await self._calls.run_of(session.id)
             if not run.status.is_final:
@@ -532,7 +531,7 @@ class Gate:
     # --- bounds -----------------------------------------------------------------------------------
 
     def _may_ask(self, caller: Caller) -> bool:
-        """Count a question of this key."""
+        """Count a question of this key; True while it is within `PER_MINUTE`."""
         key, now = key_of(caller.principal), self._now()
         since, count = self._asked.pop(key, (now, 0))
         if now - since >= timedelta(minutes=1):
@@ -543,7 +542,7 @@ class Gate:
         return count < PER_MINUTE
 
     async def _flooded(self, caller: Caller) -> GateDecision:
-        """Deny, and let people see one line about it a day."""
+        """Deny, and show people one line about it a day."""
         name = caller.principal.name or key_of(caller.principal)
         day = self._now().date().isoformat()
         request = StartRequest(
@@ -558,12 +557,12 @@ class Gate:
 
 
 def _said(call: GatedCall, session: SessionInfo, run: RunInfo) -> GateDecision:
-    """What a person has said."""
+    """A person's decision, with the session that asked."""
     return replace(decision_of(call, run.result), session_id=session.id)
 
 
 def _can_defer(call: GatedCall) -> bool:
-    """Whether its client, if it is headless, can end with the call open, and ask about it again when it is resumed."""
+    """True if its client, when headless, can end with the call open and ask again when it is resumed."""
     return call.client == CLIENT and bool(call.call_id)
 
 

@@ -1,8 +1,8 @@
-"""Calls of agents as sessions: one for each call, found again by what names it, closed when it is over (S-103).
+"""Each call of an agent is a session, found again by the call's name and closed when the call is over (S-103).
 
-- A decision about a call without an id is taken once, within an hour: a record with an idempotency key says by which
-  request (S-107).
-- What became of a call that a person decided is a record of its session (S-108).
+- A decision about a call without an id is taken once, within an hour: a record with an idempotency key names the
+  request that took it (S-107).
+- The outcome of a call that a person decided is a record of its session (S-108).
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from helmr_runtime.service.shared import Shared
 logger = logging.getLogger(__name__)
 
 VALID_FOR = timedelta(hours=1)
-"""How long a decision may be taken by a call that has no id (S-107)."""
+"""A call without an id may take its decision for this long (S-107)."""
 
 OUTCOMES = "outcomes"
-"""The stream of what became of a call."""
+"""The stream that holds the outcome of a call."""
 
 ELSEWHERE, WITHDRAWN, AGENT_ENDED = "decided_elsewhere", "withdrawn", "agent_ended"
-"""Why a call is not asked about any more."""
+"""Reasons for which a question about a call ends."""
 
 LEFT = "left"
 """Status of a call that was left to its client."""
@@ -71,11 +71,11 @@ TAKEN, OUTCOME, UNKNOWN = "taken", "outcome", "unknown"
 
 
 class GatedCalls:
-    """The sessions of calls, decided by anyone or by no one yet.
+    """The sessions of calls, decided or not.
 
     Args:
-        shared: Read and written through it.
-        sessions: Where they are kept.
+        shared: The ledger, the router and the clock.
+        sessions: Reads and writes them.
     """
 
     def __init__(self, shared: Shared, sessions: SessionOperations) -> None:
@@ -107,7 +107,7 @@ class GatedCalls:
         return call_of(found) if found and FLOOD not in found else None
 
     async def restriction(self, session_id: str) -> dict[str, Any]:
-        """Who answers it, as the rule said that asked; empty if anyone may."""
+        """The people who may answer it, as the rule that asked says; empty if anyone may."""
         found: dict[str, Any] = (await self._payload(session_id)).get(RESTRICTION) or {}
         return found
 
@@ -117,7 +117,7 @@ class GatedCalls:
         return found if isinstance(found, dict) else {}
 
     async def maker(self, session_id: str) -> Principal:
-        """Who has asked about a call.
+        """Return the principal that asked about a call.
 
         Raises:
             SessionNotFound: No call with that id.
@@ -130,12 +130,12 @@ class GatedCalls:
         return Principal.from_json(found["items"][0]["principal"])
 
     async def is_own(self, caller: Caller, session_id: str) -> bool:
-        """Whether the session was started by the same key."""
+        """True if the caller's own key started the session."""
         starter = await self._starter(session_id)
         return (starter.type, starter.id) == (caller.principal.type, caller.principal.id)
 
     async def get(self, session_id: str) -> GatedCallInfo:
-        """A call of an agent, and how it was decided.
+        """A call of an agent, with its decision and outcome.
 
         Raises:
             SessionNotFound: No call with that id.
@@ -166,7 +166,7 @@ class GatedCalls:
     async def report(
         self, caller: Caller, session_id: str, request: GatedOutcomeRequest
     ) -> GatedCallInfo:
-        """Record what became of a call; the first report counts.
+        """Record the outcome of a call; the first report counts.
 
         Raises:
             SessionNotFound: No call with that id.
@@ -177,7 +177,7 @@ class GatedCalls:
         return await self.get(session_id)
 
     async def withdraw(self, caller: Caller, session_id: str) -> GatedCallInfo:
-        """Ask about this call no more; one that was decided stays as it is.
+        """Withdraw the question about a call; a decided call stays as it is.
 
         Raises:
             SessionNotFound: No call with that id.
@@ -191,10 +191,10 @@ class GatedCalls:
     # --- asked, and found again -------------------------------------------------------------------
 
     async def find(self, caller: Caller, call: GatedCall, turn: int) -> SessionInfo | None:
-        """The session of this call, if it was asked before, by the same key.
+        """The session of this call, if the same key asked about it before.
 
         Raises:
-            Conflict: Another key has asked.
+            Conflict: Another key asked.
         """
         wanted = SessionsQuery(external_id=call.external_id(turn), limit=1)
         found = (await self._sessions.list(wanted)).items
@@ -213,9 +213,9 @@ class GatedCalls:
         more: Mapping[str, Any],
         line_of: Callable[[str], SessionLine],
     ) -> tuple[SessionInfo, bool]:
-        """Ask about it, and say so in the agent's session by a line; also returns whether that stands there.
+        """Ask about a call, and note that in the agent's session by a line; also returns True if the line was written.
 
-        `named` stands in the session's metadata, `more` in its payload (who answers, until when).
+        `named` goes into the session's metadata, `more` into its payload (the people who answer, the deadline).
         """
         request = StartRequest(
             task=CALL_TASK,
@@ -228,7 +228,7 @@ class GatedCalls:
         return started.session, lined
 
     async def find_in_run(self, run: str, call: GatedCall) -> SessionInfo | None:
-        """The session of this call, if its headless run has asked about it."""
+        """The session of this call, if its headless run asked about it."""
         asked = (call.call_id, call.input_hash)
         for session in await self.of_run(run, call.tag):
             known = session.metadata
@@ -239,33 +239,33 @@ class GatedCalls:
     async def restrict_in_run(
         self, caller: Caller, run: str, call: GatedCall, restriction: Mapping[str, Any]
     ) -> None:
-        """Say to a headless run who answers the call that it is to ask about."""
+        """Send a headless run the people who may answer the call that it will ask about."""
         data = {"call_id": call.call_id, RESTRICTION: dict(restriction)}
         record = SendRequest(data=data, idempotency_key=call.external_id())
         await self._sessions.send(caller.fresh(), run, RESTRICTED, record)
 
     async def of_run(self, run: str, tag: str) -> list[SessionInfo]:
-        """The calls that a headless run has asked about."""
+        """The calls that a headless run asked about."""
         if (await self._sessions.get(run)).task != RUN_TASK:
             raise SessionNotFound(f"{run} is no headless run", session_id=run)
         wanted = SessionsQuery(task=CALL_TASK, parent=run, tag=tag, limit=200)
         return (await self._sessions.list(wanted)).items
 
     async def open_ones(self, caller: Caller, tag: str) -> list[SessionInfo]:
-        """The calls of an agent that this key has asked about and that are not over."""
+        """The open calls of an agent that this key asked about."""
         wanted = SessionsQuery(task=CALL_TASK, status=SessionStatus.OPEN, tag=tag, limit=200)
         found = (await self._sessions.list(wanted)).items
         return [one for one in found if await self.is_own(caller, one.id)]
 
     async def is_about(self, session: SessionInfo, call: GatedCall) -> bool:
-        """Whether a report is about the call of this session, perhaps with the input that a person gave it."""
+        """True if a report is about the call of this session, perhaps with the input that a person edited."""
         known = session.metadata
         if known.get("call_id"):
             return bool(known["call_id"] == call.call_id)
         return await self._has_input(session, call)
 
     async def is_allowed_by_id(self, caller: Caller, call: GatedCall) -> bool:
-        """Whether a person has allowed this very call before its client asks at its prompt, which names no call."""
+        """True if a person allowed this very call by its id before the client's prompt, which names no call, asks."""
         for session in await self.open_ones(caller, call.tag):
             if session.metadata.get("call_id") and await self._has_input(session, call):
                 found = await self.get(session.id)
@@ -290,7 +290,7 @@ class GatedCalls:
     # --- decisions that are taken once ------------------------------------------------------------
 
     async def is_over(self, caller: Caller, call: GatedCall, session: SessionInfo) -> bool:
-        """Whether a call that is asked again can't have this decision: one that was left to its client has none."""
+        """True if a repeated call can't use this decision: it is taken, too old, or was left to the client."""
         if was_left(await self.run_of(session.id)):
             await self.shut(caller, session.id)
             return True
@@ -306,7 +306,7 @@ class GatedCalls:
         return True
 
     async def take(self, caller: Caller, session: SessionInfo) -> bool:
-        """Whether this request is the one that takes the decision. Repeated, it is the same request."""
+        """Take the decision; True if this request is the one that has it, also when it is repeated."""
         taking = SendRequest(
             data={TAKEN: caller.operation_id, "at": self._now().isoformat()}, idempotency_key=TAKEN
         )
@@ -317,7 +317,7 @@ class GatedCalls:
         return True
 
     async def _taken_by(self, session_id: str) -> str | None:
-        """The operation id of the request that has taken the decision."""
+        """The operation id of the request that took the decision."""
         records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
         data = (one.data for one in records.items if isinstance(one.data, dict))
         return next((str(one[TAKEN]) for one in data if TAKEN in one), None)
@@ -325,12 +325,12 @@ class GatedCalls:
     # --- outcomes and the end ---------------------------------------------------------------------
 
     async def has(self, session_id: str, what: str) -> bool:
-        """Whether the outcomes of a call have such a record."""
+        """True if the outcomes of a call have such a record."""
         records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
         return any(isinstance(one.data, dict) and what in one.data for one in records.items)
 
     async def close(self, caller: Caller, session: SessionInfo, outcome: str | None) -> None:
-        """Record what became of a call; one that no one had decided here was decided at the client."""
+        """Record the outcome of a call and close it; an undecided one ends as decided at the client."""
         run = await self.run_of(session.id)
         if not run.status.is_final:
             await self.end(caller, session.id, ELSEWHERE)
@@ -340,7 +340,7 @@ class GatedCalls:
         await self.shut(caller, session.id)
 
     async def note_unknown(self, caller: Caller, session_id: str) -> None:
-        """An approved call whose client ended before it said what became of it: it stays open until a person says."""
+        """Note that the client ended without reporting an approved call; it stays open until a person reports on it."""
         await self._record(caller, session_id, UNKNOWN, True)
 
     async def _record(self, caller: Caller, session_id: str, what: str, said: Any) -> None:
@@ -349,7 +349,7 @@ class GatedCalls:
         await _quietly(self._sessions.send(caller.fresh(), session_id, OUTCOMES, record))
 
     async def end(self, caller: Caller, session_id: str, reason: str) -> None:
-        """Ask about the call no more."""
+        """End the question about a call."""
         command = CancelSession(
             principal=caller.principal,
             operation=caller.fresh().operation("gate.end", session_id, reason),
@@ -363,7 +363,7 @@ class GatedCalls:
 
 
 async def _quietly(doing: Awaitable[Any]) -> None:
-    """What is only kept in order: a call that has ended by itself meanwhile is no mistake."""
+    """Await cleanup of a call, and log that the call ended by itself meanwhile: that is no error."""
     try:
         await doing
     except (SessionTerminal, IdempotencyConflict, RunActive, SessionNotFound) as error:
@@ -371,12 +371,12 @@ async def _quietly(doing: Awaitable[Any]) -> None:
 
 
 def was_left(run: RunInfo) -> bool:
-    """Whether no one had answered when the client's time was up: it decided by itself (S-138)."""
+    """True if no one answered before the client's time was up: the client decided itself (S-138)."""
     return run.status is RunStatus.SUCCEEDED and run.result is None
 
 
 def _status(session: SessionInfo, run: RunInfo) -> str:
-    """`asked` until it is decided; `withdrawn` if no one is to decide it any more."""
+    """`asked` until it is decided; `left` if the client decided; `withdrawn` if the question ended."""
     if was_left(run):
         return LEFT
     if session.run_status is RunStatus.SUCCEEDED:

@@ -1,6 +1,6 @@
 """Standing grants: given at a call of an agent, listed, revoked (S-107).
 
-The ledger is asked about each call that no rule decides, so a revocation counts from its commit on.
+Each call that no rule decides reads the ledger, so a revocation counts from its commit on.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class GrantOperations:
     """Give, list and revoke grants.
 
     Args:
-        shared: Read and written through it.
-        calls: Those at which they are given.
+        shared: The ledger, the router and the clock.
+        calls: The calls at which grants are given.
     """
 
     def __init__(self, shared: Shared, calls: GatedCalls) -> None:
@@ -58,11 +58,11 @@ class GrantOperations:
         return GrantInfo.model_validate(await self._ledger.get_grant(grant_id))
 
     async def create(self, caller: Caller, request: GrantRequest) -> GrantInfo:
-        """Allow an agent's calls as this one for a while.
+        """Allow an agent's calls like this one for a while.
 
         Raises:
-            SessionNotFound: It names no call.
-            Conflict: A person has denied the call, or it is none that can be allowed.
+            SessionNotFound: No call with that id.
+            Conflict: A person denied the call, or no grant may allow such calls.
             BadRequest: The globs or the time can't be used.
         """
         scope, expires_at = await self._what(request)
@@ -78,7 +78,7 @@ class GrantOperations:
         return await self.get(str(receipt["grant_id"]))
 
     async def check(self, request: GrantRequest) -> None:
-        """Refuse what `create` would refuse: for a page that answers the call first.
+        """Raise if `create` would: for a page that answers the call first.
 
         Raises:
             HelmrError: As `create` does.
@@ -86,21 +86,21 @@ class GrantOperations:
         await self._what(request)
 
     async def _what(self, request: GrantRequest) -> tuple[GrantScope, datetime]:
-        """What is granted, until when."""
+        """The scope of a requested grant and its expiry."""
         ids.check_id(request.session_id, ids.SESSION)
         expires_at = self._until(request)
         call, asker = await self._grantable(request.session_id)
         return _scope(call, asker, request), expires_at
 
     async def given_at(self, session_id: str) -> Sequence[GrantInfo]:
-        """What counts of what was given at a call."""
+        """The grants given at a call that still count."""
         session = await self._calls.session(session_id)
         client, agent = (session.metadata.get(name, "") for name in ("client", "agent"))
         found = map(GrantInfo.model_validate, await self._ledger.grants_of(client, agent))
         return [one for one in found if one.session_id == session_id]
 
     async def revoke(self, caller: Caller, grant_id: str) -> GrantInfo:
-        """Let a grant count no more; revoking again changes nothing.
+        """Revoke a grant; revoking again changes nothing.
 
         Raises:
             GrantNotFound: None with that id.
@@ -114,7 +114,7 @@ class GrantOperations:
         return await self.get(grant_id)
 
     async def _grantable(self, session_id: str) -> tuple[GatedCall, str]:
-        """A call as it was decided, if it was, and who asks for its agent."""
+        """The call, with the input that a person decided on, and the asker of its agent."""
         session = await self._calls.session(session_id)
         call = await self._calls.payload(session_id)
         if call is None or asks_itself(call):

@@ -1,7 +1,7 @@
-"""Whether the runtime can work, and its numbers (S-65).
+"""Health: the runtime's readiness, its troubles and its numbers (S-65).
 
-A trouble is what is wrong with a runtime although calls are answered, with a name that alerts can rely on. Troubles
-are pure functions of what ledger and directory say of themselves, but for `ClockWatch`, which remembers.
+A trouble is a fault of a runtime that still answers calls, with a name that alerts can rely on. Troubles are pure
+functions of the status of ledger and directory, except `ClockWatch`, which has memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from helmr_runtime.service.shared import Shared
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
-    """What a gateway says of itself to a Ray job that comes to do without it."""
+    """Facts about the gateway's process, for `/readyz`, and for a Ray job that does without the gateway."""
 
     version: str
     started_at: datetime
@@ -36,23 +36,23 @@ class Introduction:
 
 
 STALL_S = 5.0
-"""Room is handed on within a second; what takes longer than this does not come by itself."""
+"""Free room is handed on within a second; a run that waits longer than this is stuck."""
 
 QUEUE_OLD_S = 60.0
-"""People have been answered by then in a runtime that has room for its work."""
+"""A runtime with enough room starts every run within this time."""
 
 DISK_LOW_BYTES = 1024**3
 DISK_LOW_SHARE = 0.05
-"""Less than either, whichever is smaller: DuckDB needs room for its checkpoint beside the file."""
+"""The disk is low below the smaller of both: DuckDB needs room for its checkpoint beside the file."""
 
 CLOCK_STEP_S = 2.0
 CLOCK_DRIFT = 0.001
-"""A clock that is slewed moves by at most 0.5 ms a second; what is more is a step."""
+"""A slewed clock moves by at most 0.5 ms a second; more than that is a step."""
 
 STEP_TOLD_FOR = timedelta(hours=1)
 
 CODE_MISSING = frozenset({"task_missing", "nondeterminism", "schema_mismatch"})
-"""Codes of blocked runs that other code would let go on."""
+"""Codes of blocked runs that a change of code would unblock."""
 
 BLOCKED_LOOKED_AT = 200
 
@@ -89,7 +89,7 @@ OF_POOL = {
     "start": DegradedState.HOST_START_FAILED,
     "take-over": DegradedState.HOST_START_FAILED,
 }
-"""The directory's own warnings, by the kind that it gives them."""
+"""The state for each kind of the directory's own warnings."""
 
 
 class Trouble(NamedTuple):
@@ -112,7 +112,7 @@ def troubles(
     *,
     blocked: Sequence[Mapping[str, Any]] = (),
 ) -> list[Trouble]:
-    """What is wrong that neither part says itself.
+    """Return the troubles that ledger and directory do not report themselves.
 
     Args:
         ledger: Its `stats`.
@@ -140,10 +140,10 @@ def _disk(ledger: Mapping[str, Any]) -> Trouble | None:
 
 
 def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) -> Trouble | None:
-    """Runs wait for room while hosts hold sessions that only wait: one of both sides is wrong.
+    """Report that runs wait for room while hosts hold sessions that only wait.
 
-    The two figures have two sources. The directory believes what hosts report; that a session only waits the ledger
-    knows from its entries, so it also shows a host that has not reported that a session can be parked.
+    The two figures have two sources. The directory believes its hosts; the ledger knows from its entries that a
+    session only waits. So this also catches a host that did not report that a session can be parked.
     """
     oldest_s, since = pool.get("queue_oldest_s", 0.0), ledger.get("waiting_held_since")
     if oldest_s <= STALL_S or since is None or (now - from_iso(since)).total_seconds() <= STALL_S:
@@ -185,12 +185,12 @@ def _code(blocked: Sequence[Mapping[str, Any]]) -> Trouble | None:
 
 
 class ClockWatch:
-    """Compares the wall clock with one that no one sets, whenever it is asked.
+    """Compares the wall clock with the monotonic clock at each look.
 
-    Deadlines are times of the wall clock: one that is set forward ends waits early, one that is set back holds them.
+    Deadlines are wall-clock times: a clock set forward ends waits early, a clock set back delays their end.
 
     Args:
-        clock: Tells both.
+        clock: Has both.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -198,10 +198,10 @@ class ClockWatch:
         self._last = clock.now(), clock.elapsed_s()
         self._step: tuple[datetime, float] | None = None
         self.steps = 0
-        """How many it has seen."""
+        """Steps seen."""
 
     def look(self) -> Trouble | None:
-        """The last step, for an hour after it was seen."""
+        """Look at both clocks; returns the last step for an hour after it was seen."""
         now, elapsed_s = self._clock.now(), self._clock.elapsed_s()
         before, before_s = self._last
         self._last = now, elapsed_s
@@ -228,10 +228,10 @@ SESSION_COUNTS = ("open", "held", "parked", "failed", *(activity.value for activ
 
 
 class NoticeNumbers(Protocol):
-    """What notices say of themselves."""
+    """The numbers and troubles of notices."""
 
     def numbers(self) -> Mapping[str, Mapping[str, int]]:
-        """By target."""
+        """Counters by target."""
         ...
 
     def troubles(self) -> Sequence[Trouble]:
@@ -265,12 +265,12 @@ class HealthView:
         self.clock_watch = ClockWatch(shared.clock)
 
     def watch(self, troubles: Callable[[], Sequence[Trouble]]) -> None:
-        """Have a part of this process asked what is wrong with it."""
+        """Add the troubles of a part of this process to those of the runtime."""
         self._watched.append(troubles)
 
     async def ready(self) -> Health:
-        """Ready when the file is open, the catalog written, a host lives, the runtime can be found, and no other can
-        have taken its log."""
+        """Report readiness: the ledger is open, the catalog written, a host alive, the runtime can be found, and no
+        other can have taken its log."""
         (ledger, ledger_trouble), (pool, pool_trouble), (_, catalog_trouble) = await asyncio.gather(
             _asked("ledger", self._ledger.stats()),
             _asked("directory", self._directory.status()),
@@ -311,7 +311,7 @@ class HealthView:
         )
 
     async def numbers(self) -> Mapping[str, Any]:
-        """What only `/metrics` shows: those of the ledger and `limits`, of what answers, and `notices` by target."""
+        """Numbers for `/metrics` only: the ledger's, `limits`, and `notices` by target; silent parts are left out."""
         (numbers, _), (limits, _) = await asyncio.gather(
             _asked("ledger", self._ledger.numbers()),
             _asked("directory", self._directory.limits()),
@@ -336,7 +336,7 @@ class HealthView:
 
 
 async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], list[str]]:
-    """The answer, or why there is none."""
+    """The answer, and the reasons if there is none."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             answer = await asking
@@ -348,8 +348,8 @@ async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], 
 
 
 def counted(counts: Mapping[str, int]) -> dict[str, int]:
-    """What there is, by the names of `Health`. Every waiting session has one pending wait (S-10); one whose token has
-    ended is no one's to answer."""
+    """Counts by the names of `Health`. A waiting session has one pending wait (S-10), but a wait whose token has ended
+    takes no answer and is not counted."""
     named = {f"sessions_{name}": counts[name] for name in SESSION_COUNTS if name in counts}
     if "waiting" in counts:
         named["waits_pending"] = counts["waiting"] - counts.get("resolving", 0)

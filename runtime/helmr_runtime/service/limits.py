@@ -1,4 +1,4 @@
-"""What goes on under limits now, as the directory has it (S-119, S-120): nothing of it is stored."""
+"""Limits in use now, read from the directory (S-119, S-120); nothing here is stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helmr_runtime.service.paging import page_of
 T = TypeVar("T")
 
 NONE_FOR_S = 60.0
-"""A directory without limits is asked again after that: limits change with a start of the runtime."""
+"""A directory without limits is asked again after this time: limits change when the runtime starts."""
 
 GOING_ON = frozenset({RunStatus.RUNNING.value, RunStatus.QUEUED.value})
 BUSY = frozenset({Activity.RUNNING.value, Activity.QUEUED.value})
@@ -26,7 +26,7 @@ class LimitOperations:
     """Limits: read, and put beside the runs that wait for one.
 
     Args:
-        directory: It gives the permits.
+        directory: Gives the permits.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -34,7 +34,7 @@ class LimitOperations:
         self._asks_from_s = 0.0
 
     async def list(self, query: ListQuery) -> Page[LimitInfo]:
-        """A page of the limits that bound something, by name.
+        """A page of the limits, by name.
 
         Raises:
             Unavailable: The directory does not answer.
@@ -44,7 +44,7 @@ class LimitOperations:
         return Page[LimitInfo].model_validate(page_of(ordered, query))
 
     async def of_sessions(self, sessions: Sequence[Json]) -> Sequence[Json]:
-        """The sessions, those that wait for a permit with their place (`queued_for`)."""
+        """The sessions; those that wait for a permit get their place (`queued_for`)."""
         busy = {str(one["id"]) for one in sessions if one["activity"] in BUSY}
         return await self._placed(sessions, "id", busy)
 
@@ -54,7 +54,7 @@ class LimitOperations:
         return await self._placed(runs, "session_id", going_on)
 
     async def _placed(self, found: Sequence[Json], key: str, asked: set[str]) -> Sequence[Json]:
-        """One call if any may wait, none in a runtime without limits; without an answer they come as they are."""
+        """Ask for the places in one call, or none if no one can wait; without an answer, return `found` unchanged."""
         now_s = asyncio.get_running_loop().time()
         if not asked or now_s < self._asks_from_s:
             return found

@@ -1,4 +1,4 @@
-"""A cache keeps the pairs that were used last, and forgets old ones."""
+"""A cache keeps the most recently used pairs and forgets old ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[K, V]):
-    """At most `size_max` pairs; those not used for `age_max_s` are forgotten.
+    """At most `size_max` pairs; pairs unused for `age_max_s` are forgotten.
 
     Args:
         size_max: Most pairs kept.
-        age_max_s: A pair unused for longer is none. None keeps it until it is pushed out.
-        monotonic: Seconds that only grow; the running loop's `time`.
+        age_max_s: A pair unused for longer, in seconds, is dropped. None keeps it until it is pushed out.
+        monotonic: A clock in seconds that never goes back, such as the running loop's `time`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LruCache(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Remember the pair, in place of an older one with that key."""
+        """Store the pair, in place of an older one with that key."""
         self._pairs[key] = (value, self._monotonic())
         self._pairs.move_to_end(key)
         if len(self._pairs) > self._size_max:

@@ -1,7 +1,7 @@
-"""Telling one notice target: follows the feed, looks ahead to deadlines, and sends (S-84).
+"""A teller serves one notice target: it follows the feed, looks ahead to deadlines, and sends (S-84).
 
-`helmr_runtime.core.notices` decides what is sent and when; this has the clock, the ledger and the sender. No call of
-a task or an operator waits for anything here.
+`helmr_runtime.core.notices` decides content and time; this module has the clock, the ledger and the sender. No call of
+a task or an operator waits for it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 
 TAKE_S = 20.0
 PAUSE = timedelta(seconds=1)
-"""After the ledger did not answer."""
+"""Pause after the ledger did not answer."""
 
 LOOK_AHEAD_EVERY = timedelta(seconds=15)
 PAGE_ITEMS = 200
 DUE_SOON_PAGES = 50
-"""Pages of pending waits, by deadline, that are looked at for what is due soon."""
+"""Pages of pending waits, by deadline, that are searched for waits due soon."""
 
 ASKED = (WaitKind.INPUT, WaitKind.TOKEN)
 """The kinds of waits that people answer."""
@@ -63,14 +63,14 @@ LINKED = (
 
 @dataclass(frozen=True, slots=True)
 class TellerMeans:
-    """What the tellers of all targets share.
+    """The parts that the tellers of all targets share.
 
     Attributes:
-        ledger: Where waits and runs are read.
+        ledger: Reads waits and runs.
         events: The feed.
         links: Makes answer links.
         clock: Tells the time.
-        source: The runtime, in what is sent.
+        source: The runtime's name in notices.
     """
 
     ledger: LedgerClient
@@ -84,14 +84,10 @@ class Teller:
     """One target's way from the feed to its sender.
 
     Args:
-        target: Which events, with how much detail.
+        target: The events that it gets, and in how much detail.
         sender: Sends its notices.
-        position: Where it goes on.
-        ledger: Waits, runs, and entries that are late.
-        events: The feed.
-        links: Makes answer links.
-        clock: Tells the time.
-        source: The runtime, in what is sent.
+        position: The place to go on from.
+        means: The parts that all tellers share.
     """
 
     def __init__(
@@ -102,9 +98,9 @@ class Teller:
             position.offset, position.soon_at, pace=replace(NoticePace(), longest=target.pause_max)
         )
         self.settled = 0
-        """Events that were taken or dropped: when it grows the position is worth storing."""
+        """Events taken or dropped: when this number grows, the position is worth storing."""
         self.is_caught_up = not position.late
-        """What an earlier process had passed by is in the outbox; before, the outbox's position is not the target's."""
+        """True once the outbox has an earlier process's late events; until then its position is not the target's."""
         self._late = position.late
         self._sender = sender
         self._ledger = means.ledger
@@ -117,7 +113,7 @@ class Teller:
         self._room = asyncio.Event()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Serve the target until cancelled."""
         await self._take_up_late()
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._read())
@@ -126,7 +122,7 @@ class Teller:
                 parts.create_task(self._look_ahead())
 
     async def test(self) -> str | None:
-        """Send a notice that is about nothing; returns why it was not taken, None if it was."""
+        """Send a test notice; returns the error text, None if the target took it."""
         sent = Notice(
             id=f"test-{ids.new_id(ids.OPERATION)}",
             event=TEST,
@@ -140,13 +136,13 @@ class Teller:
         return await self._told(sent)
 
     def retry(self) -> int:
-        """Try everything now that waits; returns how much."""
+        """Try all queued events now; returns their number."""
         count = self.outbox.hurry(self._clock.now())
         self._wake.set()
         return count
 
     def stored(self, passed: Mapping[str, str]) -> None:
-        """A position is stored; see `Outbox.stored`."""
+        """Note that a position is stored; see `Outbox.stored`."""
         if passed:
             self.outbox.stored(passed)
             self._wake.set()
@@ -177,14 +173,14 @@ class Teller:
                 following.close()
 
     async def _take_up_late(self) -> None:
-        """Have what an earlier process had passed by in the outbox."""
+        """Queue the events that an earlier process passed by."""
         for first, last in self._late:
             after = first - 1
             while after < last:
                 try:
                     entries = await self._ledger.feed(after, min(PAGE_ITEMS, last - after), 0.0)
                     for entry in entries:
-                        if entry["feed_offset"] <= last:  # what follows a gap may be behind it
+                        if entry["feed_offset"] <= last:  # entries after a gap may lie behind it
                             await self._consider(event_of(entry), late=True)
                         after = int(entry["feed_offset"])
                 except HelmrError as error:
@@ -228,10 +224,10 @@ class Teller:
         return found
 
     async def _consider(self, event: NoticeEvent | None, *, late: bool) -> None:
-        """Queue an event if this target is to get it.
+        """Queue an event if it is for this target.
 
         Raises:
-            Unavailable: The ledger does not answer: no one knows.
+            Unavailable: The ledger does not answer, so this can't be decided.
         """
         if event is None or event.name not in self.target.events:
             return
@@ -245,7 +241,7 @@ class Teller:
         self._wake.set()
 
     async def _about(self, event: NoticeEvent) -> Subject | None:
-        """What the event is about, as it is now; None if it is not to be sent.
+        """The wait or run of an event, as it is now; None if the event is not sent.
 
         Raises:
             Unavailable: The ledger does not answer.
@@ -287,7 +283,7 @@ class Teller:
                     self._room.set()
                 next_at = self.outbox.next_at()
                 timer = None
-                if next_at is not None and next_at > now:  # else a try that ends wakes
+                if next_at is not None and next_at > now:  # else the end of a try wakes this
                     timer = self._clock.call_at(next_at, self._wake.set)
                 try:
                     await self._wake.wait()
@@ -320,7 +316,7 @@ class Teller:
             self._wake.set()
 
     async def _told(self, sent: Notice) -> str | None:
-        """Why the target did not take it; None if it did."""
+        """Send a notice; returns the error text, None if the target took it."""
         try:
             await self._sender.send(sent)
         except HelmrError as error:
@@ -329,16 +325,16 @@ class Teller:
                 if isinstance(error, NotTaken) and error.hint
                 else error.message
             )
-        except Exception as error:  # noqa: BLE001 - a fault in a sender is not an end of the others' notices
-            # No traceback: what it shows may hold a secret.
+        except Exception as error:  # noqa: BLE001 - a fault in a sender must not end the others' notices
+            # No traceback: it may show a secret.
             return f"it could not be sent: {type(error).__name__}"
         return None
 
     async def _notice(self, event: NoticeEvent) -> Notice | None:
-        """What is sent; None if it is not to be sent any more.
+        """The notice of an event; None if the event is outdated.
 
         Raises:
-            HelmrError: Ledger or session do not answer.
+            HelmrError: The ledger or the session does not answer.
         """
         about = await self._about(event)
         if about is None:
@@ -360,13 +356,13 @@ class Teller:
         )
 
     async def _link(self, wait: WaitInfo) -> str | None:
-        """An answer link for whom the target says; the same one, however often it is sent."""
+        """An answer link for the person that the target names; the same link on each try."""
         person = wait.assignee if self.target.links == ASSIGNEE else self.target.links
         if person is None:
             return None
         named = hashlib.sha256(f"{self.target.name}|{wait.id}|{person}".encode()).digest()
         caller = Caller(RUNTIME, ids.from_uuid(ids.OPERATION, uuid.UUID(bytes=named[:16])))
-        with suppress(WaitResolved, WaitTimedOut, BadRequest):  # it is over, or no one's
+        with suppress(WaitResolved, WaitTimedOut, BadRequest):  # the wait is over or takes no link
             made = await self._links.create(caller, wait.id, AnswerLinkRequest(person=person))
             return made.url
         return None

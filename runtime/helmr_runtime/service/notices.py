@@ -1,6 +1,6 @@
-"""Notices that something waits (S-84): targets, their positions, and what operators ask of them.
+"""Notices that something waits (S-84): targets, their positions, and operators' requests.
 
-The gateway's process sends: it may die at any time, and the next goes on where the ledger says that this one was. The
+The gateway's process sends them. It may crash at any time; the next one goes on from the positions in the ledger. The
 positions of all targets are one entry, written at most once a second and only when something was sent.
 """
 
@@ -29,18 +29,18 @@ STORE_ENTRIES = 1_000
 """A position that has moved this far is stored even if nothing was sent."""
 
 FAILING_FOR = timedelta(seconds=60)
-"""A target that has taken nothing for this long is reported; one that is being restarted is back by then."""
+"""A target that took nothing for this long is reported; a restart of it is over by then."""
 
 LAST_STORE_S = 2.0
-"""Longest that the end of the gateway waits for it."""
+"""Longest that the end of the gateway waits for the last write of positions."""
 
 
 class NoticeOperations:
     """The notice targets of a runtime.
 
     Args:
-        means: What all tellers share; the ledger keeps positions.
-        targets: Where notices go, and how; None where another process sends them.
+        means: The parts that all tellers share; the ledger keeps positions.
+        targets: Each target and its sender; None where another process sends notices.
     """
 
     def __init__(self, means: TellerMeans, targets: Sequence[tuple[Target, Sender]] | None) -> None:
@@ -58,13 +58,13 @@ class NoticeOperations:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to tell; an absent ledger is waited for."""
+        """Begin to send; waits in the background while the ledger is away."""
         if self._targets:
             self._running = asyncio.create_task(self._run(), name="notices")
             self._running.add_done_callback(_say_how_it_ended)
 
     async def stop(self) -> None:
-        """Tell nothing more, and store how far each target is."""
+        """Stop sending, and store the position of each target."""
         if self._running is None:
             return
         self._running.cancel()
@@ -75,10 +75,10 @@ class NoticeOperations:
                 await self._store()
 
     async def list(self) -> Page[NoticeTargetInfo]:
-        """Every target, and how far it is.
+        """Every target with its position.
 
         Raises:
-            BadRequest: Another process tells.
+            BadRequest: Another process sends notices.
         """
         targets = self._known()
         head = await self._ledger.feed_head() if targets else 0
@@ -88,15 +88,15 @@ class NoticeOperations:
         """Send a target a test notice, now.
 
         Raises:
-            NoticeTargetNotFound: None with that name.
+            NoticeTargetNotFound: No target with that name.
             NotReady: It has not begun.
-            BadRequest: Another process tells.
+            BadRequest: Another process sends notices.
         """
         error = await self._teller(name).test()
         return NoticeTestReceipt(target=name, taken=error is None, error=error)
 
     async def retry(self, name: str) -> NoticeRetryReceipt:
-        """Try now what a target has not taken.
+        """Retry now the notices that a target has not taken.
 
         Raises:
             As `test`.
@@ -104,7 +104,7 @@ class NoticeOperations:
         return NoticeRetryReceipt(target=name, count=self._teller(name).retry())
 
     def numbers(self) -> dict[str, dict[str, int]]:
-        """By target: `{waiting, failing, given_up}`; `waiting` are notices that it has yet to take."""
+        """Counters by target, `{waiting, failing, given_up}`; `waiting` counts notices that it has yet to take."""
         return {
             name: {
                 "waiting": teller.outbox.queued + teller.outbox.late,
@@ -115,7 +115,7 @@ class NoticeOperations:
         }
 
     def troubles(self) -> Sequence[Trouble]:
-        """Targets that people rely on and that take nothing."""
+        """A trouble for each target that takes nothing."""
         return [Trouble(DegradedState.NOTICES_FAILING, text) for text in self._failing()]
 
     def _failing(self) -> Iterator[str]:
@@ -194,7 +194,7 @@ class NoticeOperations:
                         await self._store()
 
     async def _begin(self) -> None:
-        """Each target goes on where it was; a new one gets what happens from now on."""
+        """Start a teller for each target from its stored position; a new target begins now."""
         targets, now = self._targets or {}, self._clock.now()
         stored, head = await self._ledger.notices(), await self._ledger.feed_head()
         positions = {

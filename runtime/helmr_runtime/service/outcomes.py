@@ -1,4 +1,4 @@
-"""Approved calls of which no one knows what became: listed until a person has said it (S-108)."""
+"""Approved calls without a known outcome are listed until a person reports it (S-108)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Shared
 
 SILENT_FOR = timedelta(days=1)
-"""A client that names its calls may take up an approval late; after that time without a word it is unknown."""
+"""A client that names its calls may use an approval late; without a report for this long, the outcome is unknown."""
 
 
 class GatedOutcomes:
-    """What became of calls, as far as clients have not said it.
+    """Outcomes of calls that their clients did not report.
 
     Args:
-        shared: Read and written through it.
-        sessions: Where calls are kept.
-        calls: Knows each of them.
+        shared: The clock.
+        sessions: Keeps calls as sessions.
+        calls: Reads and closes each of them.
     """
 
     def __init__(self, shared: Shared, sessions: SessionOperations, calls: GatedCalls) -> None:
@@ -40,7 +40,7 @@ class GatedOutcomes:
         self._calls = calls
 
     async def unknown(self, query: ListQuery) -> Page[GatedCallInfo]:
-        """Approved calls that may have been made and are not reported, newest first."""
+        """Approved calls that may have been made but have no report, newest first."""
         wanted = SessionsQuery(
             task=CALL_TASK,
             status=SessionStatus.OPEN,
@@ -66,11 +66,11 @@ class GatedOutcomes:
     async def say(
         self, caller: Caller, session_id: str, request: SaidOutcomeRequest
     ) -> GatedCallInfo:
-        """Record what a person has found out of a call, and close it.
+        """Record the outcome of a call as a person reports it, and close the call.
 
         Raises:
             SessionNotFound: No call with that id.
-            Conflict: It was not approved.
+            Conflict: The call was not approved.
         """
         call = await self._calls.get(session_id)
         if call.verdict != GateVerdict.ALLOW:

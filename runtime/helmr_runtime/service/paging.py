@@ -1,4 +1,4 @@
-"""A page of a list that is whole in memory."""
+"""Pages of lists that are whole in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from helmr.models import ListQuery
 
 
 def page_of(items: Sequence[Any], query: ListQuery) -> dict[str, Any]:
-    """A page of a list that is whole in memory; its cursor is the number of items before it."""
+    """Return a page of the list; its cursor is the number of items before it.
+
+    Raises:
+        BadCursor: It is not a number.
+    """
     start = 0
     if query.cursor is not None:
         if not (query.cursor.isascii() and query.cursor.isdecimal()) or len(query.cursor) > 9:

@@ -1,8 +1,8 @@
-"""People: who calls, who there is, and who may act no more (S-111, S-117).
+"""People of a runtime: the caller, all that are known, and those that are disabled (S-111, S-117).
 
-Who there may be stands in the runtime's configuration, who they have signed in as and whether they are disabled in the
-ledger. What the ledger says is remembered here until an entry of the feed says otherwise; the ledger itself refuses
-what a disabled person does, so nothing rests on this memory.
+The configuration names people; the ledger knows the account that each signed in with and if they are disabled. The
+ledger's facts are cached here until the feed brings a change. Security does not rest on this cache: the ledger itself
+refuses commands of a disabled person.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ Assigned = list[tuple[str, str]]
 
 
 OVER = (WaitResolved, WaitTimedOut, SessionTerminal)
-"""Nothing is to be given back there: the wait has ended, or its session takes no word on whom it concerns any more."""
+"""Errors that leave nothing to give back: the wait has ended, or its session takes no assignments any more."""
 
 CLAIMS_KNOWN_MAX = 10_000
-"""People of whom the issuer's word on groups is remembered; of others it is unknown until they sign in again."""
+"""People whose groups by the issuer are cached; for others they are unknown until they sign in again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedGroups:
-    """What the issuer says of a person's groups; None if not all of them, and why if it could not be asked."""
+    """The issuer's list of a person's groups; None if it is not complete, with a reason if asking failed."""
 
     groups: tuple[str, ...] | None
     said_at: datetime
     why: str | None = None
 
     def is_news(self, before: ClaimedGroups) -> bool:
-        """This counts from now on: it is later, and no failure while the one before is young."""
+        """True if this replaces `before`: it is later, and not a failure while the list before is young."""
         if before.why is not None:
             return True
         has_failed = self.why is not None and before.groups is not None
@@ -74,14 +74,14 @@ class ClaimedGroups:
 
 
 class PeopleView:
-    """People as configuration and ledger together have them.
+    """People as configuration and ledger together describe them.
 
-    What an issuer says of groups comes with sign-ins only, and is remembered here for whatever else the same person
-    comes with: by a personal key or a proxy's header, no one could tell which groups of the issuer's they are in.
+    The issuer's groups come with sign-ins only. They are cached here for the person's other ways in: a personal key or
+    a proxy's header carries none of them.
 
     Args:
-        shared: Where the ledger is read.
-        named: Who there may be.
+        shared: The ledger.
+        named: The people in the configuration.
     """
 
     def __init__(self, shared: Shared, named: PeopleConfig = NO_PEOPLE) -> None:
@@ -92,17 +92,17 @@ class PeopleView:
         self._claims: LruCache[str, ClaimedGroups] = LruCache(CLAIMS_KNOWN_MAX)
         self._forgotten = 0
         self.on_disabled: Callable[[str], None] = lambda person_id: None
-        """Told who is disabled, by this gateway at once and by another as the feed brings it."""
+        """Called with the id of a disabled person: at once by this gateway, over the feed for another."""
 
     def forget(self, *, is_unbound: bool = False) -> None:
-        """Something about people has changed; `is_unbound`: the account of one is no longer theirs."""
+        """Empty the cache: a person has changed. `is_unbound`: one has lost their account, so drop groups too."""
         self._known = None
         self._forgotten += 1
         if is_unbound:
             self._claims.clear()
 
     async def known(self) -> Mapping[str, Json]:
-        """What the ledger knows of each person, by id."""
+        """The ledger's record of each person, by id."""
         found = self._known
         if found is None:
             forgotten = self._forgotten
@@ -114,21 +114,21 @@ class PeopleView:
         return found
 
     async def bound(self, issuer: str, subject: str) -> str | None:
-        """The id of the person who has signed in as that."""
+        """The id of the person bound to that account; None without one."""
         await self.known()
         return self._accounts.get((issuer, subject))
 
     def signed_in(self, person: NamedPerson, claimed: ClaimedGroups) -> Identity:
-        """The person as commands carry them, who has signed in with these groups; of two sign-ins the later counts."""
+        """The identity of a person who signed in with these groups; of two sign-ins the later counts."""
         before = self._claims.get(person.id)
         if before is None or claimed.is_news(before):
             self._claims.put(person.id, claimed)
         return self.identity(person)
 
     def identity(self, person: NamedPerson) -> Identity:
-        """The person as commands carry them.
+        """The identity of a person, as commands carry it.
 
-        The groups of the file are those of now; where the issuer says some too, all are known by a sign-in only.
+        Groups from the configuration are current. If the issuer adds groups, the full list is known only by a sign-in.
         """
         names = tuple(sorted(person.names - {person.id}))
         if not self.named.settings.claims_groups:
@@ -145,13 +145,13 @@ class PeopleView:
         )
 
     async def signing_keys(self, person_id: str) -> list[SigningKeyInfo]:
-        """The keys that sign a person's answers now."""
+        """A person's signing keys that are not revoked."""
         known = (await self.known()).get(person_id, {"signing_keys": []})
         keys = (SigningKeyInfo.model_validate(one) for one in known["signing_keys"])
         return [one for one in keys if one.revoked_at is None]
 
     async def acting(self, person_id: str) -> NamedPerson | None:
-        """The person, if there is one with this id who may act."""
+        """The person with this id; None if there is none or they are disabled."""
         person = self.named.find(person_id)
         if person is None or person.id != person_id:
             return None
@@ -159,14 +159,14 @@ class PeopleView:
         return person if known is None or known["disabled_at"] is None else None
 
     async def was_disabled_since(self, person_id: str, at: datetime) -> bool:
-        """Whether the person was enabled again after that time, which tokens say in whole seconds (S-117)."""
+        """True if the person was enabled again after that time, in whole seconds as tokens have them (S-117)."""
         enabled_at = (await self.known()).get(person_id, {}).get("enabled_at")
         return enabled_at is not None and at < datetime.fromisoformat(enabled_at).replace(
             microsecond=0
         )
 
     async def info(self, person_id: str) -> PersonInfo:
-        """The person with this id, whether or not the configuration still has them."""
+        """The person with this id, even if the configuration no longer has them."""
         person = self.named.find(person_id)
         known = (await self.known()).get(person_id) or {"id": person_id}
         said = {name: value for name, value in known.items() if name != "enabled_at"}
@@ -181,7 +181,7 @@ class PeopleView:
 
 
 class PeopleOperations:
-    """Who calls; list, show, disable, enable and unbind people."""
+    """Operations on people: whoami, list, show, disable, enable, unbind, and their signing keys."""
 
     def __init__(self, shared: Shared, view: PeopleView) -> None:
         self._ledger = shared.ledger
@@ -190,7 +190,7 @@ class PeopleOperations:
         self.view = view
 
     async def whoami(self, caller: Caller) -> WhoAmI:
-        """Who calls, and what they may do."""
+        """The caller, and what it may do."""
         principal = caller.principal
         key_id = principal.via if principal.type == PERSON else principal.id
         person, groups_at, expires_at = None, None, None
@@ -223,18 +223,18 @@ class PeopleOperations:
         """A person, by id or e-mail.
 
         Raises:
-            PersonNotFound: It names no one.
+            PersonNotFound: No person with that name.
         """
         return await self.view.info(await self._id_of(person))
 
     async def disable(self, caller: Caller, person: str, request: DisableRequest) -> PersonInfo:
-        """Let a person act no more.
+        """Disable a person.
 
-        From the commit on, nothing of theirs is stored, and their keys and links open nothing. Then what they hold is
-        given back; if this is interrupted, disabling again goes on with that.
+        From the commit on, the ledger refuses their commands, and their keys and links open nothing. Then their votes,
+        claims, links and assignments are given back; if that is interrupted, disabling again continues it.
 
         Raises:
-            PersonNotFound: It names no one.
+            PersonNotFound: No person with that name.
         """
         person_id = await self._id_of(person, is_any=True)
         found = self.view.named.find(person_id)
@@ -281,18 +281,18 @@ class PeopleOperations:
                 return found
 
     async def enable(self, caller: Caller, person: str) -> PersonInfo:
-        """Let a person act again; what disabling has ended stays ended, and ID tokens from before count no more.
+        """Enable a person again; votes, claims, links and older ID tokens stay void.
 
         Raises:
-            PersonNotFound: It names no one.
+            PersonNotFound: No person with that name.
         """
         return await self._changed(caller, EnablePerson, "enable", person)
 
     async def unbind(self, caller: Caller, person: str) -> PersonInfo:
-        """Forget what a person has signed in as; the next sign-in with their e-mail binds them.
+        """Forget a person's account; the next sign-in with their e-mail binds a new one.
 
         Raises:
-            PersonNotFound: It names no one.
+            PersonNotFound: No person with that name.
         """
         return await self._changed(caller, UnbindPerson, "unbind", person)
 
@@ -312,12 +312,12 @@ class PeopleOperations:
         return await self.view.info(person_id)
 
     async def add_key(self, caller: Caller, person: str, request: SigningKeyRequest) -> PersonInfo:
-        """Have this key sign a person's answers (S-115).
+        """Add a key that signs a person's answers (S-115).
 
         Raises:
-            PersonNotFound: It names no one.
-            BadRequest: It is not a key that signs answers, or the person's name can't stand in a list of signers.
-            Conflict: It is another person's, or was revoked.
+            PersonNotFound: No person with that name.
+            BadRequest: The key can't sign answers, or the person's name can't stand in a list of signers.
+            Conflict: The key is another person's, or was revoked.
         """
         from helmr_runtime.security.sshsig import NOT_IN_NAMES, read_key  # noqa: PLC0415 - few sign
 
@@ -342,11 +342,11 @@ class PeopleOperations:
     async def revoke_key(
         self, caller: Caller, person: str, request: RevokeKeyRequest
     ) -> PersonInfo:
-        """Have this key sign nothing from now on; what it has signed stays signed.
+        """Revoke a signing key; earlier signatures stay valid.
 
         Raises:
-            PersonNotFound: It names no one.
-            KeyNotFound: They have no such key.
+            PersonNotFound: No person with that name.
+            KeyNotFound: The person has no such key.
         """
         person_id = await self._id_of(person)
         fact = RevokeSigningKey(
@@ -363,11 +363,11 @@ class PeopleOperations:
         return await self.view.info(person_id)
 
     async def _id_of(self, name: str, *, is_any: bool = False) -> str:
-        """The id of a person that configuration or ledger has.
+        """The id of a person in configuration or ledger.
 
         Args:
-            name: Theirs.
-            is_any: Where the configuration names no people, any name that links and assignments may have will do.
+            name: A name of the person.
+            is_any: If the configuration names no people, accept any name that links and assignments may have.
         """
         found = self.view.named.find(name)
         if found is not None:

@@ -1,8 +1,8 @@
 """The deduplicator finds the first receipt of a repeated operation.
 
-A call may be refused before it reaches what decides it: the task is gone from the catalog, the payload no longer fits,
-the wait is over. The ledger is asked before such a refusal is given. Sessions and the ledger look an operation up by
-themselves.
+A call may be refused before it reaches the session or the ledger: the task is gone from the catalog, the payload no
+longer fits, the wait is over. Such a refusal first looks the operation up here. Sessions and the ledger look up
+operations themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from helmr_runtime.service.caller import Caller
 
 
 class Deduplicator:
-    """What the ledger knows of operations."""
+    """Looks up operations that the ledger has accepted."""
 
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
@@ -26,7 +26,7 @@ class Deduplicator:
 
         Raises:
             OperationConflict: The id was used with another request.
-            Unavailable: The ledger does not answer: no one knows.
+            Unavailable: The ledger does not answer.
         """
         known = await self._ledger.known_operation(operation.id)
         return known.again(operation, caller.principal) if known is not None else None
@@ -34,7 +34,7 @@ class Deduplicator:
     async def receipt(
         self, caller: Caller, operation: OperationKey, write: Callable[[], Awaitable[Json]]
     ) -> Json:
-        """What `write` gives; if it is refused, the first receipt of the operation if there is one.
+        """Return the receipt of `write`; if it is refused, the operation's first receipt, if there is one.
 
         Raises:
             OperationConflict: The id was used with another request.
@@ -43,7 +43,7 @@ class Deduplicator:
         try:
             return await write()
         except Unavailable:
-            raise  # no refusal: the caller is to repeat it
+            raise  # no refusal: the caller must repeat it
         except HelmrError:
             first = await self.first(caller, operation)
             if first is None:

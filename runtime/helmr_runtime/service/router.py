@@ -1,8 +1,8 @@
 """The router brings a command to the host that holds its session, and the receipt back.
 
-It owns the map from session to host: a hot session costs one call from here, and the directory is asked only if the
-host isn't known, does not hold the session any more, or has died. Every try of a command carries the same operation id,
-so that one that ran before its host died is not run twice (S-61).
+It owns the map from session to host: a hot session costs one call. The directory is asked only if the host is unknown,
+lost the session, or crashed. Every try of a command carries the same operation id, so a command that ran before its
+host crashed does not run twice (S-61).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ COMMIT_TIMEOUT_S = 10.0
 """Longest that a caller waits for its commit."""
 
 DRY_RUN_TIMEOUT_S = 25.0
-"""Longest that a dry run takes with all that is around it, and another host's start; its code has ten seconds."""
+"""Longest that a dry run takes, including the start of another host; its code has ten seconds."""
 
 DRY_RUN_AGAIN_S = 3.0
 
 CLAIM_TOLD_S = 2.0
-"""Longest that anyone who claims waits for the holder to know; a host that is stopped hears of it when it goes on."""
+"""Longest that a claim waits until the session's host knows it; a paused host gets it once it goes on."""
 
 HOSTS_KNOWN_MAX = 10_000
 HOST_KNOWN_S = 30.0
-"""A session unused for as long as a waiting one stays hot has most likely parked: asking its old host would cost a
-parked answer a fifth call."""
+"""A waiting session stays hot for this long. An older one has most likely parked: to ask its old host would only add a
+fifth call to its answer."""
 
 IN_FLIGHT_MAX = 1_000
 """Commands under way at once; more would wait longer than their callers do (S-64)."""
@@ -45,18 +45,18 @@ IN_FLIGHT_MAX = 1_000
 PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
 TRIES_PER_S = 500
-"""While the directory or the ledger is away. Each command is tried again after the first of these times; where so many
-are that together they would be tried more often than the last says, after up to the second."""
+"""Pauses while the directory or the ledger is away. Each command is retried after `PAUSE_S`; if all of them together
+would exceed `TRIES_PER_S`, after up to `PAUSE_MAX_S`."""
 
 
 class Router:
-    """Calls hosts, again while none answers.
+    """Calls hosts, and retries while none answers.
 
     Args:
-        directory: Who is asked where a session lives.
+        directory: Knows the host of each session.
         host: The host with that name.
-        at_work: Raises if this runtime stands by: its directory serves no one, and would be asked until the time is
-            over.
+        at_work: Raises if this runtime stands by: its directory serves no one, and calls would retry until they time
+            out.
         commit_timeout_s: Longest that a command may take.
     """
 
@@ -79,7 +79,7 @@ class Router:
         self._trying_again = 0
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
-        """Have the command decided; returns its receipt when it is on disk (S-60).
+        """Send a command to its session; returns the receipt once it is on disk (S-60).
 
         Raises:
             OutcomeUnknown: No answer in time, and the command may have run.
@@ -110,10 +110,10 @@ class Router:
         return reply
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
-        """Have some host dry-run an answer.
+        """Dry-run an answer in some host.
 
         Raises:
-            Unavailable: No host could, or it died over it. Nothing has happened.
+            Unavailable: No host could, or hosts crashed over it. Nothing has happened.
             Overloaded: Too many dry runs are under way.
             Standby: Another runtime is at work.
             HelmrError: What answering would raise.
@@ -133,8 +133,8 @@ class Router:
     async def _dry_run(
         self, session_id: str, command: AnswerWait | TokenEnded
     ) -> Mapping[str, Any]:
-        """In another host if the first one ends meanwhile: code of an earlier dry run that went on may be why. Not in a
-        third: it may be this one's that ends them.
+        """Try a second host if the first one crashes: an earlier dry run may be the cause. Never try a third: this dry
+        run may be.
         """
         crashes = 0
         while True:
@@ -150,8 +150,8 @@ class Router:
             await asyncio.sleep(PAUSE_S)
 
     async def tell_claims(self, session_id: str, kept: ClaimsKept) -> None:
-        """Tell the holder of the session who has claimed its wait. If that one has died or given it up, the next holder
-        hears it from the ledger.
+        """Send the claims on a wait to the session's host. If it crashed or released the session, the next host reads
+        them from the ledger.
         """
         if kept.claims is None or kept.holder is None:
             return
@@ -160,9 +160,9 @@ class Router:
                 await self._host(kept.holder).note_claims(session_id, kept.claims)
 
     async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
-        """A write of the ledger that needs no host, again and again while the ledger is away.
+        """Write to the ledger without a host; retries while the ledger is away.
 
-        The write names its operation, so a repeated one is answered with the first receipt.
+        The write names its operation, so a repeated one gets the first receipt.
 
         Raises:
             OutcomeUnknown: No answer in time, and the write may have run.
@@ -178,7 +178,7 @@ class Router:
         return routed.reply
 
     async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
-        """Ask again while no one answers; the first second try is at once: only the address was old."""
+        """Ask until there is an answer. The second try comes at once: most likely only the address was old."""
         has_run = may_have_run = False
         failed = 0
         async with self._admitted():
@@ -210,7 +210,7 @@ class Router:
                 self._trying_again -= failed > 0
 
     def _pause_s(self, failed: int) -> float:
-        """Before the next try of a command that no one has answered so often."""
+        """The pause in seconds before the next try of a command that failed so many times."""
         if failed == 1:
             self._trying_again += 1
             return 0.0

@@ -1,4 +1,4 @@
-"""The service: what its parts share, and their life."""
+"""The service builds the operations of every noun and starts and stops them."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ from helmr_runtime.service.tokens import TokenOperations
 from helmr_runtime.service.waits import ClaimOperations, WaitOperations
 
 GUEST_FEED_IDLE_S = 10.0
-"""A program that follows now and then does not begin again each time."""
+"""Kept this long so that a program that follows now and then does not start the feed each time."""
 
 GUEST_CATALOG_AGE_S = 2.0
-"""No one tells it of a new catalog."""
+"""A guest without a feed gets no news of a new catalog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceOptions:
-    """How one process serves.
+    """Options of the service in one process.
 
     Attributes:
         commit_timeout_s: Longest that a command may take.
-        keys: Asked instead of the ring, where master keys may not be.
-        is_guest: This process serves one program only: it follows the feed only while that program
-            does, so what it remembers of others' doings is read again soon.
-        is_published: Whether local programs can find the runtime; until then it is not ready.
-        notice_targets: Where notices go, and how.
-        gate_rules: What is decided of agents' calls without a person.
-        people: Who there may be.
-        features: Those that have a part in the service.
+        keys: Used in place of the ring in a process that may not have master keys.
+        is_guest: This process serves one program only. It follows the feed only while that program does, so its
+            caches expire soon.
+        is_published: Returns True once local programs can find the runtime; until then it is not ready.
+        notice_targets: Each notice target and its sender.
+        gate_rules: The rules that decide agents' calls without a person.
+        people: The configured people.
+        features: Features with a part in the service.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -86,12 +86,12 @@ class Service:
     `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`; and those of features, `part(name)`.
 
     Args:
-        ledger: Reads, and the start of sessions.
-        directory: Where sessions live.
+        ledger: Serves reads, and starts sessions.
+        directory: Knows the host of each session.
         host_named: The host with that name.
         clock: Tells the time.
-        host: What `/readyz` says of the process, and what callback URLs begin with.
-        ring: The master keys, which secrets of tokens are derived from.
+        host: Facts about the process, for `/readyz`, and the base of callback URLs.
+        ring: The master keys, from which secrets of tokens are derived.
         options: Notices, rules of the gate and people, as configured.
     """
 
@@ -189,17 +189,17 @@ class Service:
         return found if found is not None else getattr(self, name)
 
     def maker_of(self, row: Operation[Any]) -> Callable[[str], Awaitable[Principal]]:
-        """Tells who has made the thing that the last parameter of an operation's path names.
+        """Return a function that finds the maker of the thing named last in an operation's path.
 
         Raises:
-            KeyError: No one knows that of such things.
+            KeyError: Such things record no maker.
         """
         return {"public_token_id": self.public_tokens.maker, "session_id": self.gated_calls.maker}[
             row.path_names[-1]
         ]
 
     def watch(self, call: Callable[[Sequence[FeedItem]], None]) -> None:
-        """Have it called with the entries that the feed brings from now on, in order, before followers get them."""
+        """Subscribe to new feed entries; `call` gets them in order, before followers do."""
         self._watching.append(call)
 
     def start(self) -> None:

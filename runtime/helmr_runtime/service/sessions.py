@@ -1,4 +1,4 @@
-"""Sessions: start, send, close, cancel, note, and what they hold (S-1…S-8, S-20…S-28); their runs (S-3, S-5, S-6)."""
+"""Sessions: start, send, close, cancel, note and read (S-1…S-8, S-20…S-28); their runs (S-3, S-5, S-6)."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ class RunOperations:
         return Page[RunInfo].model_validate({**found, "items": items})
 
     async def journal(self, run_id: str) -> RunJournal:
-        """All that a replay of the run follows, as it is on disk now.
+        """Everything that a replay of the run needs, as it is on disk now.
 
         Raises:
             RunNotFound: No run with that id.
-            RunNotNewest: Its session has begun another since.
+            RunNotNewest: Its session has begun another run since.
         """
         return await read_journal(self._ledger, run_id)
 
@@ -102,7 +102,7 @@ class RunOperations:
 
         Raises:
             RunNotFound: No run with that id.
-            SessionChanged: It is active, and not at the attempt that is named.
+            SessionChanged: It is active, but at another attempt than the request names.
             OperationConflict: The operation id was used with another request.
         """
         operation = caller.operation("runs.cancel", run_id, *_seen(request))
@@ -128,7 +128,7 @@ class RunOperations:
         Raises:
             RunNotFound: No run with that id.
             RunNotRetryable: It is not its session's newest run, or neither failed nor blocked.
-            SessionChanged: It has begun another attempt than the one that is named.
+            SessionChanged: It is at another attempt than the request names.
         """
         operation = caller.operation("runs.retry", run_id, *_seen(request))
         run = await self.get(run_id)
@@ -143,7 +143,7 @@ class RunOperations:
 
 
 def _seen(request: AttemptRequest) -> tuple[int, ...]:
-    """What a call that names an attempt asks besides; one that names none is the same operation as before."""
+    """The named attempt, as a part of the operation; empty without one, so older operation hashes stay the same."""
     return () if request.attempt is None else (request.attempt,)
 
 
@@ -175,7 +175,7 @@ async def read_journal(ledger: LedgerClient, run_id: str) -> RunJournal:
 ALL_SESSIONS = SessionsQuery()
 TAG_MAX = 128
 METADATA_BYTES_MAX = 16 * 1024
-"""Tags and metadata are for finding a session; what it works on is its payload."""
+"""Tags and metadata are for finding a session; its data belongs into the payload."""
 
 _STOPPED = frozenset({RunStatus.WAITING, RunStatus.BLOCKED})
 
@@ -214,19 +214,19 @@ class SessionOperations:
     ) -> StartReceipt:
         """Create a session and its first run, unless it exists (S-2).
 
-        With `result_timeout_s` the answer comes when the run waits, is blocked or has ended, at most
-        so much later; the session is on disk either way.
+        With `result_timeout_s` the answer comes when the run waits, is blocked or has ended, at most that
+        many seconds later; the session is on disk either way.
 
         Args:
-            caller: Who starts it.
-            request: What is started.
-            cause: What the feature that starts it has its first entry say of that.
-            may_start: Raises if it may not be started now; not asked for an operation that is repeated.
+            caller: The caller.
+            request: The task and payload to start.
+            cause: The facts that the starting feature adds to the session's first entry.
+            may_start: Raises if the session may not start now; a repeated operation skips it.
 
         Raises:
             TaskNotFound: With the tasks there are.
             SchemaMismatch: The payload does not fit the task (S-4).
-            ExternalIdConflict: The open session of that id has another task or payload.
+            ExternalIdConflict: The open session with that id has another task or payload.
             IdempotencyConflict: The key was used with another task or payload.
         """
         start = _start_of(caller, request, cause)
@@ -236,12 +236,12 @@ class SessionOperations:
     async def start_with_line(
         self, caller: Caller, request: StartRequest, line_of: Callable[[str], SessionLine]
     ) -> tuple[StartReceipt, bool]:
-        """As `start`; with a line about the session in the same commit. Also returns whether that stands there.
+        """As `start`, with a line about the session in the same commit; also returns True if the line was written.
 
         Args:
-            caller: Who starts it.
-            request: What is started.
-            line_of: The line, for the id that the session has if this creates it.
+            caller: The caller.
+            request: The task and payload to start.
+            line_of: Makes the line from the id of the session that this would create.
         """
         start = _start_of(caller, request)
         receipt = await self._started(caller, start, line_of(start.session_id))
@@ -250,13 +250,13 @@ class SessionOperations:
     async def line(
         self, caller: Caller, request: StartRequest, stream: str, record: SendRequest
     ) -> SessionLine:
-        """A record of a session whose task does nothing, which the ledger may write itself.
+        """Make a record for a session whose task does nothing, which the ledger may write itself.
 
         Args:
-            caller: Who sends it.
-            request: What starts the session, unless the one of that external id is open.
+            caller: The sender.
+            request: Starts the session, unless one with that external id is open.
             stream: An input stream of its task.
-            record: What is written.
+            record: The record to write.
 
         Raises:
             TaskNotFound, SchemaMismatch: As `start`.
@@ -267,7 +267,7 @@ class SessionOperations:
         return SessionLine(start=start, send=_send_of(caller, start.session_id, stream, record))
 
     async def write_line(self, line: SessionLine, *, rides: bool = False) -> bool:
-        """Write it now, or with the next commit; false if a host holds the session: it is to be sent.
+        """Write a line now, or with the next commit; False if a host holds the session, so `send` must be used.
 
         Raises:
             SessionTerminal, Overloaded: As `send`.
@@ -296,8 +296,8 @@ class SessionOperations:
         return await self._repeats.receipt(caller, start.operation, write)
 
     async def _shown(self, request: StartRequest, receipt: Json) -> StartReceipt:
-        """The receipt in full, and later if the request asks for that."""
-        if "run" not in receipt:  # of an operation that was refused now and accepted before
+        """The receipt in full, after the wait for a result that the request asks for."""
+        if "run" not in receipt:  # accepted before, refused now
             session_id, run_id = str(receipt["session_id"]), str(receipt["run_id"])
             session, run = await asyncio.gather(self.get(session_id), self._runs.get(run_id))
         else:
@@ -362,7 +362,7 @@ class SessionOperations:
             SessionNotFound: No session with that id.
             StreamNotFound: The task has no such stream; lists those there are.
             SchemaMismatch: With the failing paths (S-21).
-            SessionTerminal: It is closed or cancelled.
+            SessionTerminal: The session is closed or cancelled.
             ScopeDenied: The caller's public token is for another session, stream or correlation id.
         """
         command = _send_of(caller, session_id, stream, request)
@@ -401,7 +401,7 @@ class SessionOperations:
 
         Raises:
             SessionNotFound: No session with that id.
-            RunActive: It has an active run.
+            RunActive: The session has an active run.
             SchemaMismatch: The payload does not fit the task.
         """
         ids.check_id(session_id, ids.SESSION)
@@ -423,7 +423,7 @@ class SessionOperations:
         Raises:
             SessionNotFound: No session with that id.
             RunActive: It has an active run that `end_input` can't end.
-            SessionChanged: A run is named that is not its newest, or not at that attempt.
+            SessionChanged: The request names a run that is not the newest, or not at that attempt.
         """
         ids.check_id(session_id, ids.SESSION)
         seen = () if request.run_id is None else (request.run_id, request.attempt)
@@ -438,7 +438,7 @@ class SessionOperations:
         return await self.get(session_id)
 
     async def cancel(self, caller: Caller, session_id: str) -> SessionInfo:
-        """Cancel the session and what is open in it; idempotent (S-6).
+        """Cancel the session and all that is open in it; idempotent (S-6).
 
         Raises:
             SessionNotFound: No session with that id.
@@ -488,9 +488,9 @@ class SessionOperations:
         is_reached: Callable[[RunInfo], Awaitable[bool]],
         timeout_s: float,
     ) -> RunInfo:
-        """The run once it is as asked for, at most `timeout_s` later; looked at after each entry of its session."""
+        """The run once `is_reached` is True, or after `timeout_s`. Reads the run after each entry of its session."""
         await self._hub.ready()
-        # Followed before the run is read, so that no change falls between.
+        # Followed before the run is read, so that no change is missed.
         follower = self._hub.join(session_id)
         ends_at = asyncio.get_running_loop().time() + timeout_s
         try:
@@ -562,10 +562,10 @@ def _check_labels(request: StartRequest) -> None:
 
 
 def check_value(value: Any, *, what: str) -> None:
-    """Return if the value is not too large.
+    """Check the size of a value.
 
     Raises:
-        TooLarge: It is.
+        TooLarge: It has more than `VALUE_BYTES_MAX` bytes as JSON.
     """
     size_bytes = len(jsontext.encode(value).encode())
     if size_bytes > VALUE_BYTES_MAX:
@@ -573,7 +573,7 @@ def check_value(value: Any, *, what: str) -> None:
 
 
 def _trimmed(correlation_id: str | None) -> str | None:
-    """Without surrounding white space; an empty one is none (S-23)."""
+    """The correlation id without surrounding white space; None if it is empty (S-23)."""
     trimmed = correlation_id.strip() if correlation_id is not None else ""
     if len(trimmed) > CORRELATION_ID_MAX:
         raise BadRequest(f"a correlation id has at most {CORRELATION_ID_MAX} characters")

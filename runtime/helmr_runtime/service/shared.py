@@ -14,7 +14,7 @@ from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 
 KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
-"""The keys of a session, that secrets of its tokens are derived from; None without master keys."""
+"""Returns the keys of a session, from which secrets of its tokens are derived; None without master keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Shared:
     """The parts of the runtime that operations of every noun need.
 
     Attributes:
-        ledger: Reads, and the start of sessions.
-        router: Commands, to the host that has the session.
+        ledger: Serves reads, and starts sessions.
+        router: Sends commands to the host of a session.
         catalog: Tasks and streams.
-        repeats: First receipts of repeated operations.
+        repeats: Finds first receipts of repeated operations.
         clock: Tells the time.
-        keys: Of a session.
-        base_url: What callback URLs and links begin with.
+        keys: Returns the keys of a session.
+        base_url: The base of callback URLs and links.
     """
 
     ledger: LedgerClient

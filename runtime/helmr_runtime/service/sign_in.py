@@ -1,14 +1,14 @@
-"""Signing in by OpenID Connect: whose an ID token is, with the issuer's keys as they are now (S-111).
+"""Sign-in by OpenID Connect finds the person of an ID token, by the issuer's current keys (S-111).
 
-The keys are read from the issuer's discovery document at the first sign-in and again when a token names one that is
-not among them, at most once in ten seconds: a key that was rotated is found, and made-up names cost no requests. While
-the issuer can't be reached, tokens by known keys go on to count.
+The keys are read from the issuer's discovery document at the first sign-in, and again when a token names an unknown
+key, at most once in ten seconds: a rotated key is found, and made-up names cost no requests. While the issuer can't be
+reached, tokens by known keys still count.
 
-For a page the gateway is the issuer's client itself: it sends the browser there, and redeems the code that the browser
-brings (S-116). Of what it gets for that it keeps what the ID token says, and no token.
+For a page, the gateway is the issuer's client itself: it sends the browser there and redeems the code that the browser
+brings back (S-116). It keeps the claims of the ID token, and no token.
 
-Where `groups_from` says so, the issuer's userinfo says the groups that an ID token does not say, or said too long ago:
-with the access token of a page's sign-in, or the one that a client sends beside its ID token (S-114).
+With `groups_from`, the issuer's userinfo supplies groups that the ID token lacks or that are too old, with the access
+token of a page's sign-in or the one that a client sends beside its ID token (S-114).
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ if TYPE_CHECKING:
 
 DISCOVERY = "/.well-known/openid-configuration"
 KEYS_AGAIN_S = 10.0
-"""Between two looks for a key that is not known."""
+"""Least time between two reads for an unknown key."""
 KEYS_AGE_MAX_S = 3_600.0
-"""Then they are read again whatever comes: a key that was withdrawn counts no longer than that."""
+"""Older keys are read again in any case: bounds how long a withdrawn key counts."""
 ISSUER_TIMEOUT_S = 5.0
 DOCUMENT_BYTES_MAX = 256 * 1024
 TOKENS_KNOWN_MAX = 1_000
 ISSUER_IS_SAID = "authorization_response_iss_parameter_supported"
-"""An issuer whose document says so puts itself into each answer (RFC 9207)."""
+"""An issuer with this in its document names itself in each answer (RFC 9207)."""
 GROUPS_FRESH = GROUPS_AGE_MAX / 3
-"""Older ones are asked for again: a form takes time to fill in."""
+"""Older groups are asked for again: a form takes time to fill in."""
 NOT_AGAIN_FOR = timedelta(seconds=KEYS_AGAIN_S)
-"""After userinfo has not answered: so an issuer that is slow holds up a person's calls no oftener."""
+"""Pause after userinfo did not answer: bounds how often a slow issuer delays a person's calls."""
 AGAIN = "try again in a minute"
 NO_ACCESS = (
     "the issuer says them to those who have an access token, and none came with the ID token: `helmr login`, "
     "or send one as Helmr-Access-Token"
 )
 OFFLINE = "offline_access"
-"""A scope for what renews tokens: a page has no use for it."""
+"""The scope for refresh tokens: a page has no use for one."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Issuer:
 
     Args:
         url: The issuer, as its tokens name it.
-        monotonic: Seconds that only rise.
+        monotonic: A clock in seconds that never goes back.
     """
 
     def __init__(self, url: str, monotonic: Callable[[], float]) -> None:
@@ -87,10 +87,10 @@ class Issuer:
         self._lock = asyncio.Lock()
 
     async def keys(self, key_id: str | None) -> KeySet:
-        """Its keys, read again if that one is not among them or they are old.
+        """The issuer's keys, read again if that key is unknown or they are old.
 
         Raises:
-            Unavailable: It can't be reached, and no keys of it are known.
+            Unavailable: The issuer can't be reached, and no keys are known.
         """
         async with self._lock:
             age_s = self._monotonic() - self._asked_at_s if self._asked_at_s is not None else None
@@ -129,7 +129,7 @@ class Issuer:
             logger.warning("the keys of the issuer %s can't be read: %s", self.url, error)
 
     async def document(self) -> Mapping[str, Any]:
-        """What it says of itself.
+        """The issuer's discovery document.
 
         Raises:
             Unavailable: It can't be reached.
@@ -138,10 +138,10 @@ class Issuer:
         return self._document
 
     async def userinfo(self, access_token: str) -> Mapping[str, Any]:
-        """What its userinfo says of the account that this token is of.
+        """Ask the issuer's userinfo about the account of an access token.
 
         Raises:
-            ValueError: Nothing that counts; the rest of a sentence says why, and what to do.
+            ValueError: No usable answer; the text, the rest of a sentence, gives the cause and the remedy.
         """
         import httpx  # noqa: PLC0415 - only where people sign in
 
@@ -168,11 +168,11 @@ class Issuer:
             ) from error
 
     async def redeem(self, form: Mapping[str, str]) -> tuple[str, str | None]:
-        """The ID token that it gives for a code, and the access token, if it gives one.
+        """Redeem a code for an ID token and, if the issuer gives one, an access token.
 
         Raises:
-            NotAllowed: It gives none.
-            Unavailable: It can't be reached.
+            NotAllowed: The issuer gave no ID token.
+            Unavailable: The issuer can't be reached.
         """
         import httpx  # noqa: PLC0415 - only where people sign in
 
@@ -194,10 +194,10 @@ class Issuer:
 
 
 def endpoint(document: Mapping[str, Any], name: str) -> str:
-    """The URL under that name of an issuer's document.
+    """The URL under that name in an issuer's document.
 
     Raises:
-        NotAllowed: It has none.
+        NotAllowed: The document has none.
     """
     found = document.get(name)
     if not isinstance(found, str) or not found.startswith(("https://", "http://")):
@@ -211,7 +211,7 @@ def _unreachable(url: str) -> Unavailable:
 
 @asynccontextmanager
 async def _asking() -> AsyncIterator[httpx.AsyncClient]:
-    """A connection for `ISSUER_TIMEOUT_S` in all, also of an issuer that sends a byte at a time."""
+    """A client bounded by `ISSUER_TIMEOUT_S` in all, even if the issuer sends a byte at a time."""
     import httpx  # noqa: PLC0415 - only where people sign in
 
     async with (
@@ -243,11 +243,11 @@ async def _document(
 
 
 class SignIns:
-    """Whose a token is; who signs in first is bound.
+    """Finds the person of a token, and binds a person to the account of their first sign-in.
 
     Args:
-        shared: Where the ledger is asked.
-        view: Who there is.
+        shared: The ledger and the clock.
+        view: The people there are.
     """
 
     def __init__(self, shared: Shared, view: PeopleView) -> None:
@@ -263,22 +263,22 @@ class SignIns:
         self._known: LruCache[str, SignIn] = LruCache(
             TOKENS_KNOWN_MAX, age_max_s=60.0, monotonic=_monotonic
         )
-        """Signatures that were checked lately, by the token's hash."""
+        """Tokens whose signature was checked lately, by hash."""
         self._with_groups: LruCache[str, SignIn] = LruCache(TOKENS_KNOWN_MAX)
-        """What userinfo said, or why not, by the hash of the ID token."""
+        """Sign-ins with the groups of userinfo, or with the reason for none, by the hash of the ID token."""
 
     @property
     def settings(self) -> PeopleSettings:
-        """What the configuration says of signing in."""
+        """The configured settings of sign-in."""
         return self._view.named.settings
 
     @property
     def is_on(self) -> bool:
-        """Whether the runtime has an issuer."""
+        """True if the runtime has an issuer."""
         return self._issuer is not None
 
     async def info(self) -> SignInInfo:
-        """What a client needs to have its person sign in; without an issuer nothing."""
+        """The settings that a client needs for a sign-in; empty without an issuer."""
         if self._issuer is None:
             return SignInInfo()
         settings = self.settings
@@ -292,16 +292,16 @@ class SignIns:
     async def person(
         self, token: str, hashed: str, access_token: str | None = None
     ) -> tuple[NamedPerson, Identity, Principal]:
-        """Whose the token is.
+        """Find the person of a token.
 
         Args:
             token: The ID token.
             hashed: Its hash.
-            access_token: The issuer's, if the client sends one beside it.
+            access_token: The issuer's access token, if the client sends one.
 
         Raises:
-            Unauthenticated: It is not good, or no one's whom the configuration knows, or a disabled person's.
-            PersonBound: Another account of the issuer is theirs.
+            Unauthenticated: The token is invalid, or its person is unknown or disabled.
+            PersonBound: The person is bound to another account of the issuer.
             Unavailable: The issuer's keys can't be read.
         """
         signed = await self._checked(token, hashed)
@@ -311,11 +311,11 @@ class SignIns:
     async def proven(
         self, signed: SignIn, person_id: str | None = None
     ) -> tuple[NamedPerson, Identity, Principal]:
-        """Whose a sign-in is.
+        """Find the person of a sign-in.
 
         Args:
-            signed: What the issuer has said.
-            person_id: Whose it was before: it counts while that account is theirs, and binds no one again.
+            signed: The checked sign-in.
+            person_id: Its person so far: the sign-in counts only while the account is theirs, and binds no one.
 
         Raises:
             As `person`.
@@ -355,9 +355,9 @@ class SignIns:
         return signed
 
     async def _asked(self, signed: SignIn, hashed: str, access_token: str | None) -> SignIn:
-        """With the groups that userinfo says, where the ID token says none of lately.
+        """Return the sign-in with the groups of userinfo if the ID token has none or old ones.
 
-        Raises nothing: what userinfo does not say is not known, and only an answer that depends on it is refused.
+        Raises nothing: groups stay unknown without userinfo, and only answers that depend on them are refused.
         """
         from helmr_runtime.security.id_tokens import userinfo_groups  # noqa: PLC0415 - as above
 
@@ -385,11 +385,11 @@ class SignIns:
         return found
 
     async def page_url(self, pending: PendingSignIn, redirect_uri: str) -> str:
-        """Where a browser signs in; it comes back to `redirect_uri` with a code.
+        """The URL at which a browser signs in; it comes back to `redirect_uri` with a code.
 
         Raises:
             Unavailable: The issuer can't be reached.
-            NotAllowed: It has no such page.
+            NotAllowed: The issuer has no such page.
         """
         assert self._issuer is not None
         asked = {
@@ -408,16 +408,16 @@ class SignIns:
     async def redeemed(
         self, code: str, issuer: str | None, pending: PendingSignIn, redirect_uri: str
     ) -> SignIn:
-        """What the issuer says of who has come back with this code.
+        """Redeem the code of a browser that came back, and check the sign-in.
 
         Args:
-            code: From the query string, where anyone may have put it.
-            issuer: From there too: who has answered, if that is said (RFC 9207).
-            pending: The sign-in that this browser has begun.
-            redirect_uri: As `page_url` had it.
+            code: From the query string, which anyone may have forged.
+            issuer: From there too: the issuer that answered, if it names itself (RFC 9207).
+            pending: The sign-in that this browser began.
+            redirect_uri: The same as for `page_url`.
 
         Raises:
-            NotAllowed: It is no answer to this sign-in, or the issuer takes the code from no one.
+            NotAllowed: It does not answer this sign-in, or the issuer refuses the code.
             Unavailable: The issuer can't be reached.
         """
         assert self._issuer is not None

@@ -1,7 +1,7 @@
-"""Whether what is read may lack what another runtime of a pair has acknowledged since.
+"""Staleness of reads: another runtime of a pair may have acknowledged writes that a read here lacks.
 
-One answer of the ledger serves all reads of a second: it says for how long no other runtime can be at work, and a read
-within that time needs no question. A ledger whose log no other machine reaches is asked once.
+One answer of the ledger serves all reads of a second: it says for how long no other runtime can be at work, and reads
+within that time ask nothing. A ledger whose log no other machine reaches is asked once.
 
 Invariants: S-102, for every way in: HTTP, event streams, MCP and programs in a Ray cluster ask here.
 """
@@ -19,18 +19,17 @@ from helmr_runtime.core.entries import iso
 from helmr_runtime.ports.ledger import ReadFreshness
 
 ASK_S = 1.0
-"""An answer of a ledger whose log is shared is believed no longer: if an operator has another runtime take over, it
-changes before the lease has run out."""
+"""Longest that an answer about a shared log counts: an operator's takeover changes it before the lease runs out."""
 
 
 LOOK_S = 0.1
-"""Between two looks of a read that goes on, at least."""
+"""Least time between two looks of a streaming read."""
 
 
 class Staleness:
-    """Of one process that serves reads.
+    """The staleness of reads in one process.
 
-    It goes by the monotonic clock itself: a loop of uvloop knows the time at which its turn began, and a process may be
+    It uses the monotonic clock directly: the loop's time stands still within a turn under uvloop, and the process may be
     paused in the middle of one.
 
     Args:
@@ -46,11 +45,11 @@ class Staleness:
         self._believed_until_s = -math.inf
         self._fresh_until_s = -math.inf
         self._fresh_at: datetime | None = None
-        """When a ledger whose log is shared was asked that was at work."""
+        """Time of the last question to a ledger with a shared log that was at work."""
 
     async def as_of(self) -> str | None:
-        """The time, in ISO 8601, up to which a read that has been made has everything, if another runtime may have gone
-        on since; None if none can. If the ledger can't be asked, its last answer says that.
+        """A finished read contains everything up to this time (ISO 8601). None: no other runtime can have written
+        since. If the ledger can't be asked, its last answer counts.
         """
         read_s = time.monotonic()
         if read_s < self._believed_until_s:
@@ -63,10 +62,10 @@ class Staleness:
             return iso(self._fresh_at)
 
     async def at_work(self) -> None:
-        """Return, unless this runtime stands by; also if the ledger can't be asked.
+        """Return unless this runtime stands by; also return if the ledger can't be asked.
 
         Raises:
-            Standby: It does.
+            Standby: This runtime stands by.
         """
         if time.monotonic() >= self._believed_until_s:
             try:
@@ -81,11 +80,11 @@ class Staleness:
 
         Raises:
             Standby: This runtime stands by.
-            HelmrError: It can't be asked.
+            HelmrError: The ledger can't be asked.
         """
         asked_s, asked_at = time.monotonic(), self._now()
         found = await self._ask()
-        # Counted from before the question: a slow answer promises nothing that has passed since.
+        # Counted from before the question: a slow answer may be partly outdated.
         self._fresh_until_s = asked_s + found.for_s
         self._believed_until_s = self._fresh_until_s
         if found.for_s < math.inf:
@@ -94,7 +93,7 @@ class Staleness:
         return found
 
     async def lapsed(self) -> None:
-        """Return when what is read from now on may be stale; for reads that go on."""
+        """Return once further reads may be stale; for streaming reads."""
         while await self.as_of() is None:
             left_s = self._fresh_until_s - time.monotonic()
             if left_s == math.inf:

@@ -35,14 +35,14 @@ from helmr_runtime.service.shared import Shared
 
 ALL_TOKENS = TokensQuery()
 LOCAL_KEY = "local"
-"""What the key of this machine is called."""
+"""The name of this machine's key."""
 
 
 class TokenOperations:
     """Tokens: made by clients, read, completed, cancelled.
 
     Args:
-        shared: Tokens that are made from outside belong to the system stream.
+        shared: Its keys for the system stream, which owns tokens made by clients.
         ring: The master keys; callbacks need them.
     """
 
@@ -59,7 +59,7 @@ class TokenOperations:
 
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
-            BadEscalation, SchemaMismatch: Its escalation can't be run, or its default does not fit.
+            BadEscalation, SchemaMismatch: Its escalation can't run, or its default does not fit.
         """
         verify, timeout_s = request.verify, seconds(request.timeout)
         secrets = TaskSecrets(await self._keys(ids.SYSTEM_STREAM), self._base_url)
@@ -78,7 +78,7 @@ class TokenOperations:
                 escalation=_escalation(request, timeout_s),
             )
         )
-        # The provider's secret takes no part: even its hash would help someone who guesses.
+        # The provider's secret is left out of the hash: it would help someone who guesses.
         asked = request.model_dump(mode="json", by_alias=True, exclude={"verify": {"secret"}})
         fact = CreateToken(
             principal=caller.principal, operation=caller.operation("tokens.create", asked), new=new
@@ -103,7 +103,7 @@ class TokenOperations:
         return TokenInfo.model_validate(await self.in_full(token_id))
 
     async def in_full(self, token_id: str) -> Json:
-        """A token with what a completion needs."""
+        """A token with everything that a completion needs."""
         ids.check_id(token_id, ids.TOKEN)
         return await self._ledger.get_token(token_id)
 
@@ -128,7 +128,7 @@ class TokenOperations:
         Args:
             answers: Session and wait, if it is the answer to a wait.
             override_claim: Complete even if someone else has claimed that wait.
-            details: What comes with it.
+            details: Details of the answer, such as a reason.
 
         Raises:
             WaitResolved, WaitTimedOut: That wait is over.
@@ -137,7 +137,7 @@ class TokenOperations:
             SchemaMismatch: The data does not fit; nothing happened and no use is spent.
             TokenCompleted, TokenExpired, TokenCancelled: It has ended.
             TokenExhausted: The public token's uses are spent.
-            ScopeDenied: The caller's public token is for another one.
+            ScopeDenied: The caller's public token is for another token.
         """
         if caller.public_token is not None:
             check_complete(caller.public_token, token_id)
@@ -173,7 +173,7 @@ class TokenOperations:
         return CompleteReceipt.model_validate(receipt)
 
     def completing(self, caller: Caller, token_id: str, request: CompleteRequest) -> OperationKey:
-        """The operation of a completion; answering a wait on the token is the same one."""
+        """The operation of a completion; an answer to a wait on the token is the same operation."""
         return caller.operation("tokens.complete", token_id, request.data)
 
     async def cancel(self, caller: Caller, token_id: str) -> TokenInfo:
@@ -199,7 +199,7 @@ class TokenOperations:
         return await self._ledger.find_callback(callback_hash)
 
     def verification(self, token: Json) -> Verification | None:
-        """How the token's callbacks are signed, None if they are not."""
+        """The check of the token's callback signatures; None if callbacks are unsigned."""
         sealed = token["verify_sealed"]
         if sealed is None:
             return None
@@ -218,7 +218,7 @@ class TokenOperations:
         return self._ring
 
     async def asked(self, token: Json) -> dict[str, Any]:
-        """Who asks, subject and body: of the token, else of a wait on it. `{asked_by, subject, body}`."""
+        """Return `{asked_by, subject, body}` of the token, else of a wait on it."""
         found: dict[str, Any] = {
             "asked_by": _asker(token["created_by"]),
             "subject": token["subject"],
@@ -237,7 +237,7 @@ class TokenOperations:
 
 
 def _asker(principal: Json) -> str:
-    """Who asks, for a person to read; no one, if it was the key of this machine, whose name says nothing."""
+    """The asker's name for people to read; empty for the key of this machine, whose name says nothing."""
     name = _name(principal)
     return "" if name == LOCAL_KEY and not principal.get("on_behalf_of") else name
 
@@ -248,11 +248,11 @@ def _name(principal: Json) -> str:
 
 
 def _escalation(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, Any], ...]:
-    """The escalation steps of a token that a client makes, checked as those of a task's.
+    """The escalation steps of a client's token, checked like those of a task's token.
 
     Raises:
-        BadEscalation: It can't be run.
-        SchemaMismatch: Its default does not fit the token's schema.
+        BadEscalation: They can't run.
+        SchemaMismatch: A default does not fit the token's schema.
     """
     steps = []
     for step in request.escalation:

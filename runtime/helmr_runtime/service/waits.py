@@ -1,4 +1,4 @@
-"""Waits: the inbox, answering exactly one (S-10, S-18), and who works on it.
+"""Waits: the inbox, exact answers (S-10, S-18), claims and assignments.
 
 The ledger keeps claims in memory (S-81); assignments are entries (S-72).
 """
@@ -77,11 +77,11 @@ from helmr_runtime.service.shared import Shared
 from helmr_runtime.service.tokens import TokenOperations
 
 ALL_WAITS = WaitsQuery()
-"""What the inbox shows unless asked: a timer waits for no one."""
+"""The default query of the inbox; it leaves out timers, which wait for no one."""
 
 
 WAITS_KNOWN_MAX = 50_000
-"""Waits whose session is known without asking; an older one costs a read."""
+"""Waits whose session is cached; another one costs a read."""
 
 
 class WaitOperations:
@@ -96,18 +96,18 @@ class WaitOperations:
         self._now = shared.now
         self._tokens = tokens
         self._places: LruCache[str, tuple[str, str | None]] = LruCache(WAITS_KNOWN_MAX)
-        """By wait, the session that waits, and the token that it waits on, if it does."""
+        """By wait, its session, and its token if it waits on one."""
 
     def opened(self, session_id: str, body: Json) -> None:
-        """A wait was opened: anyone who answers it need not ask where it is."""
+        """Cache the place of a new wait, so that its answer need not look it up."""
         self._places.put(body["wait_id"], (session_id, body.get("token_id")))
 
     async def shown(self, caller: Caller, wait_id: str) -> WaitInfo:
-        """As `get`, with whether the caller may answer it."""
+        """As `get`, with `can_answer` and `is_mine` for this caller."""
         return _for(caller, await self.get(wait_id), self._now())
 
     async def get(self, wait_id: str) -> WaitInfo:
-        """A wait in full, with the JSON Schema that its answer must fit, and what it was answered with.
+        """A wait in full, with the JSON Schema that its answer must fit, and its answer.
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -131,7 +131,7 @@ class WaitOperations:
         return wait.model_copy(update=found)
 
     async def in_full(self, wait: Json) -> WaitInfo:
-        """The wait with its stream's schema, which stands in the catalog."""
+        """The wait with its stream's schema from the catalog, or its token's."""
         schema, problem = wait.get("schema"), wait.get("problem")
         if schema is None and wait.get("stream") is not None:
             try:
@@ -150,7 +150,7 @@ class WaitOperations:
         return WaitInfo.model_validate({**told, "schema": schema, "problem": problem})
 
     async def _with_end_of_token(self, wait: WaitInfo) -> WaitInfo:
-        """A wait whose token has ended, with how: its session has yet to decide on that."""
+        """A wait with the end of its token, on which its session has yet to decide."""
         token = TokenInfo.model_validate(await self._tokens.in_full(wait.token_id or ""))
         ended = {
             "resolved_at": token.ended_at,
@@ -163,7 +163,7 @@ class WaitOperations:
         """Waits, soonest end first, none last, then by id; without body, schema and what a form needs.
 
         Raises:
-            BadFilter: The caller's own waits are asked for, and it is no person.
+            BadFilter: The query asks for the caller's own waits, and the caller is no person.
         """
         given = wanted.given()
         for name, meant in (("mine", "concerns"), ("can_answer", "answerable_by")):
@@ -191,21 +191,21 @@ class WaitOperations:
         """Answer exactly this wait (S-18).
 
         Args:
-            caller: Who answers.
-            wait_id: Which wait.
-            request: With what.
+            caller: The answerer.
+            wait_id: The wait.
+            request: The data and details of the answer.
             link_id: The answer link that it came through.
-            nonce_id: Of the answer page's form, if it came from one.
+            nonce_id: The nonce of the answer page's form, if it came from one.
 
         Raises:
             WaitNotFound: No wait with that id.
             WaitClaimed: Someone else has claimed it (S-81).
             WaitResolved: It is no longer pending; says who ended it, when and with what.
             WaitTimedOut: Its deadline has passed; says when.
-            NotAnAnswerer: It is answered by others; says by whom (S-112).
-            GroupsUnknown: That depends on groups of the caller's that are not known.
-            SignatureNeeded: It takes signed answers only; says with which keys the caller can sign (S-115).
-            BadSignature: The signature is not the caller's over this answer.
+            NotAnAnswerer: It is reserved for others; names them (S-112).
+            GroupsUnknown: The right to answer depends on the caller's groups, which are not known.
+            SignatureNeeded: It takes signed answers only; lists the caller's signing keys (S-115).
+            BadSignature: The signature is not by the caller over this answer.
             SchemaMismatch: The data does not fit the stream (S-21).
         """
         ids.check_id(wait_id, ids.WAIT)
@@ -259,7 +259,7 @@ class WaitOperations:
         """The request's signature, checked; None if it has none.
 
         Raises:
-            BadSignature: It is not the caller's over this answer.
+            BadSignature: It is not by the caller over this answer.
             BadRequest: The wait has no question to sign.
         """
         if request.signature is None:
@@ -284,7 +284,7 @@ class WaitOperations:
         )
 
     async def _with_keys(self, caller: Caller, error: SignatureNeeded) -> SignatureNeeded:
-        """The refusal with who the caller is and what they can sign with."""
+        """The refusal with the caller's id and signing keys."""
         if caller.identity is None:
             return error
         keys = await self._people.signing_keys(caller.identity.id)
@@ -297,7 +297,7 @@ class WaitOperations:
         )
 
     async def withdraw(self, caller: Caller, wait_id: str) -> VoteReceipt:
-        """Take the caller's vote on this wait back; without one nothing changes (S-113).
+        """Withdraw the caller's vote on this wait; without one nothing changes (S-113).
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -317,10 +317,10 @@ class WaitOperations:
         return VoteReceipt.model_validate(receipt)
 
     async def command(self, wait_id: str, command: SessionCommand) -> Json:
-        """Have the session decide that waits; the receipt.
+        """Send a command to the wait's session; returns the receipt.
 
         Raises:
-            WaitNotFound: No wait with that id, or none any more: its session was pruned (S-69).
+            WaitNotFound: No wait with that id, or its session was pruned (S-69).
         """
         return await self._command(await self.session_of(wait_id), wait_id, command)
 
@@ -332,7 +332,7 @@ class WaitOperations:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id) from error
 
     async def session_of(self, wait_id: str) -> str:
-        """The session that waits; remembered after the first time.
+        """The session of a wait; cached after the first read.
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -349,13 +349,13 @@ class WaitOperations:
         return place
 
     async def dry_run(self, caller: Caller, wait_id: str, request: AnswerData) -> DryRun:
-        """What this answer would set off (S-87). Nothing is stored, and nothing leaves.
+        """Dry-run this answer (S-87): nothing is stored, and there are no side effects.
 
         Raises:
             WaitNotFound: No wait with that id.
             WaitResolved, WaitTimedOut: It is no longer pending.
             SchemaMismatch: The data does not fit the stream or the token.
-            Unavailable: No host could.
+            Unavailable: No host could run it.
         """
         wait = await self.get(wait_id)
         if not wait.takes_answers:
@@ -434,7 +434,7 @@ class WaitOperations:
     async def told(
         self, error: WaitResolved | WaitTimedOut, wait_id: str
     ) -> WaitResolved | WaitTimedOut:
-        """The refusal with what the ledger knows: who ended the wait, when and with what."""
+        """The refusal with facts from the ledger: the person that ended the wait, the time and the data."""
         stored = await self._ledger.get_wait(wait_id)
         wait = await self.in_full(stored)
         if wait.status is WaitStatus.PENDING:
@@ -470,7 +470,7 @@ class WaitOperations:
         )
 
     async def _votes(self, session_id: str, seqs: Mapping[str, int]) -> Sequence[VoteInfo]:
-        """What each of these people has said, in the entry with that seq."""
+        """The vote of each of these people, from the entry with that seq."""
         found = []
         for person, seq in seqs.items():
             page = await self._ledger.transcript(session_id, after=seq - 1, limit=1)
@@ -489,7 +489,7 @@ class WaitOperations:
         return found
 
     async def _outcome(self, wait: WaitInfo, body: Json) -> dict[str, Any]:
-        """What fulfilled the wait: the record and its data."""
+        """The record or token that fulfilled the wait, and its data; empty for other ends."""
         if wait.status is not WaitStatus.FULFILLED or wait.kind is WaitKind.TIMER:
             return {}
         if wait.stream is None:
@@ -503,7 +503,7 @@ class WaitOperations:
 
 
 def _for(caller: Caller, wait: WaitInfo, now: datetime) -> WaitInfo:
-    """The wait with whether this caller, if it is a person, may answer it and has not, and whether it is theirs."""
+    """The wait with `can_answer` and `is_mine`, if the caller is a person. None: it depends on unknown groups."""
     person = caller.identity
     if person is None:
         return wait
@@ -520,14 +520,14 @@ def _for(caller: Caller, wait: WaitInfo, now: datetime) -> WaitInfo:
 
 
 def _as_if_agreed(wait: WaitInfo) -> dict[str, Any]:
-    """What makes an answer in memory the wait's end, whether or not this caller may give it."""
+    """Arguments by which a dry run ends a restricted wait, even if this caller may not answer it."""
     if not wait.is_restricted:
         return {}
     return {"may_override": True, "details": AnswerDetails(override_reason="dry run")}
 
 
 def _with_question(wait: Json, token: Json) -> Json:
-    """The wait with its token's question; one opened by release 0.1.0 or earlier does not hold it."""
+    """The wait with its token's question, which a wait opened by release 0.1.0 or earlier lacks."""
     if wait["status"] != WaitStatus.PENDING.value:
         return wait
     asked = {
@@ -564,7 +564,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _second(moment: datetime | None) -> str | None:
-    """A time as people read it."""
+    """A time to the second, for people to read."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None
 
 
@@ -589,8 +589,8 @@ class ClaimOperations:
             WaitNotFound: No wait with that id.
             WaitClaimed: Someone else has claimed it.
             WaitResolved, WaitTimedOut: It is over; says how.
-            BadRequest: No one answers it.
-            BadDuration: A claim is for no such time.
+            BadRequest: It takes no answers, such as a timer.
+            BadDuration: The claim would be too long, or the duration can't be read.
         """
         ids.check_id(wait_id, ids.WAIT)
         asked = request.expires_in if request.expires_in is not None else CLAIM_S
@@ -620,12 +620,12 @@ class ClaimOperations:
         return await self._told(session_id, wait_id, kept)
 
     async def assign(self, caller: Caller, wait_id: str, request: AssignRequest) -> AssignReceipt:
-        """Say whom a wait concerns from now on.
+        """Assign a wait to a person or a group; None removes the assignee.
 
         Raises:
             WaitNotFound: No wait with that id.
             WaitResolved, WaitTimedOut: It is over; says how.
-            BadRequest: It concerns no one, or the name is not a line of text.
+            BadRequest: The wait takes no answers, or the name is not a line of text.
         """
         ids.check_id(wait_id, ids.WAIT)
         assignee = request.assignee
@@ -652,7 +652,7 @@ class ClaimOperations:
         return ClaimReceipt.model_validate({"wait_id": wait_id, "claim": told})
 
     async def _explained(self, wait_id: str, asked: Awaitable[T]) -> T:
-        """A refusal says who ended the wait, when and how."""
+        """Await a request; a refusal of it names the person that ended the wait, and the time."""
         try:
             return await asked
         except (WaitResolved, WaitTimedOut) as error:
