@@ -1,11 +1,11 @@
-"""New connections, accepted within the files that this process may still open.
+"""New connections are accepted within the files that this process may still open.
 
-Sessions, the ledger and the log open files too, and a live session has three. So connections get at most half of what
-the others leave: as many files stay free as connections have. Where that is reached, the oldest connection that does
-no work makes room, and if all of them work, the next ones wait in the kernel's queue. asyncio's own loop of accepts
-would try again for each place in that queue when no file is left, and log each try.
+Sessions, the ledger and the log open files too, and a live session has three. So connections get at most half of the
+files that the others leave: one file stays free for each connection. At that bound, the oldest connection without work
+makes room; if all of them work, new ones wait in the kernel's queue. asyncio's own accept loop would try once for each
+place in that queue when no file is left, and log each try.
 
-Invariants: the process can open files while clients connect; at most one line a minute says that it is short of them.
+Invariants: the process can open files while clients connect; the log gets at most one line a minute about a shortage.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ logger = logging.getLogger(__name__)
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 1.0
-"""How long connections wait in the kernel's queue before the next look at what is free."""
+"""Connections wait this long in the kernel's queue before free files are counted again."""
 
 AT_ONCE_MAX = 128
-"""Connections accepted in one turn of the loop: the clients that are connected come next."""
+"""Connections accepted in one turn of the loop, before connected clients get their turn."""
 
 FILES_SPARE = 16
-"""Files that no connection takes: for the log, the database's temporary files and notices."""
+"""Files reserved for the log, the database's temporary files and notices."""
 
 COUNTED_FOR_S = 1.0
 SHORT_COUNTED_FOR_S = 0.05
-"""How long a count of open files is gone by, and how long one that leaves no room. Connections that come and go
-meanwhile are reckoned."""
+"""A count of open files is used for this long; one without room for the second. Connections that come and go meanwhile
+are counted in."""
 
 SHORT_FOR_S = 60.0
-"""How long a shortage is reported after it was last seen, and the least time between two lines about it."""
+"""A shortage is reported for this long after it was last seen, with at least this time between two log lines."""
 
 
 def open_files() -> int:
-    """How many files this process has open. The kernel lists them without a disk, a thousand in 1 to 2 ms."""
+    """Count this process's open files. The kernel lists them from memory, a thousand in 1 to 2 ms."""
     return len(os.listdir("/dev/fd")) - 1  # the listing's own
 
 
 class OpenFiles:
-    """How many more files this process may open.
+    """Tracks how many more files this process may open.
 
     Args:
-        files_max: That it may open (RLIMIT_NOFILE).
-        now_s: A clock that no one sets.
-        count: How many it has open.
+        files_max: The limit of open files (RLIMIT_NOFILE).
+        now_s: A monotonic clock, in seconds.
+        count: Counts the open files.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OpenFiles:
         self._counted_s = -COUNTED_FOR_S
 
     def room(self, connections: int) -> int:
-        """How many connections may be accepted now beside so many that are open; 0 or less: none."""
+        """The number of connections that may be accepted now, given the number of open ones; 0 or less: none."""
         room = self._room(connections)
         counted_for_s = COUNTED_FOR_S if room > 0 else SHORT_COUNTED_FOR_S
         if self._now_s() - self._counted_s >= counted_for_s:
@@ -77,11 +77,11 @@ class OpenFiles:
         return min(self._left - FILES_SPARE, (self._left - connections) // 2)
 
     def opened(self, files: int) -> None:
-        """So many more are open; fewer, if it is below 0."""
+        """Note that so many more files are open; fewer if the number is negative."""
         self._left -= files
 
     def count(self) -> int:
-        """How many are left, counted now."""
+        """Count the files that may still be opened."""
         try:
             self._left = self.files_max - self._count()
         except OSError:  # none is left for the listing
@@ -91,13 +91,13 @@ class OpenFiles:
 
 
 class Accepting:
-    """Accepts what connects to one listener, from `start` to `stop`.
+    """Accepts the connections of one listener, from `start` to `stop`.
 
     Args:
-        listener: Listens and does not block; closed by its owner.
-        connections: Those that are open.
+        listener: A non-blocking listening socket; its owner closes it.
+        connections: The open connections.
         make_protocol: Makes the protocol of a connection.
-        files: What may still be opened.
+        files: The files that may still be opened.
     """
 
     def __init__(
@@ -118,24 +118,24 @@ class Accepting:
         self._logged_s: float | None = None
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Start accepting."""
         self._resuming = None
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def stop(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         if self._resuming is not None:
             self._resuming.cancel()
         else:
             self._loop.remove_reader(self._listener.fileno())
 
     async def settled(self) -> None:
-        """Return when every connection that was accepted has its protocol."""
+        """Return once every accepted connection has its protocol."""
         while self._connecting:
             await asyncio.wait(self._connecting)
 
     def troubles(self) -> list[Trouble]:
-        """That files are short, for a minute after they last were."""
+        """The trouble that files are short, for a minute after they last were."""
         is_recent = self._short_s is not None and self._loop.time() - self._short_s < SHORT_FOR_S
         if not is_recent and self._files.count() > FILES_SPARE:
             return []

@@ -1,6 +1,6 @@
-"""Who sent a request: by an API key of a service or a person, by a public token, or, where nothing listens, anyone.
+"""The authenticator finds the sender of a request by its API key, ID token, public token or proxy header.
 
-Invariants: S-46 and S-51 (what a secret may do), S-111 (a person is stamped here and nowhere else).
+Invariants: S-46 and S-51 (rights of a secret), S-111 (a person is stamped here and nowhere else).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from helmr_runtime.service.people import PeopleView
 from helmr_runtime.service.sign_in import SignIns
 
 PROXY = "proxy"
-"""What proves a person whom a proxy's header names."""
+"""The proof of a person whom a proxy's header names."""
 
 
 class Access:
@@ -46,9 +46,9 @@ class Access:
         admin_key_hashes: Hex SHA-256 of the local admin key, and of those of a pair; the keys themselves are not kept.
         api_keys: Other API keys.
         public_tokens: Public tokens.
-        people: Who there is.
-        sign_ins: Whose an ID token is.
-        limiter: The limits.
+        people: The people there are.
+        sign_ins: Finds the person of an ID token.
+        limiter: The rate limits.
         now: Tells the time.
     """
 
@@ -72,7 +72,7 @@ class Access:
         self.limiter = limiter
         self._began_at = now()
         self._spent_links: dict[str, datetime] = {}
-        """When each was spent. A link of before this gateway began counts no more, so none needs to be kept longer."""
+        """Spent links, with the time of use. Links from before this gateway began are void, so none is kept longer."""
 
     async def authenticate(
         self, exchange: Exchange, need: Need, scope: ScopeType | None = None
@@ -116,7 +116,7 @@ class Access:
     async def _by_id_token(self, exchange: Exchange, token: str, need: Need) -> Principal:
         hashed = secret_hash(token)
         try:
-            # Not among the lookups of secrets: an issuer that is slow would hold up those.
+            # Not limited like lookups of secrets: a slow issuer would hold those up.
             access = exchange.headers.get(ACCESS_TOKEN_HEADER)
             person, identity, principal = await self._sign_ins.person(token, hashed, access)
         except Unauthenticated:
@@ -128,11 +128,11 @@ class Access:
         return principal
 
     async def by_proxy(self, exchange: Exchange) -> tuple[Principal, NamedPerson]:
-        """A person whom a configured proxy's header names; the connection itself must be the proxy's.
+        """Return the person that a configured proxy's header names; the connection must be the proxy's own.
 
         Raises:
-            Unauthenticated: None does.
-            OriginDenied: Another site's page has sent the request.
+            Unauthenticated: No such header, or no person who may act.
+            OriginDenied: Another site's page sent the request.
         """
         settings = self._people.named.settings
         email = exchange.headers.getlist(settings.proxy_header) if settings.proxy_header else []
@@ -146,10 +146,10 @@ class Access:
         return person_principal(person.id, PROXY), person
 
     def check_local_link(self, exchange: Exchange, code: str) -> None:
-        """Return if a link with this code was made with the local key lately, since this gateway began, and for here.
+        """Check that a link's code is recent, made by the local key since this gateway began, and used on this machine.
 
         Raises:
-            NotAllowed: It was not; the same for all that can be wrong with it.
+            NotAllowed: It is not; the error is the same for every cause.
         """
         now, found = self._now(), None
         if is_on_loopback(exchange) and code not in self._spent_links:
@@ -160,10 +160,10 @@ class Access:
             raise NotAllowed("this link opens nothing", hint="`helmr inbox-link` makes another.")
 
     def spend_local_link(self, exchange: Exchange, code: str) -> None:
-        """As `check_local_link`; it counts never again.
+        """As `check_local_link`, and mark the code as used.
 
         Raises:
-            NotAllowed: It does not count.
+            NotAllowed: As `check_local_link`.
         """
         self.check_local_link(exchange, code)
         now = self._now()
@@ -171,11 +171,11 @@ class Access:
         self._spent_links = {**kept, code: now}
 
     async def personal_key(self, exchange: Exchange, text: str) -> str:
-        """The hash of a personal key that someone typed.
+        """Check a personal key that someone typed; returns its hash.
 
         Raises:
-            Unauthenticated: It is none that counts; the same for all that can be wrong with it.
-            Overloaded: Too many such.
+            Unauthenticated: The key is not valid; the error is the same for every cause.
+            Overloaded: Too many tries.
         """
         match read_secret(text):
             case SecretKind.API_KEY, hashed:
@@ -194,7 +194,7 @@ class Access:
     def _as_person(
         self, exchange: Exchange, person: NamedPerson, via: str, need: Need
     ) -> Principal:
-        """A proven person, whom no header makes another."""
+        """The principal of a proven person; a header that names someone else is refused."""
         exchange.role = role = self._people.named.role_of(person)
         check_role(role, need)
         said = _said_name(exchange)
@@ -211,7 +211,7 @@ class Access:
         return self._people.named.canonical(name) if name is not None else None
 
     async def _person_of(self, key: LiveKey | None) -> NamedPerson | None:
-        """Whose key it is, if they may act."""
+        """The person of a key, if it has one who may act."""
         if key is None or key.person is None:
             return None
         return await self._people.acting(key.person)
@@ -226,7 +226,7 @@ class Access:
             raise unauthenticated()
         self.limiter.passed(hashed)
         self.limiter.admit_secret(hashed)
-        # Known from here on, so that also a refusal may be read by an allowed page.
+        # Set before any refusal, so that an allowed page can read the refusal too.
         exchange.public_token = token
         check_origin(token, exchange.headers.get("origin"))
         if scope is None or token.scope.type is not scope:
@@ -235,9 +235,9 @@ class Access:
 
 
 class Trusting:
-    """The authenticator of an app that nothing listens for: anyone who has no secret is `principal`, and may do all.
+    """The authenticator of an app without a port: a request without a secret acts as `principal`, as an admin.
 
-    A secret still counts for what it is: a public token sends as itself.
+    A request with a secret is authenticated by it.
     """
 
     def __init__(self, access: Access, principal: Principal) -> None:
@@ -254,7 +254,7 @@ class Trusting:
 
 
 def is_on_loopback(exchange: Exchange) -> bool:
-    """The browser runs on this machine and asks for it as such, not through a proxy that says otherwise."""
+    """True if the browser runs on this machine and uses a loopback name, not through a proxy."""
     host = urlsplit(f"//{exchange.headers.get('host', '')}").hostname or ""
     return all(one == "localhost" or _is_loopback(one) for one in (host, exchange.peer))
 
@@ -267,16 +267,16 @@ def _is_loopback(address: str) -> bool:
 
 
 def check_own_page(exchange: Exchange, *, has_nonce: bool = False) -> None:
-    """Return if no other site's page can have sent it: what a browser or a proxy adds, it adds to those requests too.
+    """Check that no other site's page sent the request: browsers and proxies add credentials to those too.
 
-    Our pages send no referrer, so their forms come with `Origin: null`; who else does is said by `Sec-Fetch-Site`.
+    Our pages send no referrer, so their forms come with `Origin: null`; `Sec-Fetch-Site` tells them from other pages.
 
     Args:
         exchange: The request.
-        has_nonce: It carries what only a page of ours was given, for browsers that do not say the latter.
+        has_nonce: It carries a nonce of a page of ours, for browsers that send no `Sec-Fetch-Site`.
 
     Raises:
-        OriginDenied: One can.
+        OriginDenied: Another site's page may have sent it.
     """
     if exchange.method in ("GET", "HEAD"):
         return
@@ -290,7 +290,7 @@ def check_own_page(exchange: Exchange, *, has_nonce: bool = False) -> None:
 
 
 def _person(exchange: Exchange, role: Role) -> str | None:
-    """Whom the call is made for."""
+    """The person that the call is made for, by its header."""
     name = _said_name(exchange)
     return check_on_behalf_of(role, name) if name is not None else None
 

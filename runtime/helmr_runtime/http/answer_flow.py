@@ -1,6 +1,6 @@
-"""What the answer page does behind every kind of link: show what is asked, take a form, say what became of it.
+"""The answer page behind every kind of link shows the question, takes a form, and shows the outcome.
 
-GET shows and never acts; a form counts only with the nonce of a page that was shown (S-42).
+GET never acts; a form counts only with the nonce of a page that was shown (S-42).
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ _WITH_FORM = frozenset(
         PageState.RECORDED,
     }
 )
-"""States that know the fields: to ask, to show a tool's call, to name what was recorded."""
+"""States that need the fields: to ask, to show a tool's call, or to show the recorded answer."""
 
 
 _Found = TypeVar("_Found")
 
 
 class PageSubject(Protocol):
-    """What a secret leads to, as it was when it was looked up."""
+    """A token or a wait that a page asks about, as of its last read."""
 
     @property
     def id(self) -> str:
-        """What a nonce is good for."""
+        """The id that nonces of the page's forms are bound to."""
         ...
 
     @property
@@ -84,37 +84,37 @@ class PageSubject(Protocol):
 
     @property
     def initial(self) -> Any:
-        """What the form starts with; None for a fresh one."""
+        """The form's initial value; None for a fresh one."""
         ...
 
     def state(self, now: datetime) -> PageState:
-        """What the page has to say."""
+        """The state of the page."""
         ...
 
     async def texts(self) -> dict[str, Any]:
-        """Who asks, what and until when, and how it ended: arguments of `AnswerPage`."""
+        """Arguments of `AnswerPage`: the asker, the question, the deadline, and the end."""
         ...
 
     async def take(self, data: Any, nonce_id: str | None) -> None:
-        """Answer, or raise why not."""
+        """Answer, or raise the refusal."""
         ...
 
     async def latest(self) -> PageSubject:
-        """The same, looked up again."""
+        """The same subject, read again."""
         ...
 
 
 def wants_page(accept: str | None, content_type: str | None = None) -> bool:
-    """Whether a browser asks: it takes HTML, or sends a page's form. Programs get JSON."""
+    """True for a browser: it accepts HTML or sends a page's form. Programs get JSON."""
     takes = (part.partition(";")[0].strip().lower() for part in (accept or "").split(","))
     return "text/html" in takes or (content_type or "").lower().startswith(FORM_TYPES)
 
 
 async def opened(exchange: Exchange, looking: Awaitable[_Found]) -> _Found | Response:
-    """What a secret leads to; for a browser the page of a link that opens nothing, which does not say why (S-46).
+    """Look up the subject of a secret; for a dead link, a browser gets a page that gives no cause (S-46).
 
     Raises:
-        NotFound: It opens nothing, and a program asks.
+        NotFound: The link is dead, and a program asks.
     """
     try:
         return await looking
@@ -130,7 +130,7 @@ async def show(service: Service, asked: PageSubject) -> Response:
 
 
 async def show_refused(service: Service, asked: PageSubject, error: HelmrError) -> Response:
-    """The page as it is now, and why nothing of the form was recorded."""
+    """The page as it is now, with the reason for which the form was not recorded."""
     page = await _page(service, await asked.latest())
     refusal = _claimed(page) if isinstance(error, WaitClaimed) else error.message
     page = replace(page, refusal=refusal)
@@ -140,7 +140,7 @@ async def show_refused(service: Service, asked: PageSubject, error: HelmrError) 
 async def submit(
     service: Service, asked: PageSubject, sent: CallbackForm, location: str
 ) -> Response:
-    """Take a form: answer and send the browser back to look, or show the page with what is wrong."""
+    """Take a form: answer and redirect the browser to the page, or show the page with the problems."""
     page = await _page(service, asked, values=sent.values)
     if page.state is not PageState.OPEN or page.form is None:
         return _html(_second(page, sent), is_post=True)
@@ -174,7 +174,7 @@ async def submit(
             latest = await _page(service, await asked.latest(), values=sent.values)
             return _html(_second(latest, sent), is_post=True)
         except (SchemaMismatch, TooLarge) as error:
-            # An earlier schema than the one shown, or what the task's type or a limit says and no schema.
+            # The schema changed, or the task's type or a limit refuses data that fits the schema.
             problems = _refused(error)
         except (NotAnAnswerer, GroupsUnknown, WaitClaimed) as error:
             refused = await _page(service, await asked.latest(), values=sent.values)
@@ -189,7 +189,7 @@ async def submit(
 
 
 def _refused(error: SchemaMismatch | TooLarge) -> list[SchemaProblem]:
-    """What the runtime says of an answer, each thing at its place."""
+    """The runtime's refusal of an answer as problems, each at its field."""
     listed = error.errors if isinstance(error, SchemaMismatch) else []
     return [SchemaProblem(read_path(one["path"]), one["message"]) for one in listed] or [
         SchemaProblem((), error.message)
@@ -197,7 +197,7 @@ def _refused(error: SchemaMismatch | TooLarge) -> list[SchemaProblem]:
 
 
 def _claimed(page: AnswerPage) -> str:
-    """Why the answer of a person is not taken while another works on it, and what they can do."""
+    """The refusal of an answer while someone else works on the wait, with the remedy."""
     todo = (
         "Tick the box to answer all the same." if page.may_override else "Ask them, or try later."
     )
@@ -205,7 +205,7 @@ def _claimed(page: AnswerPage) -> str:
 
 
 def _second(page: AnswerPage, sent: CallbackForm) -> AnswerPage:
-    """What this form sends to a page that shows what was recorded: another answer than that was not recorded."""
+    """Mark the page of a recorded answer if this form holds another answer, which was not recorded."""
     if page.state is not PageState.RECORDED or page.form is None or asks_for_rows(sent.values):
         return page
     decoded = decode_form(page.form, sent.values)
@@ -259,7 +259,7 @@ def _html(page: AnswerPage, *, is_post: bool, status: int | None = None) -> Resp
 
 
 def who_answered(principal: Mapping[str, Any] | None) -> str | None:
-    """The person or program, for a stranger to read; a secret's holder is no one in particular."""
+    """The name of the person or program for strangers to read; None for the holder of a secret."""
     if principal is None or principal["type"] in ("callback", "public_token"):
         return None
     acted = Principal.from_json(principal)

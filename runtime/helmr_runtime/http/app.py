@@ -1,9 +1,9 @@
-"""The ASGI app of a gateway: finds the operation of a request, and does what surrounds every one.
+"""The ASGI app of a gateway finds the operation of a request, and adds headers, metrics and spans to every answer.
 
 No framework stands between the server and a route; see decision 0095.
 
-Invariants: nothing of an answer is kept by caches or sniffed by browsers; a page of another name can't drive a runtime
-on loopback (DNS rebinding); a path has the same parts here as for a proxy in front.
+Invariants: caches keep no answer and browsers sniff none; a page of another host name can't drive a runtime on loopback
+(DNS rebinding); a path has the same parts here as for a proxy in front.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ logger = logging.getLogger(__name__)
 SPECIAL = (
     handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | inbox.HANDLERS | mcp.HANDLERS
 )
-"""What is served by a handler of its own; everything else is a method of the service."""
+"""Operations with a handler of their own; all others are methods of the service."""
 
 HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""Of every answer that does not say otherwise."""
+"""Default headers of every answer."""
 
 DEPRECATION = (b"deprecation", f"@{DEPRECATED_AT_S}".encode())
-"""Of an answer to a request with old names (RFC 9745)."""
+"""Header of an answer to a request with old names (RFC 9745)."""
 
 NO_ROUTE = "none"
-"""The route of a request that none took; its path may be anything and is not kept."""
+"""The route label of a request without a route; its path may be anything and is not kept."""
 
 ENCODED_SLASH = b"%2f"
 
@@ -66,10 +66,10 @@ class GatewayApp:
     """The app over a service, which the caller starts and stops.
 
     Args:
-        service: What the routes call.
+        service: The service that routes call.
         settings: Keys, hosts and times.
-        trusts: Who acts in requests without a secret. Only for an app that nothing listens for: anyone who reaches it
-            may do everything.
+        trusts: The principal of requests without a secret. Only for an app without a port: anyone who reaches it may
+            do everything.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class GatewayApp:
             Trusting(access, trusts) if trusts is not None else access
         )
         self._warned: set[tuple[str, str]] = set()
-        """Routes at which a client has used old names."""
+        """Routes at which a client used old names."""
         of_features = operations_of([one.face for one in service.features])
         self._operations = (*OPERATIONS, *of_features)
         self._paths = served(self._operations, service, SPECIAL, self.authenticator)
@@ -117,12 +117,12 @@ class GatewayApp:
             response.raw_headers.append(DEPRECATION)
             self._warn_of_old_names(scope["method"], path)
         seconds = loop.time() - began_at_s
-        # Counted when this turn of the loop is over, before any later request: no response waits for it.
+        # Counted after this turn of the loop, before any later request: no response waits for it.
         loop.call_soon(self.metrics.answered, scope["method"], path, response.status_code, seconds)
         await response(scope, receive, send)
 
     def _warn_of_old_names(self, method: str, path: str) -> None:
-        """Once for each route, so that the log says before an upgrade that a client is behind."""
+        """Log a client's old names, once for each route, so that operators see it before an upgrade."""
         if (method, path) not in self._warned:
             self._warned.add((method, path))
             logger.warning("%s %s: a client uses deprecated names, which will go", method, path)
@@ -166,7 +166,7 @@ class GatewayApp:
 
 
 def _check_slashes(raw_path: bytes) -> None:
-    """Return if the path has the same parts here, where it is decoded first, as for a proxy in front.
+    """Check that the path, which is decoded here before it is split, has the same parts for a proxy in front.
 
     Raises:
         NotFound: It holds an encoded slash; no id or name here has one.

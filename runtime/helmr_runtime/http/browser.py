@@ -1,10 +1,10 @@
-"""People's browsers: the cookie that opens a page for a person, and what their forms carry (S-116).
+"""A browser opens pages for a person by a cookie, and its forms carry nonces (S-116).
 
-A cookie opens the pages that ask for it and nothing of `/v1` but those: the API has no ambient rights. A form counts
-with the nonce of a page that this same session was shown, and not if the browser says that another site's page sent it.
+The cookie opens pages only; the rest of `/v1` ignores it, so the API has no ambient rights. A form counts with the
+nonce of a page that this same session was shown, unless the browser reports that another site's page sent it.
 
-A cookie's name ends in a tag of this runtime's, since cookies of one host name go to every port. Over HTTPS it begins
-with `__Host-`: no other host can set it.
+The cookie's name ends in a tag of this runtime, since cookies of one host name go to every port. Over HTTPS it begins
+with `__Host-`, so no other host can set it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class PagePerson:
     """A person at a page.
 
     Attributes:
-        proven: Who, and by what.
-        role: What they may do.
-        bar: As pages show them.
+        proven: The person, with their proof.
+        role: The person's role.
+        bar: The bar that names them on pages.
     """
 
     proven: ProvenPerson
@@ -47,12 +47,12 @@ class PagePerson:
 
     @property
     def may_answer(self) -> bool:
-        """Their role covers answering."""
+        """True if the person's role may answer."""
         return may(self.role, Need.ANSWER)
 
     @property
     def form_id(self) -> str:
-        """What nonces of their forms are good for: this session, or behind a proxy this person."""
+        """The id that nonces of their forms are bound to: this session's, or behind a proxy this person's."""
         session = self.proven.session
         return session.id if session is not None else f"proxy {self.proven.person.id}"
 
@@ -61,8 +61,8 @@ class Browser:
     """The browsers of one gateway.
 
     Args:
-        access: Knows whom a proxy's header names.
-        service: Has the sessions.
+        access: Finds the person that a proxy's header names.
+        service: Keeps the browser sessions.
     """
 
     def __init__(self, access: Access, service: Service) -> None:
@@ -72,25 +72,25 @@ class Browser:
 
     @property
     def is_on(self) -> bool:
-        """The runtime knows people."""
+        """True if the runtime knows people."""
         return self._service.people_view.named.is_on
 
     @cached_property
     def key(self) -> bytes:
-        """What sign-ins and forms are made with."""
+        """The key of sign-ins and nonces."""
         return self._service.tokens.require_ring().purpose_key(PURPOSE)
 
     # --- who asks ---------------------------------------------------------------------------------
 
     async def person(self, exchange: Exchange, *, is_used: bool = True) -> PagePerson | None:
-        """Who is signed in; the request is theirs from here on.
+        """Return the signed-in person, and make them the principal of the request; None if no one is signed in.
 
         Args:
             exchange: The request.
-            is_used: The person asks, and not the page by itself.
+            is_used: The person made the request, not the page by itself.
 
         Raises:
-            Overloaded: Too many requests of this source without a sign-in.
+            Overloaded: Too many requests from this source without a sign-in.
         """
         if not self.is_on and not exchange.cookies:
             return None
@@ -127,11 +127,11 @@ class Browser:
     # --- sign-ins ---------------------------------------------------------------------------------
 
     async def begin(self, exchange: Exchange, response: Response, proof: SignInProof) -> PagePerson:
-        """Sign a person in: a fresh cookie in place of whatever the browser had.
+        """Sign a person in, with a fresh cookie in place of any older one.
 
         Raises:
-            Unauthenticated: What proves it is no one's who may act.
-            PersonBound: Another account of the issuer is theirs.
+            Unauthenticated: The proof belongs to no person who may act.
+            PersonBound: The person is bound to another account of the issuer.
         """
         secret = make_secret(SecretKind.BROWSER)
         proven = await self._sessions.begin(secret, proof)
@@ -143,9 +143,9 @@ class Browser:
         return self._signed_in(exchange, proven)
 
     def end(self, exchange: Exchange, response: Response) -> None:
-        """Sign out: the cookie opens nothing any more, nor does a copy of it.
+        """Sign out: the cookie and all copies of it open nothing any more.
 
-        A request without one leaves the browser's as it is: another site's form comes without.
+        A request without the cookie changes nothing: another site's form comes without.
         """
         secret = self._cookie(exchange)
         if secret is not None:
@@ -153,7 +153,7 @@ class Browser:
             self._set(exchange, response, self._name(exchange), "", 0, "/")
 
     def pending(self, exchange: Exchange) -> PendingSignIn | None:
-        """The sign-in that this browser has begun."""
+        """The sign-in that this browser began, if it is still valid."""
         cookie = exchange.cookies.get(self._name(exchange, "_pending"))
         return read_pending(self.key, cookie, self._service.now())
 
@@ -163,18 +163,18 @@ class Browser:
         self._set(exchange, response, name, pending.cookie, age_s, self._pending_path(exchange))
 
     def forget_pending(self, exchange: Exchange, response: Response) -> None:
-        """The sign-in has ended, well or not; no answer to it counts again."""
+        """Drop the pending sign-in, successful or not; no answer to it counts any more."""
         name = self._name(exchange, "_pending")
         self._set(exchange, response, name, "", 0, self._pending_path(exchange))
 
     # --- forms ------------------------------------------------------------------------------------
 
     def nonce(self, form_id: str, purpose: str) -> str:
-        """For a form of that session and purpose."""
+        """Make the nonce of a form, bound to its id and purpose."""
         return make_nonce(self.key, token_id=form_id, binding=purpose, now=self._service.now())
 
     def is_own_form(self, form_id: str, purpose: str, nonce: str | None) -> bool:
-        """The form comes from a page that this session was shown, lately."""
+        """True if the form comes from a page that this session was shown lately."""
         found = read_nonce(
             self.key, nonce, token_id=form_id, binding=purpose, now=self._service.now()
         )
@@ -183,7 +183,7 @@ class Browser:
     # --- cookies ----------------------------------------------------------------------------------
 
     def is_secure(self, exchange: Exchange) -> bool:
-        """The browser asks over HTTPS."""
+        """True if the browser uses HTTPS."""
         return exchange.url.scheme == "https" or self._service.base_url.startswith("https://")
 
     def _name(self, exchange: Exchange, suffix: str = "") -> str:
@@ -217,5 +217,5 @@ class Browser:
 
 
 def see_other(location: str) -> Response:
-    """Send the browser there."""
+    """Redirect the browser to a page."""
     return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})

@@ -1,14 +1,14 @@
-"""Connections of the gateway, each bounded in time, and all of them in number.
+"""Connections of the gateway are bounded, each in time and all of them in number.
 
-The parser is httptools', driven by uvicorn, which waits for ever for what a client has begun and keeps as much of it
-as comes. Around it: a request's head and its body arrive in time, an answer is read in time, and a client that is
-still sending when it is refused gets to read why. What stands between two events of the parser is bounded. One
-request at a time: what a client sends behind a whole one that is still worked on is not looked at, and the connection
-ends with that one's answer. Where there are too many, the oldest that no one works on makes room: a client that opens
-connections and sends nothing keeps no one else out.
+The parser is httptools', driven by uvicorn, which waits without limit for the rest of a request and buffers all of it.
+This module adds bounds. A request's head and body must arrive in time, and the client must read the answer in time. A
+client that is still sending when it is refused gets to read the refusal. Bytes between two events of the parser are
+bounded. A connection serves one request at a time: bytes behind a request in work are ignored, and the connection ends
+with its answer. At the limit, the oldest connection without work makes room, so a client that opens connections and
+sends nothing keeps no one else out.
 
-uvicorn documents none of what is overridden here. It was seen on 0.54; `tests/http/test_inside_uvicorn.py` fails when a
-name goes or means something else, and docs/upstream/uvicorn.md says what would make this module needless.
+The overridden parts of uvicorn are undocumented. They were read in 0.54; `tests/http/test_inside_uvicorn.py` fails when
+a name goes or changes its meaning, and docs/upstream/uvicorn.md says which changes would make this module needless.
 
 Invariants: S-64 (refused before any durable effect); a request refused with 400 here never reached a route in full.
 """
@@ -43,39 +43,39 @@ UNREADABLE = (
 )
 
 INCOMPLETE_BYTES_MAX = 16 * 1024
-"""What may have come since the parser last had something whole: a head, a piece of a body, its end. Trailers and the
-extensions of chunks count too."""
+"""Bytes since the parser's last whole item: a head, a piece of a body, its end. Trailers and the extensions of chunks
+count too."""
 
 HEAD_BYTES_MAX = 16 * 1024
-"""Of a request's head, also if it comes in one piece: its target, and the names and values of its headers."""
+"""Bytes of a request's head, even in one piece: its target, and the names and values of its headers."""
 
 _AROUND_HEADER_BYTES = len(b": \r\n")
 
 TARGET = re.compile(rb"/[!-\"$-~]*")
-"""A path and query in visible ASCII, as clients send them to a server. A whole URL or a fragment would be cut down to
-its path, and so be read otherwise than by a proxy in front."""
+"""A path and query in visible ASCII. uvicorn would cut a whole URL or a fragment down to its path, and so differ from a
+proxy in front."""
 
 
 class Phase(IntEnum):
-    """What a connection is at. Those with a lower number go first where room is needed."""
+    """The phase of a connection. Lower ones are dropped first to make room."""
 
     HEAD = 0
-    """A request's head has not arrived whole."""
+    """The request's head is incomplete."""
     IDLE = 1
     """Between two requests."""
     BODY = 2
-    """A request's body has not arrived whole."""
+    """The request's body is incomplete."""
     ANSWER = 3
-    """A whole request is worked on, or followed."""
+    """A whole request is in work, or its stream is followed."""
     CLOSING = 4
 
 
 class Connections:
-    """Those that are open.
+    """The open connections.
 
     Args:
-        bounds: How many, and for how long.
-        trusted_proxies: Networks whose addresses stand for many clients: not bounded per source.
+        bounds: Bounds in number and time.
+        trusted_proxies: Networks of proxies, whose addresses stand for many clients and are not bounded per source.
     """
 
     def __init__(self, bounds: ConnectionBounds, trusted_proxies: tuple[str, ...] = ()) -> None:
@@ -88,11 +88,11 @@ class Connections:
         return len(self._all)
 
     def protocol(self) -> type[HttpToolsProtocol]:
-        """What uvicorn makes for each connection."""
+        """The protocol class that uvicorn instantiates for each connection."""
         return type("BoundConnection", (BoundedProtocol,), {"registry": self})
 
     def add(self, one: BoundedProtocol, address: str) -> bool:
-        """Take a connection in, if need be in place of one that no one works on."""
+        """Add a connection, if need be in place of one without work; False if there is no room."""
         source = source_key(address)
         some = self._by_source.get(source, {})
         if len(some) >= self.bounds.per_source_max and not self._is_proxy(address):
@@ -105,11 +105,11 @@ class Connections:
         return True
 
     def make_room(self) -> bool:
-        """End the oldest that does no work; False if all of them work."""
+        """Drop the oldest connection without work; False if all of them work."""
         return _drop_one(self._all)
 
     def remove(self, one: BoundedProtocol) -> None:
-        """It is gone, or about to be."""
+        """Forget a connection that is gone or about to be."""
         source = self._all.pop(one, None)
         if source is not None:
             some = self._by_source[source]
@@ -181,13 +181,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._look()
 
     def _is_asked_again(self) -> None:
-        """The time between two requests, which is uvicorn's to measure, is over."""
+        """Stop uvicorn's timer of the pause between two requests."""
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
 
     def _feed(self, data: bytes) -> None:
-        """Have the parser go on. A request for another protocol is read again as one that does not ask for it."""
+        """Feed the parser. A request to upgrade the protocol is parsed again without that wish."""
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as end:
@@ -199,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except HttpParserError:
             self.send_400_response("this is not an HTTP request that can be read")
 
-    # --- what the parser tells ----------------------------------------------------------------------
+    # --- events of the parser -----------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """See httptools."""
@@ -215,7 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. What stands behind a body is not a header of its request."""
+        """See httptools. Trailers behind a body are not headers of the request."""
         if self._arriving is Phase.HEAD:
             self._take_head(len(name) + len(value) + _AROUND_HEADER_BYTES)
             super().on_header(name, value)
@@ -243,7 +243,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete_bytes = 0
         if (
             self.cycle.response_complete
-        ):  # refused meanwhile: what still comes is read for the client's sake, and bounded
+        ):  # refused meanwhile: the rest is read so that the client sees the refusal, up to a bound
             self._read_on_bytes += len(body)
             if self._read_on_bytes > self._bounds.read_on_bytes_max:
                 self.drop()
@@ -251,14 +251,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """See httptools; of a request for another protocol it says so without having read its body."""
+        """See httptools, which also calls this for an upgrade request before it reads the body."""
         if self._arriving is Phase.BODY:
             self._arriving = Phase.IDLE
             self._incomplete_bytes = 0
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """See uvicorn. What can't be read behind a whole request does not change that one's answer."""
+        """See uvicorn. Unreadable bytes behind a whole request do not change that request's answer."""
         self._is_unreadable = True
         if self._is_working and self._arriving is not Phase.BODY:
             self.cycle.keep_alive = False
@@ -281,13 +281,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_late:
             self._close()
         elif self.phase is not Phase.CLOSING and self._arriving is Phase.IDLE:
-            self._enter(Phase.IDLE, None)  # how long that may last is uvicorn's to time
+            self._enter(Phase.IDLE, None)  # uvicorn times this phase
         else:
             self._look()
 
     @property
     def _is_working(self) -> bool:
-        """Whether a request has no whole answer yet; its body may still be coming."""
+        """True while a request has no whole answer; its body may still be coming."""
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
         return cycle is not None and not cycle.response_complete
 
@@ -312,7 +312,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def drop(self) -> None:
-        """End it now, with whatever was not sent."""
+        """Abort the connection; unsent bytes are lost."""
         self.phase = Phase.CLOSING
         self.registry.remove(self)
         self._real.abort()
@@ -320,7 +320,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- time ---------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Something has arrived: begin to time what is to come."""
+        """Start the timer of the next phase, after bytes arrived."""
         if self.phase is Phase.CLOSING:
             return
         if self._arriving is Phase.BODY:
@@ -341,7 +341,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(seconds, self._end) if seconds is not None else None
 
     def _end(self) -> None:
-        """The time is over. A route that waits for a body finds that out itself, and says so first."""
+        """Drop the connection: its time is up. A route that waits for a body first gets time to answer."""
         if self.phase is Phase.BODY and not self._is_late and not self.cycle.response_complete:
             self._is_late = True
             self._within(self._bounds.refusal_s)
@@ -351,7 +351,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- the end ------------------------------------------------------------------------------------
 
     def _close(self) -> None:
-        """End it once all is sent. If the client still sends, read on for a while, or it would lose the answer."""
+        """Close once everything is sent. While the client still sends, read on, or it would lose the answer."""
         if self.phase is Phase.CLOSING:
             return
         is_sending = self._arriving is Phase.BODY or self._is_unreadable
@@ -378,8 +378,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Outgoing:
-    """A transport whose end is the protocol's to make, and that sends once in a turn of the loop: a head and the body
-    behind it go out together, which takes one system call and wakes the client once."""
+    """A transport that leaves closing to the protocol, and sends once in a turn of the loop: a head and the body behind
+    it go out together, in one system call, and wake the client once."""
 
     def __init__(
         self,
@@ -402,7 +402,7 @@ class _Outgoing:
         self._unsent.append(data)
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send everything written so far."""
         if self._unsent and not self._transport.is_closing():
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
@@ -416,13 +416,13 @@ class _Outgoing:
 
 
 def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
-    """The app; what these networks' proxies say of who asks is believed, and no one else.
+    """Wrap the app so that it believes these networks' proxies, and no one else, about the client's address.
 
-    `Forwarded` is never read: proxies that write it pass on a client's own one more often than not.
+    `Forwarded` is never read: most proxies that write it also pass on a client's own.
     """
     if not trusted:
         return app
-    # Of X-Forwarded-For the last address that is not a trusted proxy's counts: a client can write what stands before.
+    # The last address in X-Forwarded-For that is not a trusted proxy's counts: a client can forge those before it.
     proxied = ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type]
 
     async def keeping_peer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -433,9 +433,9 @@ def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
 
 
 def answering_to_the_end(app: ASGIApp) -> ASGIApp:
-    """The app; a request that the end of the runtime cuts off is answered 503, if its answer has not begun.
+    """Wrap the app so that a request cut off by the end of the runtime gets a 503, if its answer has not begun.
 
-    Only for a server: no one else cancels a request, and nothing comes after it.
+    Only for a server, where nothing else cancels a request and nothing follows it.
     """
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
@@ -449,7 +449,7 @@ def answering_to_the_end(app: ASGIApp) -> ASGIApp:
         try:
             await app(scope, receive, sending)
         except asyncio.CancelledError:
-            # What has begun is not ended: a part of a file would pass for the whole.
+            # A begun answer stays without an end: else a part of a file would pass for the whole.
             if not has_begun:
                 await problem_response(_cut_off(scope["method"]))(scope, receive, send)
 

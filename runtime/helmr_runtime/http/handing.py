@@ -1,7 +1,7 @@
-"""Who works on a wait, from its page: claim it, release it, hand it to another person (S-72, S-81).
+"""A wait's page lets a person claim it, release it, or hand it to someone else (S-72, S-81).
 
-These are the operations of the API, for people whose role answers, at a wait that they see. A page hands a wait only to
-someone who is known here and may answer it: others would have it and not see it.
+The forms call the operations of the API, for people whose role may answer, at a wait that they may see. A page hands a
+wait only to someone who is known and may answer it: others would get it and not see it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from helmr_runtime.security.callbacks import CallbackForm
 from helmr_runtime.service import Caller, Service
 
 DONE = "done"
-"""In the address of a page, what was done to its wait; the page says it if it is still so."""
+"""The query parameter of a page for the last action on its wait; the page shows it while it still holds."""
 
 OFFERED_MAX = 200
-"""People and groups to choose from; any other name can be typed."""
+"""People and groups offered; any other name can be typed."""
 
 OLD = "The page was open for long. Please do it once more."
 
 
 class Hand(StrEnum):
-    """What a form does."""
+    """The action of a form."""
 
     CLAIM = "claim"
     TAKE_OVER = "take_over"
@@ -44,7 +44,7 @@ class Hand(StrEnum):
 
 
 class HandedWait(PageSubject, Protocol):
-    """A wait on a page, and the person who is signed in there."""
+    """A wait on a page, with the signed-in person."""
 
     @property
     def service(self) -> Service: ...
@@ -67,7 +67,7 @@ class HandedWait(PageSubject, Protocol):
 
 
 async def form_of(asked: HandedWait) -> HandingForm | None:
-    """The forms of a person at a wait; None if they can't say who works on it."""
+    """The forms of a person at a wait; None if they may not hand it over."""
     wait, who = asked.wait, asked.who
     if not (wait.takes_answers and who.may_answer and asked.may_see):
         return None
@@ -82,7 +82,7 @@ async def form_of(asked: HandedWait) -> HandingForm | None:
 
 
 async def take(asked: HandedWait, sent: CallbackForm, location: str) -> Response:
-    """Do what the form says, and send the browser back to look."""
+    """Do the form's action, and redirect the browser to the page."""
     chosen = next(iter(sent.values.get(HAND_FIELD, ())), "")
     try:
         if chosen not in list(Hand) or not await form_of(asked):
@@ -113,10 +113,10 @@ async def _do(asked: HandedWait, hand: Hand) -> None:
 
 
 async def _receiver(asked: HandedWait) -> str:
-    """Whom the form names.
+    """The id of the person or group that the form names.
 
     Raises:
-        BadRequest: No one here is called that, or may answer the wait.
+        BadRequest: No one has that name, or they may not answer the wait.
     """
     service, wait = asked.service, asked.wait
     view = service.people_view
@@ -144,14 +144,14 @@ async def _receiver(asked: HandedWait) -> str:
 
 
 def admits(wait: WaitInfo, identity: Identity) -> bool:
-    """Whether the wait lets them answer, or would with groups of theirs that are not known."""
+    """True if the wait admits the person, or may do so by groups of theirs that are not known."""
     answerers = frozenset(wait.answerers)
     is_named = not answerers or bool(identity.keys & answerers) or identity.groups is None
     return is_named and not identity.keys & {*wait.not_by}
 
 
 async def _choices(service: Service, wait: WaitInfo, but: str) -> tuple[str, ...]:
-    """People of `helmr.toml` who may answer, and its groups, but for one person."""
+    """People of `helmr.toml` who may answer, except one, and its groups."""
     view = service.people_view
     known = await view.known()
     found = [

@@ -1,4 +1,4 @@
-"""Operations that are not a plain call of the service: followed streams, Arrow, probes, the API's own document.
+"""Handlers serve operations that are no plain call of the service: streams, Arrow, probes, the OpenAPI document.
 
 A followed stream is sent as server-sent events, and ends when either side does. Source: WHATWG HTML, "Server-sent
 events".
@@ -41,10 +41,10 @@ from helmr_runtime.service.following import Followed, FollowedEvents
 T = TypeVar("T")
 
 WITHOUT_KEY = {"ready", "reasons", "version", "now"}
-"""What `/readyz` tells without a key: enough for a probe, nothing about the machine."""
+"""Fields of `/readyz` without a key: enough for a probe, nothing about the machine."""
 
 _FOLDERS = re.compile(r"(?<=['\"])/(?:[^/'\"]+/)+|(?<![\w./])/(?:[^\s/'\"]+/)+")
-"""Between quotes a folder's name may hold spaces."""
+"""Folders in a text; between quotes a folder's name may hold spaces."""
 
 
 # --- streams ----------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ _FOLDERS = re.compile(r"(?<=['\"])/(?:[^/'\"]+/)+|(?<![\w./])/(?:[^\s/'\"]+/)+")
 async def read_outputs(
     exchange: Exchange, session_id: str, stream: str, query: OutputQuery
 ) -> Response:
-    """A page of records, or with `Accept: text/event-stream` all that follow."""
+    """Return a page of records, or with `Accept: text/event-stream` follow them."""
     if exchange.public_token is not None:
         check_read(exchange.public_token, session_id, stream)
     service = exchange.service
@@ -67,13 +67,13 @@ async def read_outputs(
 
 
 async def follow_session(exchange: Exchange, session_id: str, query: FollowQuery) -> Response:
-    """The session's entries from here on."""
+    """Follow the session's entries from here on."""
     after = _start(exchange, query.after)
     return _followed(exchange, await exchange.service.events.follow_session(session_id, after))
 
 
 async def follow_all(exchange: Exchange, query: FollowQuery) -> Response:
-    """All sessions' entries from here on."""
+    """Follow all sessions' entries from here on."""
     after = _start(exchange, query.after)
     return _followed(exchange, await exchange.service.events.follow_all(after))
 
@@ -90,7 +90,7 @@ def _followed(exchange: Exchange, following: FollowedEvents) -> Response:
 
 
 async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
-    """The decision about an agent's call; a client that goes away meanwhile is waited for no longer."""
+    """Return the decision about an agent's call; gives up if the client disconnects meanwhile."""
     event = jsonio.loads(await exchange.raw())
     if not isinstance(event, dict):
         raise BadRequest("the event is not an object", hint="Post what the client gives its hook.")
@@ -104,16 +104,16 @@ async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
 
 
 async def ask_gated_call(exchange: Exchange, body: GatedCallRequest) -> Response:
-    """The decision about a call without an id: a client that goes away meanwhile takes no approval."""
+    """Return the decision about a call without an id; a client that disconnects meanwhile takes no approval."""
     asking = exchange.service.gate.ask(exchange.caller(), body)
     return json_response(await _while_connected(exchange, asking))
 
 
 async def _while_connected(exchange: Exchange, doing: Coroutine[Any, Any, T]) -> T:
-    """What this returns; cancelled when the client goes away.
+    """Await a coroutine, and cancel it when the client disconnects.
 
     Raises:
-        ClientDisconnect: It has gone.
+        ClientDisconnect: The client disconnected.
     """
     working = asyncio.ensure_future(doing)
     leaving = asyncio.ensure_future(_disconnected(exchange.receive))
@@ -133,7 +133,7 @@ async def _while_connected(exchange: Exchange, doing: Coroutine[Any, Any, T]) ->
 
 
 async def run_query(exchange: Exchange, body: QueryRequest) -> Response:
-    """Rows as JSON, or with the Arrow type in `Accept` as an IPC stream, where pyarrow is installed."""
+    """Return rows as JSON, or with the Arrow type in `Accept` as an IPC stream, if pyarrow is installed."""
     as_arrow = ARROW_MEDIA_TYPE in exchange.headers.get("accept", "").lower()
     found = await exchange.service.queries.run(body.sql, limit=body.limit, as_arrow=as_arrow)
     if isinstance(found, bytes):
@@ -145,12 +145,12 @@ async def run_query(exchange: Exchange, body: QueryRequest) -> Response:
 
 
 async def healthz(exchange: Exchange) -> Response:
-    """The gateway answers."""
+    """Answer `ok` while the gateway runs."""
     return Response("ok\n", media_type="text/plain")
 
 
 async def readyz(exchange: Exchange) -> Response:
-    """Whether sessions can be started and answered; with a key more than that."""
+    """Report if sessions can be started and answered: 200 or 503; with a key, in full."""
     health = await exchange.service.health.ready()
     if await _has_key(exchange):
         text = health.model_dump_json()
@@ -175,11 +175,11 @@ async def openapi_document(exchange: Exchange) -> Response:
 
 
 LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
-"""To another page of the docs, which the gateway does not have."""
+"""A link to another page of the docs, which the gateway does not serve."""
 
 
 async def show_errors(exchange: Exchange) -> Response:
-    """The rows of docs/errors.md, of the version that answers; problems link to their anchors."""
+    """Show the rows of docs/errors.md for this version; problems link to their anchors."""
     return Response(_error_page(), headers=page_headers())
 
 
@@ -200,7 +200,7 @@ def _error_page() -> str:
 
 
 def without_folders(text: str, data_dir: str | None = None) -> str:
-    """The text with files named by their last part: where they lie is not for strangers."""
+    """The text with files cut to their last part: strangers must not learn the folders."""
     if data_dir:
         text = text.replace(data_dir.rstrip("/") + "/", "").replace(data_dir, "the data directory")
     return _FOLDERS.sub("", text)
@@ -210,7 +210,7 @@ async def _has_key(exchange: Exchange) -> bool:
     authenticator: Authenticator = exchange.app.authenticator
     try:
         await authenticator.authenticate(exchange, Need.READ)
-    except (NotAllowed, Standby):  # one that stands by knows only the key of its own machine
+    except (NotAllowed, Standby):  # a standby knows only its own machine's key
         return False
     return True
 
@@ -236,18 +236,18 @@ HANDLERS: dict[str, Handler] = {
 
 MEDIA_TYPE = "text/event-stream"
 WRITE_CHARS = 32 * 1024
-"""Once a write has so many, the next begins: enough to fill packets, and little to hold for a client that reads
-nothing. Between two writes others have their turn."""
+"""A write of an event stream ends once it has this many characters: enough to fill packets, and little to hold for a
+client that does not read. Between two writes other tasks get a turn."""
 
 
 class EventStream(Response):
-    """Sends what comes until the client goes or following ends; then the client may come back.
+    """Sends followed events until the client disconnects or following ends; then the client may reconnect.
 
-    A stream that began while no other runtime could be at work ends when one may be (S-102): the client comes back to
-    that one, if it knows its address, or to a stream that says so.
+    A stream that began while no other runtime could be at work ends when one may be (S-102): the client reconnects to
+    that one, if it knows its address, or to a stream that is marked as stale.
 
     Args:
-        following: What to send; closed at the end, however that comes.
+        following: The events to send; always closed at the end.
         exchange: The request.
     """
 
@@ -287,7 +287,7 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        # The first bytes tell the client that it follows, and from where it would come back.
+        # The first bytes tell the client that it follows, and the place to resume from.
         position = self._following.position
         await _write(send, f"id: {position}\n\n" if position is not None else ": following\n\n")
         loop = asyncio.get_running_loop()
@@ -307,7 +307,7 @@ class EventStream(Response):
 
 
 def start_of(last_event_id: str | None, after: int | None) -> int | None:
-    """Where to go on: the Last-Event-ID wins.
+    """The place to go on from; Last-Event-ID wins over `after`.
 
     Raises:
         BadRequest: It is not an id that a stream gave out.
@@ -321,13 +321,13 @@ def start_of(last_event_id: str | None, after: int | None) -> int | None:
 
 
 def _frame(item: Followed) -> str:
-    """What has no id leaves the id of the last event as it is: a client comes back with that."""
+    """An event as text. One without an id keeps the last event's id, with which the client reconnects."""
     place = f"id: {item.id}\n" if item.id is not None else ""
     return f"event: {item.event}\n{place}data: {item.text}\n\n"
 
 
 def _writes(items: Sequence[Followed]) -> Iterator[str]:
-    """The frames of these items, some at a time."""
+    """The events as texts of about `WRITE_CHARS` each."""
     part: list[str] = []
     chars = 0
     for item in items:

@@ -1,7 +1,7 @@
-"""The inbox as a page: what waits for the person who is signed in, its forms, and word of what changes (S-118).
+"""The inbox shows a signed-in person their waits, takes their forms, and signals changes (S-118).
 
-A person sees waits that they may answer or have answered, and of a session only what the wait shows. Anything else is
-the same page as a wait that there is not. Word of a change says only that there is one: the page asks again.
+A person sees waits that they may answer or have answered, and of a session only what the wait shows. Any other wait
+gets the same page as one that does not exist. A signal has no content: the page reads the inbox again.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from helmr_runtime.service.following import Followed, FollowedEntries
 FILTERS = ("task", "priority", "tag")
 ROWS_MAX = 50
 COUNTED_MAX = 400
-"""Of waits in a view; of more the page says that there are more."""
+"""Waits of a view that are counted; beyond that the page shows `+`."""
 ANSWERED_WITHIN = timedelta(days=7)
 CHANGES_EVERY_S = 2.0
-"""At most one word of a change in that time, to each page."""
+"""Least time between two signals of a change to a page."""
 
 
 async def show_inbox(exchange: Exchange) -> Response:
-    """Show what waits for the person, soonest end first."""
+    """Show the person's waits, soonest end first."""
     who = await _person(exchange)
     if isinstance(who, Response):
         return who
@@ -87,7 +87,7 @@ async def _listed(
     """The page with its waits.
 
     Raises:
-        UsageError: A filter or the cursor can't be what it says.
+        UsageError: A filter or the cursor is invalid.
     """
     found = await _read(exchange, who, page, cursor, _rows_max(page))
     waits = list(found.items)
@@ -97,7 +97,7 @@ async def _listed(
 
 
 async def _counted(exchange: Exchange, who: PagePerson, page: InboxPage) -> InboxPage:
-    """The page with how many waits there are, where it stands among them, and of which tasks they are."""
+    """The page with the total of waits, its number, and the tasks of the waits."""
     found, has_more = page.waits, False
     if page.cursor is not None or not page.is_first:
         found, has_more = await _all(exchange, who, page)
@@ -123,7 +123,7 @@ def _rows_max(page: InboxPage) -> int:
 
 
 async def _all(exchange: Exchange, who: PagePerson, page: InboxPage) -> tuple[list[WaitInfo], bool]:
-    """The waits of a view, `COUNTED_MAX` at most, and whether there are more."""
+    """The waits of a view, about `COUNTED_MAX` at most, and True if there are more."""
     found: list[WaitInfo] = []
     cursor: str | None = None
     while len(found) < COUNTED_MAX:
@@ -142,7 +142,7 @@ async def _read(
     wanted: dict[str, object] = {**page.filters, "limit": limit, "cursor": cursor or None}
     match page.view:
         case _ if who.proven.is_local:
-            pass  # what is open, for whomever
+            pass  # all open waits
         case InboxView.OPEN:
             wanted["can_answer"] = True
         case InboxView.MINE:
@@ -161,7 +161,7 @@ async def _read(
 
 
 async def show_home(exchange: Exchange) -> Response:
-    """Show that the runtime runs, and how much waits, if the caller may know that."""
+    """Show that the runtime runs, and the number of waits, if the person may answer them."""
     if not wants_page(exchange.headers.get("accept")):
         return no_route(HTTPStatus.NOT_FOUND, {})
     who = await exchange.app.browser.person(exchange)
@@ -177,13 +177,13 @@ async def show_home(exchange: Exchange) -> Response:
 
 
 async def show_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
-    """Show one wait of theirs with its form, or how it ended."""
+    """Show one wait of theirs with its form or its end."""
     asked = await _wait(exchange, wait_id)
     return asked if isinstance(asked, Response) else await show(exchange.service, asked)
 
 
 async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
-    """Take the form of one wait of theirs: an answer, or their vote taken back."""
+    """Take the form of one wait of theirs: an answer, a withdrawn vote, a grant, or a handover."""
     asked = await _wait(exchange, wait_id)
     if isinstance(asked, Response):
         typed = await _form(exchange) if asked.status_code == SEE_OTHER else None
@@ -196,7 +196,7 @@ async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
 
 
 async def _form(exchange: Exchange) -> CallbackForm | None:
-    """The page's form that was sent; None if it is none."""
+    """The submitted form of the page; None if the request holds none."""
     try:
         sent = read_callback(
             content_type=exchange.headers.get("content-type"),
@@ -210,7 +210,7 @@ async def _form(exchange: Exchange) -> CallbackForm | None:
 
 
 async def follow_inbox(exchange: Exchange) -> Response:
-    """Send word when something has changed; ends with the browser's session."""
+    """Signal changes of the inbox; ends with the browser's session."""
     who = await exchange.app.browser.person(exchange, is_used=False)
     if who is None or not who.may_answer:
         raise unauthenticated()
@@ -225,9 +225,9 @@ async def follow_inbox(exchange: Exchange) -> Response:
 
 
 async def _person(exchange: Exchange) -> PagePerson | Response:
-    """Who asks, or what the browser gets instead."""
+    """The signed-in person, or the response that the browser gets instead."""
     browser: Browser = exchange.app.browser
-    # What a page asks by itself keeps no session open.
+    # Requests that a page makes by itself do not extend the session.
     by_itself = exchange.headers.get("sec-fetch-dest") == "empty"
     who = await browser.person(exchange, is_used=not by_itself)
     if who is None:
@@ -260,11 +260,11 @@ async def _wait(exchange: Exchange, wait_id: str) -> PersonalWait | Response:
     return Response(render_page(nothing), status_code=HTTPStatus.NOT_FOUND, headers=headers)
 
 
-# --- word of changes ------------------------------------------------------------------------------
+# --- signals of changes ---------------------------------------------------------------------------
 
 
 def concerns(item: FeedItem, keys: frozenset[str]) -> bool:
-    """Whether an entry may change the inbox of a person with these names and groups."""
+    """True if an entry may change the inbox of a person with these names and groups."""
     if not item.kind.startswith("wait."):
         return False
     body = item.entry["body"]
@@ -273,12 +273,12 @@ def concerns(item: FeedItem, keys: frozenset[str]) -> bool:
 
 
 class InboxChanges:
-    """Word that something has changed, now and then; what a page follows.
+    """Signals of changes for a page to follow, at most one in `CHANGES_EVERY_S`.
 
     Args:
-        entries: All that comes.
-        concerns: Whether an entry matters.
-        is_over: Whether the person is no longer signed in.
+        entries: The feed of all sessions.
+        concerns: Returns True for an entry that matters.
+        is_over: Returns True once the person is signed out.
     """
 
     position: int | None = None

@@ -1,6 +1,6 @@
-"""Numbers for Prometheus: of the HTTP face, of what the feed brings, and at each scrape those of ledger and pool.
+"""Metrics for Prometheus: of HTTP, of entries on the feed, and at each scrape of ledger and pool.
 
-Invariants: a label's values are bounded: by the code (routes, streams, kinds, states) or by `LABELS_MAX`.
+Invariants: a label's values are bounded, by the code (routes, streams, kinds, states) or by `LABELS_MAX`.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 """Around the 9 ms of a hot answer, up to a start that waits for its result."""
 
 LABELS_MAX = 100
-"""Streams that have numbers of their own; the others are one, `other`."""
+"""Streams with a label of their own; the others share `other`."""
 
 OTHER = "other"
 
 ENDED_MAX = 10_000
-"""Ended waits whose run has not gone on yet; of more the oldest are not measured."""
+"""Ended waits whose run has not gone on yet; beyond that the oldest are not measured."""
 
 RUN_ENDS = {f"run.{status}": status for status in ("succeeded", "failed", "cancelled", "blocked")}
 WAIT_ENDS = {f"wait.{status}": status for status in ("fulfilled", "timed_out", "cancelled")}
 STEP_ENDS = {f"step.{status}": status for status in ("succeeded", "failed", "abandoned")}
 
 BY_OTHERS = frozenset({"wait.claimed", "wait.claim_ended", "wait.assigned", "input.accepted"})
-"""Entries of a run that do not say that its code has gone on."""
+"""Entries of a run that do not show that its code went on."""
 
 
 class Metrics:
@@ -92,7 +92,7 @@ class Metrics:
         time_taken.observe(seconds)
 
     async def scraped(self, service: Service) -> tuple[CollectorRegistry, CollectorRegistry]:
-        """Everything as of now: what is counted as it happens, and what ledger and directory say when asked."""
+        """Two registries: numbers counted as they happen, and those read now from ledger and directory."""
         health, numbers = await asyncio.gather(service.health.ready(), service.health.numbers())
         self._followers.set(service.hub.followers)
         self._in_flight.set(service.router.in_flight)
@@ -108,23 +108,23 @@ class Metrics:
 
 
 class FeatureMetrics(Protocol):
-    """The numbers of a feature."""
+    """The metrics of a feature."""
 
     @property
     def hears(self) -> Mapping[str, Callable[[FeedItem], None]]:
-        """Count an entry, by its kind."""
+        """Functions that count an entry, by its kind."""
         ...
 
     def collect(self, numbers: Mapping[str, Any]) -> Iterable[Metric]:
-        """What a scrape shows of what the feature's memory counts."""
+        """The metrics of one scrape, from the feature's numbers."""
 
 
 class _FromFeatures:
-    """What a scrape shows of features.
+    """Metrics of features at one scrape.
 
     Args:
-        features: Their numbers, by name.
-        numbers: `HealthView.numbers`.
+        features: The features' metrics, by name.
+        numbers: The result of `HealthView.numbers`.
     """
 
     def __init__(self, features: Mapping[str, FeatureMetrics], numbers: Mapping[str, Any]) -> None:
@@ -132,20 +132,20 @@ class _FromFeatures:
         self._numbers = numbers
 
     def collect(self) -> Iterator[Metric]:
-        """Those of each feature that has answered."""
+        """The metrics of each feature that answered."""
         for name, one in self._features.items():
             if name in self._numbers:
                 yield from one.collect(self._numbers[name])
 
 
 class EntryMetrics:
-    """What the gateway counts as entries come by the feed, which are those since it began to follow it.
+    """Counters of entries on the feed, since this gateway began to follow it.
 
-    Copies in forks are passed over: they were counted when they happened.
+    Copies in forks are skipped: they were counted when they happened.
 
     Args:
         registry: Keeps the counters.
-        features: Count entries too.
+        features: Features that count entries too.
     """
 
     def __init__(
@@ -235,13 +235,13 @@ class EntryMetrics:
 
 
 class _Scraped:
-    """What ledger and directory say at this scrape; a part that does not answer has no numbers.
+    """Metrics of ledger and directory at one scrape; a part that does not answer has none.
 
     Args:
         health: As `/readyz` with a key.
-        numbers: `HealthView.numbers`.
-        now: From which ages are counted.
-        clock_steps: That have been seen.
+        numbers: The result of `HealthView.numbers`.
+        now: The time from which ages are counted.
+        clock_steps: The number of clock steps seen.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class _Scraped:
         self._clock_steps = clock_steps
 
     def collect(self) -> Iterator[Metric]:
-        """All of them, as the registry asks."""
+        """All metrics, for the registry."""
         health = self._health
         yield _gauge("helmr_ready", "1 if /readyz says ready", int(health.ready))
         states = {(state.value,): int(state in health.degraded) for state in DegradedState}
@@ -299,7 +299,7 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("helmr_queue_oldest_seconds", oldest, pool["queue_oldest_s"])
     yield _gauge("helmr_queue_failing_runs", "Those that can't be resumed", pool["failing"])
     yield CounterMetricFamily("helmr_host_crashes", "Hosts that died", value=pool["crashes"])
-    # No entry says it: a parked session that is answered goes on without `run.resumed`.
+    # No entry counts this: a parked session that is answered goes on without `run.resumed`.
     about, count = "Runs that a host went on with", sum(pool["resumes"]["counts"])
     yield CounterMetricFamily("helmr_run_resumes", about, value=count)
     about = "CPU in which the code of a run came to where it had been"
@@ -383,7 +383,7 @@ def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
 def _bounded(
     waits: list[Mapping[str, Any]], now: datetime
 ) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
-    """How many there are and how old the oldest is, by kind and stream; those with the fewest as one."""
+    """Counts and ages in seconds of the oldest, by kind and stream; the smallest streams share one label."""
     counts: dict[tuple[str, str], float] = {}
     ages: dict[tuple[str, str], float] = {}
     for number, wait in enumerate(sorted(waits, key=lambda one: -one["count"])):

@@ -1,6 +1,6 @@
-"""The OpenAPI document, made from the table of operations and pydantic's own schemas.
+"""The OpenAPI document is made from the table of operations and pydantic's schemas.
 
-It says exactly the statuses that an operation may answer with, problems included.
+It lists exactly the statuses that an operation may answer with, problems included.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ CHAPTERS = {
     "backups": "backup",
     "pruning": "ledger",
 }
-"""Of operations that the service has at another noun than clients."""
+"""Tags of operations that the service has under another noun than clients."""
 
 PATH_TEXTS: Mapping[str, Schema] = {
     "stream": {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
     "secret": {"description": "What the link or callback URL ends with, or a public token."},
 }
-"""Only documented: the service checks ids and names, and says which kind it expected."""
+"""Only documented: the service checks ids and names, with better errors."""
 
 OPERATION_ID: Schema = {
     "name": "Operation-Id",
@@ -92,7 +92,7 @@ def document(rows: Iterable[Operation[Any]], *, version: str) -> Schema:
 
 
 def _shapes(rows: Iterable[Operation[Any]]) -> tuple[dict[tuple[str, str], Schema], Schema]:
-    """The schema of each row's body, query and reply, and the components that these refer to."""
+    """The schema of each row's body, query and reply, and the components that they refer to."""
     wanted: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
     for row in rows:
         if row.body is not None:
@@ -176,7 +176,7 @@ def _query_parameters(
 
 
 def _without_null(schema: Schema) -> Schema:
-    """A parameter may be absent, but no text of it is null."""
+    """The schema of a parameter without null: it may be absent, but no text is null."""
     options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
         return schema

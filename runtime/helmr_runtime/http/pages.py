@@ -1,6 +1,6 @@
 """Pages behind a secret: /v1/callbacks/{secret} completes a token (S-42), /v1/links/{secret} answers a wait (S-74).
 
-GET shows, and never acts. POST acts by content type: JSON as programs send it, a form as the page sends it.
+GET never acts. POST acts by content type: programs send JSON, the page sends a form.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from helmr_runtime.service import Caller, Service
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A token and the secret by which it was reached; what the answer page asks for."""
+    """A token that was reached by a secret, as the subject of the answer page."""
 
     service: Service
     token: Json
@@ -43,7 +43,7 @@ class Callback:
 
     @property
     def public_token_id(self) -> str | None:
-        """The public token that completes it, if it was reached by one."""
+        """The public token by which it was reached, if any."""
         return self.public_token.id if self.public_token is not None else None
 
     @property
@@ -70,7 +70,7 @@ class Callback:
 
     @property
     def _is_own(self) -> bool:
-        """Completed through the same secret: anyone who holds it may see what was recorded."""
+        """True if it was completed through this same secret, whose holder may see the recorded answer."""
         if self.public_token is not None:
             return bool(self.token["completed_by_public_token"] == self.public_token.id)
         return bool(self.token["ended_by"]["type"] == "callback")
@@ -101,7 +101,7 @@ class Callback:
 
 
 async def show_callback(exchange: Exchange, secret: str) -> Response:
-    """Show the page behind an emailed link. Changes nothing."""
+    """Show the page behind an emailed link; changes nothing."""
     callback = await opened(exchange, _callback(exchange, secret))
     return callback if isinstance(callback, Response) else await show(exchange.service, callback)
 
@@ -137,7 +137,7 @@ async def complete_by_callback(exchange: Exchange, secret: str) -> Response:
 
 
 async def _callback(exchange: Exchange, secret: str) -> Callback:
-    """The token behind a secret; one 404 for whatever is wrong with it (S-46)."""
+    """The token behind a secret; the same 404 for every cause (S-46)."""
     limiter, address = exchange.limiter, exchange.address
     kind = parse_secret(secret)
     if kind not in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):
@@ -181,7 +181,7 @@ async def _find(exchange: Exchange, kind: SecretKind, hashed: str) -> Callback |
 
 
 async def show_link(exchange: Exchange, secret: str) -> Response:
-    """Show what the wait asks. Changes nothing."""
+    """Show the wait's question; changes nothing."""
     linked = await opened(exchange, _linked(exchange, secret))
     if isinstance(linked, Response):
         return linked
@@ -196,7 +196,7 @@ async def show_link(exchange: Exchange, secret: str) -> Response:
 async def answer_by_link(exchange: Exchange, secret: str) -> Response:
     """Answer the wait on behalf of the link's person, by JSON or by the page's form.
 
-    The form of a restricted wait answers as the person who is signed in, even if the link was made for another.
+    The form of a restricted wait answers as the signed-in person, even if the link was made for another.
     """
     linked = await opened(exchange, _linked(exchange, secret))
     if isinstance(linked, Response):
@@ -218,7 +218,7 @@ async def answer_by_link(exchange: Exchange, secret: str) -> Response:
 
 
 async def _asked(exchange: Exchange, linked: LinkedWait, secret: str) -> LinkedWait | PersonalWait:
-    """Whom the page asks: of a restricted wait the person who is signed in, since a link proves no one."""
+    """The page's subject: a restricted wait asks the signed-in person, since a link proves no identity."""
     browser: Browser = exchange.app.browser
     if not linked.wait.is_restricted or not browser.is_on:
         return linked
@@ -237,7 +237,7 @@ async def _asked(exchange: Exchange, linked: LinkedWait, secret: str) -> LinkedW
 
 
 async def _linked(exchange: Exchange, secret: str) -> LinkedWait:
-    """The wait behind a secret; one 404 for whatever is wrong with it (S-46)."""
+    """The wait behind a secret; the same 404 for every cause (S-46)."""
     limiter, address, service = exchange.limiter, exchange.address, exchange.service
     if parse_secret(secret) is not SecretKind.LINK:
         limiter.count_malformed(address)

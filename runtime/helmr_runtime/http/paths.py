@@ -13,12 +13,12 @@ from helmr_runtime.service import Service
 
 @dataclass(slots=True)
 class PathPlace:
-    """A path and what is served there.
+    """A path and its operations.
 
     Attributes:
-        path: As declared, `/v1/waits/{wait_id}`.
-        by_method: The operations.
-        public_methods: Those that public tokens may call.
+        path: The declared path, such as `/v1/waits/{wait_id}`.
+        by_method: The operations by method.
+        public_methods: The methods that public tokens may call.
     """
 
     path: str
@@ -28,7 +28,7 @@ class PathPlace:
 
 @dataclass(slots=True)
 class _Node:
-    """Where a path has got to; a part behind it is one of `fixed`, or the value of a parameter."""
+    """A node of the tree; the next part of a path is one of `fixed`, or the value of a parameter."""
 
     fixed: dict[str, _Node] = field(default_factory=dict)
     parameter: _Node | None = None
@@ -36,13 +36,13 @@ class _Node:
 
 
 class Paths:
-    """Which operation a path names, part by part."""
+    """The tree of paths and their operations."""
 
     def __init__(self) -> None:
         self._root = _Node()
 
     def add(self, operation: ServedOperation) -> None:
-        """Serve this one too."""
+        """Add an operation to the tree."""
         row, node = operation.row, self._root
         for part in _parts(row.path):
             node = _next(node, part)
@@ -74,7 +74,7 @@ def served(
     handlers: Mapping[str, Handler],
     authenticator: Authenticator,
 ) -> Paths:
-    """All rows as they are served."""
+    """Build the tree of all rows; pages also serve HEAD."""
     paths = Paths()
     for row in rows:
         handler = handlers.get(row.name)

@@ -32,13 +32,13 @@ PAGING = ("limit", "cursor", "after")
 ERRORS_PATH = SHOW_ERRORS.path
 
 RETRY_AFTER_S = 1
-"""When to try again, if the error does not know better (S-64)."""
+"""Seconds to wait before a retry, if the error has no better value (S-64)."""
 
 
 def problem_response(error: HelmrError) -> Response:
-    """The answer that tells this error."""
+    """The error as a response with problem details."""
     if isinstance(error, (Moved, StaleEpoch)):
-        # What actors tell each other; a client can only try again.
+        # Errors between actors; a client can only try again.
         error = Unavailable("the session is moving between actors", hint="Try again.")
     problem = Problem(
         type=page_of(error.code),
@@ -65,12 +65,12 @@ NO_ROUTE = {
 
 
 def page_of(code: str) -> str:
-    """Where this gateway explains a code; below the runtime's URL."""
+    """The path at which this gateway explains a code, below the runtime's URL."""
     return f"{ERRORS_PATH}#{code}"
 
 
 def unexpected(error_id: str) -> HelmrError:
-    """What a caller sees of a bug: the id under which the log has it, nothing else."""
+    """The error that a caller sees for a bug: only the id under which the log has it."""
     return HelmrError(
         f"something went wrong in the runtime ({error_id})",
         hint="The runtime's log says more under that id.",
@@ -79,7 +79,7 @@ def unexpected(error_id: str) -> HelmrError:
 
 
 def from_validation(error: ValidationError, *, is_query: bool = False) -> UsageError:
-    """A request that its model refuses: unknown or missing fields, wrong types, no such filter."""
+    """Translate a model's refusal of a request: unknown or missing fields, wrong types, unknown filters."""
     errors = [
         {"path": ".".join(map(str, item["loc"])), "message": str(item["msg"])}
         for item in error.errors()
@@ -91,7 +91,7 @@ def from_validation(error: ValidationError, *, is_query: bool = False) -> UsageE
 
 
 def no_route(status: HTTPStatus, headers: Mapping[str, str]) -> Response:
-    """No such route (404), or none with that method (405)."""
+    """The response for a missing route (404) or method (405)."""
     is_missing = status is HTTPStatus.NOT_FOUND
     problem = Problem(
         type=page_of(NotFound.code) if is_missing else "about:blank",
@@ -117,6 +117,6 @@ def _headers(error: HelmrError) -> Mapping[str, str]:
         wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        # The rest of the body is not read, so nothing else can come over this connection.
+        # The rest of the body is not read, so this connection can't be used again.
         headers["Connection"] = "close"
     return headers

@@ -1,13 +1,12 @@
 """A served operation answers its requests: it authenticates, reads, calls the service, and shapes the reply.
 
-A row of `helmr.operations` is served by the method of the service at its place, which takes the caller if it asks for
-one, the values of the path's parameters, and the body or the query string as the row's model; what is no such call has
-a handler of its own. Who asks is checked once, by the row: the local admin key is known by its hash, other API keys and
-public tokens are asked of the service; whatever is wrong with a secret, the answer is the same.
+A row of `helmr.operations` is served by its method of the service, which takes the caller if it has such a parameter,
+the values of the path's parameters, and the body or the query string as the row's model. Rows without a service method
+have a handler. The sender is checked once, by the row. Every bad secret gets the same answer.
 
-The gateway's edge: here, and nowhere else, an unexpected exception becomes an answer.
+This is the gateway's edge: only here an unexpected exception becomes an answer.
 
-Invariants: S-46 and S-51 (what a secret may do), S-102 (what may be stale says so).
+Invariants: S-46 and S-51 (rights of a secret), S-102 (answers that may be stale say so).
 """
 
 from __future__ import annotations
@@ -40,17 +39,17 @@ logger = logging.getLogger(__name__)
 
 
 class Authenticator(Protocol):
-    """Tells who sent a request."""
+    """Finds the sender of a request."""
 
     async def authenticate(
         self, exchange: Exchange, need: Need, scope: ScopeType | None = None
     ) -> Principal:
-        """The caller, if it may do what the route needs.
+        """Return the caller's principal, if it may use the route.
 
         Args:
-            exchange: Gets the key's `role`, or the `public_token`.
-            need: What the route asks of a key.
-            scope: Which public token may use it instead.
+            exchange: The request; gets the key's `role`, or the `public_token`.
+            need: The right that the route needs.
+            scope: The scope of public tokens that may use it instead.
 
         Raises:
             NotAllowed: 401 without a good secret, 403 if it does not cover the route.
@@ -60,17 +59,17 @@ class Authenticator(Protocol):
 
 
 Handler = Callable[..., Awaitable[Response]]
-"""Takes the exchange, the path's values, and the body or the query string if the row has a model for it."""
+"""Takes the exchange, the path's values, and the body or the query string if the row has a model."""
 
 CALLBACKS = "callbacks"
 """The tag of operations that outside systems call without a key."""
 
 CLIENT_LEFT = 499
-"""Status of an answer that is never sent: the client went away while it sent its body."""
+"""Status of an answer that is never sent: the client disconnected while it sent its body."""
 
 
 def takes_caller(method: Callable[..., Any]) -> bool:
-    """Whether a method of the service asks who calls: what acts, and what is shown to each as it concerns them."""
+    """True if a method of the service takes the caller: it acts, or its reply depends on the caller."""
     return _has_caller(getattr(method, "__func__", method))
 
 
@@ -80,19 +79,19 @@ def _has_caller(function: Callable[..., Any]) -> bool:
 
 
 def _may_be_stale(row: Operation[Any]) -> bool:
-    """Whether it reads sessions; what asks for no right tells nothing of them."""
+    """True if a row reads sessions; a row that needs no right shows nothing of them."""
     is_read = row.method == "GET" or row in (RUN_QUERY, SPEAK_MCP)
     return is_read and row.need is not Need.NOTHING
 
 
 class ServedOperation:
-    """A row as it is served: authenticate, read, call, and answer, also what went wrong.
+    """Serves one row: authenticate, read, call, and answer, errors included.
 
     Args:
         row: The operation.
-        service: What is called.
+        service: The service to call.
         handler: Called instead, if there is one.
-        authenticator: Tells who sends a request.
+        authenticator: Finds the sender of a request.
         is_head: Serves HEAD: the same answer without its body.
     """
 
@@ -120,11 +119,11 @@ class ServedOperation:
             self._takes_caller = takes_caller(method)
 
     async def answer(self, exchange: Exchange) -> Response:
-        """The answer to a request whose path and method are this row's, also when it is refused or fails."""
+        """Answer a request with this row's path and method, also when it is refused or fails."""
         row = self.row
         try:
             if self._is_page and exchange.settings.peer is not None:
-                await exchange.service.staleness.look()  # raises that it stands by
+                await exchange.service.staleness.look()  # raises Standby
             response = await self._answer(exchange)
             if self._may_be_stale:
                 as_of = await exchange.service.staleness.as_of()
@@ -133,7 +132,7 @@ class ServedOperation:
         except Standby as error:
             with suppress(
                 HelmrError
-            ):  # the ledger hears that a client has come: the other runtime may go
+            ):  # tells the ledger that a client came: the other runtime may be gone
                 await exchange.service.staleness.look()
             response = self._refusal(error, exchange)
         except HelmrError as error:
@@ -141,7 +140,7 @@ class ServedOperation:
         except ClientDisconnect:
             response = Response(status_code=CLIENT_LEFT)
         except Exception:
-            # The gateway's edge: the log says what happened, the caller learns under which id.
+            # The gateway's edge: the log has the error, the caller gets its id.
             error_id = ids.new_id("err")
             logger.exception("%s: %s %s failed", error_id, self.method, row.path)
             response = problem_response(unexpected(error_id))

@@ -1,7 +1,7 @@
 """Pages on which people sign in and out: at the issuer by code and PKCE, or with a key of their own (S-116).
 
 The issuer's answer counts once, in the browser that asked, for the sign-in that it began: see
-`security/browser_sign_in.py`. Whatever is wrong with an answer, nothing is kept, and the page offers to try again.
+`security/browser_sign_in.py`. After a bad answer nothing is kept, and the page offers to try again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ AGAIN = "Something went wrong on the way, or it took too long. Please sign in ag
 
 
 async def show_sign_in(exchange: Exchange) -> Response:
-    """Show where a person signs in, or who is signed in."""
+    """Show the sign-in page, or the signed-in person."""
     browser: Browser = exchange.app.browser
     who = await browser.person(exchange)
     if not browser.is_on and who is None:
@@ -54,7 +54,7 @@ async def show_sign_in(exchange: Exchange) -> Response:
 
 
 async def show_local_sign_in(exchange: Exchange) -> Response:
-    """Show a button: what looks at links before people do spends none."""
+    """Show a button, so that a program that previews the link does not use it up."""
     browser: Browser = exchange.app.browser
     access: Access = exchange.app.access
     code = exchange.query_params.get(CODE_FIELD, "")
@@ -69,7 +69,7 @@ async def show_local_sign_in(exchange: Exchange) -> Response:
 
 
 async def sign_in_locally(exchange: Exchange) -> Response:
-    """Take the form of that page."""
+    """Sign in by the form of `show_local_sign_in`."""
     browser: Browser = exchange.app.browser
     access: Access = exchange.app.access
     fields = await _fields(exchange)
@@ -87,7 +87,7 @@ async def sign_in_locally(exchange: Exchange) -> Response:
 
 
 async def sign_in_at_issuer(exchange: Exchange) -> Response:
-    """Send the browser to the issuer."""
+    """Redirect the browser to the issuer."""
     browser: Browser = exchange.app.browser
     sign_ins, base_url = exchange.service.sign_ins, exchange.service.base_url
     if not sign_ins.is_on:
@@ -108,7 +108,7 @@ async def sign_in_at_issuer(exchange: Exchange) -> Response:
 
 
 async def finish_sign_in(exchange: Exchange) -> Response:
-    """Take the issuer's answer, which the browser brings."""
+    """Sign in by the issuer's answer, which the browser brings."""
     browser: Browser = exchange.app.browser
     sign_ins, given = exchange.service.sign_ins, exchange.query_params
     if not sign_ins.is_on:
@@ -134,7 +134,7 @@ async def finish_sign_in(exchange: Exchange) -> Response:
 
 
 async def sign_in_by_key(exchange: Exchange) -> Response:
-    """Take the form with a personal key."""
+    """Sign in by the form with a personal key."""
     browser: Browser = exchange.app.browser
     if not browser.is_on:
         raise NotFound("this runtime knows no people")
@@ -155,7 +155,7 @@ async def sign_in_by_key(exchange: Exchange) -> Response:
 
 
 async def sign_out(exchange: Exchange) -> Response:
-    """End the browser's session, here at once; the issuer's own goes on."""
+    """End the browser's session here at once; the issuer's own session goes on."""
     browser: Browser = exchange.app.browser
     who = await browser.person(exchange)
     fields = await _fields(exchange)
@@ -169,7 +169,7 @@ async def sign_out(exchange: Exchange) -> Response:
 
 
 def to_sign_in(exchange: Exchange, return_to: str) -> Response:
-    """What a page answers to a browser in which no one is signed in.
+    """Redirect a browser without a sign-in to the sign-in page.
 
     Raises:
         Unauthenticated: A program asks.
@@ -180,9 +180,9 @@ def to_sign_in(exchange: Exchange, return_to: str) -> Response:
 
 
 def kept_form(exchange: Exchange, sent: CallbackForm, path: str) -> Response:
-    """What a form gets in whose browser no one is signed in any more: itself, to be sent again after a sign-in.
+    """Return a form whose sign-in has ended in a page that sends it again after a new sign-in.
 
-    Its nonce was of the session that is over, so that its page then shows it to be checked, and records nothing yet.
+    Its nonce belongs to the ended session, so its page then shows it to be checked, and records nothing yet.
 
     Raises:
         OriginDenied: Another site's page sent it.
@@ -194,14 +194,14 @@ def kept_form(exchange: Exchange, sent: CallbackForm, path: str) -> Response:
 
 
 def renewed_groups(exchange: Exchange, who: PagePerson) -> Response | None:
-    """Send a page by way of the issuer if the person's groups are getting old; None if they are not.
+    """Redirect a page by way of the issuer if the person's groups are getting old; None if they are fresh.
 
-    An answer that depends on a group takes none that are older than 15 minutes, and a form takes time to fill in.
+    An answer that depends on groups accepts none older than 15 minutes, and a form takes time to fill in.
     """
     identity, session = who.proven.identity, who.proven.session
     now, asks_by_itself = exchange.service.now(), exchange.headers.get("sec-fetch-dest") == "empty"
     if exchange.method == "POST" or asks_by_itself:
-        return None  # what is typed must not be lost
+        return None  # typed data must not be lost
     if identity.groups_at is None or session is None:
         return None
     if min(now - identity.groups_at, now - session.began_at) < GROUPS_FRESH:
@@ -212,12 +212,12 @@ def renewed_groups(exchange: Exchange, who: PagePerson) -> Response | None:
 
 
 def refused_page(who: PagePerson, why: str) -> Response:
-    """What a person sees who may not see a page."""
+    """The page for a person who may not see the requested one."""
     return _page(SignInPage(problem=why, bar=who.bar), HTTPStatus.FORBIDDEN)
 
 
 async def _fields(exchange: Exchange) -> dict[str, str]:
-    """The form's fields that came once."""
+    """The form's fields, except repeated ones."""
     media, is_utf8 = media_type(exchange.headers.get("content-type"))
     raw = await exchange.raw()
     if media != FORM or not is_utf8 or not raw:
@@ -228,7 +228,7 @@ async def _fields(exchange: Exchange) -> dict[str, str]:
 def _failed(
     exchange: Exchange, error: HelmrError, wanted: str | None, why_unknown: str = ""
 ) -> Response:
-    """The page with why no one is signed in now; for a program the error."""
+    """The sign-in page with the reason for a failure; for a program, raise the error."""
     if not wants_page(exchange.headers.get("accept"), exchange.headers.get("content-type")):
         raise error
     match error:

@@ -1,6 +1,6 @@
-"""A wait as the answer page asks for it: of anyone who holds a link, or of the person who is signed in.
+"""A wait on the answer page: for the holder of a link, or for the signed-in person.
 
-Invariants: S-74, S-112 (the core decides who may answer; a page shows what it would say), S-113, S-118.
+Invariants: S-74, S-112 (the core decides who may answer; a page predicts its decision), S-113, S-118.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ ENDED = {
     TokenStatus.EXPIRED.value: PageState.EXPIRED,
     TokenStatus.CANCELLED.value: PageState.CANCELLED,
 }
-"""What the page says of a wait or a token that ended without an answer; both are cancelled by the same word."""
+"""The page's state for a wait or a token that ended without an answer; both share the word `cancelled`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedWait:
-    """A wait and the link by which it was reached.
+    """A wait that was reached by a link.
 
     Attributes:
-        return_to: This page, where its person has to sign in; empty where no one signs in on pages.
+        return_to: This page's path, if its person must sign in; empty if pages offer no sign-in.
     """
 
     service: Service
@@ -93,7 +93,7 @@ class LinkedWait:
 
     @property
     def _is_own(self) -> bool:
-        """Ended through this same link: anyone who holds it may see what was recorded."""
+        """True if it ended through this same link, whose holder may see the recorded answer."""
         by = self.wait.resolved_by
         return by is not None and by.id == self.link.id
 
@@ -108,7 +108,7 @@ class LinkedWait:
         await self.answer(AnswerRequest(data=data), nonce_id)
 
     async def answer(self, request: AnswerRequest, nonce_id: str | None = None) -> Any:
-        """Answer the wait on behalf of the link's person; the receipt."""
+        """Answer the wait on behalf of the link's person; returns the receipt."""
         return await self.service.waits.answer(
             self.caller, self.wait.id, request, link_id=self.link.id, nonce_id=nonce_id
         )
@@ -119,13 +119,13 @@ class LinkedWait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalWait:
-    """A wait, and the person who is signed in at its page.
+    """A wait, with the person who is signed in at its page.
 
     Attributes:
-        made_for: Of a page behind a link, whom that was made for.
-        overrides: They answer although someone else is working on it.
-        typed: What a form beside the answer's holds, if it was sent: to allow calls for a while, to hand the wait over.
-        done: What they have just done about who works on it.
+        made_for: The person of the link to the page, if another one.
+        overrides: The person answers although someone else is working on it.
+        typed: The submitted values of a form that grants calls or hands the wait over.
+        done: The action by which they just claimed it or handed it over.
     """
 
     service: Service
@@ -140,7 +140,7 @@ class PersonalWait:
 
     @property
     def id(self) -> str:
-        """A form is good in this session, for this wait."""
+        """The id that nonces are bound to: this session and this wait."""
         return f"{self.who.form_id} {self.wait.id}"
 
     @property
@@ -162,7 +162,7 @@ class PersonalWait:
 
     @property
     def may_answer(self) -> bool:
-        """Their role covers it, and the wait admits them, or would with groups of theirs that are not known."""
+        """True if their role may answer and the wait admits them, or may do so by groups that are not known."""
         if self.who.proven.is_local:
             return self._is_admitted
         return self.who.may_answer and handing.admits(self.wait, self.who.proven.identity)
@@ -177,7 +177,7 @@ class PersonalWait:
 
     @property
     def has_claim(self) -> bool:
-        """They work on it, as far as an answer of theirs is concerned."""
+        """True if the claim on the wait is theirs, so that it does not block their answer."""
         claim, own = self.wait.claim, self.who.proven.principal
         if claim is None:
             return False
@@ -186,13 +186,13 @@ class PersonalWait:
 
     @property
     def may_see(self) -> bool:
-        """They may answer it, or have: of others' waits a page shows nothing."""
+        """True if they may answer it or have done so: a page shows nothing of other waits."""
         is_local = self.who.proven.is_local  # whose key reads everything
         return self._is_admitted or self.is_own or self.has_voted or is_local
 
     @property
     def has_voted(self) -> bool:
-        """They stand for something, and others must agree."""
+        """True if they have voted, and others must agree."""
         return self.wait.takes_answers and self._key in self.wait.voters
 
     @property
@@ -201,7 +201,7 @@ class PersonalWait:
 
     @property
     def is_own(self) -> bool:
-        """They have answered it, or were one of those who voted: they may see what was recorded."""
+        """True if they answered it or voted on it: they may see the recorded answer."""
         by, key = self.wait.resolved_by, self._key
         if self.who.proven.is_local:
             own = self.who.proven.principal
@@ -210,7 +210,7 @@ class PersonalWait:
         return is_resolver or (key in self.wait.voters and self.wait.status is WaitStatus.FULFILLED)
 
     def is_withdrawal(self, nonce: str | None) -> bool:
-        """The form that takes their vote back comes from a page of this session."""
+        """True if the form that withdraws their vote comes from a page of this session."""
         return self.browser.is_own_form(self.who.form_id, self._withdrawal, nonce)
 
     @property
@@ -219,13 +219,13 @@ class PersonalWait:
 
     @property
     def offer(self) -> granting.GrantOffer | None:
-        """What a grant at this call begins with; None if they can give none here."""
+        """The initial values of a grant at this call; None if they can give none here."""
         is_free = self.wait.claim is None or self.has_claim
         is_open = self._is_admitted and self.wait.takes_answers and is_free
         return granting.offered(self.wait) if is_open else None
 
     def is_granting(self, nonce: str | None) -> bool:
-        """The form that allows calls for a while comes from a page of this session."""
+        """True if the form that grants calls comes from a page of this session."""
         return self.browser.is_own_form(self.who.form_id, self._granting, nonce)
 
     @property
@@ -233,10 +233,10 @@ class PersonalWait:
         return f"grant {self.wait.id}"
 
     def grant(self, offer: granting.GrantOffer) -> GrantRequest:
-        """What they have typed.
+        """The grant that they typed.
 
         Raises:
-            BadRequest: The time is too long to be one.
+            BadRequest: The duration is invalid.
         """
         typed = {name: self._typed(f"{GRANT_LIKE}{n}", "") for n, name in enumerate(offer.globs)}
         valid_for = self._typed(GRANT_FOR, "") or granting.VALID_FOR
@@ -293,7 +293,7 @@ class PersonalWait:
         }
 
     def _others(self) -> list[str]:
-        """Who has voted, but for who gave the answer that ended it."""
+        """The voters, except the person whose answer ended it."""
         by = self.wait.resolved_by
         if not self.is_own or by is None:
             return []
@@ -310,7 +310,7 @@ class PersonalWait:
 async def take_form(
     exchange: Exchange, asked: PersonalWait, sent: CallbackForm, location: str
 ) -> Response:
-    """Take a person's form: an answer, one that allows more for a while, their vote taken back, who works on it.
+    """Take a person's form: an answer, a grant, a withdrawn vote, or a handover.
 
     Raises:
         OriginDenied: Another site's page sent it.
@@ -331,7 +331,7 @@ async def take_form(
 
 
 async def _take_grant(asked: PersonalWait, nonce: str | None, location: str) -> Response:
-    """Approve a call, then allow calls like it; what can't be granted is refused before anything is recorded."""
+    """Approve a call, then grant calls like it; a grant that can't be given is refused before anything is recorded."""
     offer = asked.offer
     if offer is None or not asked.is_granting(nonce):
         return await show(asked.service, asked)
@@ -353,7 +353,7 @@ def _is_answered(wait: WaitInfo) -> bool:
 
 
 def _ended_as(wait: WaitInfo, now: datetime, *, is_own: bool) -> PageState | None:
-    """How it has ended; None if it goes on."""
+    """The page's state for an ended wait; None while it is open."""
     if _is_answered(wait):
         return PageState.RECORDED if is_own else PageState.OVERTAKEN
     status = (wait.resolving or wait.status).value
@@ -363,7 +363,7 @@ def _ended_as(wait: WaitInfo, now: datetime, *, is_own: bool) -> PageState | Non
 
 
 async def _texts(service: Service, wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
-    """Who asks, what and until when, and how it ended: arguments of `AnswerPage`."""
+    """Arguments of `AnswerPage`: the asker, the question, the deadline, and the end."""
     by = wait.resolved_by
     call = await service.gated_calls.payload(wait.session_id) if wait.task == CALL_TASK else None
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None

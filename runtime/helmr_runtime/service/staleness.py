@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import iso
 from helmr_runtime.ports.ledger import ReadFreshness
 
 ASK_S = 1.0
-"""Longest that an answer about a shared log counts: an operator's takeover changes it before the lease runs out."""
+"""Longest that an answer about a shared log counts: an operator's takeover changes it before the lease ends."""
 
 
 LOOK_S = 0.1
@@ -29,8 +29,8 @@ LOOK_S = 0.1
 class Staleness:
     """The staleness of reads in one process.
 
-    It uses the monotonic clock directly: the loop's time stands still within a turn under uvloop, and the process may be
-    paused in the middle of one.
+    It uses the monotonic clock directly: under uvloop the loop's time stands still within a turn, and the process may
+    be paused in the middle of one.
 
     Args:
         ask: Asks the ledger.

@@ -1,13 +1,13 @@
-"""The page behind an emailed link: a question, a form made from a JSON Schema, what was recorded.
+"""The page behind an emailed link: a question, a form made from a JSON Schema, the recorded answer.
 
-It works without JavaScript, on a phone and with a screen reader. Its one script says times in the reader's zone.
-Pure functions: the routes read the token, call these, and let the ledger decide.
+It works without JavaScript, on a phone and with a screen reader. Its one script shows times in the reader's zone.
+All functions are pure: the routes read the token, call these, and let the ledger decide.
 
 ```
-fields.py   form model → questions, filled in from JSON; submitted form → JSON; a row of a list more, or less
+fields.py   form model → questions, filled in from JSON; submitted form → JSON; rows of a list added or removed
 page.py     page → HTML
 sign_in.py  the page on which people sign in → HTML
-inbox.py    the list of what waits for a person → HTML
+inbox.py    the list of waits for a person → HTML
 layout.py   the frame around each page, its style and headers
 texts.py    untrusted texts made safe
 ```

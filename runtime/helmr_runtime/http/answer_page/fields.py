@@ -1,14 +1,13 @@
 """The questions of the page: the fields of a form with the texts, ids and names that HTML needs.
 
-Names of controls: `f` and the field's path and union branch; `i…` says that an optional group is included, `v…` which
-variant of a union was chosen, `r…` which rows a list has.
+Names of controls: `f` and the field's path and union branch; `i…` includes an optional group, `v…` holds the chosen
+variant of a union, `r…` the rows of a list.
 
-`first_values` gives the texts that the controls of a fresh page show, `decode_form` the JSON value that a submitted
-form means. A field that can be left out and was left empty is not sent, one that may only be null is null. What can't
-be read is a problem at that field; the caller validates the value that comes out against the schema
-(`helmr_runtime.security.schemas`), which has the last word.
+`first_values` returns the texts of a fresh page's controls, `decode_form` the JSON value of a submitted form. An empty
+optional field is left out; one that may only be null is null. Text that can't be read is a problem at its field. The
+caller validates the value against the schema (`helmr_runtime.security.schemas`), which has the last word.
 
-The buttons of a list show the page with one row more, or one less; they answer nothing.
+The buttons of a list show the page with a row added or removed; they do not answer.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
 
 RADIOS_MAX = 8
-"""More choices than this become a list to pull down."""
+"""More choices than this become a drop-down list."""
 COLUMNS_MAX = 6
-"""Rows of more fields than this are no lines of a table; a screen is wider than a terminal's form."""
+"""Rows with more fields than this are not drawn as a table; a screen is wider than a terminal's form."""
 LABEL_CHARS_MAX = 120
 HINT_CHARS_MAX = 600
 SCHEMA_CHARS_MAX = 5_000
 TEXT, JSON = "text", "json"
-"""The two ways to give what may be anything."""
+"""The two ways to enter a value of any type."""
 
 _CONTROLS = {
     Kind.GROUP: "group",
@@ -80,8 +79,8 @@ _KIND_HINTS = {
 class Question:
     """One field as the page asks it.
 
-    `inner` holds a group's fields, one for each variant of a union, or the rows of a list, whose ids are `rows`.
-    `where` is the place of its value in the JSON: as the field's path, with positions in lists.
+    `inner` holds a group's fields, one question for each variant of a union, or the rows of a list, whose ids are
+    `rows`. `where` is the place of its value in the JSON: the field's path, with positions in lists.
     """
 
     field: Field
@@ -92,11 +91,11 @@ class Question:
     inner: tuple[Question, ...] = ()
     rows: tuple[int, ...] = ()
     is_cell: bool = False
-    """Of a table's row: it takes little room."""
+    """True for a cell of a table, which is drawn small."""
 
     @property
     def control(self) -> str:
-        """What is drawn: group, union, rows, const, options, select, number, area, code or line."""
+        """The control to draw: group, union, rows, const, options, select, number, area, code or line."""
         if self.field.takes_anything and self.inner:
             return "union"
         if self.field.kind in (Kind.CHOICE, Kind.BOOL):
@@ -106,38 +105,38 @@ class Question:
 
     @property
     def look(self) -> str:
-        """By which the page gives it its width."""
+        """The name by which the style sheet sets its width."""
         return "date" if self.control == "line" and self.input_type == "date" else self.control
 
     @property
     def heads(self) -> tuple[Question, ...]:
-        """Of a table that has rows its columns, which are the cells of the first."""
+        """The columns of a table with rows: the cells of its first row."""
         cells = self.inner[0].inner if self.field.kind is Kind.ROWS and self.inner else ()
         return tuple(one for one in cells if one.is_cell)
 
     @property
     def is_one_of_many(self) -> bool:
-        """Whether it is a text among other fields: one line, which grows."""
+        """True for a text among other fields: a single line that grows."""
         return self.field.kind is Kind.LONG and bool(self.field.path)
 
     @property
     def name(self) -> str:
-        """The control that holds its value."""
+        """The name of the control that holds its value."""
         return f"f{self._place}"
 
     @property
     def include_name(self) -> str:
-        """The control that says whether an optional group is sent."""
+        """The name of the control that includes an optional group."""
         return f"i{self._place}"
 
     @property
     def variant_name(self) -> str:
-        """The control that says which variant of a union is meant."""
+        """The name of the control that chooses the variant of a union."""
         return f"v{self._place}"
 
     @property
     def rows_name(self) -> str:
-        """The control that says which rows a list has."""
+        """The name of the control that holds the rows of a list."""
         return rows_name(self.field)
 
     @property
@@ -161,31 +160,31 @@ class Question:
 
     @property
     def keys(self) -> list[str]:
-        """What names each variant of a union in the form."""
+        """The key of each variant of a union in the form."""
         return (
             [TEXT, JSON] if self.field.takes_anything else [str(i) for i in range(len(self.inner))]
         )
 
     @property
     def labels(self) -> list[str]:
-        """What each variant of a union is called."""
+        """The label of each variant of a union."""
         if self.field.takes_anything:
             return ["As text", "As JSON"]
         return [clean(_words(each.label), LABEL_CHARS_MAX) for each in self.field.variants]
 
     @property
     def preselected(self) -> str:
-        """The variant that is chosen to begin with."""
+        """The key of the variant that is chosen at first; empty for none."""
         return TEXT if self.field.takes_anything and not self.field.may_be_left_out else ""
 
     @property
     def schema_text(self) -> str:
-        """The schema to read beside a box for JSON; empty if it says nothing."""
+        """The schema to show beside a box for JSON; empty if it allows anything."""
         text = json.dumps(self.field.schema, indent=2, ensure_ascii=False)
         return clean_block(text, SCHEMA_CHARS_MAX) if self.field.schema else ""
 
     def walk(self) -> Iterator[Question]:
-        """It and those in it, outer before inner."""
+        """The question and all inside it, outer before inner."""
         yield self
         for each in self.inner:
             yield from each.walk()
@@ -193,7 +192,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class PageForm:
-    """The questions of one form. `call` is the tool's call that it asks leave for, if it does."""
+    """The questions of one form. `call` is the tool call that it asks to approve, if any."""
 
     model: forms.Form
     root: Question
@@ -201,7 +200,7 @@ class PageForm:
 
     @property
     def binding(self) -> str:
-        """Names the schema, for the nonce."""
+        """The schema's hash, to which the nonce is bound."""
         return self.model.schema_hash
 
     def walk(self) -> Iterator[Question]:
@@ -220,8 +219,8 @@ def build_form(
 
     Args:
         schema: JSON Schema.
-        initial: JSON that the form starts with.
-        values: What was submitted: says which rows the lists have; without it those that the form starts with.
+        initial: The form's initial value, as JSON.
+        values: Submitted values, which decide the rows of lists; without them the initial value does.
     """
     model = form_of(schema, initial=initial)
     root = _Asker(values or {}, first_cells(model)).question(model.root, ())
@@ -235,7 +234,7 @@ def build_form(
 
 
 def _always_sent(question: Question) -> Question:
-    """A call's arguments need no box that says they are there: they begin as they were asked for."""
+    """Drop the box that would include a call's arguments: they are always sent."""
     field = question.field
     if field.path != (ARGUMENTS,) or field.kind is not Kind.GROUP:
         return question
@@ -243,12 +242,12 @@ def _always_sent(question: Question) -> Question:
 
 
 def rows_name(field: Field) -> str:
-    """The control that says which rows a list has."""
+    """The name of the control that holds the rows of a list."""
     return f"r{_place(field)}"
 
 
 def label_of(field: Field) -> str:
-    """What a field is called on the page: its label, as words where that is only a property's name."""
+    """The label of a field on the page; a mere property name is spelled as words."""
     label = "Your answer" if field.label == "answer" and not field.path else field.label
     label = _words(label) if label == field.name else label
     return clean(label, LABEL_CHARS_MAX) or "(no name)"
@@ -261,7 +260,7 @@ def _place(field: Field) -> str:
 
 
 class _Asker:
-    """Makes questions of fields, and rows of what was submitted, or of what the form starts with."""
+    """Makes questions from fields, with rows from submitted values or from the initial value."""
 
     def __init__(self, values: Values, cells: Cells) -> None:
         self._values = values
@@ -269,7 +268,7 @@ class _Asker:
         self._ids = count(1)
 
     def question(self, field: Field, where: Path) -> Question:
-        """One field as the page asks it, and those in it."""
+        """The question of a field, with those inside it."""
         made = Question(field, f"q{next(self._ids)}", label_of(field), where, _hint(field))
         if field.kind is Kind.UNION:
             # The radio that chooses a group is its label.
@@ -310,7 +309,7 @@ class _Asker:
 
 
 def rows_of(text: str) -> tuple[int, ...]:
-    """The ids in `0,3,4`; nothing of a text that is something else."""
+    """The ids in a text such as `0,3,4`; other parts are skipped."""
     parts = text.split(",")[: TABLE_CELLS_MAX + 1]
     parts = [part for part in parts if part.isascii() and part.isdigit()]
     return tuple(int(part) for part in parts if len(part) <= 6)
@@ -343,13 +342,13 @@ def _hint(field: Field) -> str:
         parts.append(f"Suggested: {clean(field.suggested, LABEL_CHARS_MAX)}.")
     parts.append(_KIND_HINTS.get(field.kind, ""))
     found = [part for part in parts if part]
-    # A description's author need not have ended it as a sentence.
+    # A description may lack its full stop.
     stopped = [part if part[-1] in ".!?:;…" else f"{part}." for part in found[:-1]]
     return " ".join([*stopped, *found[-1:]])
 
 
 def first_values(form: PageForm) -> dict[str, list[str]]:
-    """What the controls of a fresh page hold, by their names; empty for a form without an initial value."""
+    """The values of a fresh page's controls, by name; empty for a form without an initial value."""
     if form.model.initial is MISSING:
         return {}
     values: dict[str, list[str]] = {}
@@ -358,7 +357,7 @@ def first_values(form: PageForm) -> dict[str, list[str]]:
 
 
 def _fill(question: Question, initial: Any, cells: Cells, values: dict[str, list[str]]) -> None:
-    """Fill in a question and those in it."""
+    """Fill in a question and those inside it."""
     field, cell = question.field, cells.get(question.field.key)
     match question.control:
         case "group":
@@ -387,7 +386,7 @@ def _fill(question: Question, initial: Any, cells: Cells, values: dict[str, list
 
 
 def _at(initial: Any, where: Path) -> Any:
-    """What the value holds at a place; None if it has no such place."""
+    """The part of a value at a place; None if it has no such place."""
     for part in where:
         if isinstance(part, int):
             initial = initial[part] if isinstance(initial, list) and part < len(initial) else None
@@ -397,7 +396,7 @@ def _at(initial: Any, where: Path) -> Any:
 
 
 def _anything(question: Question, cell: Cell | None, values: dict[str, list[str]]) -> None:
-    """What may be anything is shown as text if it is one, else as JSON."""
+    """Fill in a value of any type: as text if it is a text, else as JSON."""
     if not isinstance(cell, str) or not cell:
         return
     content = json.loads(cell)
@@ -409,7 +408,7 @@ def _anything(question: Question, cell: Cell | None, values: dict[str, list[str]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The value; with problems, as far as it can be read."""
+    """The value of a form, with its problems; fields that can't be read are missing or null."""
 
     value: Any
     problems: tuple[SchemaProblem, ...] = ()
@@ -432,14 +431,14 @@ def decode_form(form: PageForm, values: Values) -> Decoded:
 
 
 def all_problems(decoded: Decoded, found: Sequence[SchemaProblem]) -> list[SchemaProblem]:
-    """What is wrong with a submitted form, of every kind at once.
+    """List all problems of a submitted form at once.
 
-    What could not be read is missing in the value, or null: what its schema says of such a place, and of what is
-    around it, says nothing about the person's answer.
+    A field that could not be read is missing in the value, or null. So the schema's problems at its place, and around
+    it, are left out: they do not concern the person's answer.
 
     Args:
-        decoded: The form as it was read.
-        found: What the schema says of its value.
+        decoded: The decoded form.
+        found: The schema's problems with its value.
     """
     unread = [one.path for one in decoded.problems]
     rest = (one for one in found if not any(_is_same_place(one.path, path) for path in unread))
@@ -447,20 +446,20 @@ def all_problems(decoded: Decoded, found: Sequence[SchemaProblem]) -> list[Schem
 
 
 def _is_same_place(one: Path, other: Path) -> bool:
-    """Whether one holds the other."""
+    """True if one path leads to the other or to a part of it."""
     shared = min(len(one), len(other))
     return one[:shared] == other[:shared]
 
 
 def cells_of(form: PageForm, values: Values) -> Cells:
-    """A submitted form as cells, whatever is wrong with it."""
+    """A submitted form as cells, even with problems."""
     reader = _SubmissionReader(form, values)
     reader.read(form.root)
     return reader.cells
 
 
 class _SubmissionReader:
-    """Reads one submission into cells; collects what is not to be read."""
+    """Reads one submission into cells, and collects its problems."""
 
     def __init__(self, form: PageForm, values: Values) -> None:
         self._values = values
@@ -469,13 +468,13 @@ class _SubmissionReader:
         self.problems: dict[str, str] = {}
 
     def read(self, question: Question) -> None:
-        """Fill the cells of a question and of those in it that take part."""
+        """Fill the cells of a question and of the included ones inside it."""
         field = question.field
         self.cells[field.key] = _blank(field)
         match question.control:
             case "group":
-                # The outermost object and one in a variant are there; another that may be left
-                # out is sent only if its box is ticked.
+                # The outermost object and one in a variant are always sent; another optional
+                # one only if its box is ticked.
                 if not field.may_be_left_out or self._one(field, question.include_name):
                     self.cells[field.key] = 0
                     for each in question.inner:
@@ -529,7 +528,7 @@ class _SubmissionReader:
             as_typed = is_free or field.kind in (Kind.LONG, Kind.SECRET)
             self.cells[field.key] = text if as_typed else text.strip()
         elif self._first.get(field.key) is Blank.EMPTY:
-            self.cells[field.key] = Blank.EMPTY  # the question itself said so
+            self.cells[field.key] = Blank.EMPTY  # as the initial value has it
 
     def _one(self, field: Field, name: str) -> str:
         given = self._values.get(name, ())
@@ -550,7 +549,7 @@ _SENTENCES = {
 
 
 def _sentence(field: Field, text: str) -> str:
-    """A problem of a form as this page says it."""
+    """The sentence by which this page shows a problem of a form."""
     if text == "needed" or field.is_decision:
         is_choice = field.kind in (Kind.BOOL, Kind.CHOICE, Kind.UNION)
         return "Please choose one." if is_choice else "Please fill this in."
@@ -567,14 +566,14 @@ ADD, REMOVE = "add", "remove"
 
 
 def asks_for_rows(values: Values) -> bool:
-    """Whether a button of a list was pressed, and not the one that sends."""
+    """True if a button of a list was pressed, not the one that sends."""
     return ACTION_FIELD in values
 
 
 def with_action(form: PageForm, values: Values) -> tuple[dict[str, list[str]], str]:
-    """What was submitted, as the button says that was pressed, and the name of the row that is new; else as it was.
+    """Apply the pressed button of a list to the submitted values; returns them and the name of a new row, if any.
 
-    A list that has no room for another row, or no such row, stays as it is.
+    A list without room for another row, or without the row to remove, stays as it is.
     """
     done = {name: list(texts) for name, texts in values.items() if name != ACTION_FIELD}
     verb, _, rest = "".join(values.get(ACTION_FIELD, ())[:1]).partition(" ")
@@ -593,7 +592,7 @@ def with_action(form: PageForm, values: Values) -> tuple[dict[str, list[str]], s
 
 
 def first_of_row(form: PageForm, new: str) -> str:
-    """The id of the first control of a row that is new; empty if there is none."""
+    """The id of the first control of a new row; empty if there is none."""
     for asked in form.walk():
         for row, number in zip(asked.inner, asked.rows, strict=False):
             if new == f"{asked.rows_name} {number}":

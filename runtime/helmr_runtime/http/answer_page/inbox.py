@@ -1,4 +1,4 @@
-"""The inbox: what waits for the person who is signed in, as a list that works without scripts and is live with them."""
+"""The inbox lists the waits for the signed-in person; it works without scripts and is live with them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, ren
 
 STATE_CHARS = 12
 AGENTS = "calls of agents"
-"""The gate's own task, as people choose it."""
+"""The label of the gate's own task in the filter."""
 
 
 class InboxView(StrEnum):
-    """Which waits; the value stands in the URL."""
+    """A view of the inbox; its value stands in the URL."""
 
     OPEN = "open"
-    """They may answer, and have not."""
+    """The person may answer, and has not."""
     MINE = "mine"
-    """Those of them that are assigned to them or a group of theirs, or name one of these."""
+    """Open ones that are assigned to, or name, the person or a group of theirs."""
     VOTED = "voted"
-    """They have answered, and others must agree."""
+    """The person has answered, and others must agree."""
     ANSWERED = "answered"
-    """Over, and answered by them."""
+    """Ended, and answered by the person."""
 
 
 VIEWS = {
@@ -40,7 +40,7 @@ VIEWS = {
     InboxView.VOTED: ("Others must agree", "Nothing that you have answered waits for others."),
     InboxView.ANSWERED: ("Answered by you", "You have answered nothing in the last seven days."),
 }
-"""What each is called, and what an empty one says."""
+"""The heading of each view, and the text of an empty one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +49,17 @@ class InboxPage:
 
     Attributes:
         now: The time of the view.
-        bar: Who is signed in.
-        view: Which waits.
-        filters: What else must hold, by the field's name: `task`, `priority`, `tag`.
-        waits: In order.
-        cursor: Of the next page; None at the end.
+        bar: The signed-in person.
+        view: The view.
+        filters: Filters by field: `task`, `priority`, `tag`.
+        waits: The waits, in order.
+        cursor: The cursor of the next page; None at the end.
         is_first: It is the first page.
-        total: So many waits are in the view, with these filters; `has_more` says that there are more than were counted.
-        place, places: Which page of how many this is.
-        tasks: Of which they are, whatever the filter by task.
-        has_views: There is more to choose from than what is open.
-        problem: Why a filter can't be.
+        total: The number of waits in the view with these filters; `has_more` if there are more than were counted.
+        place, places: The number of this page, and of all pages.
+        tasks: The tasks of the waits, without the filter by task.
+        has_views: The page offers other views than the open waits.
+        problem: The problem of a filter.
     """
 
     now: datetime
@@ -79,13 +79,13 @@ class InboxPage:
 
     @property
     def total_text(self) -> str:
-        """`120`, `1,000+`."""
+        """The total, such as `120` or `1,000+`."""
         return f"{self.total:,}{'+' if self.has_more else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxRow:
-    """One wait. `state` names what of it changes, but for the time."""
+    """One wait. `state` is a hash of its changing texts, except the time."""
 
     id: str
     title: str
@@ -125,7 +125,7 @@ def render_inbox(page: InboxPage) -> str:
 
 
 def _count(page: InboxPage) -> str:
-    """How many there are, and where the page stands: `120 questions, page 2 of 3`."""
+    """The total and the page's number: `120 questions, page 2 of 3`."""
     if not page.waits:
         return ""
     said = f"{page.total_text} {'question' if page.total == 1 else 'questions'}"

@@ -1,6 +1,6 @@
-"""What all pages have in common: the frame around each, its style, who is signed in, and its headers.
+"""The frame of all pages: layout, style, the signed-in person, and headers.
 
-A page runs nothing, but for one that is given a script of ours, which the policy names by its hash.
+A page runs no script, unless it is given one of ours, which the policy names by its hash.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ TEMPLATES = (
     "home.html.jinja",
     "errors.html.jinja",
 )
-# Here, so that no request reads a file; what is made of them is made for the first page.
+# Read at import, so that no request reads a file; templates compile with the first page.
 _SOURCES = {name: _FILES.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
 LOCAL_SCRIPT = _FILES.joinpath("local.js").read_text(encoding="utf-8")
-"""Says each time in the reader's own zone too; without scripts UTC stands alone."""
+"""Adds the reader's own time zone to each time; without scripts, pages show UTC alone."""
 INBOX_SCRIPT = LOCAL_SCRIPT + _FILES.joinpath("inbox.js").read_text(encoding="utf-8")
-"""Keeps the list live, too; a browser without scripts has the same list."""
+"""Also keeps the list live; a browser without scripts has the same list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedInBar:
-    """Who is signed in, above a page.
+    """The bar above a page that names the signed-in person.
 
     Attributes:
-        name: Of the person.
-        nonce: For the form that signs out; empty where a proxy signs people in, which ends that too.
-        has_inbox: Their role answers, so something may wait for them.
+        name: The person's name.
+        nonce: The nonce of the sign-out form; empty behind a proxy that signs people in and out.
+        has_inbox: The person's role may answer, so the bar links to the inbox.
     """
 
     name: str
@@ -64,10 +64,10 @@ def render(
 
     Args:
         template: One of `TEMPLATES`.
-        title: Of the document.
-        bar: Who is signed in, if that matters to the page.
-        script: What the page runs; `page_headers` must name it.
-        parts: What the template reads beside.
+        title: The document's title.
+        bar: The signed-in person, if the page shows them.
+        script: The page's script; `page_headers` must get the same.
+        parts: Further variables of the template.
     """
     return (
         _environment()
@@ -87,16 +87,16 @@ def render(
 
 
 def render_errors(rows: Sequence[tuple[str, int, str, str]]) -> str:
-    """The page of errors: code, status, what it means and what to do, of each."""
+    """The page of errors: the code, status, meaning and remedy of each."""
     return render("errors.html.jinja", title="Errors", rows=rows)
 
 
 def page_headers(script: str = "", *, is_live: bool = False) -> dict[str, str]:
-    """The headers of every page: nothing else runs, nothing is kept, nothing leaks to where links lead.
+    """The headers of every page: no other script runs, nothing is cached, links get no referrer.
 
     Args:
-        script: What the page runs.
-        is_live: The script asks the runtime for what is new.
+        script: The page's script.
+        is_live: The script asks the runtime for changes.
     """
     runs = [f"script-src 'sha256-{_hash(script)}'"] if script else []
     if is_live:

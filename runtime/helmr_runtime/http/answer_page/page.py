@@ -1,9 +1,8 @@
-"""The answer page: what a person sees who opens a callback URL or a public token's page (S-42).
+"""The answer page opens behind a callback URL, a link or a public token (S-42).
 
-`AnswerPage` is everything a page shows; `render_page` makes HTML of it. Nothing here looks anything up or changes
-anything.
+`AnswerPage` holds everything that a page shows; `render_page` makes HTML of it. All functions here are pure.
 
-A page that asks leave for a tool's call has a card: the tool, a row for each argument, what an answer does.
+A page that asks to approve a tool call has a card: the tool, a row for each argument, the effect of an answer.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ from helmr_runtime.security.schemas import SchemaProblem
 
 OVERRIDE_FIELD = "override_claim"
 WITHDRAW_FIELD = "withdraw"
-"""Beside the fields of an answer, whose names begin with a letter and a slash, or are one letter."""
+"""Distinct from the fields of an answer, whose names begin with a letter and a slash, or are one letter."""
 
 CALL_ROWS_MAX = 200
 VALUE_CHARS_MAX = 20_000
 CODE_CHARS_MAX = 200_000
-"""Of a command or a diff; of a longer one the page says how much it leaves out."""
+"""Longest command or diff in full; of a longer one the page shows how many characters it leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallRow:
-    """One argument; `before` says what it was, if that is not what it is."""
+    """One argument; `before` holds its earlier text if a person changed it."""
 
     label: str
     text: str
@@ -68,14 +67,14 @@ class CallCode:
 
 @dataclass(frozen=True, slots=True)
 class CallCard:
-    """What stands in place of a call's JSON.
+    """The card that replaces a call's JSON.
 
     Attributes:
-        tool: Which tool.
-        code: Its command, its edits.
-        rows: The arguments that the code does not say; `more` of them were left out.
-        folded: Those that its diffs say, as they were given.
-        outcomes: What each decision does, as a word and a sentence; of an answer there is the one.
+        tool: The tool's name.
+        code: Its commands and edits.
+        rows: The arguments that the code does not show; `more` of them were left out.
+        folded: The arguments that its diffs show, as they were given.
+        outcomes: The effect of each decision, as a word and a sentence; after an answer, only of that one.
     """
 
     tool: str
@@ -113,7 +112,7 @@ def _code(block: CallBlock) -> CallCode:
 
 
 def arguments_of(form: PageForm) -> Question | None:
-    """The fields in which a call's arguments are changed; None if there are none."""
+    """The question whose fields change a call's arguments; None if there is none."""
     inner = form.root.inner if form.call is not None else ()
     return next((one for one in inner if one.field.path == (ARGUMENTS,) and one.inner), None)
 
@@ -121,7 +120,7 @@ def arguments_of(form: PageForm) -> Question | None:
 def is_edited(
     form: PageForm, values: Mapping[str, Sequence[str]], problems: Mapping[str, str]
 ) -> bool:
-    """Whether someone was at the arguments: what they typed must be in sight."""
+    """True if someone edited the arguments: their fields must be unfolded."""
     asked = arguments_of(form)
     if asked is None:
         return False
@@ -133,7 +132,7 @@ def is_edited(
 
 
 def _name(question: Question) -> str:
-    """The control that tells whether someone was at it."""
+    """The name of the control that changes when someone edits the question."""
     if question.control == "rows":
         return question.rows_name
     return question.variant_name if question.control == "union" else question.name
@@ -149,7 +148,7 @@ def _row(one: Argument) -> CallRow:
 
 
 GRANT_FIELD, GRANT_FOR, GRANT_LIKE = "grant", "grant_for", "grant_like_"
-"""Of the form that approves a call and allows calls like it: that it is this one; how long; each telling argument."""
+"""Fields of the form that approves a call and calls like it: its marker, the duration, each telling argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +156,11 @@ class GrantForm:
     """A second form: approve the call, and allow calls like it for a while (S-107).
 
     Attributes:
-        nonce: Of this form.
-        tool: Calls of which tool.
-        lines: Of each telling argument its name, and what such calls' must be like.
-        valid_for: How long, as it was typed.
-        is_open: Someone was at it.
+        nonce: The form's nonce.
+        tool: The tool of such calls.
+        lines: The name of each telling argument, and the glob that it must match.
+        valid_for: The duration, as typed.
+        is_open: Someone has filled it in.
     """
 
     nonce: str
@@ -172,7 +171,7 @@ class GrantForm:
 
 
 HAND_FIELD, HAND_TO = "hand", "hand_to"
-"""Of the forms that say who works on a wait: what is to be done; to whom it goes."""
+"""Fields of the forms that hand a wait over: the action, and the receiver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,12 +179,12 @@ class HandingForm:
     """Forms to claim a wait, to release it and to hand it over (S-72, S-81).
 
     Attributes:
-        nonce: Of these forms.
-        is_theirs: The person who is signed in has claimed it.
-        assignee: Whom it is assigned to; empty for no one.
+        nonce: The nonce of these forms.
+        is_theirs: The signed-in person has claimed it.
+        assignee: The assignee; empty for none.
         choices: People and groups to hand it to.
-        typed: To whom, as it was typed.
-        done: What was just done.
+        typed: The receiver, as typed.
+        done: The action that was just done.
     """
 
     nonce: str
@@ -201,28 +200,28 @@ _ROWS_MAX = 200
 _ANSWER_CHARS_MAX = 20_000
 _FEW_CHARS = 60
 ANSWERED_BY_CHARS_MAX = 4_000
-"""Of who may answer: two lists of people."""
+"""Longest text that names the people who may answer: it holds two lists."""
 FOLDER_CHARS_MAX = 1_000
 AGREED_CHARS_MAX = 2_000
-"""Of what people stand for, and who they are."""
+"""Longest line that names people and their votes."""
 
 
 class PageState(StrEnum):
-    """What the page has to say."""
+    """The state of the page."""
 
     OPEN = "open"
     SIGNED = "signed"
-    """Open, but completed only by what a provider signs: nothing to fill in."""
+    """Open, but only a provider's signed message completes it: nothing to fill in."""
     SIGN_IN = "sign_in"
-    """Open, but answered only by people who are signed in, whom no link proves: nothing to fill in."""
+    """Open, but only signed-in people may answer, and a link proves no identity: nothing to fill in."""
     OTHERS = "others"
-    """Open, and the person who is signed in is none of those who may answer."""
+    """Open, but the signed-in person may not answer."""
     OWN_KEY = "own_key"
-    """Open, but each answer is signed with a key of the person, which a page does not have."""
+    """Open, but each answer needs a signature by a key of the person, which a page does not have."""
     RECORDED = "recorded"
-    """Completed through this same link: shows what was recorded."""
+    """Completed through this same link: shows the recorded answer."""
     OVERTAKEN = "overtaken"
-    """Completed by someone else: shows who and when, not what."""
+    """Completed by someone else: shows the person and the time, not the answer."""
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
@@ -230,44 +229,44 @@ class PageState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPage:
-    """A page.
+    """An answer page.
 
     Args:
-        state: What it says; UNKNOWN has nothing else but `now`.
+        state: The page's state; UNKNOWN needs only `now`.
         now: The time of the view, aware.
-        asked_by: Who asks: the task's id or the client's name.
-        asked_in: Of an agent's call, the folder where the agent's session began.
-        heading: The question as it is headed here; empty where that is the subject.
+        asked_by: The asker: the task's id or the client's name.
+        asked_in: For an agent's call, the folder where the agent's session began.
+        heading: The heading of the question, if it is not the subject.
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
-        asked_at, deadline_at: When the token was made, and until when it can be completed.
-        escalation: What happens while no one answers, a line each (S-82).
-        claimed_by, claimed_until: Who else is about to answer, and until when; it is in no one's way here (S-81).
-        form, nonce: For OPEN.
-        values: What was submitted, to show it again beside its problems.
-        problems: Why a submission was not taken; paths of the schema's data.
-        is_stale: The page was open too long, or its questions changed: please check and send again.
-        focus: The id of the control that has the focus to begin with.
-        then: What is answered for people at `deadline_at`, if something is.
-        answers_as: Whose answer it will be: the person that a link was made for.
-        answered_by: Who may answer, for SIGN_IN, OTHERS and OWN_KEY: `by group finance`.
-        have, need: So many of so many people agree.
-        return_to: For SIGN_IN, the page to come back to; without it no one signs in on pages.
-        bar: Who is signed in, where that is who answers.
-        made_for: Whom the link was made for, where another who is signed in answers.
-        agreed: How many agree and who stands for what, a line each.
-        voted_for: What the person's own answer says, in words, while it waits for others to agree.
-        also_answered: Who else has said something, whatever it was, once it has ended.
-        refusal: Why an answer was not taken, although its fields are right.
-        renew_at: Where the person signs in again, if that would help.
-        may_override: Someone else is working on it, and the person may answer all the same.
-        withdraw_nonce: Of the form that takes the person's vote back; empty if they have none.
-        grant: Of an agent's call that the person may allow for a while.
-        handing: Forms that say who works on it.
-        granted: For RECORDED, what counts of what was allowed with it, a line each.
+        asked_at, deadline_at: The time when it was asked, and the deadline.
+        escalation: The steps while no one answers, a line each (S-82).
+        claimed_by, claimed_until: Someone else who works on it, and the end of their claim; a hint only (S-81).
+        form, nonce: The form and its nonce, for OPEN.
+        values: Submitted values, to show again beside their problems.
+        problems: Problems of a submission, by paths of the schema's data.
+        is_stale: The page was open too long, or its questions changed: the person must check and send again.
+        focus: The id of the control that gets the focus.
+        then: The default answer at `deadline_at`, if there is one.
+        answers_as: The person whose answer it will be: a link's person, or the signed-in one.
+        answered_by: The people who may answer, for SIGN_IN, OTHERS and OWN_KEY: `by group finance`.
+        have, need: The number of people who agree, and the number needed.
+        return_to: For SIGN_IN, the page to come back to; empty if pages offer no sign-in.
+        bar: The signed-in person, if they answer.
+        made_for: The link's person, if another signed-in person answers.
+        agreed: The number who agree, and each person's vote, a line each.
+        voted_for: The person's own vote, in words, while others must agree.
+        also_answered: The other people who voted, once it has ended.
+        refusal: The reason for which an answer with valid fields was refused.
+        renew_at: The address of a new sign-in, if that would help.
+        may_override: Someone else is working on it, but the person may still answer.
+        withdraw_nonce: The nonce of the form that withdraws the person's vote; empty without a vote.
+        grant: The form that allows an agent's calls for a while, if the person may.
+        handing: The forms that hand the wait over.
+        granted: For RECORDED, the grants given with it that still count, a line each.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
-        ended_at, ended_by: When and by whom it was completed or cancelled.
+        ended_at, ended_by: The time of its end, and the person or program that ended it.
     """
 
     state: PageState
@@ -314,7 +313,7 @@ class AnswerPage:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of a recorded answer; `rows` for what is inside it."""
+    """One line of a recorded answer; `rows` holds the lines inside it."""
 
     label: str
     text: str
@@ -381,7 +380,7 @@ _NO_FORM = (PageState.SIGNED, PageState.SIGN_IN, PageState.OTHERS, PageState.OWN
 
 
 def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> int:
-    """The status that goes with a page: a view is 200 if the secret is known, a POST follows S-41."""
+    """The HTTP status of a page: 200 for a view with a known secret; a POST follows S-41."""
     if is_second:
         return 409
     if state is PageState.UNKNOWN:
@@ -393,7 +392,7 @@ def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> 
 
 
 def _in_few_words(page: AnswerPage) -> str:
-    """The recorded answer, if a word or two say it: its decision, or all of it; else nothing."""
+    """The recorded answer, or its decision, if it is short; else empty."""
     answer, form = page.answer, page.form
     if form is None or not page.is_second:
         return ""
@@ -422,7 +421,7 @@ def _title(page: AnswerPage) -> str:
 
 
 def _by_field(page: AnswerPage) -> dict[str, str]:
-    """The problems by field id; one at a place that has no field goes to the nearest around it."""
+    """The problems by field id; a problem at a place without a field goes to the nearest field around it."""
     found: dict[str, str] = {}
     if page.form is None:
         return found
@@ -441,7 +440,7 @@ def _by_field(page: AnswerPage) -> dict[str, str]:
 
 
 def _shown(root: Question, values: Mapping[str, Sequence[str]]) -> list[Question]:
-    """The questions that take part, inner after outer; of a union only the chosen variant."""
+    """The shown questions, outer before inner; of a union, only the chosen variant."""
     shown, inner = [root], root.inner
     if root.control == "union":
         chosen = values.get(root.variant_name, ())
@@ -459,7 +458,7 @@ def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, s
     for each, label in _named(page.form.root, ""):
         labels.setdefault(each.id, label)
         if each.control == "union":
-            # What is asked says more than which of its forms was chosen.
+            # The question's label says more than that of the chosen variant.
             labels |= {inner.id: label for inner in each.inner}
     ordered = [each for each in labels if each in problems]
     return [
@@ -469,11 +468,11 @@ def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, s
 
 
 def _named(question: Question, row: str) -> Iterator[tuple[Question, str]]:
-    """Each question with a name that tells it from those of other rows: `Items 2, Sku`."""
+    """Each question with a name that is unique across rows: `Items 2, Sku`."""
     label = ", ".join(part for part in (row, question.label) if part)
     yield question, label
     for each in question.inner:
-        if question.control == "rows":  # whose label has its place in the list
+        if question.control == "rows":  # its label has the place in the list
             named = ", ".join(part for part in (row, each.label) if part)
             yield each, named
             for inner in each.inner:

@@ -18,17 +18,17 @@ RETURN_FIELD = "next"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInPage:
-    """A page.
+    """The sign-in page.
 
     Attributes:
         is_on: The runtime knows people; else there is nothing to sign in to.
-        kept: The fields of an answer that was sent without a sign-in; `return_to` takes it again.
-        code: Of a one-time link of the local key: there is a button to press, and no key to type.
-        issuer: Where people sign in, if not only with keys.
-        return_to: The page that they come from.
+        kept: The fields of an answer that was sent without a sign-in, to send again to `return_to`.
+        code: The code of a one-time link of the local key: the page has a button, and no field for a key.
+        issuer: The issuer, if people can sign in there.
+        return_to: The page to return to.
         state: Ties the form to this browser.
-        problem: Why they are not signed in.
-        bar: Who is signed in already.
+        problem: The reason for which the sign-in failed.
+        bar: The person who is signed in already.
     """
 
     is_on: bool = True
@@ -61,5 +61,5 @@ def render_sign_in(page: SignInPage) -> str:
 
 
 def render_home(*, version: str, waiting: str, bar: SignedInBar | None) -> str:
-    """The whole HTML document at a runtime's own address; `waiting` is how much waits, empty if that is not said."""
+    """The whole HTML document at a runtime's own address; `waiting` is the number of waits, empty to hide it."""
     return render("home.html.jinja", title="Helmr", bar=bar, version=version, waiting=waiting)

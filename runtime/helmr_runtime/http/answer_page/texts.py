@@ -1,8 +1,8 @@
 """Untrusted texts on the answer page: plain ones made harmless to read, Markdown made safe HTML.
 
-Escaping is the template's; here go what escaping leaves: control characters, and bidirectional
-overrides that make a line read as another. Markdown is rendered without raw HTML and then cleaned
-again by an allow-list, so that one mistake in either is not enough.
+The template escapes. This module removes what escaping leaves: control characters, and bidirectional overrides that
+make a line read as another. Markdown is rendered without raw HTML and then cleaned by an allow-list, so that a single
+mistake in either does no harm.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _TAGS = {
 }  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 _SCROLLS = {"pre": {"tabindex": "0"}, "table": {"tabindex": "0"}}
-"""What may be wider than the screen can be reached, and so scrolled, by keys alone."""
+"""Elements that may be wider than the screen can get the focus, so keys alone can scroll them."""
 _SCHEMES = {"http", "https", "mailto"}
 _HEADING_SHIFT = 1
-"""The page's own heading is its h1, so a body's # is an h2: no level is left out."""
+"""The page's own heading is its h1, so a # in a body is an h2, and no level is skipped."""
 _NESTING_MAX = 20
 _HUNK = re.compile(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
 
@@ -53,13 +53,13 @@ def clean(value: Any, chars_max: int) -> str:
 
 
 def clean_block(value: str, chars_max: int) -> str:
-    """As `clean`, but lines stay lines."""
+    """As `clean`, but keeps line breaks."""
     text = _HIDDEN.sub("\ufffd", value[:chars_max].replace("\r\n", "\n").replace("\r", "\n"))
     return text if len(value) <= chars_max else text + "…"
 
 
 def whole_text(body: str | None) -> str:
-    """A body that is too long to be drawn as a whole, as text; empty for others."""
+    """A body that is too long to render as Markdown, as text; empty for shorter ones."""
     return clean_block(body, BODY_MAX_BYTES) if body and len(body) > BODY_DRAWN_CHARS else ""
 
 
@@ -73,7 +73,7 @@ def markdown_html(text: str) -> Markup:
         "\ufffd", text[:BODY_DRAWN_CHARS].replace("\r\n", "\n").replace("\r", "\n")
     )
     html = _parser().render(source)
-    return Markup(  # nh3 is what makes it safe
+    return Markup(  # nh3 makes it safe
         nh3.clean(
             html,
             tags=_TAGS,
@@ -92,20 +92,20 @@ def _shift_headings(tokens: list[Token]) -> None:
 
 
 def _fence(_: object, tokens: Sequence[Token], place: int, *__: object) -> str:
-    """A block of code."""
+    """Render a block of code."""
     token = tokens[place]
     return f"<pre><code>{code_html(token.content, token.info.strip())}</code></pre>\n"
 
 
 def code_html(text: str, language: str) -> Markup:
-    """Code line by line; in a diff what comes and what goes is marked as such."""
+    """Code line by line; in a diff, added and removed lines are marked."""
     lines = [f"{escape(line)}\n" for line in text.removesuffix("\n").split("\n")]
     return Markup("".join(_marked(lines) if language == DIFF else lines))  # each line is escaped
 
 
 def _marked(lines: Sequence[str]) -> Iterator[str]:
-    """The lines of a diff; of those in a hunk none is its head, though a comment of SQL that goes begins like it."""
-    goes = comes = 0  # of the hunk, still to come
+    """Mark the lines of a diff. In a hunk `---` is no file header: a removed SQL comment begins like one."""
+    goes = comes = 0  # lines of the hunk still to come
     for line in lines:
         sign, is_inside = line[:1], goes > 0 or comes > 0
         if is_inside:
@@ -154,14 +154,14 @@ _MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}) UTC")
 
 
 def timed(line: str) -> Markup:
-    """A line of ours with its times, `2026-11-24 15:30 UTC`, marked as such."""
+    """A line of ours whose times, such as `2026-11-24 15:30 UTC`, become `<time>` elements."""
     return Markup(  # escaped first, and a time has nothing to escape
         _MINUTE.sub(r'<time datetime="\1T\2Z" data-utc>\1 \2 UTC</time>', str(escape(line)))
     )
 
 
 def distance(at: datetime, now: datetime) -> str:
-    """How far a time lies ahead or back: `in 2h 5m`, `3d ago`, `now`."""
+    """The distance from now to a time: `in 2h 5m`, `3d ago`, `just now`."""
     seconds = (at - now).total_seconds()
     if abs(seconds) < 60:
         return "in less than a minute" if seconds > 0 else "just now"

@@ -1,9 +1,9 @@
-"""What a call of a task's tool answers: the result, a task of the Tasks extension, a question, or a handle.
+"""Calls of a task's tool return its result, a task of the Tasks extension, a question, or a handle.
 
-No call is held longer than `HOLD_S`. A client that declares the extension gets a task, one that can ask its user a
-question gets that; any other, and after that time, gets a handle for the tool `helmr_result`.
+No call is held longer than `HOLD_S`. A client that declares the extension gets a task; a client that can ask its user
+gets the question. All others, and calls that hit `HOLD_S`, get a handle for the tool `helmr_result`.
 
-The methods of the Tasks extension are `tasks/get`, `tasks/update`, `tasks/cancel`. The SDK has no runtime for them;
+The methods of the Tasks extension are `tasks/get`, `tasks/update`, `tasks/cancel`. The SDK does not implement them;
 they are added at its extension points. Source: SEP-2663, as of 2026-07-28.
 """
 
@@ -35,31 +35,31 @@ TASKS = "io.modelcontextprotocol/tasks"
 """The extension's name."""
 
 HOLD_S = 25.0
-"""Longest that a call is held: below the 60 s after which clients give up on one, with room for slow networks."""
+"""Longest that a call is held: below the 60 s after which clients give up, with room for slow networks."""
 
 QUICK_S = 0.5
-"""A run that ends so soon is not a task: its result needs no second call."""
+"""A run that ends within this time returns its result at once, not a task."""
 
 POLL_MS = 1_000
-"""How often a client is asked to poll."""
+"""The interval at which clients should poll."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """What the client of a call can do."""
+    """The abilities of a call's client."""
 
     modes: Modes = field(default_factory=Modes)
     tasks: bool = False
 
 
 def ability_of(capabilities: types.ClientCapabilities | None, version: str) -> Ability:
-    """What a client's declared capabilities come to. Earlier revisions have no way to ask during a stateless call."""
+    """The abilities that a client declares. Earlier revisions can't ask during a stateless call."""
     if capabilities is None or version not in MODERN_PROTOCOL_VERSIONS:
         return Ability()
     asked = capabilities.elicitation
     modes = Modes()
     if asked is not None:
-        # An empty object is the form mode, as before there were two.
+        # An empty object means the form mode, once the only one.
         modes = Modes(asked.form is not None or asked.url is None, asked.url is not None)
     return Ability(modes, TASKS in (capabilities.extensions or {}))
 
@@ -68,8 +68,8 @@ class TaskCalls:
     """Calls of task tools.
 
     Args:
-        runs: What the caller reaches.
-        ability: What its client can do.
+        runs: The caller's runs.
+        ability: The abilities of its client.
     """
 
     def __init__(self, runs: McpRuns, ability: Ability) -> None:
@@ -95,7 +95,7 @@ class TaskCalls:
     async def resume(
         self, run_id: str, responses: Mapping[str, Any]
     ) -> types.CallToolResult | types.InputRequiredResult:
-        """Go on with a call that asked something.
+        """Continue a call that asked a question.
 
         Raises:
             RunNotFound: This caller has no such run.
@@ -121,7 +121,7 @@ class TaskCalls:
 
 
 async def task_of(runs: McpRuns, view: View, modes: Modes) -> dict[str, Any]:
-    """The run as a task of the extension, with what it asks or what it came to."""
+    """The run as a task of the extension, with its question or its result."""
     if view.run.status is RunStatus.CANCELLED:
         return _fields(view, "cancelled")
     if view.run.status.is_final:
@@ -134,7 +134,7 @@ async def task_of(runs: McpRuns, view: View, modes: Modes) -> dict[str, Any]:
 
 
 def result_of(view: View) -> types.CallToolResult:
-    """What an ended run came to; a run that failed or was cancelled is an error of the tool."""
+    """The result of an ended run; a failed or cancelled run is an error of the tool."""
     run = view.run
     if run.status is RunStatus.SUCCEEDED:
         result = run.result
@@ -148,7 +148,7 @@ def result_of(view: View) -> types.CallToolResult:
 
 
 def handle_of(view: View) -> types.CallToolResult:
-    """What is known of a run that goes on, and how to hear of it later."""
+    """The state of a run that goes on, with the way to get its result later."""
     text = f"{_state(view)}. Ask for its result later: helmr_result with run_id {view.run.id}."
     known = {
         "run_id": view.run.id,
@@ -171,7 +171,7 @@ def told(
 
 
 def _fields(view: View, status: str) -> dict[str, Any]:
-    """The fields that every shape of a task has."""
+    """The fields that a task has in every state."""
     run = view.run
     return {
         "taskId": run.id,
@@ -205,13 +205,13 @@ class TaskParams(types.RequestParams):
 
 
 class UpdateParams(TaskParams):
-    """Responses to what a task asked, by the keys that it asked under."""
+    """Responses to a task's questions, by their keys."""
 
     input_responses: dict[str, Any] = Field(alias="inputResponses", max_length=RESPONSES_MAX)
 
 
 def add_tasks(server: Server[Any], runs: McpRuns) -> None:
-    """Have the server serve the extension for this caller."""
+    """Add the methods of the extension to the server, for this caller."""
 
     async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
         ability = _declared(ctx, params)
@@ -243,10 +243,10 @@ async def _found(runs: McpRuns, params: TaskParams, need: Need) -> Any:
 
 
 def _declared(ctx: Context, params: TaskParams) -> Ability:
-    """What the client can do.
+    """The abilities that a request declares, which must include the extension.
 
     Raises:
-        MCPError: The request's header names another task than its body, or the client has not declared the extension.
+        MCPError: The request's header names another task than its body, or the client did not declare the extension.
     """
     if isinstance(ctx.request, Request):
         named = decode_header_value(ctx.request.headers.get(MCP_NAME_HEADER))

@@ -21,7 +21,7 @@ PARSE_ERROR = -32700
 
 
 async def speak_mcp(exchange: Exchange) -> Response:
-    """One message of the protocol; JSON-RPC has errors of its own, which come with statuses of HTTP."""
+    """Serve one message of the protocol; errors are JSON-RPC's own, with statuses of HTTP."""
     _check_origin(exchange)
     body = await exchange.raw()
     try:
@@ -36,7 +36,7 @@ async def speak_mcp(exchange: Exchange) -> Response:
 
 
 def _loaded() -> Any:
-    """The part that needs the SDK. It takes a second to load, so not every gateway does, and none on its loop."""
+    """Import the part that needs the SDK. It takes a second, so it loads on first use and in a thread."""
     if importlib.util.find_spec("mcp") is None:
         raise MissingExtra(
             "this runtime does not speak MCP: the extra mcp is not installed",
@@ -47,10 +47,10 @@ def _loaded() -> Any:
 
 
 def _check_origin(exchange: Exchange) -> None:
-    """Return if no page sent the request, or one of this host: a page of another name could be anyone's.
+    """Check that no page of another host sent the request.
 
     Raises:
-        OriginDenied: It is another's.
+        OriginDenied: A page of another host sent it.
     """
     origin = exchange.headers.get("origin")
     if origin is not None and _host_of(origin) != exchange.headers.get("host", ""):

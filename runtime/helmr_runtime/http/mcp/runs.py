@@ -1,12 +1,12 @@
-"""What one caller of MCP reaches of the runtime: the runs that its key started, or all that its role may read.
+"""Runs as one caller of MCP sees them: those that its key started, or all that its role may read.
 
 An MCP task is a run, up to its first end (S-94). Responses that left their wait open are notes in the transcript, for
 operators to see; their number is part of the key under which the wait is asked again.
 
-How a wait is asked of an MCP client, and what its response means, is pure. Invariants: S-94. A form asks for what a
-client can show: an object of texts, numbers, yes or no and choices, or one of them, wrapped as `value`. Everything
-else, and secrets, are answered at the wait's own page. A wait that says who may answer (S-112) is given by its page
-too, and no response of a client answers it: what a client says of its user proves no one.
+The translation of waits into questions, and of responses into answers, is pure. A form holds only what a client can
+show: an object of texts, numbers, booleans and choices, or one of these, wrapped as `value`. All other waits, and
+secrets, are answered at the wait's own page. A restricted wait (S-112) is asked by its page too, and no response of a
+client answers it: a client's word on its user proves no identity.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ VALUE = "value"
 """The property that a form has for an answer that is not an object."""
 
 MESSAGE_CHARACTERS_MAX = 8_000
-"""Of a wait's question; a longer one ends with a mark."""
+"""Longest question of a wait; a longer one is cut and ends with `…`."""
 
 _TYPES = {
     Kind.BOOL: "boolean",
@@ -62,12 +62,12 @@ _TYPES = {
     Kind.CHOICE: "string",
 }
 _FORMATS = ("email", "uri", "date", "date-time")
-"""Those that a form of MCP may name."""
+"""String formats that MCP forms allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """Which ways of asking a client has declared."""
+    """The ways of asking that a client declared."""
 
     form: bool = False
     url: bool = False
@@ -88,12 +88,12 @@ class Unanswered:
 
 
 def key_of(wait: WaitInfo, responses: int) -> str:
-    """The key under which a wait is asked; another one after each response that did not answer it."""
+    """The key under which a wait is asked; it changes with each response that did not answer."""
     return f"{wait.id}.{responses}"
 
 
 def message_of(wait: WaitInfo) -> str:
-    """What the person reads."""
+    """The question as the person reads it."""
     title = wait.subject or f"{wait.task} waits for {wait.stream or 'an answer'}"
     text = f"{title}\n\n{wait.body}" if wait.body else title
     if len(text) > MESSAGE_CHARACTERS_MAX:
@@ -102,7 +102,7 @@ def message_of(wait: WaitInfo) -> str:
 
 
 def form_schema(wait: WaitInfo) -> dict[str, Any] | None:
-    """The form for a wait's answer; None if a client can't show one, must not see what is entered, or proves no one."""
+    """The form for a wait's answer; None if a client can't show it, must not see the data, or can't prove its user."""
     fields = _fields(wait) if not wait.is_restricted else None
     if fields is None:
         return None
@@ -112,7 +112,7 @@ def form_schema(wait: WaitInfo) -> dict[str, Any] | None:
 
 
 def answer_of(wait: WaitInfo, content: Mapping[str, Any]) -> Any:
-    """The JSON that a form's content stands for. The service that stores it checks whether it fits."""
+    """The JSON value of a form's content. The service checks it against the schema."""
     content = dict(content)
     fields = _fields(wait)
     if fields is None:
@@ -125,14 +125,14 @@ def answer_of(wait: WaitInfo, content: Mapping[str, Any]) -> Any:
             content.pop(name, None)
             values[name] = None
         elif name in content and not field.nullable and not field.required:
-            del content[name]  # null for what may be left out
-    # What the form did not ask for is not dropped: the schema says whether it may be there.
+            del content[name]  # null for an optional field
+    # Properties beyond the form are kept: the schema decides if they may be there.
     values |= content
     return values if _is_object(wait) else values.get(VALUE)
 
 
 def meaning_of(wait: WaitInfo, response: Mapping[str, Any]) -> FormAnswer | Unanswered:
-    """What a client's response says of its wait: `accept` answers, `decline` may, `cancel` does not."""
+    """The meaning of a client's response: `accept` answers, `decline` may, `cancel` does not."""
     content = response.get("content")
     match response.get("action"):
         case "accept" if isinstance(content, Mapping) and form_schema(wait) is not None:
@@ -154,7 +154,7 @@ def _is_object(wait: WaitInfo) -> bool:
 
 
 def _fields(wait: WaitInfo) -> list[tuple[str, Field, Any]] | None:
-    """Each field with its name and what it starts with."""
+    """Each field with its name and initial value; None if a form can't hold them."""
     root = form_of(wait.json_schema).root
     if root.kind is not Kind.GROUP:
         return [(VALUE, root, wait.initial)] if _is_plain(root) else None
@@ -171,7 +171,7 @@ def _is_plain(field: Field) -> bool:
 
 
 def _labels(field: Field) -> dict[str, Any]:
-    """A choice's text, and its value: a text that is chosen is itself, anything else its label."""
+    """The values of a choice by their labels; a text is its own label."""
     return {
         choice.value if isinstance(choice.value, str) else choice.label: choice.value
         for choice in field.choices
@@ -185,7 +185,7 @@ def _chosen(field: Field, value: Any) -> Any:
 
 
 def _property(field: Field, given: Any) -> dict[str, Any]:
-    """One property of the form. Titles and bounds as the schema has them."""
+    """One property of the form, with the schema's title and bounds."""
     told: dict[str, Any] = {"type": _TYPES[field.kind], "title": field.label}
     if field.description or field.unit:
         told["description"] = " ".join(part for part in (field.description, field.unit) if part)
@@ -200,7 +200,7 @@ def _property(field: Field, given: Any) -> dict[str, Any]:
         if field.format in _FORMATS:
             told["format"] = field.format
     start = given if given is not None else field.default
-    # Clients send a default that no one looked at: a decision has none.
+    # Clients may send a default unseen, so a decision has none.
     if not field.is_decision and start is not MISSING and start is not None:
         if field.kind is Kind.CHOICE:
             spelt = {_text_of(value): label for label, value in _labels(field).items()}
@@ -227,14 +227,14 @@ _DID_NOT_FIT = "had an answer that does not fit"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run as MCP shows it. `wait` is what it asks people, if it does."""
+    """A run as MCP shows it, with the wait on people, if there is one."""
 
     run: RunInfo
     session: SessionInfo
 
     @property
     def wait(self) -> WaitInfo | None:
-        """The wait that people answer, of a run that has not ended."""
+        """The wait that people can answer; None without one or once the run has ended."""
         wait = self.session.wait
         if self.run.status.is_final or wait is None or wait.run_id != self.run.id:
             return None
@@ -246,7 +246,7 @@ class McpRuns:
 
     Args:
         service: The operations.
-        own_caller: Who calls, under the operation id of the request, for the one thing that it asks to be done.
+        own_caller: The caller, under the request's operation id, for the one operation that it requests.
         tasks: The tasks that are tools, by id.
     """
 
@@ -267,14 +267,14 @@ class McpRuns:
         return role is not None and may(role, need)
 
     def _caller(self) -> Caller:
-        """The caller under a fresh operation id, for what follows from the request."""
+        """The caller under a fresh operation id, for operations that follow from the request."""
         own = self.own_caller
         return Caller(self.principal, role=own.role, identity=own.identity)
 
     # --- start, see, cancel -----------------------------------------------------------------------
 
     async def start(self, task: TaskInfo, payload: Any) -> View:
-        """Start a session of the task. It is on disk when this returns.
+        """Start a session of the task; it is on disk when this returns.
 
         Raises:
             SchemaMismatch: The payload does not fit.
@@ -284,10 +284,10 @@ class McpRuns:
         return View(receipt.run, receipt.session)
 
     async def view(self, run_id: str, need: Need = GET_RUN.need) -> View:
-        """The run, if this caller's key started it or its role may do that with any.
+        """The run, if this caller's key started it or its role covers `need`.
 
         Raises:
-            RunNotFound: No such run, for this caller.
+            RunNotFound: No such run for this caller.
         """
         unknown = RunNotFound(f"no task {run_id[:64]!r}")
         try:
@@ -302,12 +302,12 @@ class McpRuns:
         return View(await self._to_first_end(run), session)
 
     async def settled(self, view: View, timeout_s: float, *, passing: str | None = None) -> View:
-        """The run once it asks someone, is blocked or has ended, at most `timeout_s` later.
+        """The run once it asks people, is blocked or has ended, at most `timeout_s` later.
 
         Args:
             view: The run.
             timeout_s: Seconds.
-            passing: A wait that does not count.
+            passing: The id of a wait to pass over.
         """
         session_id, run_id = view.session.id, view.run.id
 
@@ -328,7 +328,7 @@ class McpRuns:
     # --- ask and hear -----------------------------------------------------------------------------
 
     async def question(self, view: View, modes: Modes) -> dict[str, dict[str, Any]]:
-        """What the run asks, as input requests by their keys; none if it asks nothing, or the client can't be asked."""
+        """The run's question as input requests by key; empty without one, or if the client can't ask its user."""
         wait = view.wait
         if wait is None:
             return {}
@@ -350,10 +350,10 @@ class McpRuns:
         return {key: {"method": "elicitation/create", "params": asked}}
 
     async def respond(self, view: View, responses: Mapping[str, Any]) -> bool:
-        """Take a client's responses. Those to anything else than what is asked now do nothing.
+        """Take a client's responses; those to earlier questions are ignored.
 
         Returns:
-            False if there was one that leaves its wait to others.
+            False if a response leaves the wait to others.
         """
         wait = view.wait
         if wait is None or not responses:
@@ -380,7 +380,7 @@ class McpRuns:
             pass  # someone else was first
 
     async def _page(self, wait: WaitInfo) -> str | None:
-        """Where the wait is answered, on behalf of this client; the same page for a day."""
+        """The URL of the wait's page, on behalf of this client, the same for a day; None if the wait takes no link."""
         principal = self.principal
         person = principal.person or f"{principal.name or principal.id} over MCP"
         seed = f"{principal.id}|{person}|{wait.id}".encode()
@@ -399,7 +399,7 @@ class McpRuns:
         await self.service.sessions.note(self._caller(), wait.session_id, request)
 
     async def _responses(self, session: SessionInfo, wait: WaitInfo) -> tuple[int, str]:
-        """How many responses left the wait open, and what was wrong with the newest, if it was an answer."""
+        """The number of responses that left the wait open, and the newest one's problem, if it was an answer."""
         count, problem = 0, ""
         async for entry in self._backward(session):
             if entry.kind == "wait.opened" and entry.body.get("wait_id") == wait.id:
@@ -433,7 +433,7 @@ class McpRuns:
         return (by.type, by.id) == (self.principal.type, self.principal.id)
 
     async def _to_first_end(self, run: RunInfo) -> RunInfo:
-        """The run as it first ended, if it did: a client's result does not change afterwards."""
+        """The run as of its first end, if it has ended: a client's result does not change afterwards."""
         if run.attempt == 1:
             return run
         cursor: str | None = None
@@ -458,5 +458,5 @@ class McpRuns:
 
 
 def _noted(wait: WaitInfo) -> str:
-    """How a note about a response to the wait begins."""
+    """The beginning of a note about a response to the wait."""
     return f"MCP: {wait.id}"

@@ -1,6 +1,6 @@
-"""One request of MCP: a server of the SDK for its caller, made for this request and gone after it.
+"""Each request of MCP gets a server of the SDK of its own, made for its caller.
 
-Invariants: S-94; nothing that a client sends is taken before its JSON is as strict as everywhere here.
+Invariants: S-94; a client's JSON is checked as strictly as on every other route before it is used.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ run_id instead of a result goes on by itself; ask for its result with helmr_resu
 
 STATE_PURPOSE = "mcp-request-state"
 STATE_TTL_S = 30 * 24 * 3600.0
-"""A sealed state names a run, and a person may take that long; who may see the run is asked each time."""
+"""A sealed state names a run whose person may take this long; each use checks the caller's access again."""
 
 STALE_META = "helmr/stale-as-of"
-"""In `_meta` of a result: the time up to which it has everything, if another runtime may have gone on since."""
+"""Key in `_meta` of a result: it contains everything up to this time; another runtime may have written since."""
 
 TOOLS_TTL_MS = 5_000
-"""How long a client may keep the list of tools: a new catalog comes with a restart."""
+"""Clients may cache the list of tools for this long: a new catalog comes with a restart."""
 
 Context = ServerRequestContext[Any, Any]
 Called = types.CallToolResult | types.InputRequiredResult
 
-# A manager is made for each request here, and says so at each.
+# Each request makes a manager, which logs that.
 logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.WARNING)
 
 
 async def answer(exchange: Exchange, caller: Caller, body: bytes) -> Response:
-    """The answer to a request whose caller is known, and whose body is strict JSON."""
+    """Answer a request whose caller is known and whose body is strict JSON."""
     service = exchange.service
     catalog = await service.catalog.get()
     tasks = {task.id: task for task in catalog.tasks if task.mcp}
@@ -125,7 +125,7 @@ def make_server(runs: McpRuns, version: str) -> Server[Any]:
 
 
 def _aged_by(runs: McpRuns) -> Any:
-    """A result says if it may lack what another runtime has acknowledged (S-102)."""
+    """Return middleware that marks results which may lack writes of another runtime (S-102)."""
 
     async def aged(ctx: Context, call_next: CallNext) -> HandlerResult:
         result = await call_next(ctx)
@@ -141,7 +141,7 @@ def _aged_by(runs: McpRuns) -> Any:
 
 
 def _sealing(runs: McpRuns) -> RequestStateSecurity:
-    """What seals the state that a client carries: for its key, under the newest master key."""
+    """The sealing of state that a client carries: bound to its key, under the newest master key."""
     ring = runs.service.tokens.require_ring()
     keys = [ring.purpose_key(STATE_PURPOSE, key.id) for key in reversed(ring.keys)]
 
@@ -152,7 +152,7 @@ def _sealing(runs: McpRuns) -> RequestStateSecurity:
 
 
 async def _edge(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """What goes wrong, as the client may see it; the log says the rest."""
+    """Turn errors into ones that the client may see; the log has the rest."""
     try:
         return await call_next(ctx)
     except (MCPError, ValidationError):
@@ -166,7 +166,7 @@ async def _edge(ctx: Context, call_next: CallNext) -> HandlerResult:
 
 
 def _refused(error: HelmrError) -> types.CallToolResult:
-    """An error that the model can mend."""
+    """An error as a tool result, which the model can act on."""
     text = f"{error.code}: {error.message}"
     return told(f"{text}\n{error.hint}" if error.hint else text, is_error=True)
 
@@ -175,7 +175,7 @@ def _refused(error: HelmrError) -> types.CallToolResult:
 
 
 class _Sent:
-    """Takes what an ASGI app sends, as one answer."""
+    """Collects the messages of an ASGI app into one response."""
 
     def __init__(self) -> None:
         self._status = 500
@@ -190,7 +190,7 @@ class _Sent:
             self._body += message.get("body", b"")
 
     def response(self) -> Response:
-        """What was sent."""
+        """The collected response."""
         response = Response(bytes(self._body), status_code=self._status)
         own = {name for name, _ in self._headers}
         kept = [header for header in response.raw_headers if header[0] not in own]
@@ -199,12 +199,12 @@ class _Sent:
 
 
 def _bare(scope: Scope) -> Scope:
-    """The request without white space around its headers' values, which are no part of them (RFC 9110, 5.5)."""
+    """The request without white space around header values, which is not part of them (RFC 9110, 5.5)."""
     return {**scope, "headers": [(name, value.strip()) for name, value in scope["headers"]]}
 
 
 def _given(body: bytes) -> Any:
-    """Gives a body that is here already, then nothing: a client that leaves is not waited for."""
+    """A `receive` that returns the body, which has arrived, and then a disconnect."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:

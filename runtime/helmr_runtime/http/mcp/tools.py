@@ -1,7 +1,7 @@
-"""The tools: one for each task, and the runtime's own by what the caller's role may do.
+"""The tools: one for each task, and the runtime's own as the caller's role allows.
 
-A client without the Tasks extension hears of a run by `helmr_result`. Answering by a tool needs a role that may answer
-any wait: a model that holds a key to start tasks does not answer in its user's place.
+A client without the Tasks extension gets results by `helmr_result`. The tool that answers needs a role that may answer
+any wait: a model with a key that starts tasks must not answer in its user's place.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from helmr_runtime.http.mcp.runs import McpRuns
 from helmr_runtime.http.served_operation import takes_caller
 
 PREFIX = "helmr_"
-"""Of the runtime's own tools; a task whose id begins so has another name as a tool."""
+"""Prefix of the runtime's own tools; a task whose id begins so gets another name as a tool."""
 
 PAYLOAD = "payload"
-"""The argument of a task whose payload is not an object."""
+"""The argument that holds a payload that is not an object."""
 
 ENTRIES_SHOWN = 50
 
@@ -51,7 +51,7 @@ _NAME_CHARACTERS_MAX = 64
 
 
 def tool_name(task_id: str) -> str:
-    """The task's id; where no client would take that as a tool's name, one made of it."""
+    """The task's id, or a name derived from it if clients would refuse the id as a tool's name."""
     if _NAME.fullmatch(task_id) and not task_id.startswith(PREFIX):
         return task_id
     suffix = hashlib.sha256(task_id.encode()).hexdigest()[:8]
@@ -69,14 +69,14 @@ def task_tool(task: TaskInfo) -> types.Tool:
 
 
 def is_wrapped(schema: dict[str, Any] | bool) -> bool:
-    """True if the payload need not be an object, so that it is one argument."""
+    """True if the payload need not be an object, so it becomes one argument."""
     if isinstance(schema, bool):
         return False
     return _resolved(schema).get("type") != "object"
 
 
 def arguments_schema(schema: dict[str, Any] | bool) -> dict[str, Any]:
-    """The payload's schema as that of a tool's arguments, which are an object."""
+    """The schema of a tool's arguments, always an object, from the payload's schema."""
     if isinstance(schema, bool):
         return {"type": "object"}
     if not is_wrapped(schema):
@@ -89,7 +89,7 @@ def arguments_schema(schema: dict[str, Any] | bool) -> dict[str, Any]:
 
 
 def payload_of(task: TaskInfo, arguments: Mapping[str, Any] | None) -> Any:
-    """What a call's arguments are for the task."""
+    """The task's payload from a call's arguments."""
     given = dict(arguments or {})
     return given.get(PAYLOAD) if is_wrapped(task.payload_schema) else given
 
@@ -105,16 +105,16 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 ID_MAX = 64
-"""No id is longer; what is, is none."""
+"""The longest id."""
 
 
 def taking(row: Operation[Any], *names: str, **more: Any) -> type[BaseModel]:
-    """What a tool takes for an operation: values of its path, and these fields of its body or query string.
+    """Make the model of a tool's arguments: an operation's path values, and these fields of its body or query.
 
     Args:
         row: The operation.
         names: The fields.
-        more: What a field of those says besides, as a `Field`; or a field of the tool's own, with its type.
+        more: Overrides of such a field as a `Field`, or a field of the tool's own with its type.
     """
     model = row.body or row.query
     fields: dict[str, Any] = {
@@ -135,11 +135,11 @@ class OwnTool:
     """A tool of the runtime's own.
 
     Attributes:
-        name: By which it is called.
+        name: The tool's name.
         description: For the model.
-        rows: The operations that it is. A caller has it whose role covers one of them.
-        arguments: What it takes.
-        run: Does it; without it the one operation is called as it is.
+        rows: Its operations. A caller whose role covers one of them has the tool.
+        arguments: The model of its arguments.
+        run: Runs it; without it the one operation is called.
     """
 
     name: str
@@ -149,11 +149,11 @@ class OwnTool:
     run: Callable[[McpRuns, Any], Awaitable[types.CallToolResult]] | None = None
 
     def is_for(self, runs: McpRuns) -> bool:
-        """True if the caller has it."""
+        """True if the caller has the tool."""
         return any(runs.may(row.need) for row in self.rows)
 
     async def call(self, runs: McpRuns, given: Any) -> types.CallToolResult:
-        """What it says to these arguments."""
+        """Call the tool with these arguments."""
         if self.run is not None:
             return await self.run(runs, given)
         (row,) = self.rows
@@ -161,7 +161,7 @@ class OwnTool:
         return _shown(reply, exclude=row.excluded)
 
     def listed(self) -> types.Tool:
-        """As clients see it."""
+        """The tool as clients see it."""
         reads = self.rows[-1].repeat is Repeat.READ
         return types.Tool(
             name=self.name,
@@ -172,7 +172,7 @@ class OwnTool:
 
 
 async def called(runs: McpRuns, row: Operation[Any], given: dict[str, Any]) -> Any:
-    """The service's reply to an operation with these values of its path, and of its body or query string."""
+    """Call an operation with these values of its path, and of its body or query string; returns the reply."""
     noun, verb = row.served_at
     parts = [given.pop(name) for name in row.path_names]
     model = row.body or row.query
