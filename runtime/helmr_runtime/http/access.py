@@ -160,7 +160,7 @@ class Access:
             raise NotAllowed("this link opens nothing", hint="`helmr inbox-link` makes another.")
 
     def spend_local_link(self, exchange: Exchange, code: str) -> None:
-        """As `check_local_link`, and mark the code as used.
+        """Check a code as `check_local_link` does, and mark it as used.
 
         Raises:
             NotAllowed: As `check_local_link`.

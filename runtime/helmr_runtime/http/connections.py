@@ -138,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
     registry: Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See asyncio."""
+        """Register the connection and time its first head; at the limit, answer 503 and close."""
         self.phase = Phase.HEAD
         self._real = transport
         self._timer: asyncio.TimerHandle | None = None
@@ -160,7 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio."""
+        """Forget the connection and stop its timers."""
         self.phase = Phase.CLOSING
         self.registry.remove(self)
         for timer in (self._timer, self._stalled):
@@ -169,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
+        """Parse the bytes and bound those without a whole item; a closing connection only counts them."""
         if self.phase is Phase.CLOSING:
             self._read_on(len(data))
         elif not self._is_unreadable:
@@ -202,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- events of the parser -----------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """See httptools."""
+        """Begin a request; a second one behind a request in work is refused."""
         if self._is_working:
             raise ValueError("a request behind one that is worked on")
         super().on_message_begin()
@@ -210,12 +210,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._read_on_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """See httptools."""
+        """Count the target towards the head."""
         self._take_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. Trailers behind a body are not headers of the request."""
+        """Count a header towards the head; drop trailers, which are not headers of the request."""
         if self._arriving is Phase.HEAD:
             self._take_head(len(name) + len(value) + _AROUND_HEADER_BYTES)
             super().on_header(name, value)
@@ -226,7 +226,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the head is too large")
 
     def on_headers_complete(self) -> None:
-        """See httptools."""
+        """Check the target and the Host header, then let uvicorn start the app."""
         if TARGET.fullmatch(self.url) is None:
             raise ValueError("the target is not a path")
         hosts = sum(name == b"host" for name, _ in self.headers)
@@ -239,7 +239,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """See httptools."""
+        """Pass a piece of the body on; behind a refusal, count it up to a bound."""
         self._incomplete_bytes = 0
         if (
             self.cycle.response_complete
@@ -251,14 +251,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """See httptools, which also calls this for an upgrade request before it reads the body."""
+        """End a request's body. The parser also calls this for an upgrade request, before it reads the body."""
         if self._arriving is Phase.BODY:
             self._arriving = Phase.IDLE
             self._incomplete_bytes = 0
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """See uvicorn. Unreadable bytes behind a whole request do not change that request's answer."""
+        """Refuse unreadable bytes. Behind a whole request, they do not change that request's answer."""
         self._is_unreadable = True
         if self._is_working and self._arriving is not Phase.BODY:
             self.cycle.keep_alive = False
@@ -276,7 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_response_complete(self) -> None:
-        """See uvicorn."""
+        """Close a late connection, or enter the next phase."""
         super().on_response_complete()
         if self._is_late:
             self._close()
@@ -292,20 +292,20 @@ class BoundedProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def pause_writing(self) -> None:
-        """See asyncio: the client reads too slowly, or not at all."""
+        """Start a timer: the client reads too slowly, or not at all."""
         super().pause_writing()
         if self._stalled is None:
             self._stalled = self.loop.call_later(self._bounds.unread_s, self.drop)
 
     def resume_writing(self) -> None:
-        """See asyncio."""
+        """Stop the timer: the client reads again."""
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
 
     def shutdown(self) -> None:
-        """See uvicorn."""
+        """End the connection as the server stops, at once if it is already closing."""
         if self.phase is Phase.CLOSING:
             self._real.abort()
         else:

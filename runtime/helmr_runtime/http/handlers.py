@@ -231,7 +231,7 @@ HANDLERS: dict[str, Handler] = {
         show_errors,
     )
 }
-"""By the name of the operation."""
+"""Handlers by the name of their operation."""
 
 
 MEDIA_TYPE = "text/event-stream"

@@ -321,4 +321,4 @@ HANDLERS: dict[str, Handler] = {
     handler.__name__: handler
     for handler in (show_home, show_inbox, show_inbox_wait, answer_inbox_wait, follow_inbox)
 }
-"""By the name of the operation."""
+"""Handlers by the name of their operation."""

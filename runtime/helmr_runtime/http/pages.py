@@ -258,4 +258,4 @@ HANDLERS: dict[str, Handler] = {
     handler.__name__: handler
     for handler in (show_callback, complete_by_callback, show_link, answer_by_link)
 }
-"""By the name of the operation."""
+"""Handlers by the name of their operation."""

@@ -290,4 +290,4 @@ HANDLERS: dict[str, Handler] = {
         sign_out,
     )
 }
-"""By the name of the operation."""
+"""Handlers by the name of their operation."""

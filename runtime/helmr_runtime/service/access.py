@@ -72,7 +72,7 @@ class LiveKey:
     expires_at: datetime | None = None
 
     def is_good(self, now: datetime) -> bool:
-        """It has not expired."""
+        """True if the key has not expired."""
         return self.expires_at is None or now < self.expires_at
 
 

@@ -102,7 +102,7 @@ class FollowedEntries:
         return [Followed("entry", item.offset, item.text) for item in items]
 
     async def take_items(self, timeout_s: float) -> list[FeedItem]:
-        """As `take`, but returns the entries themselves."""
+        """Take as `take` does, but return the entries themselves."""
         if self._follower is None and not self._is_closed:
             self._follower = self._hub.join_after(self._session_id, self._after)
         covered = 0

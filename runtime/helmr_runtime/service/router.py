@@ -86,7 +86,7 @@ class Router:
             Unavailable: No answer in time, and it has not run.
             Overloaded: Too many commands are under way; this one was not tried.
             Standby: Another runtime is at work.
-            HelmrError: What the session answered.
+            HelmrError: The session refused the command.
         """
         if tracing.is_on:
             command = replace(command, trace=tracing.current())
@@ -116,7 +116,7 @@ class Router:
             Unavailable: No host could, or hosts crashed over it. Nothing has happened.
             Overloaded: Too many dry runs are under way.
             Standby: Another runtime is at work.
-            HelmrError: What answering would raise.
+            HelmrError: The answer itself would raise this.
         """
         try:
             async with asyncio.timeout(DRY_RUN_TIMEOUT_S):

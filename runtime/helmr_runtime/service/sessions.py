@@ -151,18 +151,18 @@ def _seen(request: AttemptRequest) -> tuple[int, ...]:
 
 
 async def read_run(ledger: LedgerClient, run_id: str) -> RunInfo:
-    """As `RunOperations.get`."""
+    """Read a run as `RunOperations.get` does, without its place in the queue of a limit."""
     ids.check_id(run_id, ids.RUN)
     return RunInfo.model_validate(await ledger.get_run(run_id))
 
 
 async def read_runs(ledger: LedgerClient, wanted: RunsQuery) -> Page[RunInfo]:
-    """As `RunOperations.list`."""
+    """List runs as `RunOperations.list` does, without places in the queue of a limit."""
     return Page[RunInfo].model_validate(await ledger.list_runs(**wanted.given()))
 
 
 async def read_journal(ledger: LedgerClient, run_id: str) -> RunJournal:
-    """As `RunOperations.journal`."""
+    """Read a journal as `RunOperations.journal` does."""
     run = await read_run(ledger, run_id)
     snapshot = await read_snapshot(ledger, run.session_id)
     state = snapshot.state
@@ -236,7 +236,7 @@ class SessionOperations:
     async def start_with_line(
         self, caller: Caller, request: StartRequest, line_of: Callable[[str], SessionLine]
     ) -> tuple[StartReceipt, bool]:
-        """As `start`, with a line about the session in the same commit; also returns True if the line was written.
+        """Start a session and write a line about it in one commit; also returns True if the line was written.
 
         Args:
             caller: The caller.

@@ -103,7 +103,7 @@ class WaitOperations:
         self._places.put(body["wait_id"], (session_id, body.get("token_id")))
 
     async def shown(self, caller: Caller, wait_id: str) -> WaitInfo:
-        """As `get`, with `can_answer` and `is_mine` for this caller."""
+        """Read a wait as `get` does, with `can_answer` and `is_mine` for this caller."""
         return _for(caller, await self.get(wait_id), self._now())
 
     async def get(self, wait_id: str) -> WaitInfo:

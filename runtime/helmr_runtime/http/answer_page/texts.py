@@ -53,7 +53,7 @@ def clean(value: Any, chars_max: int) -> str:
 
 
 def clean_block(value: str, chars_max: int) -> str:
-    """As `clean`, but keeps line breaks."""
+    """Clean a text as `clean` does, but keep line breaks."""
     text = _HIDDEN.sub("\ufffd", value[:chars_max].replace("\r\n", "\n").replace("\r", "\n"))
     return text if len(value) <= chars_max else text + "…"
 
