@@ -1,8 +1,8 @@
-"""Who may answer a wait, and how many people must agree (S-112 to S-114). Pure.
+"""Restricted waits: the people who may answer one, and how many of them must agree (S-112 to S-114). Pure.
 
 A person is known by an `Identity`, which the gateway proves and a command carries. A wait that says who may answer is
 *restricted*: only an answer by a person that it admits resolves it, and with `approvals` of n only once n people stand
-for the same data. A name that a service's key says (`On-Behalf-Of`) may exclude, it never admits.
+for the same data. A name that a service's key claims (`On-Behalf-Of`) can exclude a person but never admits one.
 
 People and groups are written as `person_key` and `group_key` make them, here and in `wait.opened`, so that they are
 compared as texts.
@@ -29,12 +29,12 @@ class Identity:
     """A person, as the gateway has proven them.
 
     Attributes:
-        id: Of the person: one human has one, whatever they sign in with.
-        names: What else they are called, as a verified e-mail.
-        groups: Those that they are in; None if not all of them are known.
-        groups_at: When that was so.
-        groups_why: Why not all are known, and what to do, if the issuer should have said them.
-        file_groups: Those that the configuration says, which hold whatever is known of the others.
+        id: The person's one id, however they sign in.
+        names: Their other names, such as a verified e-mail.
+        groups: Their groups; None if not all of them are known.
+        groups_at: Time at which `groups` was resolved.
+        groups_why: The reason why not all are known, and what to do, if the issuer should have sent them.
+        file_groups: Groups from the configuration, valid even if `groups` is unknown.
     """
 
     id: str
@@ -46,12 +46,12 @@ class Identity:
 
     @property
     def own_keys(self) -> frozenset[str]:
-        """What a list of people may call them by."""
+        """The keys by which a list of people may name this person."""
         return frozenset(person_key(name) for name in (self.id, *self.names))
 
     @property
     def keys(self) -> frozenset[str]:
-        """What a list of people and groups may call them by, as far as that is known."""
+        """The keys by which a list of people and groups may name this person; unknown groups are missing."""
         groups = (*self.file_groups, *(self.groups or ()))
         return self.own_keys.union(map(group_key, groups))
 
@@ -66,7 +66,7 @@ class Identity:
         return tuple(dict.fromkeys((*self.file_groups, *lately)))
 
     def recorded(self, named: Iterable[str], now: datetime) -> dict[str, Any]:
-        """As entries say it: of their groups those that are among `named`."""
+        """Return the identity as entries record it, with only those of its groups that are among `named`."""
         found: dict[str, Any] = {"id": person_key(self.id)}
         if self.names:
             found["names"] = list(self.names)
@@ -91,20 +91,20 @@ class AnswerSignature:
     sshsig: str
 
     def recorded(self) -> dict[str, str]:
-        """As entries say it."""
+        """Return the signature as entries record it."""
         return {"wait_id": self.wait_id, "key": self.key, "sshsig": self.sshsig}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answerers:
-    """Who may answer a wait, as its `wait.opened` says it.
+    """A wait's rule about its answers, as `wait.opened` records it.
 
     Attributes:
         answerers: People and groups; empty admits every person.
-        not_by: People and groups that may not, whatever admits them.
-        approvals: How many people must stand for the same data.
-        refusals: Decisions that one person's vote for is enough (`is_refusal`).
-        comments: Fields of an answer in which people need not agree.
+        not_by: People and groups that may not answer, even if `answerers` admits them.
+        approvals: Number of people who must agree on the same data.
+        refusals: Decisions for which one person's vote is enough (`is_refusal`).
+        comments: Fields of an answer on which people need not agree.
         signed: Each answer carries its person's signature.
     """
 
@@ -117,7 +117,7 @@ class Answerers:
 
     @classmethod
     def of(cls, opened: Mapping[str, Any]) -> Answerers:
-        """What the body of a `wait.opened` says."""
+        """Read the rule from the body of a `wait.opened`."""
         return cls(
             answerers=tuple(opened.get("answerers", ())),
             not_by=tuple(opened.get("not_by", ())),
@@ -139,10 +139,7 @@ class Answerers:
         """Return if this person may answer.
 
         Args:
-            wait_id: Of the wait, for the message.
-            identity: Who it is, if that is proven.
-            principal: Who acts; a name that it says excludes.
-            now: The time.
+            wait_id: The wait's id, for the message.
 
         Raises:
             NotAnAnswerer: They may not; says who may.
@@ -186,7 +183,7 @@ class Answerers:
         override_reason: str | None = None,
         may_override: bool = False,
     ) -> dict[str, Any]:
-        """What the entry of this caller's answer says of who gave it; empty if anyone may answer.
+        """Return the keys that name the answerer in the answer's entry; empty if anyone may answer.
 
         Raises:
             NotAnAnswerer: They may not, nor override it; says who may.
@@ -211,7 +208,7 @@ class Answerers:
     def with_signature(
         self, wait_id: str, told: Mapping[str, Any], signature: AnswerSignature | None
     ) -> dict[str, Any]:
-        """What `admit` says of an answer, with its signature; an admin who overrides gives none.
+        """Return the keys that `admit` made, with the signature added; an admin who overrides needs none.
 
         Raises:
             SignatureNeeded: It has none, and the wait takes signed answers only.
@@ -258,7 +255,7 @@ class Answerers:
 
     @property
     def words(self) -> str:
-        """Who may answer, for a sentence that begins with the wait."""
+        """The rule in words, for a sentence that begins with the wait."""
         return answered_by(self.answerers, self.not_by, self.approvals, signed=self.signed)
 
     def _refusal(self, wait_id: str, who: str | None) -> NotAnAnswerer:
@@ -277,19 +274,19 @@ def _keys(identity: Identity, now: datetime) -> frozenset[str]:
 
 
 ANYONE = Answerers()
-"""Of a wait that says nothing of it: almost all."""
+"""The rule of a wait without one, as almost all are."""
 
 PROPOSAL_CHARS = 32
 
 
 def names_of(principal: Principal) -> list[str]:
-    """The people whom a principal names: itself if it is one, and on whose behalf it says that it acts."""
+    """Return the people that a principal names: itself if it is a person, and its `on_behalf_of`."""
     own = principal.id if principal.type == PERSON else None
     return [person_key(name) for name in (own, principal.on_behalf_of) if name is not None]
 
 
 def with_starters(not_by: Sequence[str], starters: Iterable[str]) -> list[str]:
-    """The list with those who started, if it speaks of them."""
+    """Replace `starter` in the list by the people who started the session."""
     return list(dict.fromkeys((*not_by, *starters))) if STARTER in not_by else list(not_by)
 
 

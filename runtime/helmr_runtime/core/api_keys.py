@@ -17,7 +17,7 @@ class CreateApiKey(SessionCommand):
     name: str
     secret_hash: str
     person: str | None = None
-    """Whose it is: what comes with it is theirs (S-111)."""
+    """The key's owner: requests with the key count as this person's (S-111)."""
     expires_at: datetime | None = None
 
 

@@ -51,10 +51,10 @@ INLINE_BYTES_MAX = 4096
 """Larger entries are kept by reference: a checkpoint stays small enough to write at every park."""
 
 PIECE_BYTES_MIN = 256 * 1024
-"""A journal of which a checkpoint holds more is not written again."""
+"""A checkpoint that holds more of a journal than this is named by later ones, which do not repeat it."""
 PIECES_MAX = 16
 ENTRY_BYTES = 160
-"""What an entry takes beside its body."""
+"""Size of an entry without its body, in bytes."""
 
 
 _SESSION = (
@@ -70,7 +70,7 @@ _SESSION = (
     ),
     *("input_seqs", "output_seqs", "outputs_set_aside", "public_tokens"),
 )
-"""What of the state beside run, records and status a checkpoint holds."""
+"""Fields of the state that a checkpoint holds besides run, records and status."""
 _PARTS = frozenset(
     {"v", "seq", "hash", "at", "session", "unconsumed", "taken", "pieces", "refs", "run"}
 )
@@ -119,7 +119,7 @@ _END = "]}}"
 
 
 def refs(text: str) -> list[int]:
-    """The feed offsets of the entries that `restore` needs beside the text, but for those that its pieces need."""
+    """The feed offsets of the entries that `restore` needs beside the text, without those that its pieces need."""
     return list(jsontext.decode(text)["refs"])
 
 
@@ -145,8 +145,7 @@ def restore(
     """The state that `save` wrote.
 
     Args:
-        session_id: Whose.
-        text: The checkpoint.
+        session_id: The session's id.
         referenced: The entries that it and its pieces name, by feed offset.
         earlier: The checkpoints that it names, by feed offset.
         offset: Its own feed offset, so that later checkpoints can name it.
@@ -208,13 +207,13 @@ def _restored(
 
 
 def saved_at(state: SessionState, offset: int) -> None:
-    """The state was saved as the checkpoint at that feed offset, and goes on as if it were restored of it."""
+    """Note that the state was saved as the checkpoint at that feed offset, as if it had been restored from it."""
     if state.run is not None:
         _set_pieces(state.run, _pieces(state), state.seq, offset)
 
 
 def _set_pieces(run: Run, pieces: Sequence[Piece], seq: int, offset: int | None) -> None:
-    """Where the run's journal is stored: in the earlier pieces that the checkpoint at that offset names, and in it."""
+    """Set the places of the run's journal: the earlier pieces that the checkpoint names, and the checkpoint itself."""
     run.pieces = tuple(pieces)
     first = pieces[-1].count if pieces else 0
     if offset is not None and _bytes(run.journal[first:]) > PIECE_BYTES_MIN:
@@ -231,7 +230,7 @@ def _content(session_id: str, text: str) -> dict[str, Any]:
 
 
 def _require_known(what: str, saved: Mapping[str, Any], known: Set[str]) -> None:
-    """Raise ValueError for a name that isn't known: read as a field that is not there, it would have its default."""
+    """Raise ValueError for an unknown name: a field that is ignored would silently have its default."""
     if unknown := saved.keys() - known:
         raise ValueError(f"its {what} has '{min(unknown)}', which no {what} has")
 
@@ -286,7 +285,7 @@ def _piece_journal(
 
 
 class _Refs:
-    """Which entries a checkpoint names by feed offset instead of holding them."""
+    """Entries that a checkpoint names by feed offset instead of holding them."""
 
     def __init__(self, offsets: Mapping[int, int]) -> None:
         self._offsets = offsets
@@ -303,7 +302,7 @@ class _Refs:
 
 @dataclass(frozen=True, slots=True)
 class StoredForm:
-    """How a value that is not JSON stands in a checkpoint, and back."""
+    """Functions that turn a value that is not JSON into its form in a checkpoint, and back."""
 
     save: Callable[[Any], Any]
     restore: Callable[[Any], Any]
@@ -314,8 +313,8 @@ class FieldCodec(Generic[T]):
 
     Args:
         kind: The dataclass.
-        leaves_out: Fields that are restored of something else.
-        forms: Of fields whose type does not say it.
+        leaves_out: Fields that are restored from something else.
+        forms: Forms of fields whose type does not imply one.
     """
 
     def __init__(
@@ -339,7 +338,7 @@ class FieldCodec(Generic[T]):
         }
 
     def restore(self, saved: Mapping[str, Any], **others: Any) -> T:
-        """The dataclass of that object; `others` are the fields that were left out, whatever the object says of them.
+        """Return the dataclass of that object; `others` are the fields left out, even if the object has them.
 
         Raises:
             ValueError: The object has a name that is no field's.
@@ -388,7 +387,7 @@ def _rows_form(key: Any) -> StoredForm:
 
 
 def _save_escalation(escalation: Escalation) -> dict[str, Any]:
-    """How far it was run; its escalation steps stand in the journal."""
+    """Return the escalation's progress; its steps stand in the journal."""
     at = escalation.assigned_at
     return {"fired": list(escalation.fired), "assigned_at": iso(at) if at is not None else None}
 
@@ -396,7 +395,7 @@ def _save_escalation(escalation: Escalation) -> dict[str, Any]:
 WAIT_CODEC = FieldCodec(
     Wait, forms={"escalation": StoredForm(_save_escalation, lambda saved: None)}
 )
-"""Its escalation is run as far as it was once the journal is there (`_escalate`)."""
+"""The wait's form; `_escalate` restores its escalation once the journal is there."""
 
 RUN_CODEC = FieldCodec(
     Run,
@@ -436,7 +435,7 @@ def _restore_run(
 
 
 def _escalate(run: Run, saved: Mapping[str, Any]) -> None:
-    """Give the pending wait its escalation, run as far as it was."""
+    """Restore the pending wait's escalation with its progress."""
     wait, at = run.wait, saved["assigned_at"]
     escalation = Escalation.of(run.opening_of(wait)) if wait is not None else None
     if wait is not None and escalation is not None:
@@ -504,7 +503,7 @@ def _referenced(session_id: str, offset: int, referenced: Mapping[int, Entry]) -
 
 
 def difference(folded: SessionState, restored: SessionState) -> str | None:
-    """The name of the first thing that the two states disagree about; None if deciding and replaying can't tell them.
+    """Return the name of the first thing that differs between the states; None if they decide and replay alike.
 
     Where something is stored is not a part of what it says: feed offsets, pieces and the spelling of a body's text are
     left out, and so are the receipts that only a live session remembers, and what checkpoints of release 0.1.0 did
@@ -522,7 +521,7 @@ def difference(folded: SessionState, restored: SessionState) -> str | None:
 def _unsaid(folded: SessionState, restored: SessionState) -> frozenset[str]:
     """The fields that came after release 0.1.0 and have no value in what was restored.
 
-    What was set aside before checkpoints said so is missing in those that follow.
+    Checkpoints after 0.1.0 also lack records set aside before checkpoints listed them.
     """
     set_aside = restored.outputs_set_aside.items()
     records = [*restored.taken.values(), *(r for rs in restored.unconsumed.values() for r in rs)]

@@ -18,22 +18,21 @@ CHILD_ENDS = {
     EntryKind.RUN_FAILED: "failed",
     EntryKind.RUN_CANCELLED: "cancelled",
 }
-"""What ends a run for good, and the status that its parent's run sees. A blocked run has not ended."""
+"""Entries that end a run for good, with the status that its parent's run sees. A blocked run has not ended."""
 
 
 CHILD_STEP = "sessions.start "
-"""How the step that starts a child is called, and behind it the child's task."""
+"""Prefix of the name of a step that starts a child; the child's task follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Whose child a session is.
+    """The parent of a child session.
 
     Attributes:
         session_id: The parent.
-        run_id: Its run that made the child.
-        op: The op that did.
-        attempt: The run's attempt then.
+        run_id: The parent's run that made the child.
+        attempt: The attempt of that run.
         leaves: The child goes on when the run is cancelled.
     """
 
@@ -44,7 +43,7 @@ class Parent:
     leaves: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `session.created`."""
+        """Return the parent as `session.created` records it."""
         return {
             "session_id": self.session_id,
             "run_id": self.run_id,
@@ -66,14 +65,14 @@ class Parent:
 
 
 def is_child(awaited_id: str) -> bool:
-    """What a wait is on is a session, and no token."""
+    """True if the awaited id is a session's, not a token's."""
     return awaited_id.startswith(f"{ids.SESSION}_")
 
 
 def outcome_of(entry: Entry) -> dict[str, Any]:
-    """What a wait on a child returns, from the entry that ended it: `{session_id, status, result? error?}`.
+    """Return the value of a wait on a child, from the entry that ended it: `{session_id, status, result? error?}`.
 
-    That is the end of its first run, or what its parent did: then the child is as good as cancelled.
+    That entry is the end of the child's first run, or an act of its parent, which counts as a cancellation.
     """
     found: dict[str, Any] = {"status": CHILD_ENDS.get(entry.kind, "cancelled")}
     if entry.kind is EntryKind.RUN_SUCCEEDED:

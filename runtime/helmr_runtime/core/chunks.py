@@ -1,8 +1,8 @@
-"""Chunks: what code emits to anyone who follows, on its way there. Nothing of it is an entry, and nothing is stored.
+"""Chunks: values that code emits to its followers. They are not entries and are never stored.
 
-A live session keeps the newest in a ring, from which each reader takes what is behind its position; a reader that is
-too slow finds some gone. Every chunk has a number on its stream, so anyone who reads last can tell how many it did not
-get, wherever they were dropped. Invariant: S-90.
+A live session keeps the newest chunks in a ring, and each reader takes those after its position; a reader that is too
+slow finds some gone. Chunks are numbered on their stream, so the last reader of a chain can count those that were
+dropped anywhere before it. Invariant: S-90.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from helmr_runtime.core.entries import Entry, EntryKind
 
 CHUNKS_MAX = 1_000
-"""Chunks that wait for one reader: a second's worth of what a model says at its fastest."""
+"""Chunks kept for a reader: about one second of a fast model's output."""
 
 CHARS_MAX = 1024 * 1024
-"""Of their JSON text."""
+"""Characters of JSON text kept for a reader."""
 
 ENDS_MAX = 1_000
-"""Ends that wait beside them; followers get them even where chunks were dropped."""
+"""Ends kept besides the chunks; followers get them even where chunks were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Chunk:
     """One value that code emitted.
 
     Attributes:
-        op: The step that it came from; None outside of steps.
+        op: Op of the step that emitted it; None outside of steps.
         number: Its place on the stream, from 1 in each adoption of the session.
         data: JSON text.
     """
@@ -44,7 +44,7 @@ class EndedChunks:
     """No more chunks come from there, or the step begins again.
 
     Attributes:
-        number: Of the last chunk that it ends.
+        number: Number of the last chunk that it ends.
         outcome: succeeded, failed, retried, abandoned or died of a step; next_entry or died outside of steps.
     """
 
@@ -59,19 +59,19 @@ Emitted = Chunk | EndedChunks
 
 @dataclass(frozen=True, slots=True)
 class ChunkPlace:
-    """Up to where a reader has a session's chunks: of which adoption, and the position in its ring."""
+    """A reader's place among a session's chunks: the adoption, and the position in its ring."""
 
     epoch: int
     position: int
 
 
 BEGINNING = ChunkPlace(0, 0)
-"""The place of who followed before the session was adopted: whatever is kept is new."""
+"""The place of a reader that followed before the session was adopted: all chunks are new to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionChunks:
-    """What a session has emitted behind a reader's place, and the place that it has now."""
+    """Chunks that a session emitted after a reader's place, and the reader's new place."""
 
     session_id: str
     place: ChunkPlace
@@ -80,14 +80,14 @@ class SessionChunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkNews:
-    """What a host answers who reads chunks. `gone`: sessions that it does not hold, and has sent all of."""
+    """A host's reply to a reader of chunks. `gone`: sessions that it no longer holds and has sent completely."""
 
     sessions: tuple[SessionChunks, ...] = ()
     gone: tuple[str, ...] = ()
 
 
 class ChunkQueue:
-    """The newest of what was emitted, within bounds: the oldest chunk makes room, an end stays."""
+    """The newest chunks and ends, within bounds: a full queue drops its oldest chunk, and ends stay."""
 
     def __init__(self, *, chunks_max: int = CHUNKS_MAX, chars_max: int = CHARS_MAX) -> None:
         self._chunks_max = chunks_max
@@ -95,7 +95,7 @@ class ChunkQueue:
         self._items: deque[tuple[int, Emitted]] = deque()
         self._chunks = self._chars = 0
         self.position = 0
-        """Of the newest."""
+        """Position of the newest item."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -113,7 +113,8 @@ class ChunkQueue:
             self._drop(EndedChunks)
 
     def after(self, position: int, chars_max: int = CHARS_MAX) -> tuple[list[Emitted], int]:
-        """What is behind that position, about so much of it at most; and the position that this reaches."""
+        """Return the items after that position, of about `chars_max` characters at most, and the position of the
+        last."""
         found: list[Emitted] = []
         for place, item in self._items:
             if place <= position:
@@ -125,7 +126,7 @@ class ChunkQueue:
         return found, self.position
 
     def clear(self) -> None:
-        """Keep nothing; positions go on."""
+        """Drop all items; positions go on."""
         self._items.clear()
         self._chunks = self._chars = 0
 
@@ -140,7 +141,7 @@ class ChunkQueue:
 
 
 class OpenOps:
-    """Which ops have chunks whose end is still to come, and the last chunk of each on a stream."""
+    """Ops whose chunks have not ended yet, with the last chunk of each on a stream."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int | None], int] = {}
@@ -157,7 +158,7 @@ class OpenOps:
             self._last.pop(place, None)
 
     def end(self, outcomes: Mapping[int | None, str]) -> list[EndedChunks]:
-        """The ends of those ops, which are open no more."""
+        """Close those ops and return their ends."""
         ended = [place for place in self._last if place[1] in outcomes]
         return [
             EndedChunks(stream, op, self._last.pop((stream, op)), outcomes[op])
@@ -165,12 +166,12 @@ class OpenOps:
         ]
 
     def end_all(self, outcome: str) -> list[EndedChunks]:
-        """The ends of all."""
+        """Close all ops and return their ends."""
         return self.end({op: outcome for _, op in self._last})
 
 
 class SessionEmissions:
-    """What the code of one adoption has emitted: numbers it, and keeps it for readers."""
+    """Numbers the chunks that one adoption of a session emits, and keeps them for readers."""
 
     def __init__(self) -> None:
         self.queue = ChunkQueue()
@@ -179,7 +180,7 @@ class SessionEmissions:
 
     @property
     def has_open(self) -> bool:
-        """An entry may end something."""
+        """True while an entry may end chunks."""
         return bool(self._open)
 
     def emit(self, stream: str, op: int | None, data: str, *, is_kept: bool) -> Chunk:
@@ -194,7 +195,7 @@ class SessionEmissions:
         return chunk
 
     def ended_by(self, entry: Entry) -> list[EndedChunks]:
-        """What this entry ends, to be put into the queue when it is on disk."""
+        """Return the ends that this entry causes; put them into the queue once the entry is on disk."""
         outcomes: dict[int | None, str] = {None: NEXT_ENTRY}
         if entry.op is not None and entry.kind in STEP_OUTCOMES:
             outcomes[entry.op] = STEP_OUTCOMES[entry.kind]
@@ -214,11 +215,11 @@ STEP_OUTCOMES: Mapping[str, str] = {
     EntryKind.STEP_TRY_FAILED: "retried",
     EntryKind.STEP_ABANDONED: ABANDONED,
 }
-"""What the end of an op's chunks is called, by the entry that ends them."""
+"""Outcome of an op's chunks, by the entry that ends them."""
 
 
 class LossCount:
-    """What one follower of a stream has got, and so how many chunks it has not.
+    """Counts the chunks of a stream that one follower missed.
 
     Args:
         has_followed: It was there before the stream's first chunk of this adoption.
@@ -228,7 +229,7 @@ class LossCount:
         self._seen = 0 if has_followed else None
 
     def lost_before(self, item: Emitted) -> int:
-        """How many chunks are missing between the last item and this one."""
+        """Return the number of chunks missing between the last item and this one."""
         last = item.number - 1 if isinstance(item, Chunk) else item.number
         lost = max(0, last - self._seen) if self._seen is not None else 0
         self._seen = max(item.number, self._seen or 0)

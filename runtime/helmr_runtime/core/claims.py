@@ -1,8 +1,8 @@
 """Claims: who works on a pending wait, until when, and who may answer it meanwhile (S-81). Pure.
 
-A claim is not an entry: to make one wakes no session and writes nothing. The ledger remembers it with what is to be
-said of it in the transcript (`WaitClaims.unwritten`), and the writer of the session's next entry writes that first: the
-host that holds the session, which hears of every change, or the ledger itself. A session has one pending wait at most,
+A claim is not an entry: making one wakes no session and writes nothing. The ledger remembers it with its unwritten
+entries (`WaitClaims.unwritten`), and the writer of the session's next entry writes those first. The writer is the host
+that holds the session, which hears of every change, or the ledger itself. A session has at most one pending wait, and
 so one claim.
 """
 
@@ -17,7 +17,7 @@ from helmr.errors import WaitClaimed
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso, iso
 
 UNWRITTEN_MAX = 50
-"""What is remembered of one wait that nothing else happens to; the oldest is forgotten first."""
+"""Unwritten entries remembered for one wait; the oldest is forgotten first."""
 
 _TICK = timedelta(microseconds=1)
 
@@ -55,13 +55,13 @@ class WaitClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitClaims:
-    """What is known of the claims of one pending wait, beside its session's transcript.
+    """The claims of one pending wait that its session's transcript does not hold yet.
 
     Attributes:
         wait: Which wait.
-        as_of: When it changed last; rises with every change, so that an older value is known as such.
+        as_of: Time of the last change; rises with every change, so that an older value can be recognized.
         claim: The newest claim, which may have lapsed by now.
-        unwritten: What the session's next entry brings along, in order.
+        unwritten: Entries to write before the session's next entry, in order.
     """
 
     wait: ClaimedWait
@@ -75,7 +75,7 @@ class WaitClaims:
         return self.claim if is_live and wait_id == self.wait.wait_id else None
 
     def pending(self, now: datetime) -> tuple[Draft, ...]:
-        """What an entry written now brings along: what is unwritten, and that the claim has lapsed, if it has."""
+        """Return the entries to write before an entry made now; a claim that has lapsed adds its end."""
         return self._lapsed(now).unwritten
 
     def claimed(
@@ -84,7 +84,7 @@ class WaitClaims:
         """That principal claims the wait for so many seconds, or renews its claim.
 
         Raises:
-            WaitClaimed: Another has, and is not overridden.
+            WaitClaimed: Another principal has claimed it, and is not overridden.
         """
         known = self._lapsed(now)
         lasts = timedelta(seconds=for_s)
@@ -100,10 +100,10 @@ class WaitClaims:
         return known._changed(at, WaitClaim(by=by, since=at, until=until), fact)
 
     def released(self, by: Principal, now: datetime) -> WaitClaims:
-        """That principal's claim is over; without effect if there is none.
+        """End that principal's claim; without a claim nothing changes.
 
         Raises:
-            WaitClaimed: Another is.
+            WaitClaimed: The claim is another principal's.
         """
         known = self._lapsed(now)
         if known.claim is None:
@@ -118,12 +118,12 @@ class WaitClaims:
         return known if known.claim is None else known._ended("overridden", by, at)
 
     def given_back(self, by: Principal, now: datetime) -> WaitClaims:
-        """That principal has ended another's claim: who claimed may act no more (S-117)."""
+        """That principal has ended the claim of a person who is disabled (S-117)."""
         known = self._lapsed(now)
         return known if known.claim is None else known._ended("released", by, now)
 
     def written(self, entry: Entry) -> WaitClaims:
-        """What is left when that entry of a claim is on its way."""
+        """Return the claims once that entry of a claim is on its way to disk."""
         at = from_iso(entry.body["at"])
         rest = tuple(fact for fact in self.unwritten if from_iso(fact.body["at"]) > at)
         is_end = entry.kind is EntryKind.WAIT_CLAIM_ENDED

@@ -1,10 +1,10 @@
-"""What may be asked of a session or of the ledger, as frozen values that cross actor boundaries, and the receipts.
+"""Commands to a session or to the ledger, as frozen values that cross actor boundaries, and their receipts.
 
-Each carries its principal and its operation; ids it may need are given by the caller, so that deciding stays
-a function of its arguments. Data has been checked for JSON strictness at the edge; its schema is checked by
-whatever holds the task's types, before deciding.
+Each carries its principal and its operation. The caller makes all ids, so that deciding stays a function of its
+arguments. The edge has checked that data is strict JSON; whatever holds the task's types checks its schema before
+deciding.
 
-The entry that carries a command's operation tells what is answered, at first and when repeated (S-61).
+The entry that carries a command's operation holds the receipt, for the first call and for repeats (S-61).
 
 Facts of the whole ledger are entries of the system stream: sessions left it, or a runtime opened its log where other
 machines reach it (S-69, S-98). Versions up to 0.7 also wrote that a follower's copy became the ledger.
@@ -15,8 +15,8 @@ ledger.promoted    generation after reason?     of 0.7 and earlier; read for eve
 ledger.opened      generation writer            writer: of the opening, as its records of the log name it
 ```
 
-These bodies are never sealed: they are acted on where there are no keys. Which of two ledgers is the later one,
-generations say: the higher one is.
+These bodies are never sealed: copies without keys act on them. Of two ledgers, the one with the higher generation is
+the later.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class SessionCommand:
     sent_at: datetime | None = None
     """The time the command carries, if any; `now` is at least that."""
     trace: str | None = None
-    """What set it off, as a W3C traceparent; decides nothing and is stored nowhere."""
+    """Its cause, as a W3C traceparent; decides nothing and is stored nowhere."""
     family: str | None = None
-    """Of what the directory sends: the session that this one descends from; decides nothing and is stored nowhere."""
+    """The session that this one descends from, set by the directory; decides nothing and is stored nowhere."""
 
 
 def operation_json(operation: OperationKey) -> dict[str, str]:
@@ -85,26 +85,26 @@ class Send(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerDetails:
-    """What comes with an answer beside its data: one value from the request to the entry that ends the wait.
+    """Facts of an answer besides its data: one value from the request to the entry that ends the wait.
 
     The entry records each field under its name. A new one is declared here, and under the same name as a field of
     `helmr.models.AnswerRequest` and of `helmr_runtime.core.nouns.WaitRow`, or is decided, as `mode` is.
     """
 
     mode: str | None = None
-    """How it came (S-73)."""
+    """The channel that it came by (S-73)."""
     batch_id: str | None = None
-    """Names the many answers, given as one, that it is one of."""
+    """Id of the batch that it was given in."""
     override_reason: str | None = None
-    """Why an admin answers what others are to answer (S-112)."""
+    """An admin's reason for answering instead of the people who may (S-112)."""
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> AnswerDetails:
-        """What a request, an entry's body or the facts of a token's end say of an answer."""
+        """Read the details from a request, an entry's body or the facts of a token's end."""
         return cls(**{name: said[name] for name in _ANSWER_DETAILS if name in said})
 
     def recorded(self) -> dict[str, Any]:
-        """As entries say it: what is there, by name."""
+        """Return the details that are set, by name, as entries record them."""
         found = ((name, getattr(self, name)) for name in _ANSWER_DETAILS)
         return {name: value for name, value in found if value is not None}
 
@@ -127,7 +127,7 @@ class AnswerWait(SessionCommand):
     may_override: bool = False
     """An admin asks: `override_reason` counts."""
     signature: AnswerSignature | None = None
-    """Of the person who answers, over this answer (S-115)."""
+    """The answering person's signature of this answer (S-115)."""
     details: AnswerDetails = NO_DETAILS
 
 
@@ -135,7 +135,7 @@ class AnswerWait(SessionCommand):
 class WithdrawVote(SessionCommand):
     """Take a person's vote on a pending wait back (S-113). Idempotent. Receipt: `{wait_id, outcome, have, need}`.
 
-    `reason`: taken_back, by the person; disabled, of a person who is no one to answer any more.
+    `reason`: taken_back, by the person; disabled, because the person may no longer answer.
     """
 
     wait_id: str
@@ -172,7 +172,7 @@ class TokenEnded(SessionCommand):
     ended_at: datetime
     ended_by: Principal
     details: AnswerDetails = NO_DETAILS
-    """Of its completion."""
+    """Details of its completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +229,7 @@ class AmendWait(SessionCommand):
     seen: str
     override_reason: str | None = None
     may_override: bool = False
-    """As of an answer."""
+    """As in `AnswerWait`."""
     keep_answers: bool = True
     keep_children: bool = False
 
@@ -238,7 +238,7 @@ class AmendWait(SessionCommand):
 class CancelSession(SessionCommand):
     """Cancel the session and all that is open in it (S-6). Idempotent.
 
-    `reason`: why its parent does, `parent_cancelled` or `rewound`; None if someone asks.
+    `reason`: the parent's reason, `parent_cancelled` or `rewound`; None if a caller asks.
     """
 
     reason: str | None = None
@@ -277,12 +277,12 @@ class RevokePublicToken(SessionCommand):
 
     public_token_id: str
     is_link: bool = False
-    """It is an answer link: one that died with its wait is revoked already."""
+    """It is an answer link: if its wait has ended, it is revoked already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(SessionCommand):
-    """Do nothing but have the session adopted; the directory's way to resume a queued run."""
+    """Have the session adopted and do nothing else; the directory resumes queued runs by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +317,7 @@ class FeatureQuestion:
 
 
 def is_paced(command: SessionCommand | None) -> bool:
-    """Whether no caller waits for what this sets off: the directory sends it from its list of work."""
+    """True for a command from the directory's list of work: no caller waits for its effects."""
     if isinstance(command, CancelSession):
         return command.operation is None
     return isinstance(command, Resume | TokenEnded)
@@ -333,7 +333,7 @@ class FirstReceipt:
 
     @classmethod
     def of(cls, entry: Entry) -> FirstReceipt | None:
-        """What the entry says of an operation; None if it carries none."""
+        """Read the operation from an entry; None if it carries none."""
         operation = entry.body.get("operation")
         if operation is None:
             return None
@@ -346,8 +346,8 @@ class FirstReceipt:
     def again(self, operation: OperationKey, principal: Principal) -> dict[str, Any]:
         """The receipt, for the caller who asks the same again.
 
-        Operation ids are no secrets, they stand in transcripts: another key or public token that uses one learns
-        nothing of what it was used for.
+        Operation ids are not secret, since transcripts show them: another key or public token that repeats one learns
+            nothing about its use.
 
         Raises:
             OperationConflict: The id was used with another request or by another caller.
@@ -392,7 +392,7 @@ def receipt(
 
 
 class _Carried(NamedTuple):
-    """What a receipt is made of: the entry's body and run, and its place."""
+    """The parts of an entry that a receipt is made of: body, run and place."""
 
     body: Mapping[str, Any]
     run_id: str | None
@@ -405,7 +405,7 @@ _Makes = Callable[[_Carried], dict[str, Any]]
 
 
 def _says(*names: str, **also: str) -> _Makes:
-    """What the entry says under these names, and this as well."""
+    """Make a receipt of these fields of the entry's body and these constants."""
     return lambda of: {**{name: of.body[name] for name in names}, **also}
 
 
@@ -484,29 +484,29 @@ _RECEIPTS: Mapping[EntryKind, _Makes] = {
     EntryKind.PERSON_KEY_ADDED: _says("person"),
     EntryKind.PERSON_KEY_REVOKED: _says("person"),
 }
-"""What each kind answers."""
+"""The receipt of each kind of entry."""
 
 
 SESSIONS_MAX = 200
 ENTRIES_MAX = 2_000
-"""Of one page and its file, unless a single session has more."""
+"""Entries of one page and its file, unless a single session has more."""
 
 AT_ONCE = 20
-"""Sessions that go in one transaction: commits beside it wait for it."""
+"""Sessions removed in one transaction, during which other commits wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
-    """One page of old sessions is to go.
+    """Remove one page of old sessions.
 
     Attributes:
-        age_s: How long ago their last entry must have been written, in seconds.
+        age_s: Minimum age of a session's last entry, in seconds.
         is_archived: They are written to a Parquet file before.
         is_dry_run: Nothing is removed; the answer counts all pages.
-        session_ids: Only of these; None of all. A family goes only if all of it is named.
+        session_ids: Consider only these; None considers all. A family goes only if all of it is named.
 
     Raises:
-        BadRequest: It is younger than repeated operations are known for, or the reason is too long.
+        BadRequest: The age is below the time for which repeated operations are remembered, or the reason is too long.
     """
 
     principal: Principal
@@ -528,7 +528,7 @@ class Prune:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long sessions that are over are kept, and whether they are written to Parquet before they go."""
+    """Age at which closed sessions are removed, in seconds, and whether they are archived as Parquet first."""
 
     closed_after_s: float
     archive: bool = True
@@ -536,12 +536,12 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What was removed, or would be.
+    """The result of a prune, or of its dry run.
 
     Attributes:
-        is_last: Nothing that is old enough is left.
-        archive: Name of the file that has them now.
-        gone: The ids of those that were removed.
+        is_last: No session that is old enough is left.
+        archive: Name of the file that holds them now.
+        gone: Ids of the removed sessions.
     """
 
     sessions: int
@@ -571,7 +571,7 @@ class OpenLedger(SessionCommand):
     """A runtime opens the log that other machines reach, as the next generation. Receipt: `{generation}`.
 
     Attributes:
-        above: The generation is higher than that, too.
+        above: The new generation is also higher than this one.
     """
 
     writer: str

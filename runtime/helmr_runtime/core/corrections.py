@@ -28,16 +28,16 @@ from helmr_runtime.core.state import SessionState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewind:
-    """What a rewind does to a run, before it is done.
+    """The plan of a rewind: its effects on a run.
 
     Attributes:
         to_op: The first op that is asked again.
         set_aside: Every op that leaves the journal, in order.
-        held: All answers that are held afterwards, in the order in which waits take them.
-        asked_again: The waits set aside whose answer is not held: `{op, wait_id, stream?, subject?}`.
+        held: All answers held afterwards, in the order in which waits take them.
+        asked_again: Set-aside waits whose answer is not held: `{op, wait_id, stream?, subject?}`.
         steps: The steps set aside: `{op, name, step_key, new_key, state, at}`; state is running, succeeded or failed.
         tokens: Tokens that set-aside ops made.
-        public_tokens: Public tokens likewise.
+        public_tokens: Public tokens that set-aside ops made.
         children: Sessions that set-aside ops have started, and that the rewind ends (S-77).
         outputs: Records that clients may have seen and that may be appended again: `{op, stream, seq}`.
         amends: The wait that gets another answer.
@@ -54,10 +54,10 @@ class Rewind:
     outputs: tuple[Mapping[str, Any], ...] = ()
     amends: str | None = None
     changed: AnswerToKeep | None = field(default=None, compare=False)
-    """The answer that an amendment takes the place of."""
+    """The answer that an amendment replaces."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a person is shown before the rewind."""
+        """Return the preview that a person sees before the rewind."""
         return {
             "to_op": self.to_op,
             "set_aside": list(self.set_aside),
@@ -108,7 +108,7 @@ def plan_rewind(
     keep_answers: bool = True,
     keep_children: bool = False,
 ) -> Rewind:
-    """What a rewind of the newest run to this op does now.
+    """Plan a rewind of the newest run to this op, without doing it.
 
     Raises:
         OpNotFound: The run's journal has no such op.
@@ -155,7 +155,7 @@ def plan_amendment(
     keep_answers: bool = True,
     keep_children: bool = False,
 ) -> Rewind:
-    """What giving this wait another answer does now: a rewind to it, without the answer that it had (S-79).
+    """Plan another answer for this wait: a rewind to it that drops its current answer (S-79).
 
     Raises:
         WaitNotAmendable: It is pending, was cancelled, waits for no answer, or is not in the run's journal.
@@ -202,7 +202,7 @@ def answer_for(
     data: Any,
     mode: str,
 ) -> AnswerToKeep:
-    """An answer that is held for the wait that asks this question next.
+    """Return an answer held for the next wait that asks this question.
 
     Args:
         question: The body of a wait's opening.
@@ -210,7 +210,7 @@ def answer_for(
         state: The session that the answer is for; an answer to an input wait is its next record.
         record_id: That record's id.
         data: The answer.
-        mode: How it came.
+        mode: The channel that it came by.
     """
     stream: str | None = question.get("stream")
     is_record = stream is not None
@@ -234,7 +234,7 @@ def accepted_for(
     amends: Mapping[str, Any],
     principal: Principal,
 ) -> Draft:
-    """The record that an `answer_for` an input wait is."""
+    """Return the record of an answer that `answer_for` made for an input wait."""
     record: dict[str, Any] = {
         "record_id": answer.record_id,
         "stream": answer.stream,
@@ -311,7 +311,7 @@ def place_of(run: Run, to_op: int | None, wait_id: str | None) -> int:
 def preview_of(
     state: SessionState, run: Run, plan: Rewind, *, keep_answers: bool, keep_children: bool
 ) -> RewindPreview:
-    """A plan as people are shown it."""
+    """Return a plan as people see it."""
     named = {"session_id": state.id, "run_id": run.id}
     seen = {
         "keep_answers": keep_answers,
@@ -343,9 +343,9 @@ def _opened(run: Run) -> dict[int, int]:
 
 
 def _set_aside(run: Run, to_op: int, opened: Mapping[int, int]) -> set[int]:
-    """The op, all behind it, all that the code gave up after it was asked, and a pending wait (S-75).
+    """Return the op, all ops after it, ops that the code gave up since it was asked, and a pending wait (S-75).
 
-    The pending wait goes wherever it stands: code that runs again must not find the run waiting for an older branch.
+    The pending wait is always included: code that runs again must not find the run waiting in an older branch.
     """
     point = opened[to_op]
     gone = {op for op in opened if op >= to_op}
@@ -362,7 +362,7 @@ def _set_aside(run: Run, to_op: int, opened: Mapping[int, int]) -> set[int]:
 def _answers(entries: list[Entry]) -> list[AnswerToKeep]:
     """The answers of these ops' waits, in the order in which they were taken (S-78).
 
-    A token's completion is the token's and stays there; only an amended answer was this session's.
+    A token's completion belongs to the token and stays there; only an amended answer belonged to this session.
     """
     questions = {e.op: e.body for e in entries if e.kind is EntryKind.WAIT_OPENED}
     returned = {e.op for e in entries if e.kind is EntryKind.INPUT_RETURNED}

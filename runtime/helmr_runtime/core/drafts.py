@@ -1,6 +1,6 @@
-"""What a decision is given and gives back, and the entries that more than one place writes.
+"""Inputs and results of a decision, and the entries that several places write.
 
-Those create a session and its first run (S-2), and end waits on their own (S-14, S-40).
+These entries create a session and its first run (S-2), and end waits by time or with a token (S-14, S-40).
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def token_end_draft(
     ended: TokenEnded,
     next_status: str,
 ) -> Draft:
-    """The entry by which the end of a token or of a child session resolves a wait on it (S-40, S-91).
+    """Return the entry with which a token's or child session's end resolves a wait on it (S-40, S-91).
 
-    What ended at or after the wait's deadline finds the wait timed out, also if its end comes first (S-14).
+    An end at or after the wait's deadline times the wait out, even if it arrives first (S-14).
     """
     if deadline_at is not None and ended.ended_at >= deadline_at:
         return due_draft(
@@ -136,7 +136,7 @@ def token_end_draft(
 def _child_end_draft(
     wait_id: str, run_id: str, op: int, ended: TokenEnded, next_status: str
 ) -> Draft:
-    """However a child ended, that is what its parent waited for; only one that there is not cancels the wait."""
+    """Any end of a child fulfils its parent's wait; a child that does not exist cancels it."""
     body: dict[str, Any] = {"wait_id": wait_id, "next": next_status}
     if ended.status == "unknown":
         body |= {"reason": "session_not_found"}
@@ -149,7 +149,7 @@ def _child_end_draft(
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """What a task's declaration says to decisions (S-1, S-5, S-7, S-20)."""
+    """The parts of a task's declaration that decisions use (S-1, S-5, S-7, S-20)."""
 
     inputs: frozenset[str] = frozenset()
     on_idle_input: str = "keep"
@@ -170,17 +170,17 @@ class DecisionContext:
     policy: TaskPolicy
     is_hot: bool
     fits: Callable[[Any, Any], bool] = lambda schema, data: True
-    """Whether data (second) fits a wait's own JSON Schema (first), as who has a validator says (S-71)."""
+    """Tells whether data (second) fits a wait's own JSON Schema (first); set by code that has a validator (S-71)."""
 
     claims: WaitClaims | None = None
     """Claims of the pending wait (S-81)."""
 
     disabled: frozenset[str] = frozenset()
-    """People whose votes count no more (S-113)."""
+    """People whose votes do not count (S-113)."""
 
     @property
     def entries_ahead(self) -> int:
-        """How many entries of claims are written before those of this decision."""
+        """The number of claim entries written before those of this decision."""
         return len(self.claims.pending(self.now)) if self.claims is not None else 0
 
 

@@ -200,20 +200,22 @@ _FEATURE_KINDS: dict[str, EntryKind] = {}
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acted (S-51). `type` is one of person, api_key, public_token, callback, link, task, ray_job,
-    runtime, or one of a feature. A `person` is proven, and `via` says by what; `on_behalf_of` is what the one who acted
-    said."""
+    """The actor of an entry (S-51).
+
+    `type` is one of person, api_key, public_token, callback, link, task, ray_job, runtime, or one of a feature. A
+    `person` is proven, and `via` names the proof; `on_behalf_of` is a claim of the principal.
+    """
 
     type: str
     id: str | None = None
     name: str | None = None
     on_behalf_of: str | None = None
     via: str | None = None
-    """The credential of a person. Two of them are one person: compare `type` and `id`."""
+    """A person's credential. One person may have several: compare `type` and `id`."""
 
     @property
     def person(self) -> str | None:
-        """Who it stands for, proven or said."""
+        """The person it stands for, proven or claimed."""
         return self.id if self.type == PERSON else self.on_behalf_of
 
     def to_json(self) -> dict[str, str]:
@@ -244,7 +246,7 @@ LINK = "link"
 
 
 def task_principal(run_id: str) -> Principal:
-    """The principal of what task code does."""
+    """The principal of task code."""
     return Principal("task", run_id)
 
 
@@ -281,30 +283,30 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the body's JSON text, whatever sealing made of it: what limits count (S-28)."""
+        """Bytes of the body's JSON text before sealing, as limits count them (S-28)."""
         return len(self.clear_json.encode())
 
     @property
     def clear_json(self) -> str:
-        """The body's JSON text, whatever sealing made of it."""
+        """The body's JSON text before sealing."""
         is_sealed = self.body_json.startswith(SEALED_MARK)
         return body_text(self.body) if is_sealed else self.body_json
 
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Which records of a stream the code saw: what a `history.read` says, in place of the records (S-128)."""
+    """The records of a stream that the code saw: a `history.read` holds this in place of the records (S-128)."""
 
     stream: str
     direction: str
     from_seq: int
     through_seq: int
     without: frozenset[int] = frozenset()
-    """Records between that were set aside before it was read."""
+    """Records in the range that were set aside before the read."""
 
     @classmethod
     def of(cls, read: Mapping[str, Any]) -> Watermark:
-        """Of the body of a `history.read`."""
+        """Read it from the body of a `history.read`."""
         return cls(
             stream=read["stream"],
             direction=read.get("direction", "input"),
@@ -315,11 +317,11 @@ class Watermark:
 
     @property
     def kind(self) -> EntryKind:
-        """Of the entries that hold the records."""
+        """The kind of the entries that hold the records."""
         return EntryKind.OUTPUT_APPENDED if self.direction == "output" else EntryKind.INPUT_ACCEPTED
 
     def picked(self, entries: Iterable[Entry]) -> list[Mapping[str, Any]]:
-        """The bodies of those entries of a session that hold them."""
+        """Return the bodies of the entries that hold the records."""
         return [entry.body for entry in entries if self.holds(entry)]
 
     def holds(self, entry: Entry) -> bool:
@@ -333,16 +335,16 @@ class Watermark:
         return self.from_seq <= seq <= self.through_seq and seq not in self.without
 
     def seen(self, by_seq: Mapping[int, T]) -> list[T]:
-        """Of what there is for each seq, what there is for the records that were seen."""
+        """Return the values of those seqs whose records the code saw."""
         begin, end, without = self.from_seq, self.through_seq, self.without
         return [one for seq, one in by_seq.items() if begin <= seq <= end and seq not in without]
 
     def missing(self, count: int) -> int:
-        """How many are no longer there if so many are."""
+        """Return the number of records that are gone if `count` are left."""
         return max(0, self.through_seq - self.from_seq + 1 - len(self.without) - count)
 
     def lacks(self, records: Sequence[Mapping[str, Any]]) -> str | None:
-        """What of it is no longer there, for a message; None if these are all."""
+        """Describe the records that are gone, for a message; None if all are there."""
         missing = self.missing(len(records))
         if not missing:
             return None
@@ -353,11 +355,11 @@ class Watermark:
 
 
 SEALED_MARK = '{"enc":1,'
-"""How a sealed body begins; no kind has such a key, so no body in the clear does."""
+"""The beginning of a sealed body; no kind has such a key, so no clear body begins like this."""
 
 LOOKUP_KEYS = ("record_id", "stream", "stream_seq", "wait_id", "decided_at")
-"""What of a body stays readable when it is sealed: the store looks records up by it, and SQL reads when an end was
-decided, as it reads `recorded_at`."""
+"""Keys that stay readable in a sealed body: the store looks records up by them, and SQL reads the time of an end from
+`decided_at` as it reads `recorded_at`."""
 
 
 class BodyCipher(Protocol):
@@ -384,13 +386,13 @@ TIME_DECIDES = frozenset(
         EntryKind.WAIT_FULFILLED,
     }
 )
-"""What ends tokens and children, a rewind and a cancelled session too, and answers: whether it came before a deadline,
-or the end of a link, goes by `decided_at` (S-14, S-46)."""
+"""Ends of tokens and children, rewinds, cancelled sessions and answers. Their `decided_at` decides whether they came
+before a deadline or a link's end (S-14, S-46)."""
 
 NEVER_SEALED = frozenset(
     {EntryKind.SESSIONS_PRUNED, EntryKind.LEDGER_PROMOTED, EntryKind.LEDGER_OPENED}
 )
-"""What a copy of the ledger acts on that is kept without keys; ids and numbers, and an operator's reason."""
+"""Kinds that a copy of the ledger without keys acts on; they hold ids, numbers and an operator's reason."""
 
 GENESIS = b"\x00" * 32
 """The hash before a session's first entry."""
@@ -411,7 +413,7 @@ def link(
 ) -> bytes:
     """The hash of an entry: over the previous hash and everything stored of this one (S-52).
 
-    With a key HMAC-SHA-256, without SHA-256. Fields are length-prefixed, so that no two entries share a text.
+    HMAC-SHA-256 with a key, SHA-256 without. Fields are length-prefixed, so that no two entries hash the same text.
     """
     parts = (
         previous,
@@ -430,7 +432,7 @@ def link(
 
 
 def decided_at(entry: Entry) -> datetime:
-    """The clock's time of the decision: before `recorded_at` if an earlier entry was made by a clock ahead."""
+    """Return the clock's time of the decision; earlier than `recorded_at` if an earlier entry's clock was ahead."""
     return from_iso(entry.body["decided_at"]) if "decided_at" in entry.body else entry.recorded_at
 
 

@@ -1,10 +1,10 @@
 """A fork: a new session that begins with copies of another's entries up to an op (S-86). Pure.
 
-Copies keep their times and say what they are copied from. What belongs to one session only is left out: operations,
-secrets' hashes, public tokens that clients made, the external id, that it was closed; runs, waits and records get ids
-of their own. Tokens, public tokens and children that code made stay the origin's.
-An op that has no outcome at the cut is left out too: the fork asks for it again, so no copied step runs again.
-Answers that a rewind of the origin kept stay the origin's as well: the fork asks every question from the op on.
+Copies keep their times and name their originals. Facts that belong to one session only are left out: operations,
+secrets' hashes, public tokens that clients made, the external id, the closing. Runs, waits and records get new ids.
+Tokens, public tokens and children that code made stay the origin's. An op that has no outcome at the cut is left out
+too: the fork asks for it again, so no copied step runs again. Answers that a rewind of the origin kept stay the
+origin's as well: the fork asks every question from the op on.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ USERS_DATA = frozenset(
         "signature",
     }
 )
-"""Keys whose values are copied as they are, whatever they look like."""
+"""Keys whose values are copied unchanged, even if they look like ids."""
 
 NewId = Callable[[str], str]
 
@@ -81,14 +81,14 @@ class ForkSession:
     """Create a session that begins with copies of another's entries (S-86).
 
     Attributes:
-        origin_id: Whose entries.
+        origin_id: The session whose entries are copied.
         session_id: The fork's id.
         to_op: The op of the origin's newest run that the fork asks for again.
-        reason: Why.
-        answer: What answers that op's wait in the fork, in a tuple of one; None asks again.
+        reason: The caller's reason.
+        answer: The answer to that op's wait in the fork, in a tuple of one; None asks again.
         record_id: The id of that answer, if it is a record.
-        identity: The person who forks, if it is proven that it is one.
-        override_reason: Why an admin answers what others are to answer (S-112).
+        identity: The person who forks, if proven.
+        override_reason: An admin's reason for answering instead of the people who may (S-112).
         may_override: An admin asks.
     """
 
@@ -115,7 +115,7 @@ def fork(
     key_id: str | None = None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """The entries with which a fork of these begins: all up to the newest run's op, which it asks for again.
+    """Return the entries that a fork begins with: all up to the newest run's op, which the fork asks for again.
 
     Args:
         entries: The origin's, from its first on.
@@ -163,7 +163,7 @@ def begin(
     asked: ForkSession,
     now: datetime,
 ) -> tuple[Draft, ...]:
-    """What follows the copies: who forked, and why, and the answer to the wait at which the fork begins.
+    """Return the entries after the copies: the fork's principal and reason, and an answer to its first wait.
 
     Args:
         origin: The origin's entries.
@@ -218,7 +218,7 @@ def begin(
 
 
 def _is_copied(entry: Entry) -> bool:
-    """Not what is the origin's own, unless its code asked for it: a replay finds each op that it comes by."""
+    """False for facts of the origin alone, unless its code asked for them: a replay must find each op it meets."""
     if entry.kind is EntryKind.PUBLIC_TOKEN_CREATED:
         return entry.op is not None
     return entry.kind not in NOT_COPIED
@@ -272,7 +272,8 @@ class _Names:
     """New ids for what the origin's entries name, the same one each time.
 
     Args:
-        entries: The origin's. What they say to be a run, a wait or a record is one, and no text that looks like it.
+        entries: The origin's. Only ids that they declare as a run, wait or record count, not any text that looks like
+            one.
         new_id: Makes ids of a prefix.
     """
 
@@ -286,7 +287,7 @@ class _Names:
         }
 
     def of(self, identity: str) -> str:
-        """The fork's id for one of the origin's runs, waits or records; any other text as it is."""
+        """Return the fork's id for one of the origin's runs, waits or records; any other text unchanged."""
         if identity not in self._own:
             return identity
         if identity not in self._known:
@@ -294,7 +295,7 @@ class _Names:
         return self._known[identity]
 
     def renamed(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A body with the fork's ids, without what is the origin's own."""
+        """Return a body with the fork's ids, without the origin's own facts."""
         return {
             name: value if name in USERS_DATA else self._value(value)
             for name, value in body.items()

@@ -1,4 +1,4 @@
-"""Standing grants: what is decided of them, and how they are folded (S-107). Pure.
+"""Standing grants: their commands, and the state folded from their entries (S-107). Pure.
 
 Facts of the system stream:
 
@@ -7,8 +7,8 @@ grant.created    grant_id scope{client agent asker tool matches{}} session_id ex
 grant.revoked    grant_id operation?
 ```
 
-`session_id` is the call at which it was given. `scope` stands in entries only, never in a table, since commands may say
-what is sealed at rest.
+`session_id` is the call at which it was given. `scope` stands in entries only, never in a table: commands may hold data
+that is sealed at rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 
 GRANTS_MAX = 10_000
-"""Grants in memory. What is older than the newest of them counts no more: its calls are asked about."""
+"""Grants in memory. Older ones no longer count, so their calls are asked about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class CreateGrant(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeGrant(SessionCommand):
-    """It counts no more. Idempotent. Receipt: `{grant_id}`."""
+    """Revoke a grant. Idempotent. Receipt: `{grant_id}`."""
 
     grant_id: str
 
@@ -53,7 +53,7 @@ class Grant:
 
     Attributes:
         session_id: The call at which it was given.
-        created_by: Who has given it.
+        created_by: The principal that gave it.
     """
 
     id: str
@@ -71,7 +71,7 @@ class Grant:
 
 
 def created_body(command: CreateGrant) -> dict[str, Any]:
-    """Of `grant.created`."""
+    """Return the body of a `grant.created`."""
     return {
         "grant_id": command.grant_id,
         "scope": dict(command.scope),

@@ -23,7 +23,7 @@ BODY_DEPTH_MAX = DEPTH_MAX + 8
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
 )
-"""What holds itself ends in a RecursionError all the same."""
+"""Encoder without a check for cycles: a cyclic value still ends in a RecursionError."""
 
 
 def encode(value: Any, *, depth_max: int | None = DEPTH_MAX) -> str:
@@ -31,7 +31,7 @@ def encode(value: Any, *, depth_max: int | None = DEPTH_MAX) -> str:
 
     Args:
         value: What to encode.
-        depth_max: Deepest nesting; None if all that is nested in it has been encoded before.
+        depth_max: Deepest nesting; None if all nested values have been encoded before.
 
     Raises:
         SchemaMismatch: NaN, an infinity, a lone surrogate, a non-JSON type, or nesting over `depth_max`.
@@ -56,7 +56,7 @@ NUMBER_EXACT_MAX = 2**53
 
 
 def by_value(value: Any) -> Any:
-    """The value with each number in one form, as JSON has one type of them: 1.0 is 1."""
+    """Return the value with each number in one form, since JSON has one type of number: 1.0 becomes 1."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= NUMBER_EXACT_MAX:
         return int(value)
     if isinstance(value, Mapping):
@@ -67,7 +67,7 @@ def by_value(value: Any) -> Any:
 
 
 def is_same_data(one: Any, other: Any) -> bool:
-    """What S-41 calls the same data."""
+    """True if both are the same data by S-41."""
     return same_data_hash(by_value(one)) == same_data_hash(by_value(other))
 
 
@@ -76,7 +76,7 @@ _BRACKET = re.compile(r"[\[\]{}]")
 
 
 def _is_deeper(text: str, depth_max: int) -> bool:
-    """Whether JSON text nests deeper; nearly free for text with few brackets."""
+    """True if JSON text nests deeper; nearly free for text with few brackets."""
     if text.count("[") + text.count("{") <= depth_max:
         return False
     depth = 0

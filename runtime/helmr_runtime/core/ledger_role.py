@@ -1,7 +1,7 @@
-"""The role of a ledger: it stands by, is the primary, or was superseded. One object that all parts of it ask.
+"""The role of a ledger: standby, primary or superseded. One object that all its parts ask.
 
-Only a log that other machines reach has more than one role: over a file beside the database, a ledger is the primary
-as soon as it is open. Superseded is for good; a runtime that is, ends.
+Only a log that other machines reach has several roles: over a file beside the database, a ledger is the primary as soon
+as it is open. A superseded ledger stays superseded, and its runtime ends.
 
 Invariants: S-97, S-98.
 """
@@ -14,23 +14,24 @@ from helmr.errors import LedgerSuperseded
 
 
 class LedgerState(StrEnum):
-    """What a ledger may do."""
+    """The role of a ledger."""
 
     STANDING_BY = "standing_by"
-    """Follow the log: it appends nothing, and nothing that is due is done."""
+    """Follows the log: appends nothing and does nothing that is due."""
     PRIMARY = "primary"
     SUPERSEDED = "superseded"
-    """Show what it has; nothing more is acknowledged."""
+    """Shows its entries; acknowledges nothing more."""
 
 
 class LedgerRole:
     """The role of one ledger, through all openings of its file.
 
     Attributes:
-        is_waiting: It stands by since another runtime is at work, and not only until it has opened the log.
-        has_led: It has opened the log before, and served: another's lease is no reason to wait, but the end.
-        superseded: Why it acknowledges nothing.
-        acts: It appends, and does what is due. A field, since each commit looks at it.
+        is_waiting: It stands by because another runtime leads, not only until it has opened the log.
+        has_led: It has opened the log before, and served: another runtime's lease now ends it instead of making it
+            wait.
+        superseded: The reason why it acknowledges nothing.
+        acts: It appends, and does what is due. A field, because each commit reads it.
     """
 
     def __init__(self) -> None:
@@ -50,14 +51,14 @@ class LedgerRole:
 
     @property
     def ended_by(self) -> LedgerSuperseded | None:
-        """Why its runtime is to end.
+        """The reason to end its runtime; None if there is none.
 
-        One that lost the log before it had served tries again, and a ledger over a file goes on to show what it has.
+        A runtime that lost the log before it had served tries again; a ledger over a file goes on showing its entries.
         """
         return self.superseded if self._is_shared and self.has_led else None
 
     def opens(self, *, is_shared: bool) -> None:
-        """Its file is open; a log that others reach is not yet. A try that was too late counts no more."""
+        """Its file is open; a shared log is not yet. An earlier try that came too late is forgotten."""
         self._is_shared = is_shared
         self._leads = not is_shared
         if not self.has_led:
@@ -65,7 +66,7 @@ class LedgerRole:
         self.acts = self.now is LedgerState.PRIMARY
 
     def waits(self, is_waiting: bool) -> None:
-        """Another runtime was seen at work on the log, or none."""
+        """Note whether another runtime was seen leading."""
         self.is_waiting = is_waiting
 
     def leads(self) -> None:
@@ -74,10 +75,10 @@ class LedgerRole:
         self.acts = self.now is LedgerState.PRIMARY
 
     def serves(self) -> None:
-        """All that an opening does is done."""
+        """The opening is complete."""
         self.has_led, self.is_waiting = self._is_shared, False
 
     def ends(self, superseded: LedgerSuperseded) -> None:
-        """Another has opened the log; the reason that came first stays."""
+        """Another runtime has opened the log; the first reason stays."""
         self.superseded = self.superseded or superseded
         self.acts = self.is_waiting = False

@@ -40,7 +40,7 @@ __all__ = ["Decided", "DecisionContext", "TaskPolicy", "decide"]
 
 
 def decide(state: SessionState, command: SessionCommand, context: DecisionContext) -> Decided:
-    """What this command does to this session now.
+    """Decide a command in this state of the session.
 
     A repeated operation gets its first receipt before any state check (S-61).
 

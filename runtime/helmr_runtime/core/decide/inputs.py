@@ -1,8 +1,7 @@
 """Sends, answers and their receipts; what time has done to the pending wait; a session's public tokens.
 
-Steps of a wait's escalation and its end come by time (S-14, S-82): whatever is decided of the wait at or after such a
-time is decided behind it, whether or not the timer has come first. Making, revoking and spending public tokens is
-decided here, one after another (S-44, S-45).
+A wait's escalation steps and its end come by time (S-14, S-82): a later decision about the wait counts them as done,
+even if the timer has not fired yet. Public tokens are made, revoked and spent here, one after another (S-44, S-45).
 
 Invariants: S-14, S-18, S-20…S-28, S-44, S-45, S-82.
 """
@@ -70,7 +69,7 @@ from helmr_runtime.core.state import SessionState, normal_correlation_id, takes
 
 
 def passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
-    """The entries of what has come by now, in order; a wait that it ends is ended by the last of them."""
+    """Return the entries that are due by now, in order; if they end the wait, the last one does."""
     run = state.run
     wait = run.wait if run is not None else None
     if wait is None or run is None or (wait.deadline_at is None and wait.escalation is None):
@@ -112,7 +111,7 @@ def is_ended(drafts: Sequence[Draft]) -> bool:
 def too_late(
     wait: Wait, drafts: Sequence[Draft], now: datetime, session_id: str
 ) -> HelmrError | None:
-    """The refusal of an answer to a wait that time has ended, as `passed` says; None if it has not."""
+    """Return the error for an answer to a wait that `passed` has ended; None if it has not."""
     if not is_ended(drafts):
         return None
     hint = "Send the data as input if the session should have it anyway."
@@ -150,7 +149,7 @@ def _default(state: SessionState, wait: Wait, value: Any, following: str) -> tup
     if wait.stream is None:
         answered |= {"token_id": wait.token_id, "data": value, "mode": mode, "next": following}
         return (_of(wait, EntryKind.WAIT_FULFILLED, answered),)
-    # Of the wait's own id: what is decided twice, by a host and by the one after it, is the same record.
+    # Derived from the wait's id, so that two hosts that decide this one after the other make the same record.
     record_id = ids.RECORD + wait.id[len(ids.WAIT) :]
     seq = state.input_seqs.get(wait.stream, 0) + 1
     record: dict[str, Any] = {
@@ -182,14 +181,14 @@ def _of(wait: Wait, kind: EntryKind, body: dict[str, Any]) -> Draft:
 
 
 PUBLIC_TOKENS_MAX = 1_000
-"""Live ones of one session: they stand in each of its checkpoints."""
+"""Live public tokens of one session; each of its checkpoints holds them all."""
 
 
 def create(state: SessionState, command: CreatePublicToken, context: DecisionContext) -> Decided:
     """Make a public token for one of the session's streams, or an answer link for its wait.
 
     Raises:
-        Overloaded: The session has `PUBLIC_TOKENS_MAX` that live.
+        Overloaded: The session has `PUBLIC_TOKENS_MAX` live ones.
         WaitResolved: The link's wait is no longer pending.
     """
     scope = command.token["scope"]
@@ -258,7 +257,7 @@ def sending_token(
 
 
 def spend_draft(token: ScopedToken, principal: Principal, context: DecisionContext) -> Draft:
-    """One use, in the commit of what it accepts.
+    """Return the entry of one use, for the commit that accepts the request.
 
     Raises:
         TokenExhausted: None is left.
@@ -272,7 +271,7 @@ def _is_live(known: dict[str, Any], context: DecisionContext) -> bool:
 
 
 def key_hash(key: str) -> str:
-    """How an idempotency key is kept."""
+    """Return the hash under which an idempotency key is stored."""
     return hashlib.sha256(key.encode("utf-8")).hexdigest()
 
 
@@ -334,7 +333,7 @@ def send(state: SessionState, command: Send, context: DecisionContext) -> Decide
 
 
 def _admitted(wait: Wait, command: AnswerWait, context: DecisionContext) -> dict[str, Any]:
-    """What the entry says of who answered, which is nothing where anyone may."""
+    """Return the keys that name the answerer in the entry; empty if anyone may answer."""
     who, reason = wait.restriction, command.details.override_reason
     if who is ANYONE and reason is None and command.signature is None:
         return {}
@@ -408,7 +407,7 @@ def withdraw(state: SessionState, command: WithdrawVote, context: DecisionContex
 
 
 def assign(state: SessionState, command: AssignWait, context: DecisionContext) -> Decided:
-    """Say whom the pending wait concerns from now on; whom it concerns already changes nothing (S-72)."""
+    """Assign the pending wait to someone; assigning it to its assignee changes nothing (S-72)."""
     wait = state.wait
     if wait is None or wait.id != command.wait_id:
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
@@ -452,7 +451,7 @@ def _override(wait: Wait, command: AnswerWait, context: DecisionContext) -> tupl
 def repeated(known: tuple[str, dict[str, Any]], data: Any) -> dict[str, Any]:
     """The receipt of a send whose idempotency key was used before (S-26)."""
     first_hash, first = known
-    # Entries of earlier releases have the hash of the data as it was sent.
+    # Entries of earlier releases hold the hash of the data as sent.
     if first_hash not in map(jsontext.same_data_hash, (jsontext.by_value(data), data)):
         raise IdempotencyConflict(
             f"the idempotency key was used with other data (record {first['record_id']})",
@@ -514,7 +513,7 @@ def _accept(
     told: Mapping[str, Any] = NOTHING_TOLD,
     ahead: int = 0,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
-    """The record's entry, and that of the wait that takes it, if one does.
+    """Return the record's entry, and the end of the wait that takes it, if one does.
 
     `told` is what the wait's end says of who answered (S-112).
     `ahead` records of the stream are accepted in the same decision, before it.
@@ -596,7 +595,7 @@ def _unfulfilled(
 def _was_late(
     state: SessionState, accepted: _Accepted, context: DecisionContext, ended_now: EntryKind | None
 ) -> bool:
-    """The newest wait of the newest run that would have taken it has timed out, whatever became of that run (S-25).
+    """True if the newest run's last wait that would have taken the record has timed out (S-25).
 
     `ended_now`: how the open one has just ended.
     """
@@ -613,7 +612,7 @@ def _was_late(
 
 
 def _passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
-    """A record decided at or after a deadline does not fulfil the wait: it times out first (S-14)."""
+    """Return the entries that time makes due first: a record at or after a deadline finds the wait timed out (S-14)."""
     wait = state.wait
     return passed(state, context) if wait is not None and not wait.awaits else ()
 
@@ -665,7 +664,7 @@ def checked_size(data: Any) -> int:
 
 
 def _require_room(state: SessionState, size: int) -> None:
-    """S-28, for a record that no wait takes at once: one that answers is never in the way."""
+    """Check S-28 for a record that no wait takes at once; answers need no room."""
     if (
         state.unconsumed_count >= UNCONSUMED_RECORDS_MAX
         or state.unconsumed_bytes + size > UNCONSUMED_BYTES_MAX

@@ -43,7 +43,7 @@ BACKOFF_MAX_S = 3600.0
 """A retry waits an hour at most: a day of outage then costs two dozen attempts, not a lost night."""
 
 CRASHES_MAX = 3
-"""At the third crash of its actor with no outcome between, a run is blocked (S-3)."""
+"""Crashes of its actor without an outcome in between after which a run is blocked (S-3)."""
 
 
 def start_run(state: SessionState, command: StartRun, context: DecisionContext) -> Decided:
@@ -176,7 +176,7 @@ def _require_newest(state: SessionState, run_id: str, attempt: int | None) -> No
 
 
 def _require_attempt(run: Run, attempt: int | None) -> None:
-    """Return if the run's newest attempt is the one that was seen, or none was named.
+    """Return if the run's newest attempt is the one that was seen, or if no attempt was named.
 
     Raises:
         SessionChanged: It has begun another since.
@@ -196,7 +196,7 @@ def add_note(state: SessionState, command: AddNote, context: DecisionContext) ->
     return Decided((draft,), receipt(draft, state.id, seq=state.seq + context.entries_ahead + 1))
 
 
-# --- what a run's own code brings about --------------------------------------------------------
+# --- effects of a run's own code ----------------------------------------------------------------
 
 
 def run_executes(run: Run, code_hash: str) -> Draft:
@@ -309,7 +309,7 @@ def actor_died(
 def end_run(
     state: SessionState, run: Run, end: Draft, context: DecisionContext, *, next_run_id: str
 ) -> tuple[Draft, ...]:
-    """A run's end: its open ops are closed, then what the task says happens after it (S-1, S-7, S-10)."""
+    """End a run: close its open ops, then do what the task declares for afterwards (S-1, S-7, S-10)."""
     following: tuple[Draft, ...] = ()
     if state.status is SessionStatus.OPEN:
         if context.policy.after_run == "close":
@@ -323,7 +323,7 @@ def end_run(
 
 
 def _with_unused(run: Run, end: Draft) -> Draft:
-    """The end says which answers that rewinds kept nothing took (S-78)."""
+    """Add to the end the answers that rewinds kept and no wait took (S-78)."""
     if not run.held:
         return end
     unused = [one.to_json() for one in run.held]
@@ -335,7 +335,7 @@ def close_ops(run: Run, by: Principal = RUNTIME) -> tuple[Draft, ...]:
 
     Args:
         run: The run.
-        by: Who cancelled it; the runtime does what a run's own end brings with it.
+        by: The principal that cancelled it; the runtime if the run ended by itself.
     """
     drafts: list[Draft] = []
     if run.wait is not None:
@@ -356,7 +356,7 @@ def close_ops(run: Run, by: Principal = RUNTIME) -> tuple[Draft, ...]:
 
 
 def _record_without_run(state: SessionState) -> InputRecord | None:
-    """The oldest record that no wait has taken and that has started no run, whenever it was accepted (S-7)."""
+    """Return the oldest record that no wait has taken and that has started no run (S-7)."""
     waiting = [
         record
         for records in state.unconsumed.values()
@@ -373,7 +373,7 @@ def rewind(state: SessionState, command: RewindRun, context: DecisionContext) ->
         RunNotRewindable: It is not the session's newest run.
         SessionTerminal: The session was closed or cancelled, and not by this run.
         OpNotFound: The run's journal has no such op.
-        SessionChanged: It would do something else than what was shown.
+        SessionChanged: The rewind would now differ from its preview.
     """
     run = rewindable(state, command.run_id)
     plan = plan_rewind(state, run, command.to_op, **_kept(command))
@@ -448,7 +448,7 @@ def _rewound(
     amended: Mapping[str, Any] | None = None,
     told: Mapping[str, Any] | None = None,
 ) -> tuple[Draft, ...]:
-    """What is open behind the op ends, then the run is taken back; the last entry carries the receipt."""
+    """Close what is open behind the op, then take the run back; the last entry carries the receipt."""
     reason = checked_reason(reason)
     gone = set(plan.set_aside)
     ends: list[Draft] = []

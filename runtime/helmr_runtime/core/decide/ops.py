@@ -1,4 +1,4 @@
-"""What task code's asks become: steps, waits, outputs, reads (S-10…S-17, S-30…S-33)."""
+"""Turns the requests of task code into entries: steps, waits, outputs, reads (S-10…S-17, S-30…S-33)."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def key_of(state: SessionState, run: Run, op: int, step: str) -> str:
 
 
 def _asked(ask: OpRequest) -> dict[str, Any]:
-    """The keys of an opening that say what was asked, and of what other code asked otherwise (S-126)."""
+    """Return an opening's hash of its question, and the ops in which other code asked otherwise (S-126)."""
     found: dict[str, Any] = {"asked": ask.asked} if ask.asked is not None else {}
     return {**found, "drift": list(ask.drift)} if ask.drift else found
 
 
 def open_step(state: SessionState, run: Run, op: int, ask: StepRequest) -> Draft:
-    """A step is about to start; it starts when this is on disk."""
+    """Return the start of a step; the step runs once this is on disk."""
     key = key_of(state, run, op, ask.step)
     body = {"name": ask.step, "step_key": key, "attempt": run.attempt, **_asked(ask)}
     return Draft(
@@ -69,7 +69,7 @@ def step_raised(
     *,
     may_retry: bool,
 ) -> Draft:
-    """A try of a step failed: the next try's time, or the step has failed (S-33)."""
+    """Return the entry of a failed try: the next try's time, or the step's failure (S-33)."""
     tries = tries_of(run, op) + 1
     principal = task_principal(run.id)
     if may_retry and tries <= ask.retries:
@@ -93,7 +93,7 @@ def limit_closed(
     *,
     for_s: float,
 ) -> Draft:
-    """A try of a step says that its limit is closed: it is tried again after that, and has used up no try."""
+    """Return the entry of a try that reported its limit closed: it runs again later, and does not count as a try."""
     body = {
         "try": tries_of(run, op),
         "error": dict(error),
@@ -105,12 +105,12 @@ def limit_closed(
 
 
 def tries_of(run: Run, op: int) -> int:
-    """How many tries of this step have failed; survives parking and crash."""
+    """Return the number of this step's failed tries; survives parking and crashes."""
     return run.tries.get(op, (0, ""))[0]
 
 
 def open_backoff(run: Run, op: int, wait_id: str, retry_at: datetime) -> Draft:
-    """A step's long backoff with nothing else open is a timer, so that the run can park (S-16)."""
+    """Open a timer for a step's long backoff with nothing else open, so that the run can park (S-16)."""
     body = {
         "wait_id": wait_id,
         "kind": "timer",
@@ -123,8 +123,8 @@ def open_backoff(run: Run, op: int, wait_id: str, retry_at: datetime) -> Draft:
 def op_given_up(run: Run, op: int) -> tuple[Draft, ...]:
     """The code cancelled an op it awaited (asyncio timeout, TaskGroup): S-10.
 
-    A wait may have been fulfilled meanwhile. The code never saw the record then, so it is given back (S-24); an answer
-    is not, it was for exactly that wait (S-18).
+    A wait may have been fulfilled meanwhile. The code never saw its record, which is given back (S-24). An answer is
+    not given back: it was for exactly that wait (S-18).
     """
     principal = task_principal(run.id)
     wait = run.wait
@@ -145,7 +145,7 @@ def op_given_up(run: Run, op: int) -> tuple[Draft, ...]:
 
 
 def _record_taken_by(run: Run, op: int) -> dict[str, Any] | None:
-    """What names the record that this op's wait took from its stream."""
+    """Return the keys that name the record that this op's wait took from its stream."""
     for entry in reversed(run.journal):
         if entry.op == op and entry.kind is EntryKind.WAIT_FULFILLED:
             body = entry.body
@@ -173,8 +173,8 @@ def open_wait(
         op: The op's number.
         ask: What the code asked.
         context: The circumstances.
-        token_ended: How the awaited token, or the first of the awaited children, ended, if it has.
-        question: What the awaited token says, for what the code did not say itself.
+        token_ended: The end of the awaited token, or of the first awaited child to end, if there is one.
+        question: The awaited token's question; fills in what the code left out.
     """
     deadline = _deadline(ask, context.now)
     ends_with_token = question is not None and (deadline is None or question.expires_at <= deadline)
@@ -209,7 +209,7 @@ def _deadline(ask: WaitRequest, now: datetime) -> datetime | None:
 
 
 def _kept(run: Run, op: int, ask: WaitRequest, question_hash: str | None) -> Draft | None:
-    """The first answer that a rewind kept for a wait that asks this (S-78)."""
+    """Return the first answer that a rewind kept for a wait with this question (S-78)."""
     found = next(
         (
             one
@@ -371,14 +371,14 @@ def mark_patch(run: Run, op: int, ask: PatchRequest) -> Draft:
 
 
 def read_peek(state: SessionState, run: Run, op: int, ask: PeekRequest) -> Draft:
-    """Which unconsumed records the code saw."""
+    """Record the seqs of the unconsumed records that the code saw."""
     seqs = [record.seq for record in state.unconsumed.get(ask.stream, ())]
     body = {"stream": ask.stream, "record_seqs": seqs}
     return Draft(EntryKind.PEEK_READ, body, run_id=run.id, op=op, principal=task_principal(run.id))
 
 
 def read_history(state: SessionState, run: Run, op: int, ask: HistoryRequest) -> Draft:
-    """Up to which record the code saw the stream's history: a watermark, and no record (S-128)."""
+    """Record how far the code saw the stream's history: a watermark instead of the records (S-128)."""
     is_output = ask.direction == "output"
     through = (state.output_seqs if is_output else state.input_seqs).get(ask.stream, 0)
     gone = state.outputs_set_aside.get(ask.stream, ()) if is_output else ()

@@ -1,7 +1,7 @@
 """Votes: the answers to a wait that several people must agree on, while too few do (S-113).
 
-One person has one vote, their newest. The answer that makes enough of them stand for one proposal ends the wait as any
-answer does, in `inputs`; until then each is an entry of its own.
+A person's newest vote is their only one. The answer that gives a proposal enough votes ends the wait as any answer
+does, in `inputs`; until then each vote is an entry of its own.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def is_vote(wait: Wait, data: Any) -> bool:
 def tally(
     wait: Wait, person: str, data: Any, disabled: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """What a vote of this person makes of the votes: `{proposal, have, need, voters}`; voters are the others'.
+    """Count the votes with this person's added: `{proposal, have, need, voters}`; `voters` are the other people.
 
-    Votes of the disabled count no more, whether or not they have been taken back.
+    Votes of disabled people do not count, even before they are taken back.
     """
     proposal = wait.restriction.proposal(data)
     out = {person, *map(person_key, disabled)}
@@ -73,7 +73,7 @@ def withdrawn(wait: Wait, command: WithdrawVote) -> Draft:
 def claim_given_back(
     wait: Wait, command: AnswerWait, context: DecisionContext
 ) -> tuple[Draft, ...]:
-    """The entry of the end of the voter's own claim: the next one is to answer (S-81)."""
+    """Return the end of the voter's own claim, so that the next person can answer (S-81)."""
     claims = context.claims
     claim = claims.live(wait.id, context.now) if claims is not None else None
     if claims is None or claim is None or not claim.is_of(command.principal):
