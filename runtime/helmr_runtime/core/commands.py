@@ -347,7 +347,7 @@ class FirstReceipt:
         """The receipt, for the caller who asks the same again.
 
         Operation ids are not secret, since transcripts show them: another key or public token that repeats one learns
-            nothing about its use.
+        nothing about its use.
 
         Raises:
             OperationConflict: The id was used with another request or by another caller.

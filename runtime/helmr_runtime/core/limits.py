@@ -1,12 +1,12 @@
-"""Who may begin now under a limit, and who is next (S-119). Pure: times are seconds that are handed in.
+"""Decides the next holder of a permit under a limit (S-119). Pure: times are seconds that the caller passes.
 
-A permit is asked for under a ticket. It is given while fewer than `at_once` are held, and while a bucket of tokens has
-one: empty at first, so that nothing has to be remembered over a restart, and filled slowly enough that no time of
-`within` sees more than `per` beginnings. A permit may be used up to `slack_s` after it was given; the bucket reckons
-with that.
+A permit is asked for under a ticket. It is given while fewer than `at_once` are held and the limit's token bucket is
+not empty. The bucket starts empty, so a restart need not remember it, and fills slowly enough that no period of
+`within` sees more than `per` beginnings. A permit may be used up to `slack_s` after it was given; the bucket allows for
+that.
 
-Turns go round among keys; within a key who came first is first. What goes on after a wait comes before what begins. A
-ticket whose session is not in memory keeps its place and is passed over until it is ready.
+Keys take turns; within a key, the first to ask is first. Tickets that go on after a wait come before new ones. A ticket
+whose session is not in memory keeps its place and is passed over until it is ready.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from itertools import islice
 from helmr.limits import Limit
 
 BURST_PART = 100
-"""A bucket holds a hundredth of `per`: what may begin at once after a pause, and is taken off the rate."""
+"""A bucket holds a hundredth of `per`: the burst allowed after a pause, which is taken off the rate."""
 
 SLACK_PART, SLACK_MAX_S = 50, 0.5
-"""A permit is used within a fiftieth of `within`, at most half a second: what it may be late is taken off the rate."""
+"""A permit is used within a fiftieth of `within`, at most half a second; this delay is taken off the rate."""
 
 COUNTED_PARTS = 50
-"""What began lately is counted by parts of `within`, so that a count is at most a fiftieth of that time short."""
+"""Recent beginnings are counted in this many parts of `within`, so a count misses at most a fiftieth of that time."""
 
 AHEAD_S = 2.0
 AHEAD_MIN, AHEAD_MAX = 4, 100
-"""So many of the next are to be in memory when their turn comes: what may begin in so many seconds."""
+"""Bounds of how many of the next tickets are loaded into memory before their turn."""
 
 EDGE = 1.0 - 1e-9
-"""Keeps what rounding does on the safe side of the bound."""
+"""Keeps rounding on the safe side of the bound."""
 
 
 def slack_s(limit: Limit) -> float:
-    """How long after it was given a permit may be used; for ever where nothing counts beginnings."""
+    """Return the seconds in which a permit must be used; infinite if nothing counts beginnings."""
     return min(SLACK_MAX_S, limit.within_s / SLACK_PART) if limit.per is not None else math.inf
 
 
@@ -48,8 +48,8 @@ def burst_of(limit: Limit) -> int:
 def rate_of(limit: Limit) -> float:
     """Tokens a second.
 
-    Any `within` of beginnings were given in less than `within + slack_s`: whole tokens at most `burst` and what that
-    time has brought, which is less than `per + 1`.
+    Beginnings in any period of `within` were given in less than `within + slack_s`. That takes at most `burst` tokens
+    and those that the time has added, together less than `per + 1`.
     """
     assert limit.per is not None
     return (limit.per + 1 - burst_of(limit)) / (limit.within_s + slack_s(limit)) * EDGE
@@ -73,25 +73,25 @@ class TokenBucket:
         return True
 
     def next_s(self, now_s: float) -> float:
-        """When there is one."""
+        """Return the time at which there is a token."""
         self._fill(now_s)
         return now_s + max(0.0, 1.0 - self._tokens) / self._rate
 
     def _fill(self, now_s: float) -> None:
-        passed_s = max(0.0, now_s - self._at_s)  # a clock that was set back brings none
+        passed_s = max(0.0, now_s - self._at_s)  # a clock set back adds none
         self._tokens = min(self._burst, self._tokens + passed_s * self._rate)
         self._at_s = now_s
 
 
 class RecentCount:
-    """How often something happened in the last so many seconds, never more than that."""
+    """Counts events of the last `within_s` seconds; the count is never too high."""
 
     def __init__(self, within_s: float) -> None:
         self._part_s = within_s / COUNTED_PARTS
         self._parts: dict[int, int] = {}
 
     def add(self, now_s: float) -> None:
-        """It happens."""
+        """Count one event."""
         part = int(now_s // self._part_s)
         if part not in self._parts:
             self._forget(part)
@@ -99,12 +99,12 @@ class RecentCount:
         self._parts[part] += 1
 
     def count(self, now_s: float) -> int:
-        """As of now."""
+        """Return the current count."""
         self._forget(int(now_s // self._part_s))
         return sum(self._parts.values())
 
     def _forget(self, now: int) -> None:
-        """What is too old, and what a clock that was set back has put into the future."""
+        """Drop parts that are too old, and those that a clock set back has put into the future."""
         self._parts = {
             part: count for part, count in self._parts.items() if now - COUNTED_PARTS < part <= now
         }
@@ -115,11 +115,11 @@ class Ask:
     """Someone asks for a permit.
 
     Attributes:
-        ticket: Names it.
-        key: Whose turn it takes.
-        goes_on: It has begun before, and waited for something else meanwhile.
+        ticket: Its name.
+        key: The key whose turn it takes.
+        goes_on: It has begun before and was waiting for something else.
         is_ready: A permit that is given would be used at once.
-        number: In the order of asking.
+        number: Position in the order of asking.
     """
 
     ticket: str
@@ -134,12 +134,12 @@ class TurnQueue:
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[int, Ask]] = {}
-        """By number, in the order of asking; the key whose turn is next is first."""
+        """Asks by key and number, in the order of asking; the key with the next turn is first."""
         self._ready: dict[str, set[int]] = {}
         self._count = 0
 
     def add(self, ask: Ask, *, at_front: bool = False) -> None:
-        """Behind those of its key, or before all."""
+        """Add an ask behind those of its key, or before all."""
         self._count += 1
         ask.number = -self._count if at_front else self._count
         asks = self._keys.pop(ask.key, {}) if at_front else self._keys.get(ask.key, {})
@@ -151,7 +151,7 @@ class TurnQueue:
         self.set_ready(ask, ask.is_ready)
 
     def remove(self, ask: Ask) -> None:
-        """It asks no more."""
+        """Remove an ask."""
         self.set_ready(ask, False)
         asks = self._keys[ask.key]
         del asks[ask.number]
@@ -159,7 +159,7 @@ class TurnQueue:
             del self._keys[ask.key]
 
     def set_ready(self, ask: Ask, is_ready: bool) -> None:
-        """Whether a permit would be used at once; it keeps its place."""
+        """Note whether it would use a permit at once; it keeps its place."""
         ask.is_ready = is_ready
         if is_ready:
             self._ready.setdefault(ask.key, set()).add(ask.number)
@@ -169,20 +169,20 @@ class TurnQueue:
                 del self._ready[ask.key]
 
     def first(self) -> Ask | None:
-        """Whose turn it is, of those that are ready."""
+        """Return the ready ask whose turn it is."""
         if not self._ready:
             return None
         key = next(key for key in self._keys if key in self._ready)
         return self._keys[key][min(self._ready[key])]
 
     def take(self, ask: Ask) -> None:
-        """It was its key's turn."""
+        """Remove an ask that got its turn; its key goes to the end."""
         self.remove(ask)
         if (rest := self._keys.pop(ask.key, None)) is not None:
             self._keys[ask.key] = rest
 
     def __iter__(self) -> Iterator[Ask]:
-        """In the order of their turns. Not to be changed meanwhile."""
+        """Iterate in the order of turns. Do not change the queue meanwhile."""
         rounds = [iter(asks.values()) for asks in self._keys.values()]
         while rounds:
             going_on = []
@@ -194,16 +194,16 @@ class TurnQueue:
             rounds = going_on
 
     def counts(self) -> dict[str, int]:
-        """How many ask, by key."""
+        """Return the number of asks by key."""
         return {key: len(asks) for key, asks in self._keys.items()}
 
 
 class Permits:
-    """The permits of one limit: who holds one, who asks, whether it is closed.
+    """The permits of one limit: their holders, the tickets that ask, and the time until which it is closed.
 
     Attributes:
-        held: The tickets that have one, with what they asked, as far as that is known.
-        closed_until_s: None is given before then.
+        held: Tickets that hold a permit, with their asks, if known.
+        closed_until_s: No permit is given before this time.
     """
 
     def __init__(self, limit: Limit, now_s: float) -> None:
@@ -219,33 +219,32 @@ class Permits:
         return self._going_on if ask.goes_on else self._beginning
 
     def __len__(self) -> int:
-        """How many ask."""
         return len(self._asks)
 
     def __contains__(self, ticket: str) -> bool:
-        """It asks."""
+        """True if the ticket asks."""
         return ticket in self._asks
 
     def ask(self, ask: Ask) -> None:
-        """Have it wait for its turn; nothing if it does, or holds a permit."""
+        """Queue an ask; does nothing if its ticket asks already or holds a permit."""
         if ask.ticket not in self._asks and ask.ticket not in self.held:
             self._asks[ask.ticket] = ask
             self._turns(ask).add(ask)
 
     def is_held(self, ticket: str) -> None:
-        """It holds a permit, which someone else has given."""
+        """Note a permit that was given elsewhere."""
         self.withdraw(ticket)
         self.held[ticket] = None
 
     def withdraw(self, ticket: str) -> None:
-        """It asks for none, and holds none any more."""
+        """Remove a ticket's ask and its permit."""
         self.held.pop(ticket, None)
         ask = self._asks.pop(ticket, None)
         if ask is not None:
             self._turns(ask).remove(ask)
 
     def leave(self, ticket: str) -> None:
-        """It goes out of memory and keeps its place; of a permit that it was given and has not used, the first."""
+        """The ticket's session leaves memory and keeps its place; with an unused permit it becomes the first."""
         unused = self.held.pop(ticket, None)
         if unused is not None:
             self._asks[ticket] = unused
@@ -255,18 +254,18 @@ class Permits:
             self._turns(ask).set_ready(ask, False)
 
     def come_back(self, ticket: str, as_ticket: str) -> None:
-        """It is in memory again, under another ticket."""
+        """The session is in memory again, under another ticket."""
         ask = self._asks.pop(ticket)
         ask.ticket = as_ticket
         self._asks[as_ticket] = ask
         self._turns(ask).set_ready(ask, True)
 
     def close(self, until_s: float) -> None:
-        """Give none before then."""
+        """Give no permit before this time."""
         self.closed_until_s = max(self.closed_until_s, until_s)
 
     def give(self, now_s: float) -> list[str]:
-        """Give what may be given now; the tickets that got a permit."""
+        """Give the permits that are free now; return the tickets that got one."""
         given: list[str] = []
         while (ask := self._first()) is not None and self._has_room(now_s):
             if self._bucket is not None and not self._bucket.take(now_s):
@@ -280,7 +279,8 @@ class Permits:
         return given
 
     def next_s(self, now_s: float) -> float | None:
-        """When time alone lets `give` give one; None if something else has to happen."""
+        """Return the time at which `give` can give a permit if nothing else happens; None if something must happen
+        first."""
         if self._first() is None or not self._has_room(max(now_s, self.closed_until_s)):
             return None
         at_s = self._bucket.next_s(now_s) if self._bucket is not None else now_s
@@ -297,7 +297,7 @@ class Permits:
     # --- looking ----------------------------------------------------------------------------------
 
     def ahead(self) -> list[str]:
-        """Tickets that are next, and are to be in memory when their turn comes."""
+        """Return the next tickets, whose sessions should be in memory when their turn comes."""
         soon = self.limit.at_once or 0
         if self.limit.per is not None:
             in_time = math.ceil(rate_of(self.limit) * AHEAD_S) + burst_of(self.limit)
@@ -305,7 +305,7 @@ class Permits:
         return [one.ticket for one in islice(self._in_turn(), min(AHEAD_MAX, soon + AHEAD_MIN))]
 
     def places(self) -> dict[str, int]:
-        """The place of each that asks, from 1."""
+        """Return each ticket's place, from 1."""
         return {one.ticket: place for place, one in enumerate(self._in_turn(), 1)}
 
     def _in_turn(self) -> Iterator[Ask]:
@@ -313,11 +313,11 @@ class Permits:
         yield from self._beginning
 
     def begun(self, now_s: float) -> int | None:
-        """Permits given in the last `within`; None of a limit that does not count beginnings."""
+        """Return the permits given in the last `within`; None if the limit does not count beginnings."""
         return self._recent.count(now_s) if self._recent is not None else None
 
     def counts(self) -> dict[str, int]:
-        """How many ask, by key."""
+        """Return the number of asks by key."""
         found = self._beginning.counts()
         for key, count in self._going_on.counts().items():
             found[key] = found.get(key, 0) + count

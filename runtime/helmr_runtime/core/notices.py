@@ -1,12 +1,12 @@
-"""Notices: which entries tell people of something, and how a target's outbox goes on (S-84). Pure.
+"""Notices: the events that entries announce to people, and the outbox of each target (S-84). Pure.
 
-A target's position is all that is stored of it: the feed offset up to which everything is taken or passed by, the
-offsets that were passed by and are still tried, and the time up to which waits that are due soon were announced. It is
-the body of `notices.moved`, a fact of the system stream that says the positions of all targets; the newest one counts.
+Only a target's position is stored. It holds the feed offset up to which all events are delivered or skipped, the
+offsets of skipped events that are still tried, and the time up to which waits that are due soon were announced. The
+body of `notices.moved`, a fact of the system stream, holds the positions of all targets; the newest one counts.
 
-An outbox has a lane for each session: one event of a session at a time, in order; sessions beside each other. An event
-that is passed by leaves its lane, which goes on only when that is stored: else a process that dies would forget that
-the event is late, and the next would tell it as if it were in order.
+An outbox has a lane for each session: a session's events are sent one at a time, in order, and sessions in parallel. A
+skipped event leaves its lane, which continues only once that is stored: otherwise a crash would forget that the event
+is late, and the next process would send it as if it were in order.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import from_iso, iso
 
 QUEUED_MAX = 1_000
-"""Events in a target's lanes; it reads no further meanwhile."""
+"""Events in a target's lanes; a full outbox reads no further."""
 
 LATE_MAX = 10_000
-"""Events that a target was passed by; the oldest are given up for newer ones."""
+"""Skipped events of a target; newer ones replace the oldest."""
 
 RANGES_MAX = 100
-"""Ranges of offsets by which a stored position names what is late."""
+"""Ranges of offsets that name the late events in a stored position."""
 
 AT_ONCE = 8
-"""Events on their way to one target."""
+"""Events sent to one target at the same time."""
 
 FAILING_AFTER = 3
-"""Failures in a row after which a target is only asked now and then, with one event."""
+"""Failures in a row after which a target gets one event at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeEvent:
-    """Something to tell. `offset` and `seq` are of its entry; a wait that is due soon has none."""
+    """An event to announce. `offset` and `seq` are its entry's; a wait that is due soon has none."""
 
     name: EventName
     session_id: str
@@ -51,12 +51,12 @@ class NoticeEvent:
 
     @property
     def id(self) -> str:
-        """The same whenever it is sent: by it a receiver knows what it has."""
+        """The event's id, the same at each try: receivers drop duplicates by it."""
         return f"{self.session_id}-{self.seq}" if self.seq is not None else f"{self.wait_id}-due"
 
 
 def event_of(entry: Mapping[str, Any]) -> NoticeEvent | None:
-    """What an entry of the feed tells; None if nothing."""
+    """Return the event that an entry of the feed announces; None if it announces none."""
     name = event_name(entry["kind"], entry["body"])
     if name is None:
         return None
@@ -72,7 +72,7 @@ def event_of(entry: Mapping[str, Any]) -> NoticeEvent | None:
 
 
 def ends_at_of(wait: Mapping[str, Any]) -> datetime | None:
-    """When time ends a listed wait: its escalation's default answers, else the deadline passes."""
+    """Return the time that ends a listed wait: of its escalation's default, or else its deadline."""
     found = wait["default_at"] or wait["deadline_at"]
     return from_iso(found) if found is not None else None
 
@@ -80,9 +80,9 @@ def ends_at_of(wait: Mapping[str, Any]) -> datetime | None:
 def due_soon(
     wait: Mapping[str, Any], *, lead: timedelta, after: datetime, until: datetime
 ) -> NoticeEvent | None:
-    """That a pending wait ends in `lead`, if that moment lies in `(after, until]`.
+    """Announce that a pending wait ends in `lead`, if that moment lies in `(after, until]`.
 
-    A wait that was opened with less time than that makes no such notice: its opening said so.
+    A wait that was opened with less time than that gets no such notice: its opening was one.
     """
     ends_at = ends_at_of(wait)
     if ends_at is None:
@@ -101,14 +101,14 @@ def due_soon(
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a target is; see the module. `late` are ranges of offsets, both ends included."""
+    """A target's position; see the module. `late` holds ranges of offsets, both ends included."""
 
     offset: int
     soon_at: datetime
     late: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the entry."""
+        """Return the position as the entry records it."""
         late = [list(one) for one in self.late]
         return {"offset": self.offset, "soon_at": iso(self.soon_at), "late": late}
 
@@ -128,7 +128,7 @@ class MoveNotices(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticePace:
-    """When an event is tried again. Pauses double from the first to the longest."""
+    """Times between the tries of an event. Pauses double from the first to the longest."""
 
     first: timedelta = timedelta(seconds=1)
     longest: timedelta = timedelta(seconds=60)
@@ -136,14 +136,14 @@ class NoticePace:
     late_first: timedelta = timedelta(minutes=10)
     late_longest: timedelta = timedelta(hours=1)
     late_for: timedelta = timedelta(days=3)
-    """Counted from the event."""
+    """Time after the event at which it is given up."""
 
     def pause(self, tries: int) -> timedelta:
-        """After so many tries."""
+        """Return the pause after that many tries."""
         return _doubled(self.first, tries - 1, self.longest)
 
     def late_pause(self, tries: int) -> timedelta:
-        """After so many tries of what was passed by."""
+        """Return the pause after that many tries of a skipped event."""
         return _doubled(self.late_first, tries, self.late_longest)
 
 
@@ -165,12 +165,12 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Outbox:
-    """What one target is still to get. Every time is given; nothing here sends.
+    """Events that one target has yet to get. The caller passes all times; nothing here sends.
 
     Attributes:
-        read_offset: What the feed holds up to here has been looked at.
-        soon_at: So has what is due soon up to here.
-        given_up: Events that were not taken in `late_for`, or for which there was no room.
+        read_offset: Feed offset up to which entries have been read.
+        soon_at: Time up to which waits due soon have been read.
+        given_up: Number of events not delivered within `late_for`, or dropped for lack of room.
     """
 
     read_offset: int
@@ -181,10 +181,9 @@ class Outbox:
     last_taken_at: datetime | None = None
     given_up: int = 0
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     passed: dict[str, str] = field(default_factory=dict)
-    """Sessions of which something was passed by that no stored position says yet, each with the newest such event; see
-    `stored`."""
+    """Sessions with skipped events that no stored position holds yet, each with the newest one's id; see `stored`."""
     _lanes: dict[str, deque[_Waiting]] = field(default_factory=dict)
     _late: dict[str, _Waiting] = field(default_factory=dict)
     _sending: set[str] = field(default_factory=set)
@@ -192,35 +191,35 @@ class Outbox:
 
     @property
     def queued(self) -> int:
-        """Events in order."""
+        """Number of events in the lanes."""
         return sum(map(len, self._lanes.values()))
 
     @property
     def late(self) -> int:
-        """Events that were passed by and are still tried."""
+        """Number of skipped events that are still tried."""
         return len(self._late)
 
     @property
     def is_full(self) -> bool:
-        """Nothing more is to be added."""
+        """True if no event may be added."""
         return self.queued >= QUEUED_MAX
 
     def add(self, event: NoticeEvent, now: datetime) -> None:
-        """Queue an event behind those of its session, unless it was passed by before this process began."""
+        """Queue an event behind those of its session, unless it was skipped before this process began."""
         if event.id in self._late:
             return
         self._lanes.setdefault(event.session_id, deque()).append(_Waiting(event, now, now))
 
     def add_late(self, event: NoticeEvent, now: datetime) -> None:
-        """Take up again what an earlier process had passed by."""
+        """Add an event that an earlier process skipped."""
         self._put_late(_Waiting(event, now, now))
 
     def is_late(self, event: NoticeEvent) -> bool:
-        """Whether it was passed by."""
+        """True if the event was skipped."""
         return event.id in self._late
 
     def due(self, now: datetime) -> list[NoticeEvent]:
-        """What is to be tried now; each counts as on its way until `took`, `failed` or `dropped`."""
+        """Return the events to try now; each counts as being sent until `took`, `failed` or `dropped`."""
         self._pass_by(now)
         if now < self._paused_until:
             return []
@@ -234,13 +233,13 @@ class Outbox:
         return found
 
     def next_at(self) -> datetime | None:
-        """When `due` may have more; None while nothing waits that is not on its way."""
+        """Return the time at which `due` may have more; None if all events are being sent."""
         times = [one.next_at for one in self._heads()]
         times += [one.next_at for one in self._late.values() if one.event.id not in self._sending]
         return max(min(times), self._paused_until) if times else None
 
     def took(self, event: NoticeEvent, now: datetime) -> None:
-        """The target has it. If it is back after an outage, what it has missed is tried at once."""
+        """Note that the target has it. After an outage, all that the target missed is tried at once."""
         if self.failures >= FAILING_AFTER:
             self._hurry(now)
         self._remove(event)
@@ -248,11 +247,11 @@ class Outbox:
         self.last_taken_at = now
 
     def dropped(self, event: NoticeEvent) -> None:
-        """It is not to be sent any more."""
+        """Remove an event without sending it."""
         self._remove(event)
 
     def failed(self, event: NoticeEvent, now: datetime, error: str) -> None:
-        """The target did not take it."""
+        """Note that the target did not take it."""
         self._sending.discard(event.id)
         self.failures += 1
         self.failing_since, self.last_error = self.failing_since or now, error
@@ -268,27 +267,27 @@ class Outbox:
         waiting.next_at = now + self.pace.pause(waiting.tries)
 
     def postponed(self, event: NoticeEvent, now: datetime) -> None:
-        """It could not be tried, for no fault of the target."""
+        """Note that it could not be tried, through no fault of the target."""
         self._sending.discard(event.id)
         waiting = self._late.get(event.id) or self._lanes[event.session_id][0]
         waiting.next_at = now + self.pace.first
 
     def hurry(self, now: datetime) -> int:
-        """Try everything now; returns how many there are."""
+        """Make all events due now; return how many there are."""
         self._hurry(now)
         return self.queued + self.late
 
     def stored(self, passed: Mapping[str, str]) -> None:
-        """A position is stored; `passed` was copied in the same moment that it was taken in.
+        """Note a stored position; `passed` was copied when the position was taken.
 
-        A session of which more was passed by since then still waits for the next position.
+        A session with events skipped since then still waits for the next position.
         """
         for session_id, event_id in passed.items():
             if self.passed.get(session_id) == event_id:
                 del self.passed[session_id]
 
     def position(self) -> Position:
-        """What to store: true whenever a process dies right after."""
+        """Return the position to store: true even if the process dies right after."""
         queued = [one.event for lane in self._lanes.values() for one in lane]
         offsets = [event.offset for event in queued if event.offset is not None]
         moments = [
@@ -313,7 +312,7 @@ class Outbox:
         )
 
     def _ready(self, now: datetime) -> Iterator[_Waiting]:
-        """In the order of their times; of what is late one at a time, behind the others."""
+        """Yield events in the order of their times; late ones one at a time, behind the others."""
         heads = [one for one in self._heads() if one.next_at <= now]
         yield from sorted(heads, key=lambda one: (one.next_at, one.since))
         if not any(one in self._late for one in self._sending):
@@ -363,7 +362,7 @@ class Outbox:
 def ranges(offsets: Sequence[int], most: int = RANGES_MAX) -> tuple[tuple[int, int], ...]:
     """Ranges that hold these offsets, which ascend; with more than `most`, the nearest are joined.
 
-    What lies between two that are joined is sent again after a restart: at least once.
+    Events between two joined ranges are sent again after a restart: delivery is at least once.
     """
     if not offsets:
         return ()

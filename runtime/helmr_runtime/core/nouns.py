@@ -1,11 +1,10 @@
 """The nouns: a session, a run, a wait, a token, a public token, each declared once. Pure.
 
 A field here is a column of the noun's table; DDL, reading, writing, the lists' views and the test ledger's rows follow
-from it (`helmr_runtime.ledger.tables.table`). What a plain type does not say of the column stands beside it as a
-`NounColumn`. A row begins with `opened` or `created`, and changes by what `wait_changes` says of an entry: no other
-code knows which entry sets which field. Rows of tokens are made of what the ledger's index has of them; a feature
-declares its own nouns (`helmr_runtime.ledger.index.features`); an API key is a noun as it is in the index
-(`helmr_runtime.ledger.index.keys`).
+from it (`helmr_runtime.ledger.tables.table`). A `NounColumn` beside the type describes the rest of the column. A row
+begins with `opened` or `created` and changes by `wait_changes`: no other code knows which entry sets which field. Rows
+of tokens come from the ledger's index, and so do API keys (`helmr_runtime.ledger.index.keys`); a feature declares its
+own nouns (`helmr_runtime.ledger.index.features`).
 
 Fields that change are numbers, times, ids and short words; long text that a view shows is read from the entry that an
 `…_offset` names.
@@ -40,18 +39,18 @@ from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 
 @dataclass(frozen=True, slots=True)
 class NounColumn:
-    """What a field's type does not say of its column.
+    """Properties of a field's column beyond its type.
 
     Attributes:
-        name: The column's, if it is not the field's.
+        name: The column's name, if it is not the field's.
         id_of: The prefix of the ids that it holds, stored as UUIDs.
         words: The words that it holds, stored as an enum of that type's name.
         is_key: The primary key.
-        is_small: A number that 31 bits hold.
+        is_small: A number that fits 31 bits.
         is_json: JSON text of a list or an object, which views decode.
-        changes: It is written again.
-        ends: The entry that ends the noun says it, under the field's name.
-        is_inner: No list shows it.
+        changes: It is updated after the row is written.
+        ends: The entry that ends the noun holds it, under the field's name.
+        is_inner: Lists do not show it.
     """
 
     name: str | None = None
@@ -111,7 +110,7 @@ def changed(row: R, changes: Changes | None) -> R:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session; what changes is its head's (`helmr_runtime.ledger.index.projection.session_changes`)."""
+    """A session; changes come from its head (`helmr_runtime.ledger.index.projection.session_changes`)."""
 
     session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION, is_key=True)]
     created_offset: int
@@ -171,7 +170,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run; what changes is its session's head's (`helmr_runtime.ledger.index.projection.run_changes`).
+    """A run; changes come from its session's head (`helmr_runtime.ledger.index.projection.run_changes`).
 
     Payload and origin stand in the entry at `created_offset`, result or error in that at `outcome_offset`.
     """
@@ -202,8 +201,8 @@ class RunRow:
 class WaitRow:
     """A wait: it ends once (S-11), until then its escalation runs (S-82).
 
-    What `wait.opened` says under a field's name, the row takes from there; of what `ENDS`, the entry that ends it says
-    it. Subject, body and what else a person reads stand in the entry at `opened_offset`.
+    The row takes each field that `wait.opened` names from there, and `ENDS` fields from the entry that ends the wait.
+    Subject, body and other texts for people stand in the entry at `opened_offset`.
     """
 
     wait_id: Annotated[str, NounColumn("wait", id_of=ids.WAIT, is_key=True, is_inner=True)]
@@ -214,7 +213,7 @@ class WaitRow:
     opened_at: datetime
     task: str
     parent_session_id: Annotated[str | None, NounColumn("parent", id_of=ids.SESSION)]
-    """The session that its session is a child of (S-91)."""
+    """The parent of its session (S-91)."""
     is_backoff: Annotated[bool, INNER]
     kind: Annotated[str, NounColumn(words=("awaited_kind", WaitKind))]
     stream: str | None = None
@@ -242,13 +241,13 @@ class WaitRow:
     ] = None
     batch_id: Annotated[str | None, ENDS] = None
     answerers: Annotated[str, JSON] = "[]"
-    """People and groups that may answer; none: anyone, or any person if another of these says something (S-112)."""
+    """People and groups that may answer. If empty: anyone, or any person if another of these fields is set (S-112)."""
     not_by: Annotated[str, JSON] = "[]"
     approvals: Annotated[int, SMALL] = 1
-    """So many people must agree, and so many stand for what was said last (S-113)."""
+    """Number of people who must agree, and number of votes for the newest proposal (S-113)."""
     have: Annotated[int, NounColumn(is_small=True, changes=True)] = 0
     votes: Annotated[str, NounColumn(is_json=True, changes=True, is_inner=True)] = "{}"
-    """By a person's id, the seq of their vote, the newest last."""
+    """Seq of each person's vote, by the person's id; the newest last."""
     override_reason: Annotated[str | None, ENDS] = None
 
     @classmethod
@@ -277,7 +276,7 @@ class TokenRow:
     """A token, or a child session, which is awaited as one (S-91); texts and schemas stand in entries."""
 
     token: Annotated[UUID, NounColumn(is_key=True)]
-    """Of a child that of its session."""
+    """The token's UUID, or the child's session UUID."""
     session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION)]
     created_offset: int
     created_at: datetime
@@ -317,7 +316,7 @@ class PublicTokenRow:
 
 @dataclass(frozen=True, slots=True)
 class GrantRow:
-    """Until when a grant counts; what it allows says the entry at `created_offset` (S-107)."""
+    """A grant and its expiry; the entry at `created_offset` holds its scope (S-107)."""
 
     id: Annotated[str, NounColumn("gate_grant", id_of=ids.GRANT, is_key=True)]
     created_offset: int
@@ -341,11 +340,11 @@ CHANGE_WAITS = frozenset(
         EntryKind.WAIT_VOTE_WITHDRAWN,
     }
 )
-"""The entries that `wait_changes` is asked about."""
+"""Kinds of entries that `wait_changes` handles."""
 
 
 def wait_changes(entry: Entry) -> Changes:
-    """What an entry about an open wait makes of its row."""
+    """Return the changes that an entry about an open wait makes to its row."""
     body = entry.body
     match entry.kind:
         case EntryKind.WAIT_FULFILLED | EntryKind.WAIT_TIMED_OUT | EntryKind.WAIT_CANCELLED:
@@ -372,7 +371,7 @@ _NOTHING_DUE: Changes = {"next_escalation": None, "next_escalation_at": None, "d
 
 
 def _votes(entry: Entry) -> Changes:
-    """Who stands for something, as an entry says that has other people's votes, and may be one itself."""
+    """Return the votes after an entry that holds the other people's votes and may be a vote itself."""
     body = entry.body
     if "voters" not in body:
         return {}
@@ -383,12 +382,12 @@ def _votes(entry: Entry) -> Changes:
 
 
 def _due(body: Mapping[str, Any]) -> Changes:
-    """What is next on the wait's escalation, as the entry with that body says."""
+    """Return the wait's next escalation step, from the body of an entry."""
     return {**_NOTHING_DUE, **_told(body, {name: _opening()[name] for name in _NOTHING_DUE})}
 
 
 def _told(body: Mapping[str, Any], kinds: Mapping[str, NounField]) -> Changes:
-    """What of these fields a body says, as the row has it."""
+    """Return the values of these fields in a body, as the row holds them."""
     found: Changes = {}
     for name, one in kinds.items():
         if name in body:
@@ -403,11 +402,11 @@ def _told(body: Mapping[str, Any], kinds: Mapping[str, NounField]) -> Changes:
 
 @cache
 def _opening() -> Mapping[str, NounField]:
-    """The fields of a wait that its opening says, by name."""
+    """Return the fields that a wait's opening holds, by name."""
     return {one.name: one for one in fields_of(WaitRow)[9:] if not one.column.ends}
 
 
 @cache
 def _ending() -> tuple[str, ...]:
-    """Those that its end says."""
+    """Return the names of the fields that its end holds."""
     return tuple(one.name for one in fields_of(WaitRow) if one.column.ends)

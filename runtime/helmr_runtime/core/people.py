@@ -1,8 +1,8 @@
-"""People: who is bound to which sign-in, and who may act no more (S-111, S-117). Pure.
+"""People: their sign-ins, their signing keys, and the people who are disabled (S-111, S-117). Pure.
 
-A person's id is the name of their table `[people.NAME]`, else their verified e-mail in lower case. What an issuer
-calls them is bound to the id at their first sign-in; another subject with the same e-mail is refused until an admin
-unbinds the first. Facts of the system stream:
+A person's id is the name of their table `[people.NAME]`, else their verified e-mail in lower case. Their first sign-in
+binds the issuer's subject to the id; another subject with the same e-mail is refused until an admin unbinds the first.
+Facts of the system stream:
 
 ```
 person.bound      person issuer subject operation?
@@ -13,7 +13,7 @@ person.key_added      person fingerprint key comment? operation?    a key that s
 person.key_revoked    person fingerprint reason? operation?         it signs no more
 ```
 
-With `person.disabled` the ledger writes the end of each API key of theirs in one commit.
+In the commit of a `person.disabled` the ledger also revokes each of their API keys.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from helmr_runtime.core.entries import LINK, PERSON, Entry, EntryKind, Principal
 from helmr_runtime.core.nouns import CHANGES, NounColumn
 
 PEOPLE_MAX = 100_000
-"""People that have signed in or were disabled, all in the ledger's memory."""
+"""People who have signed in or were disabled; the ledger keeps all in memory."""
 
 SIGNING_KEYS_MAX = 50
-"""Of a person, revoked ones too: they say until when they were good."""
+"""Signing keys of one person, including revoked ones, which record until when they were valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What the ledger knows of a person."""
+    """A person as the ledger knows them."""
 
     id: Annotated[str, NounColumn("person", is_key=True)]
     created_offset: int
@@ -48,7 +48,7 @@ class Person:
     bound_at: Annotated[datetime | None, CHANGES] = None
     disabled_at: Annotated[datetime | None, CHANGES] = None
     names: Annotated[str, NounColumn(is_json=True, changes=True)] = "[]"
-    """Of a disabled person, JSON."""
+    """A disabled person's other names, JSON."""
     reason: Annotated[str | None, CHANGES] = None
     signing_keys: Annotated[str, NounColumn(is_json=True, changes=True)] = "[]"
     """JSON, `{fingerprint, key, comment, added_at, revoked_at}` each, the oldest first."""
@@ -56,7 +56,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindPerson(SessionCommand):
-    """They have signed in as this subject. Receipt: `{person}`. Again with the same subject it changes nothing."""
+    """Bind a person to the subject they signed in as. Repeating it changes nothing. Receipt: `{person}`."""
 
     person: str
     issuer: str
@@ -65,14 +65,14 @@ class BindPerson(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnbindPerson(SessionCommand):
-    """The next sign-in with their e-mail binds them. Idempotent. Receipt: `{person}`."""
+    """Unbind a person; the next sign-in with their e-mail binds them. Idempotent. Receipt: `{person}`."""
 
     person: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisablePerson(SessionCommand):
-    """They may act no more (S-117). Idempotent. Receipt: `{person}`."""
+    """Disable a person (S-117). Idempotent. Receipt: `{person}`."""
 
     person: str
     names: tuple[str, ...]
@@ -81,14 +81,14 @@ class DisablePerson(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnablePerson(SessionCommand):
-    """They may act again; what disabling has ended stays ended. Idempotent. Receipt: `{person}`."""
+    """Enable a person again; whatever disabling ended stays ended. Idempotent. Receipt: `{person}`."""
 
     person: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddSigningKey(SessionCommand):
-    """This key signs their answers (S-115). A key that is theirs already changes nothing. Receipt: `{person}`.
+    """Add a key that signs a person's answers (S-115). Adding it twice changes nothing. Receipt: `{person}`.
 
     `key` is `TYPE BASE64`, as OpenSSH writes public keys.
     """
@@ -101,7 +101,7 @@ class AddSigningKey(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeSigningKey(SessionCommand):
-    """The key signs nothing from now on. Idempotent. Receipt: `{person}`."""
+    """Revoke a signing key. Idempotent. Receipt: `{person}`."""
 
     person: str
     fingerprint: str
@@ -115,11 +115,11 @@ PersonCommand = (
 
 @dataclass(frozen=True, slots=True)
 class DisabledPeople:
-    """Who may act no more, and with which keys no one signs.
+    """Disabled people, and signing keys that were revoked.
 
     Attributes:
         people: Their ids.
-        names: By which answer links may name them.
+        names: Names by which answer links may refer to them.
         keys: Fingerprints of signing keys that were revoked, of all people.
     """
 
@@ -128,16 +128,16 @@ class DisabledPeople:
     keys: frozenset[str] = frozenset()
 
     def has(self, principal: Principal) -> bool:
-        """That one is a disabled person, or a link of theirs."""
+        """True for a disabled person or a link of theirs."""
         if principal.type == PERSON:
             return principal.id in self.people
         return principal.type == LINK and principal.on_behalf_of in self.names
 
     def check(self, principal: Principal) -> None:
-        """Return if that one may act.
+        """Return if the principal may act.
 
         Raises:
-            PersonDisabled: They may not.
+            PersonDisabled: The person is disabled.
         """
         if self.has(principal):
             raise PersonDisabled(
@@ -147,11 +147,11 @@ class DisabledPeople:
             )
 
     def check_command(self, command: SessionCommand) -> None:
-        """Return if who asks may act, and the key that has signed what they ask was not revoked.
+        """Return if the command's person may act and its signing key is not revoked.
 
         Raises:
-            PersonDisabled: They may not.
-            BadSignature: It was.
+            PersonDisabled: The person is disabled.
+            BadSignature: The key is revoked.
         """
         self.check(command.principal)
         signature = command.signature if isinstance(command, AnswerWait) else None
@@ -163,10 +163,10 @@ class DisabledPeople:
             )
 
     def acts_in(self, entries: Collection[Entry]) -> bool:
-        """Whether an entry is of a command of theirs, signed with such a key, or ends a wait with a vote of theirs.
+        """True if an entry is their command, is signed with a revoked key, or ends a wait with their vote.
 
-        What only comes later of something they did before (a claim that is written with the next entry, the delivery of
-        a completed token) carries no operation, and stays.
+        Late effects of earlier acts (a claim written with the next entry, the delivery of a completed token) carry no
+        operation and are allowed.
         """
         return any(
             ("operation" in entry.body and self.has(entry.principal))
@@ -176,13 +176,13 @@ class DisabledPeople:
         )
 
     def _have_agreed(self, entry: Entry) -> bool:
-        """A wait ends, and a vote of theirs may have counted for it (S-113)."""
+        """True if the entry ends a wait and a vote of theirs may have counted (S-113)."""
         is_end = entry.kind is EntryKind.WAIT_FULFILLED
         return is_end and bool(self.voters.intersection(entry.body.get("voters", ())))
 
     @property
     def voters(self) -> frozenset[str]:
-        """Their ids as votes have them."""
+        """Their ids in the form that votes use."""
         return frozenset(map(person_key, self.people))
 
 
@@ -191,33 +191,33 @@ NO_SIGNATURE: Mapping[str, str] = {}
 
 
 def person_principal(person: str, via: str) -> Principal:
-    """A proven person.
+    """Return the principal of a proven person.
 
     Args:
         person: Their id.
-        via: What proved it: the id of an API key, `issuer#subject`, or `proxy`.
+        via: The proof: the id of an API key, `issuer#subject`, or `proxy`.
     """
     return Principal(PERSON, person, via=via)
 
 
 def bound_body(command: BindPerson) -> dict[str, Any]:
-    """Of `person.bound`."""
+    """Return the body of a `person.bound`."""
     return {"person": command.person, "issuer": command.issuer, "subject": command.subject}
 
 
 def disabled_body(command: DisablePerson) -> dict[str, Any]:
-    """Of `person.disabled`."""
+    """Return the body of a `person.disabled`."""
     body: dict[str, Any] = {"person": command.person, "names": list(command.names)}
     return body if command.reason is None else {**body, "reason": command.reason}
 
 
 def key_added_body(command: AddSigningKey) -> dict[str, Any]:
-    """Of `person.key_added`."""
+    """Return the body of a `person.key_added`."""
     body = {"person": command.person, "fingerprint": command.fingerprint, "key": command.key}
     return body if command.comment is None else {**body, "comment": command.comment}
 
 
 def key_revoked_body(command: RevokeSigningKey) -> dict[str, Any]:
-    """Of `person.key_revoked`."""
+    """Return the body of a `person.key_revoked`."""
     body = {"person": command.person, "fingerprint": command.fingerprint}
     return body if command.reason is None else {**body, "reason": command.reason}

@@ -1,4 +1,4 @@
-"""Public tokens: what one may do, how it ends, and what a use costs (S-44, S-45, S-46).
+"""Public tokens: their scopes, ends and uses (S-44, S-45, S-46).
 
 Pure decisions over `ScopedToken`. A token for a session is part of that session's state, and
 create, revoke and spend are commands to its actor; one that completes a token belongs to the
@@ -38,10 +38,10 @@ ALLOWED_ORIGINS_MAX = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Where it does it: session and stream, a token, or a wait of a session for a person.
+    """The target of a public token: a session's stream, a token, or a session's wait for a person.
 
     Raises:
-        BadRequest: Fields that the type does not have, or lacks.
+        BadRequest: A field that the type does not have, or a missing one.
     """
 
     type: ScopeType
@@ -95,21 +95,21 @@ _SCOPE_PARTS = {
     ScopeType.TOKEN_COMPLETE: ("token",),
     ScopeType.WAIT_ANSWER: ("session", "wait", "person"),
 }
-"""What each type names, besides a correlation id."""
+"""Fields of each type, besides a correlation id."""
 
 REQUESTED = (
     ScopeType.SESSION_INPUT_SEND,
     ScopeType.SESSION_OUTPUT_READ,
     ScopeType.TOKEN_COMPLETE,
 )
-"""What a request may name; answer links are made of their wait."""
+"""Types that a request may name; answer links are made from their wait."""
 
 
 def check_correlation_id(parts: Mapping[str, Any]) -> None:
     """Return if a requested scope has no empty correlation id.
 
     Raises:
-        BadRequest: It has one, and would send to any question.
+        BadRequest: It has one, which would match any question.
     """
     correlation_id = parts.get("correlation_id")
     if correlation_id is not None and not correlation_id.strip():
@@ -124,7 +124,7 @@ def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None
 
     Args:
         parts: As on the wire.
-        own_session: The session of a scope that names none, for task code.
+        own_session: Default session of a scope that names none, for task code.
 
     Raises:
         BadRequest: Unknown or missing fields.
@@ -153,7 +153,7 @@ def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopedToken:
-    """A public token's state. `secret_hash` is all that is kept of its secret."""
+    """A public token's state. Only the hash of its secret is kept."""
 
     id: str
     scope: Scope
@@ -178,11 +178,11 @@ class ScopedToken:
 
     @property
     def uses_left(self) -> int | None:
-        """None without a maximum."""
+        """Uses left; None if there is no maximum."""
         return None if self.max_uses is None else max(0, self.max_uses - self.uses)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for a checkpoint; the body of public_token.created holds a part of it."""
+        """Return the whole state, for a checkpoint; the body of public_token.created holds a part of it."""
         parts = {
             "public_token_id": self.id,
             "scope": self.scope.to_json(),
@@ -218,7 +218,7 @@ def check_live(token: ScopedToken | None, now: datetime) -> ScopedToken:
     """The token, if it is known, not revoked and not expired.
 
     Raises:
-        Unauthenticated: In the same words for all three (S-46).
+        Unauthenticated: It is not; the message is the same for all three cases (S-46).
     """
     if token is None or token.revoked_at is not None or now >= token.expires_at:
         raise unauthenticated()
@@ -304,7 +304,7 @@ def spend(token: ScopedToken, now: datetime) -> ScopedToken:
 
 
 def revoke(token: ScopedToken, now: datetime) -> ScopedToken:
-    """The token after its revocation; the first time stays."""
+    """Return the token after its revocation; a repeated one keeps the first time."""
     return token if token.revoked_at is not None else replace(token, revoked_at=now)
 
 
@@ -334,5 +334,5 @@ def _check_type(token: ScopedToken, needed: ScopeType) -> None:
 
 
 def _denied(token: ScopedToken, asked: str) -> ScopeDenied:
-    # Names what was asked wrongly, never what would be right: anyone may hold it.
+    # Names the mistake, never the right value: anyone may hold the token.
     return ScopeDenied(f"{token.id} is not for {asked}")

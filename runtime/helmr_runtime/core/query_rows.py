@@ -1,8 +1,8 @@
-"""Rows of a SQL result as the engine writes them in JSON, read as `helmr.query.QueryResult` has them.
+"""Rows of a SQL result in the engine's JSON, read into the values of a `helmr.query.QueryResult`.
 
 Where pyarrow is not installed, a result leaves the ledger as `{columns, shapes, truncated, elapsed_s, rows}`: texts of
-the engine, made outside of Python's lock. A shape says how a column's values are read: the id of an engine type, or
-a list of such an id and the shapes below it.
+the engine, made outside of Python's lock. A shape describes how to read a column: the id of an engine type, or a list
+of such an id and the shapes below it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def is_rows(content: bytes) -> bool:
 
 
 def content_of(facts: Mapping[str, Any], rows: Iterable[Sequence[str]]) -> bytes:
-    """Put facts and rows together. A row is one or more texts of JSON lists, whose values follow each other."""
+    """Put facts and rows together. A row is one or more texts of JSON lists, to be concatenated."""
     texts = ",".join(f"[{','.join(text[1:-1] for text in row)}]" for row in rows)
     return f'{json.dumps(facts)[:-1]}, "rows": [{texts}]}}'.encode()
 
@@ -69,7 +69,7 @@ def answer_of(content: bytes) -> QueryAnswer:
 
 
 def _reader(shape: Shape) -> _Read:
-    """Reads a value that is not null."""
+    """Return the reader of a value that is not null."""
     match shape:
         case str():
             return _LEAVES.get(shape) or (_moment if shape.startswith("timestamp") else _as_it_is)

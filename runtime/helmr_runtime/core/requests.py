@@ -1,14 +1,14 @@
-"""What task code asks of its session: one value per durable op, with the kind and name that replay compares.
+"""Requests of task code to its session: one value per durable op, with the kind and name that replay compares.
 
-What an op asked for stands in its opening as a short hash, by which two of them compare (S-126):
+An op's opening holds a short hash of its request, by which two requests compare (S-126):
 
 ```
-CODE.HASH        of what the entry itself shows: a wait, an output, a token
-CODE.KEY.HASH    of a step's arguments, which are recorded nowhere: keyed, so that trying values finds none of them
+CODE.HASH        of facts that the entry itself shows: a wait, an output, a token
+CODE.KEY.HASH    of a step's arguments, which are not recorded: keyed, so that trying values finds none of them
 ```
 
-CODE names the code that asked, KEY the key. With a key that is missing, as in a fork or a session file, nothing can
-be said, and the op passes.
+CODE names the code that asked, KEY the key. If the key is missing, as in a fork or a session file, the op passes
+unchecked.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from helmr_runtime.core.tokens import NewToken
 
 @dataclass(frozen=True, slots=True)
 class OpRequest:
-    """Base of all asks. `kind` and `name` are what S-30 compares with the journal."""
+    """Base of all requests. S-30 compares `kind` and `name` with the journal."""
 
     kind: ClassVar[str] = ""
     asked: str | None = field(default=None, kw_only=True, compare=False)
-    """The hash of what is asked, of an op that has one (S-126)."""
+    """The request's hash, for an op that has one (S-126)."""
     drift: tuple[int, ...] = field(default=(), kw_only=True, compare=False)
-    """Earlier ops of which this code asks something else than other code did, reported for the first time."""
+    """Earlier ops in which this code asks otherwise than other code did, reported for the first time."""
 
     @property
     def name(self) -> str:
-        """What this op is about, within its kind."""
+        """The op's subject within its kind."""
         return ""
 
     @property
     def compared(self) -> Any:
-        """JSON of what is compared at a replay besides kind and name; None if nothing is."""
+        """The parts that a replay compares besides kind and name, as JSON; None if there are none."""
         return None
 
     @property
     def shown(self) -> Mapping[str, Any]:
-        """What of it a message can show, by name; its recorded counterpart is `shown_in` an opening."""
+        """The parts that a message can show, by name; their recorded counterpart is `shown_in` an opening."""
         return {}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}".strip()
 
     def fits(self, recorded: str) -> bool:
-        """The journal's text for an op is this ask's."""
+        """True if the journal's text for an op is this request's."""
         return recorded == str(self)
 
 
@@ -71,11 +71,11 @@ class StepRequest(OpRequest):
     backoff_s: float = 1.0
     timeout_s: float | None = None
     formerly: tuple[str, ...] = ()
-    """Names that the step had: a journal that holds one of them fits."""
+    """Former names of the step; a journal with one of them fits."""
     dry_run_safe: bool = False
     """Its body may be executed for a dry run (S-87)."""
     arguments: str | None = field(default=None, repr=False, compare=False)
-    """Text of those that are compared (`helmr_runtime.replay.cursor`); it is recorded nowhere."""
+    """Text of the arguments that are compared (`helmr_runtime.replay.cursor`); it is recorded nowhere."""
     limit: str | None = field(default=None, compare=False)
     """The limit under which each try begins (S-119)."""
 
@@ -85,7 +85,7 @@ class StepRequest(OpRequest):
         return self.step
 
     def fits(self, recorded: str) -> bool:
-        """The journal's text names the step by its name or an earlier one."""
+        """True if the journal's text is the step's name or a former one."""
         names = (self.step, *self.formerly)
         return any(recorded == f"{self.kind} {name}" for name in names)
 
@@ -112,7 +112,7 @@ class WaitRequest(OpRequest):
 
     @property
     def compared(self) -> Any:
-        """What a person is shown, and which answer is meant; of a timer how long it lasts."""
+        """The texts that a person sees, and the ids that select the answer; a timer's duration."""
         said = self.details
         if not said.compare or self.wait_kind == "session":
             return None
@@ -123,7 +123,7 @@ class WaitRequest(OpRequest):
 
     @property
     def shown(self) -> Mapping[str, Any]:
-        """As `compared`; what a token may say in place of the code is left out where the code says nothing."""
+        """Like `compared`; texts that a token may supply are left out if the code does not set them."""
         if self.wait_kind == "timer":
             return {"duration in seconds": self.timeout_s}
         told = {"subject": self.details.subject, "body": self.details.body}
@@ -134,7 +134,7 @@ class WaitRequest(OpRequest):
 
     @property
     def awaits(self) -> tuple[str, ...]:
-        """The token, or the child sessions, of which the first to end resolves the wait."""
+        """The token, or the child sessions; the first to end resolves the wait."""
         return (self.token_id,) if self.token_id is not None else self.session_ids
 
 
@@ -194,7 +194,7 @@ class HistoryRequest(OpRequest):
 
     @property
     def compared(self) -> Any:
-        """Which part of the stream."""
+        """The part of the stream."""
         return [self.direction, self.from_seq, self.last]
 
 
@@ -228,7 +228,7 @@ class TokenOp(OpRequest):
 
     @property
     def compared(self) -> Any:
-        """All that the code said of it but how it is signed."""
+        """The code's settings except for the signature scheme."""
         new = self.new
         words = [new.subject, new.body, new.initial, new.schema]
         lists = [list(new.tags), list(new.allowed_origins), list(map(dict, new.escalation))]
@@ -236,13 +236,13 @@ class TokenOp(OpRequest):
 
     @property
     def shown(self) -> Mapping[str, Any]:
-        """What people read of it."""
+        """The texts that people read."""
         return {"subject": self.new.subject, "body": self.new.body}
 
 
 @dataclass(frozen=True, slots=True)
 class PublicTokenOp(OpRequest):
-    """Make a public token (S-44). Its secret is derived by who has the keys; its hash is here."""
+    """Make a public token (S-44). Code that holds the keys derives its secret; this has its hash."""
 
     kind: ClassVar[str] = "public_token"
     public_token_id: str
@@ -260,14 +260,14 @@ class PublicTokenOp(OpRequest):
 
     @property
     def compared(self) -> Any:
-        """What it is for, and for how long; not for which session, which is another one in a fork."""
+        """Scope, uses, lifetime and origins, without the session, which differs in a fork."""
         scope = {**self.scope.to_json(), "session_id": None}
         return [scope, self.max_uses, self.expires_in_s, list(self.allowed_origins)]
 
 
 @dataclass(frozen=True, slots=True)
 class EmitRequest(OpRequest):
-    """Show a chunk to followers (S-90). No op: nothing of it is recorded, and a replay passes it over."""
+    """Show a chunk to followers (S-90). Not an op: it is never recorded, and a replay skips it."""
 
     kind: ClassVar[str] = "emit"
     stream: str
@@ -288,7 +288,7 @@ class ContinueRequest(OpRequest):
 
 
 def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, str] | None:
-    """Who answers a wait as it was opened, and as the code says it now, if that is another rule (S-126)."""
+    """Return the wait's rule as opened and as the code has it now, in words, if they differ (S-126)."""
     if not isinstance(ask, WaitRequest) or ask.wait_kind != "input":
         return None
     asked = {**ask.details.restriction, "comments": list(ask.details.comments)}
@@ -297,7 +297,7 @@ def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, 
     now = [asked.get(name) or None for name in named]
     at = named.index("not_by")
     excluded: list[str] = before[at] or []
-    if STARTER in excluded:  # behind it stands whom that meant
+    if STARTER in excluded:  # the people it stood for follow it
         count = excluded.index(STARTER) + 1
         before[at], now[at] = excluded[:count], (now[at] or [])[:count]
     if before == now:
@@ -319,41 +319,41 @@ def _rule_text(said: Mapping[str, Any]) -> str:
 HASH_BYTES = 12
 TAG_BYTES = 3
 SHOWN_CHARS = 100
-"""So much of a text is shown around the place where two differ."""
+"""Characters of a text shown around the first difference."""
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 class Comparison(Enum):
-    """Whether code asks for what is recorded."""
+    """The result of comparing a request with the recorded one."""
 
     SAME = "same"
-    """It does, or nothing tells."""
+    """They are the same, or cannot be compared."""
     DIFFERENT = "different"
-    """The code that was recorded asks for something else now."""
+    """The same code asks for something else."""
     DRIFT = "drift"
-    """Other code asks for something else."""
+    """Different code asks for something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskedHashes:
-    """How the ops of one run are hashed.
+    """Hashes the requests of one run.
 
     Args:
-        code: Names the code; empty for code of which no one knows whether it is the one that was recorded.
-        keys: By their tags, the newest last.
+        code: Name of the code; empty if it may differ from the recorded code.
+        keys: Keys by their tags, the newest last.
     """
 
     code: str = ""
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def of_text(self, text: str) -> str:
-        """Of `data_text` of what the op's own entry shows."""
+        """Hash the `data_text` of facts that the op's own entry shows."""
         return f"{self.code}.{_hash(text)}"
 
     def of_arguments(self, text: str, recorded: str | None) -> str | None:
-        """Of a step's arguments, by the key of the recorded hash; None if that is missing."""
+        """Hash a step's arguments with the key of the recorded hash; None if that key is missing."""
         tag = _tag_in(recorded) or (tuple(self.keys)[-1] if self.keys else "")
         key = self.keys.get(tag)
         if key is None:
@@ -365,7 +365,7 @@ NOT_HASHED = AskedHashes()
 
 
 def compare(recorded: str | None, met: str | None) -> Comparison:
-    """Two hashes of one op. Without one of them, or by two keys, nothing tells."""
+    """Compare two hashes of one op. A missing hash, or two keys, counts as the same."""
     if recorded is None or met is None or recorded == met:
         return Comparison.SAME
     then, _, said = recorded.partition(".")
@@ -376,21 +376,21 @@ def compare(recorded: str | None, met: str | None) -> Comparison:
 
 
 def key_tag(key: bytes) -> str:
-    """Names a key."""
+    """Return a key's tag."""
     return _text(hashlib.blake2b(b"tag", key=key, digest_size=TAG_BYTES).digest())
 
 
 def data_text(value: Any) -> str:
-    """JSON text that is the same for what is the same data."""
+    """Return JSON text that is equal for equal data."""
     return _ENCODER.encode(value)
 
 
 def differing(recorded: Mapping[str, Any], met: Mapping[str, Any]) -> tuple[str, str] | None:
-    """How to tell apart what two ops asked for, as `subject "…"`; None if they show no difference.
+    """Describe the first difference of two requests, each as `subject "…"`; None if they show none.
 
     Args:
-        recorded: What is shown of the recorded op, by its name.
-        met: What the code asks; what it leaves open is not compared.
+        recorded: The shown parts of the recorded op, by name.
+        met: The shown parts of the code's request; parts that are None are not compared.
     """
     for name, value in met.items():
         then, now = (_shown(one) for one in (recorded.get(name), value))

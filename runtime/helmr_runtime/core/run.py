@@ -1,12 +1,12 @@
 """The newest run of a session, its journal and its wait from question to end, as entries leave them (S-53). Pure.
 
-What is in the journal is what a replay walks: entries are added as they are folded, and what the next attempt is to
-repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it. By its step key
-an outside system recognizes a step that runs again.
+A replay walks the journal: entries are added as they are folded, and ops that the next attempt repeats are set aside
+(S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it. Outside systems recognize a repeated step
+by its step key.
 
 Of a wait:
 
-- The question hash names what a person was shown: two waits with the same hash asked the same, of the same
+- The question hash names the question as a person sees it: two waits with the same hash asked the same, of the same
   task (S-70…S-74).
 - An escalation's steps stand in `wait.opened`. Each entry after which another step is next, or the same at another
   time, says so (`times`): the ledger knows when to look at a parked session, and need not know at what (S-82).
@@ -44,14 +44,13 @@ def record_parts(
     question: TokenQuestion | None,
     starters: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The keys of `wait.opened` that say what is asked, and whom it concerns; what is not said is left out.
+    """Return the keys of `wait.opened` that hold question and assignee; unset ones are left out.
 
     Args:
-        task: The session's.
-        session_tags: The session's, which never change: so no list of waits has to look at sessions.
-        ask: What the code asked.
-        question: What the awaited token says, for what the code did not say itself.
-        starters: Who started the session, those above it, and its run.
+        session_tags: The session's tags. They never change, so lists of waits need not read sessions.
+        ask: The code's request.
+        question: The awaited token's question; fills in what the code left out.
+        starters: The people who started the session, its ancestors, and its run.
     """
     if ask.wait_kind not in ASKS_PEOPLE:
         return {}
@@ -80,17 +79,17 @@ def _said(details: WaitDetails, question: TokenQuestion | None) -> WaitDetails:
         body=details.body if details.body is not None else question.body,
         shown_digest=digest,
         initial=details.initial if details.initial is not None else question.initial,
-        # A wait with a schema of its own takes other answers: the token's default may be none of them.
+        # A wait with its own schema takes other answers: the token's default may not be among them.
         escalation=details.escalation or (question.escalation if details.schema is None else ()),
     )
 
 
 def mode_of(principal: Principal, *, is_page: bool = False) -> str:
-    """How an answer by this principal came (S-73).
+    """Return the channel of an answer by this principal (S-73).
 
     Args:
-        principal: Who answered.
-        is_page: Through the page behind a callback URL.
+        principal: The principal that answered.
+        is_page: The answer came through the page behind a callback URL.
     """
     if is_page or principal.type == LINK:
         return AnswerMode.LINK.value
@@ -100,24 +99,23 @@ def mode_of(principal: Principal, *, is_page: bool = False) -> str:
 
 
 RESUME_LONG_S = 1.0
-"""What takes longer to resume is worth a word: a chat pays it for each message that comes after a park."""
+"""A longer resume is reported: a chat pays it for each message after a park."""
 
 WAY_OUT = (
     "ctx.continue_as begins a fresh journal, and a history reads back what was said (docs/chats.md)"
 )
-"""Of a run whose journal is too long."""
+"""Hint for a run whose journal is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
-    """An escalation that is being run.
+    """An escalation in progress.
 
     Attributes:
-        steps: As in the body of `wait.opened`; one that is named by number is `escalation_steps[number]`.
-        opened_at: What escalation steps are counted from.
-        assigned_at: What escalation steps from the newest assignment are counted from; None while the wait concerns
-            no one.
-        ends_at: The wait's deadline, its token's expiry too; what would come then or later never does.
+        steps: As in the body of `wait.opened`; a step's number is its index.
+        opened_at: Start of the time of steps counted from the opening.
+        assigned_at: Start of the time of steps counted from the newest assignment; None without an assignee.
+        ends_at: The wait's deadline or its token's expiry; steps at or after it never fire.
         fired: The escalation steps that have fired, in that order.
     """
 
@@ -129,7 +127,7 @@ class Escalation:
 
     @classmethod
     def of(cls, opened: Mapping[str, Any]) -> Escalation | None:
-        """The escalation in the body of a `wait.opened`; None if it has none, or is of before they were run."""
+        """Read the escalation of a `wait.opened`; None if it has none, or predates running escalations."""
         if "counted_at" not in opened:
             return None
         opened_at, ends_at = from_iso(opened["counted_at"]), opened.get("deadline_at")
@@ -141,7 +139,7 @@ class Escalation:
         )
 
     def time_of(self, number: int) -> datetime | None:
-        """When the escalation step fires, as things are; None if it has fired or won't."""
+        """Return the time at which the step fires as things are; None if it has fired or won't."""
         step = self.steps[number]
         since = self.assigned_at if step["from"] == "assigned" else self.opened_at
         if number in self.fired or since is None:
@@ -150,19 +148,19 @@ class Escalation:
         return at if self.ends_at is None or at < self.ends_at else None
 
     def next(self) -> tuple[datetime, int] | None:
-        """When which escalation step is next; of several at once the first that was written."""
+        """Return time and number of the next step; of several at once, the first one declared."""
         times = ((self.time_of(number), number) for number in range(len(self.steps)))
         return min(((at, number) for at, number in times if at is not None), default=None)
 
     @property
     def next_at(self) -> datetime | None:
-        """When the next escalation step fires."""
+        """The time of the next escalation step."""
         found = self.next()
         return found[0] if found is not None else None
 
     @property
     def default_at(self) -> datetime | None:
-        """When the default answers if every escalation step before it comes in time: no one can then."""
+        """The time of the default if every step before it fires in time; people cannot answer from then on."""
         escalated = self
         while (found := escalated.next()) is not None:
             at, number = found
@@ -181,7 +179,7 @@ class Escalation:
         )
 
     def assigned(self, assignee: str | None, at: datetime) -> Escalation:
-        """The escalation once someone has assigned the wait, or taken it from whom it concerned."""
+        """The escalation once someone has assigned the wait, or removed its assignee."""
         return replace(self, assigned_at=at if assignee is not None else None)
 
     def after(self, entry: Entry) -> Escalation:
@@ -196,10 +194,9 @@ class Escalation:
         return self
 
     def due(self, now: datetime) -> Iterator[tuple[int, Escalation]]:
-        """The escalation steps that have come by now, in order, each with the escalation as it is then; the default is
-        the last.
+        """Yield the steps that are due by now, in order, each with the escalation after it; a default is the last.
 
-        One that is counted from an assignment that has only come now has not come.
+        Steps counted from an assignment that is made only now are not due.
         """
         escalated = self
         while (found := escalated.next()) is not None and found[0] <= now:
@@ -210,8 +207,7 @@ class Escalation:
                 return
 
     def times(self) -> dict[str, Any]:
-        """What an entry says of what comes next: `next_escalation`, `next_escalation_at`, `default_at`, as far as there
-        is any."""
+        """Return an entry's keys about the next step, if any: `next_escalation`, `next_escalation_at`, `default_at`."""
         found = self.next()
         if found is None:
             return {}
@@ -221,8 +217,8 @@ class Escalation:
 
 
 def opening(body: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """What a `wait.opened` with that body says beside its escalation, if any: since when it counts, and what is
-    next."""
+    """Return the keys about time that a `wait.opened` with an escalation has: the start of its count and its next
+    step."""
     if not body.get("escalation"):
         return {}
     counted = {"counted_at": iso(now)}
@@ -247,24 +243,24 @@ class Wait:
     has_schema: bool = False
     """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
     session_ids: tuple[str, ...] = ()
-    """The children of which it awaits the first to end (S-91)."""
+    """The children; the first to end resolves the wait (S-91)."""
     assignee: str | None = None
-    """Whom it concerns: as opened, or as assigned since (S-72)."""
+    """The assignee, as opened or as assigned since (S-72)."""
     escalation: Escalation | None = None
-    """What is to happen while no one answers, as far as it has not (S-82)."""
+    """The escalation while no one answers, with its progress (S-82)."""
     answerers: tuple[str, ...] = ()
     not_by: tuple[str, ...] = ()
     approvals: int = 1
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
     signed: bool = False
-    """Who may answer, as `Answerers` (S-112)."""
+    """These fields hold the wait's `Answerers` (S-112)."""
     votes: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """By a person's id, the seq of their newest vote and its proposal; the newest last (S-113)."""
+    """Seq and proposal of each person's newest vote, by the person's id; the newest last (S-113)."""
 
     @property
     def restriction(self) -> Answerers:
-        """Who may answer; `ANYONE` itself of a wait that says nothing of it."""
+        """The wait's rule; exactly `ANYONE` for a wait without one."""
         said = _who_of(self)
         return ANYONE if said == _ANYONES else Answerers(**dict(zip(_WHO, said, strict=True)))
 
@@ -275,13 +271,13 @@ class Wait:
         return who is not ANYONE and who.is_restricted
 
     def standing(self, proposal: str | None = None) -> int:
-        """How many people stand for that proposal; without one, for that of the newest vote."""
+        """Return the number of votes for that proposal, or for the newest vote's proposal."""
         newest = next(reversed(self.votes.values()), (0, ""))[1]
         return sum(one == (proposal or newest) for _, one in self.votes.values())
 
     @classmethod
     def opened(cls, entry: Entry, op: int) -> Wait:
-        """The wait that a `wait.opened` begins: what it says under the name of a field, the field is."""
+        """Return the wait that a `wait.opened` begins; keys with the name of a field set it."""
         body = entry.body
         said: dict[str, Any] = {name: body[name] for name in _SAID_OF_WAITS if name in body}
         lists = {name: tuple(one) for name, one in said.items() if isinstance(one, list)}
@@ -299,7 +295,7 @@ class Wait:
 
     @property
     def due_at(self) -> datetime | None:
-        """When time next does something to it: an escalation step, or its deadline."""
+        """The next time that changes it: an escalation step, or its deadline."""
         next_at = self.escalation.next_at if self.escalation is not None else None
         return (
             self.deadline_at if next_at is None else next_at
@@ -307,7 +303,7 @@ class Wait:
 
     @property
     def default_at(self) -> datetime | None:
-        """When its escalation's default answers it."""
+        """The time at which its escalation's default answers it."""
         return self.escalation.default_at if self.escalation is not None else None
 
     def is_over(self, now: datetime) -> bool:
@@ -316,7 +312,7 @@ class Wait:
 
     @property
     def awaits(self) -> tuple[str, ...]:
-        """The token, or the child sessions, of which the first to end resolves it."""
+        """The token, or the child sessions; the first to end resolves it."""
         return (self.token_id,) if self.token_id is not None else self.session_ids
 
     @property
@@ -335,14 +331,14 @@ _SAID_OF_WAITS = frozenset(one.name for one in fields(Wait)) - {
     "escalation",
     "votes",
 }
-"""The fields that `wait.opened` says under their names; of the others it says something else."""
+"""Fields that `wait.opened` holds under their own names."""
 
 
 def own_deadline(opened: Mapping[str, Any]) -> datetime | None:
-    """When a wait times out by itself, from the body of its `wait.opened`.
+    """Return the time at which a wait times out by itself, from the body of its `wait.opened`.
 
-    None if its deadline is its token's expiry: then the end of the token ends the wait, and nothing else does, so that
-    a completion before it can't lose against a timer (S-14, S-40).
+    None if its deadline is its token's expiry: then only the token's end ends the wait, so that a completion before it
+    can't lose to a timer (S-14, S-40).
     """
     deadline = opened.get("deadline_at")
     return from_iso(deadline) if deadline is not None and "deadline_of" not in opened else None
@@ -387,9 +383,9 @@ class AnswerToKeep:
     """An answer that a rewind keeps for a wait that asks the same (S-78): a record, or a token wait's own data.
 
     Attributes:
-        question_hash: Of the wait that may take it.
+        question_hash: The question hash of a wait that may take it.
         wait_id: The wait, set aside, that had it.
-        op: Of an amended wait that release 0.1.0 opened, which has no question hash: what that op asks may take it.
+        op: The op of an amended wait of release 0.1.0, which has no question hash: that op's next wait may take it.
     """
 
     question_hash: str
@@ -402,7 +398,7 @@ class AnswerToKeep:
     op: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The parts that are known; the data of a token wait always."""
+        """Return the parts that are known, always with a token wait's data."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         is_token = self.stream is None
         return {k: v for k, v in parts.items() if v is not None or (k == "data" and is_token)}
@@ -419,12 +415,12 @@ class Run:
     created_at: datetime | None = None
     """None in a run whose checkpoint was written before it held this."""
     draws_from: str | None = None
-    """The run of its origin, whose id ids and random numbers are drawn from, if its session is a fork (S-86)."""
+    """In a fork, the origin's run, whose id seeds ids and random numbers (S-86)."""
     starters: tuple[str, ...] = ()
-    """Who started it, or sent the record that did; empty before release 0.7.0, whose sessions say it."""
+    """People who started it, or sent the record that did; empty before release 0.7.0, whose sessions hold them."""
     attempt: int = 1
     first_attempt: int = 1
-    """The first one since the newest rewind: the policy's retries count from it (S-75)."""
+    """First attempt since the newest rewind; the policy's retries count from it (S-75)."""
     status: RunStatus = RunStatus.QUEUED
     is_started: bool = False
     """This attempt has executed before (`run.started` was written)."""
@@ -436,20 +432,20 @@ class Run:
     """Highest op number opened in this run."""
     crashes: int = 0
     is_cautious: bool = False
-    """An actor died in this run and no outcome came since: commit before code sees anything (S-3)."""
+    """An actor died in this run without an outcome since: commit before code sees anything (S-3)."""
     closed_waits: dict[tuple[str, str | None], tuple[int, bool]] = field(default_factory=dict)
-    """(stream, correlation id) → (seq of its newest resolution, it was a timeout); for `late` (S-25)."""
+    """(stream, correlation id) → (seq of its newest resolution, whether that was a timeout); for `late` (S-25)."""
     failed_op: int | None = None
     tries: dict[int, tuple[int, str]] = field(default_factory=dict)
     """Op of a step → (failed tries, retry_at of the last); of the journal."""
     given_up: set[int] = field(default_factory=set)
     """Ops that the code cancelled; of the journal."""
     held: list[AnswerToKeep] = field(default_factory=list)
-    """Answers that rewinds kept and no wait has taken again, in the order in which waits take them."""
+    """Answers that rewinds kept and no wait has retaken, in the order in which waits take them."""
     keys: dict[int, tuple[int, str | None]] = field(default_factory=dict)
-    """Op → (how often a rewind set an outcome of it aside, name of the step that it set aside open)."""
+    """Op → (number of its outcomes set aside by rewinds, name of the step set aside while open)."""
     pieces: tuple[Piece, ...] = ()
-    """Where the journal's beginning is stored, one behind the other; `checkpoint.save` names those still true."""
+    """Places of the journal's beginning, in order; `checkpoint.save` names those still valid."""
 
     @property
     def is_active(self) -> bool:
@@ -460,7 +456,7 @@ class Run:
         """Its status once its wait is resolved.
 
         Args:
-            is_hot: The process that decides also runs the code, which then goes on; else it is queued.
+            is_hot: The process that decides also runs the code, which then continues; otherwise the run is queued.
         """
         if self.status is RunStatus.BLOCKED:
             return RunStatus.BLOCKED.value
@@ -511,18 +507,18 @@ class Run:
     def forget(self, op: int) -> None:
         """Take an op out of the journal: the next attempt asks for it again.
 
-        Marks of patches stay: ops behind them may, and the code that asked for those took the patch's way.
+        Marks of patches stay: ops behind them may stay too, and their code took the patch's way.
         """
         self.journal = [e for e in self.journal if e.op != op or e.kind is EntryKind.PATCH_MARKED]
         self.index()
 
     def outcome_seen(self) -> None:
-        """The run got somewhere: crashes are counted again."""
+        """Note an outcome: crashes are counted from zero again."""
         self.crashes = 0
         self.is_cautious = False
 
     def rewinds_of(self, op: int, step: str) -> int:
-        """How often a rewind took back what a step of that name had done under this op (S-76)."""
+        """Return the number of rewinds that took back outcomes of a step of that name under this op (S-76)."""
         count, open_as = self.keys.get(op, (0, None))
         return count if open_as in (None, step) else count + 1
 
@@ -546,7 +542,7 @@ class Run:
         self.next_attempt(attempt, None, has_failed=False)
 
     def begin_fork(self, held: Iterable[AnswerToKeep], unused: Container[str]) -> None:
-        """Go on by itself from here: what is open in the origin was not copied.
+        """Begin the fork's own part: ops open in the origin were not copied.
 
         `unused`: waits whose answers a rewind of the origin kept. Forks of 0.1.0 took them, and name none here.
         """
@@ -557,7 +553,7 @@ class Run:
         self.is_cautious = False
 
     def next_attempt(self, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
-        """Begin another try of the run; after a failed one, what is to be repeated leaves the journal."""
+        """Begin the next attempt; after a failed one, the ops to repeat leave the journal."""
         self.attempt = attempt
         self.status = RunStatus.QUEUED if self.wait is None else RunStatus.WAITING
         self.is_started = False
@@ -571,8 +567,9 @@ class Run:
     def _set_aside(self, failed_op: int | None) -> None:
         """Drop the failed op and every op opened after its outcome from the journal (S-5).
 
-        Ops that the code gave up after that outcome go too, without a failed op those that it gave up at the very end:
-        the exception cancelled them on its way out of the task, and an attempt that doesn't meet it cancels nothing.
+        Ops that the code gave up after that outcome go too, or without a failed op those that it gave up at the very
+        end: the exception cancelled them on its way out of the task, and an attempt that does not raise it cancels
+        nothing.
         A mark of a patch stays if it was made before that outcome: ops that stay may follow it.
         """
         asked = [e for e in self.journal if e.kind is not EntryKind.PATCH_MARKED]
@@ -615,9 +612,9 @@ def _closed_waits(journal: Iterable[Entry]) -> dict[tuple[str, str | None], tupl
 
 
 def step_key(session_id: str, run_id: str, op: int, *, rewinds: int = 0, name: str = "") -> str:
-    """Names one step of one run: stable over attempts and hosts, new when a rewind repeats what had an outcome.
+    """Return the key of a step of a run: stable over attempts and hosts, new when a rewind repeats an outcome.
 
-    Without rewinds as release 0.1.0 made it (S-32, S-76).
+    Without rewinds the key is that of release 0.1.0 (S-32, S-76).
     """
     text = f"{session_id}|{run_id}|{op}" + (f"|{rewinds}|{name}" if rewinds else "")
     return "stp_" + hashlib.sha256(text.encode()).hexdigest()[:32]

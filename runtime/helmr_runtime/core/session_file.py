@@ -1,4 +1,4 @@
-"""A session or a ledger as a file: JSON lines that say by themselves whether anything in them was changed.
+"""A session or a ledger as a file: JSON lines that reveal by themselves any change to them.
 
 A session (S-95):
 
@@ -9,9 +9,9 @@ A session (S-95):
 ```
 
 A line's `chain` is its last key: the SHA-256, in hex, of the chain of the line before it (of 32 zero bytes for the
-first) and of the line's own bytes up to there. It covers bytes, not values: a space more is a change. `end` is the
+first) and of the line's own bytes up to there. It covers bytes, not values: one more space is a change. `end` is the
 chain of the last entry. The signature is made and checked in `helmr_runtime.security.file_signatures`; this module
-knows what it is over.
+knows the signed bytes.
 
 The ledger's own hashes are no part of the file: with a master key they are HMACs, which no one else can check.
 A session exported twice at the same `last_seq` is the same file.
@@ -26,9 +26,9 @@ A ledger, for a backup (S-66):
 ```
 
 Entries and checkpoints are as the ledger stores them, sealed bodies sealed. A line's `check` is the CRC-32, in hex, of
-all bytes of the file up to its comma: a reader names the first line that is not as it was written. `sha256` is that of
-all lines before the last. No line may follow it, and a file without it is none: whatever ended the backup, what it
-left is never taken for whole. Neither check is a secret's: who changes a file can make it fit. The entries' own hash
+all bytes of the file up to its comma: a reader names the first damaged line. `sha256` is that of
+all lines before the last. No line may follow it, and a file without it is not a backup, so an interrupted one is never
+taken for whole. Neither check needs a secret, so anyone who changes a file can recompute them. The entries' own hash
 chain (S-52) is the stronger check.
 """
 
@@ -49,7 +49,7 @@ from helmr_runtime.core.entries import Entry, EntryKind, Principal, body_text, f
 
 FORMAT = "helmr-session/1"
 LINE_BYTES_MAX = 16 * 1024 * 1024
-"""An entry's body holds a value or two, of at most a megabyte; in a file from outside a longer line is none of ours."""
+"""Longest line. An entry's body holds a value or two of at most a megabyte; Helmr wrote no longer line."""
 
 _DEPTH_MAX = jsontext.BODY_DEPTH_MAX + 8
 _FIRST = b"\x00" * 32
@@ -78,7 +78,7 @@ _FOOTER = frozenset(("entries", "end", "key", "signature"))
 
 @dataclass(frozen=True, slots=True)
 class FileSignature:
-    """A runtime's signature of a file, in base64, and the text of the public key that it should be checked by."""
+    """A runtime's signature of a file, in base64, and the text of the public key that verifies it."""
 
     key: str
     signature: str
@@ -105,10 +105,10 @@ class FileWriter:
         """The first line.
 
         Args:
-            version: Of Helmr.
+            version: Helmr's version.
             session_id: The session.
             task: Its task's id.
-            code_hash: Names the state of the code that the runtime has.
+            code_hash: Hash of the runtime's code.
             last_seq: The last entry that will be in the file.
             schemas: `{payload, result, inputs: {name: schema}, outputs: {name: schema}}` of the task; None if
                 the code has no such task any more.
@@ -133,7 +133,7 @@ class FileWriter:
 
     @property
     def signed(self) -> bytes:
-        """What the signature is over: the header and the end of the chain."""
+        """The bytes to sign: the header and the end of the chain."""
         return _signed(self._header, self._chain.hex())
 
     def footer(self, signature: FileSignature) -> bytes:
@@ -156,14 +156,14 @@ class FileWriter:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is known of a file whose lines all are as they were written; its signature is not checked yet.
+    """A file with all lines intact; its signature is not checked yet.
 
     Attributes:
         header: Its first line.
-        entries: How many it holds.
-        lines: How many lines; the last is the footer's.
-        signature: What its footer says.
-        signed: What that has to be the signature of.
+        entries: Number of entries.
+        lines: Number of lines, with the footer.
+        signature: The footer's signature.
+        signed: The bytes that it must sign.
     """
 
     header: Mapping[str, Any]
@@ -174,9 +174,9 @@ class Checked:
 
 
 class FileReader:
-    """Reads a file's lines and holds none of them.
+    """Reads a file's lines without keeping them.
 
-    Iterate over `entries` to its end; then `checked` says the rest.
+    Iterate over `entries` to the end; then read `checked`.
 
     Args:
         lines: The file, split behind each line feed.
@@ -213,7 +213,7 @@ class FileReader:
 
     @property
     def checked(self) -> Checked:
-        """What is known when every line was read."""
+        """The facts of the whole file; reads the remaining lines first."""
         if self._checked is None:
             for _ in self.entries():
                 pass
@@ -279,10 +279,10 @@ class FileReader:
 
 
 def entry_of(values: Mapping[str, Any], session_id: str) -> Entry:
-    """The entry of a line, to fold and replay. It carries no hash: the ledger's is not in the file.
+    """Return the entry of a line, to fold and replay, without a hash: the file does not hold the ledger's.
 
     Raises:
-        UsageError: It is none that this version of Helmr knows.
+        UsageError: This version of Helmr does not know its kind.
     """
     try:
         recorded_at = from_iso(values["recorded_at"])
@@ -312,7 +312,7 @@ def entry_of(values: Mapping[str, Any], session_id: str) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """A session out of a file, whole.
+    """A whole session from a file.
 
     Attributes:
         header: The file's first line.
@@ -334,7 +334,7 @@ class RecordedSession:
 
 
 def read_session(lines: Iterable[bytes]) -> RecordedSession:
-    """The session of a file, its lines checked; whose signature it bears is not.
+    """Read a session from a file and check its lines, but not its signature.
 
     Raises:
         UsageError: It is not a session file, or a newer Helmr wrote it.
@@ -347,7 +347,7 @@ def read_session(lines: Iterable[bytes]) -> RecordedSession:
 
 
 def _has_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> bool:
-    """Exactly: true is not a number."""
+    """True if the values have exactly these types: true is not a number."""
     return all(type(values[name]) in kinds for name, kinds in types.items())
 
 
@@ -358,7 +358,7 @@ def _signed(header: bytes, end: str) -> bytes:
 BACKUP_FORMAT = "helmr-backup/1"
 ENTRY, CHECKPOINT, END = "e", "c", "end"
 BACKUP_LINE_BYTES_MAX = 64 * 1024 * 1024
-"""More than any checkpoint of a session takes; a longer line is none of ours."""
+"""Longest line of a backup, longer than any checkpoint; Helmr wrote no longer line."""
 
 _WIDTHS = {ENTRY: 12, CHECKPOINT: 6, END: 3}
 _BACKUP_HEADER = {"helmr": str, "schema": int, "through": int, "openings": int, "encrypts": bool}
@@ -367,13 +367,13 @@ _CHECK_BYTES = len(b',"00000000"]\n')
 
 @dataclass(frozen=True, slots=True)
 class BackupHeader:
-    """What is known of a backup before its entries.
+    """The facts of a backup that stand before its entries.
 
     Attributes:
         helmr: Version of Helmr that wrote it.
         schema: Number of the ledger's schema.
-        through: The feed offset that it is the ledger at.
-        openings: How often the ledger was opened: epochs of a restored one go on behind those of the original (S-62).
+        through: The ledger's feed offset at the time of the backup.
+        openings: Number of the ledger's openings: a restored ledger's epochs follow the original's (S-62).
         encrypts: Whether bodies of new entries are sealed.
     """
 
@@ -428,7 +428,7 @@ class BackupWriter:
 
 
 class BackupReader:
-    """A file's rows, each checked before it is given out; the last is followed by a check of the whole.
+    """Reads a file's rows, each checked before it is returned; after the last, the whole file is checked.
 
     Args:
         lines: The file's lines, with their line feeds.

@@ -1,16 +1,16 @@
-"""The rules of a log of commits that several machines can reach: what a writer may believe, who may try, what may go.
+"""The rules of a log of commits that several machines share: fencing, takeover and deletion.
 
-The store gives three things: an object that is created only if there is none, an object that is replaced only if it is
-as it was read, and reads of what was stored. Lists may be late. All else is decided here, without a clock: who passes
-a time passes seconds of a monotonic clock of its own.
+The store gives three things: creating an object only if there is none, replacing an object only if it is unchanged
+since it was read, and reads of stored objects. Lists may be late. All else is decided here, without a clock: callers
+pass seconds of their own monotonic clock.
 
-- **Records** have numbers without gaps. Creating the next number is the fence: two writers can't both have it. A record
-  is only believed to be one's own when its bytes are (`after_append`): a store may say that something exists which the
-  same writer has stored by a call whose answer was lost, and it may say nothing at all.
-- **The root** says whose log it is, which snapshots there are, and up to which number records are garbage (`floor`). It
-  only rises. It is written before a record is deleted, so that a number which is free again is garbage to every reader.
-- **A record that opens the log** is never deleted: its number is the one that the writer before it tries next.
-- **The lease** says who is at work. It decides who tries, and never who may write: it may be wrong without harm.
+- **Records** have numbers without gaps. Creating the next number is the fence: two writers can't both have it. A writer
+  knows a record as its own only by its bytes (`after_append`): a store may report as existing what the same writer has
+  stored by a call whose answer was lost, or not answer at all.
+- **The root** holds the log's id, its snapshots, and the number up to which records are garbage (`floor`), which only
+  rises. It is written before a record is deleted, so every reader knows a number that is free again as garbage.
+- **A record that opens the log** is never deleted: the writer before it tries that number next.
+- **The lease** names the primary. It decides who tries to take over, never who may write: it may be wrong without harm.
 
 Invariants: S-96, S-98, S-100.
 """
@@ -27,21 +27,21 @@ from typing import Any
 from helmr.errors import LedgerDamaged, LogNewer
 
 FORMAT = 1
-"""Of records, roots and leases. A reader stops at a later one: it can't know what it would leave out."""
+"""Format of records, roots and leases. A reader stops at a later one, since it could miss facts in it."""
 
 EPOCHS_PER_GENERATION = 1_000_000
 """Adoptions of one opening. An adoption is in memory before it is stored; numbering each opening's epochs from a fresh
 million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
 
 LEASE_S = 6.0
-"""A lease that has not changed for that many seconds, by the clock of the runtime that looks, has lapsed."""
+"""A lease lapses if it has not changed for that many seconds by the observing runtime's clock."""
 
 RENEW_S = 2.0
-"""How often a primary renews its lease, and how often a standby looks at it: one request in two seconds each, which an
-idle pair sends and no more."""
+"""Seconds between a primary's renewals of its lease, and between a standby's looks at it; an idle pair sends no other
+requests."""
 
 LOOK_CALLED_S = 0.25
-"""How often a standby looks that is called: clients turn to it when the other one goes."""
+"""Seconds between looks of a standby that clients call, as they do when the primary is gone."""
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -52,10 +52,10 @@ class LogRecord:
     """One record of the log.
 
     Attributes:
-        writer: Of the opening that wrote it; no two openings have the same.
-        nonce: Of this record, so that two with the same text differ.
+        writer: Id of the opening that wrote it, unique.
+        nonce: Makes records with the same text differ.
         opens: It holds a `ledger.opened`, and is never deleted.
-        text: What was committed, as `ledger.log.commit_log` has it.
+        text: The commit, in the form of `ledger.log.commit_log`.
     """
 
     number: int
@@ -66,7 +66,7 @@ class LogRecord:
 
 
 def record_bytes(record: LogRecord) -> bytes:
-    """What is stored: a line of JSON with the checksum of the text, and the text."""
+    """Return the stored form: a line of JSON with the checksum of the text, and the text."""
     header = {
         "format": FORMAT,
         "number": record.number,
@@ -82,7 +82,7 @@ def record_of(number: int, data: bytes) -> LogRecord:
     """The record that was stored under that number.
 
     Raises:
-        LogNewer: A later edition wrote it.
+        LogNewer: A later release wrote it.
         LedgerDamaged: It is not what was written.
     """
     line, _, text = data.partition(b"\n")
@@ -104,21 +104,21 @@ def record_of(number: int, data: bytes) -> LogRecord:
 
 
 class Appended(Enum):
-    """What a writer knows of a record that it tried to store."""
+    """The fate of a record that a writer tried to store, as far as it knows."""
 
     DURABLE = "durable"
     SUPERSEDED = "superseded"
     """Another writer has the number: nothing is acknowledged from that moment (S-97)."""
     UNKNOWN = "unknown"
-    """The same bytes are tried again; until then nothing that depends on it is answered."""
+    """The writer tries the same bytes again; until then no reply that depends on it is sent."""
 
 
 def after_append(mine: bytes, found: bytes | None) -> Appended:
-    """What a writer knows whose append was not answered with a plain success.
+    """Decide the fate of an append that was not answered with a plain success.
 
     Args:
-        mine: What it tried to store.
-        found: What stands under the number, read since; None if nothing does, or it can't be read.
+        mine: The bytes that it tried to store.
+        found: The bytes under the number, read since; None if there are none, or they can't be read.
     """
     if found is None:
         return Appended.UNKNOWN
@@ -126,17 +126,17 @@ def after_append(mine: bytes, found: bytes | None) -> Appended:
 
 
 def has_opened(number: int, floor: int) -> bool:
-    """Whether the writer whose record opens the log at that number is the primary.
+    """True if the writer whose record opens the log at that number is the primary.
 
     Args:
-        floor: Read after the record was stored. If it has reached the number, the number was free because what stood
-            there was deleted: another has opened the log since, and the record is garbage.
+        floor: Read after the record was stored. If it has reached the number, the number was free because its record
+            was deleted: another runtime has opened the log since, and this record is garbage.
     """
     return floor < number
 
 
 def follows(after: int, floor: int) -> bool:
-    """Whether records that were read behind `after` are those that follow it; the floor was read after them."""
+    """True if records read behind `after` are the next ones; the floor was read after them."""
     return floor <= after
 
 
@@ -155,12 +155,12 @@ class SnapshotPlace:
     """A copy of the database, whole in the store.
 
     Attributes:
-        number: Of the last record that it has.
-        name: Below which its parts stand; no two snapshots have the same.
-        parts: How many there are.
-        size_bytes: Of all of them.
-        digest: SHA-256 of all of them, hex.
-        pruned_offset: Feed offset of the last prune that it has seen.
+        number: Number of its last record.
+        name: Prefix of its parts, unique.
+        parts: Number of its parts.
+        size_bytes: Size of all parts.
+        digest: SHA-256 of all parts, hex.
+        pruned_offset: Feed offset of its last prune.
     """
 
     number: int
@@ -173,13 +173,13 @@ class SnapshotPlace:
 
 @dataclass(frozen=True, slots=True)
 class LogRoot:
-    """What the store says of the whole log.
+    """The store's facts about the whole log.
 
     Attributes:
-        log_id: Whose log it is; stands in the ledger's file too.
+        log_id: Id of the log; the ledger's file holds it too.
         floor: Records up to that number are garbage.
-        snapshots: Those that are kept, the newest last.
-        moved: The ledger was taken from here to a machine's own disk; no runtime opens it here.
+        snapshots: Snapshots that are kept, the newest last.
+        moved: The ledger was moved to a machine's own disk; no runtime opens it here.
     """
 
     log_id: int
@@ -196,7 +196,7 @@ class LogRoot:
 def with_snapshot(root: LogRoot, made: SnapshotPlace) -> LogRoot:
     """The root with one more snapshot, and the records up to the older one's garbage.
 
-    One that is older than those which are there changes nothing: a writer that was paused has made it.
+    A snapshot older than the existing ones changes nothing: a paused writer made it.
     """
     newest = root.newest
     if newest is not None and made.number <= newest.number:
@@ -207,17 +207,17 @@ def with_snapshot(root: LogRoot, made: SnapshotPlace) -> LogRoot:
 
 
 def raised(root: LogRoot, floor: int) -> LogRoot:
-    """The root with that floor, if it has not passed it."""
+    """Return the root with that floor, unless its floor is higher."""
     return replace(root, floor=max(root.floor, floor))
 
 
 def deletable(found: Iterable[tuple[int, bool]], floor: int) -> list[int]:
-    """The numbers of the records that may go, of these with whether they open the log; the floor is stored."""
+    """Return the numbers that may be deleted, from (number, opens the log) pairs; the floor is already stored."""
     return [number for number, opens in found if number <= floor and not opens]
 
 
 def root_bytes(root: LogRoot) -> bytes:
-    """What is stored."""
+    """Return the root's stored form."""
     places = [
         [one.number, one.name, one.parts, one.size_bytes, one.digest, one.pruned_offset]
         for one in root.snapshots
@@ -245,26 +245,26 @@ def root_of(data: bytes) -> LogRoot:
 
 SNAPSHOT_BYTES = 64 * 1024 * 1024
 SNAPSHOT_RECORDS = 10_000
-"""Objects, not bytes, decide how long a start takes."""
+"""Records behind a snapshot that make another due: the time of a start depends on objects, not bytes."""
 
 PRUNED_GONE_S = 24 * 3600.0
-"""Within that time after a prune two snapshots are made; with the second what was pruned is gone from the store."""
+"""Seconds after a prune in which two snapshots are made; the second removes the pruned data from the store."""
 
 
 def is_snapshot_due(
     records: int, size_bytes: int, newest: SnapshotPlace | None, *, pruned_s: float | None = None
 ) -> bool:
-    """Whether what the log has behind the newest snapshot is worth another.
+    """True if the log behind the newest snapshot is worth another.
 
-    The first is due at once: with it the store knows the ledger's schema and keys. A snapshot of S bytes is written
-    again when the log behind it has S / 2 bytes, so that what is uploaded is at most three times what is committed, or
-    10,000 records, which a busy ledger has sooner.
+    The first is due at once: it brings the ledger's schema and keys to the store. After a snapshot of S bytes the next
+    is due when the log behind it has S / 2 bytes, so that uploads are at most three times the commits, or 10,000
+    records, which a busy ledger reaches sooner.
 
     Args:
-        records: Behind the newest snapshot.
-        size_bytes: Theirs.
+        records: Number of records behind the newest snapshot.
+        size_bytes: Size of those records.
         newest: The newest snapshot.
-        pruned_s: How long ago the last prune was that the older snapshot which is kept has not seen; None: both have.
+        pruned_s: Seconds since the last prune that the older kept snapshot lacks; None if both have it.
     """
     if not records:
         return False
@@ -280,14 +280,13 @@ def is_snapshot_due(
 
 @dataclass(frozen=True, slots=True)
 class StoreLease:
-    """What a primary says of itself while it works; written over by the next one.
+    """A primary's lease in the store; the next primary overwrites it.
 
     Attributes:
-        writer: Of its opening.
-        generation: Of its opening.
-        counter: One more with each renewal.
-        newest: The last record that it knows to be stored: one read tells a standby that nothing is new.
-        released: It has said goodbye.
+        writer: Id of the primary's opening.
+        counter: Rises by one with each renewal.
+        newest: The last record known to be stored, so that a standby sees with one read that nothing is new.
+        released: The primary has released it.
     """
 
     writer: str
@@ -297,24 +296,24 @@ class StoreLease:
     released: bool = False
 
     def renewed(self, newest: int) -> StoreLease:
-        """The next one."""
+        """Return the renewed lease."""
         return replace(self, counter=self.counter + 1, newest=newest)
 
     def goodbye(self, newest: int) -> StoreLease:
-        """The last one: a standby takes over at once."""
+        """Return the released lease: a standby takes over at once."""
         return replace(self.renewed(newest), released=True)
 
     def claimed(self, writer: str) -> StoreLease:
-        """What a runtime writes over it that has the order to take over, before it opens the log."""
+        """Return the lease that a runtime writes over this one on an order to take over, before it opens the log."""
         return StoreLease(writer, self.generation + 1, newest=self.newest)
 
     def is_superseded_by(self, found: StoreLease | None) -> bool:
-        """Whether what stands in its place is that of a later opening, or of one that has the order to be the next."""
+        """True if the stored lease belongs to a later opening, or to a runtime with an order to take over."""
         return found is not None and found.generation > self.generation
 
 
 def lease_bytes(lease: StoreLease) -> bytes:
-    """What is stored."""
+    """Return the lease's stored form."""
     said = [lease.writer, lease.generation, lease.counter, lease.newest, lease.released]
     return _line({"format": FORMAT, "lease": said})
 
@@ -331,12 +330,12 @@ def lease_of(data: bytes) -> StoreLease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseSeen:
-    """What a runtime that would open the log has seen of the lease.
+    """The observations of the lease by a runtime that would open the log.
 
     Attributes:
-        lease: As it was last; None if there never was one.
-        since_s: Since when it is that and could have been another, by that runtime's own monotonic clock.
-        own_writer: Of the last opening by the same data directory, which no other process holds; None if there was
+        lease: The newest lease seen; None if there never was one.
+        since_s: Time since which it has not changed although it could have, by that runtime's own monotonic clock.
+        own_writer: Id of the last opening by the same data directory, which no other process holds; None if there was
             none. That opening has ended.
     """
 
@@ -345,32 +344,32 @@ class LeaseSeen:
     own_writer: str | None = None
 
     def seen(self, lease: StoreLease | None, now_s: float) -> LeaseSeen:
-        """After another look. A lease that is gone counts as one that is not renewed."""
+        """Return the state after another look. A missing lease counts as one not renewed."""
         if lease is None or lease == self.lease:
             return self
         return replace(self, lease=lease, since_s=now_s)
 
     def unseen(self, now_s: float) -> LeaseSeen:
-        """After a look that the store did not answer: no one can have renewed it meanwhile."""
+        """Return the state after a look that the store did not answer: no one can have renewed the lease meanwhile."""
         return replace(self, since_s=now_s)
 
     def may_try(self, now_s: float) -> bool:
-        """Whether it takes over: no one is at work, or the primary said goodbye, or has not renewed for `LEASE_S`."""
+        """True if it may take over: there is no primary, it released its lease, or has not renewed it for `LEASE_S`."""
         lease = self.lease
         if lease is None or lease.released or lease.writer == self.own_writer:
             return True
         return now_s - self.since_s >= LEASE_S
 
     def next_look_s(self, now_s: float, *, is_called: bool = False) -> float:
-        """Seconds until the lease is looked at again: so that it is when it may have lapsed, and no more often than
-        `RENEW_S` allows before, or `LOOK_CALLED_S` if clients call this runtime."""
+        """Return the seconds until the next look at the lease: when it may have lapsed, and before that once per
+        `RENEW_S`, or per `LOOK_CALLED_S` if clients call this runtime."""
         every_s = LOOK_CALLED_S if is_called else RENEW_S
         left_s = self.since_s + LEASE_S - now_s
         return min(every_s, left_s) if left_s > 0 else every_s
 
 
 def fresh_s(renewal_began_s: float, now_s: float) -> float:
-    """For so many seconds more no other can be primary, by when the last renewal that succeeded began; else one may."""
+    """Return the seconds for which no other runtime can be primary, from the start of the last successful renewal."""
     return renewal_began_s + LEASE_S - now_s
 
 
@@ -396,5 +395,5 @@ def _checked_format(line: bytes, what: str) -> dict[str, Any]:
 
 
 def newest_of(numbers: Sequence[int], floor: int) -> int:
-    """Where to look for the end of the log, by a list that may be late and in any order; records follow one by one."""
+    """Return the number to search the log's end from, by a list that may be late and in any order."""
     return max((number for number in numbers if number > floor), default=floor)

@@ -1,7 +1,7 @@
-"""A session's state, folded from its entries (S-53): what each kind of entry does to it.
+"""A session's state, folded from its entries (S-53).
 
 `SessionState.apply` is the only way the state changes. Deciding reads it; replay walks the journal, which is in `run`.
-What is kept is what deciding and replaying the newest run need: the session's past costs nothing.
+It keeps only what deciding and replaying the newest run need: the session's past costs nothing.
 
 A wait takes the first record in sequence whose correlation id is exactly its own (S-23).
 """
@@ -24,7 +24,7 @@ from helmr_runtime.core.run import ACTIVE, AnswerToKeep, Run, Wait
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
-"""A hot session's memory of receipts; the ledger remembers the older ones."""
+"""Receipts that a hot session remembers; the ledger holds the older ones."""
 
 
 @dataclass(slots=True)
@@ -41,9 +41,9 @@ class InputRecord:
     feed_offset: int | None
     has_started_run: bool = False
     mode: str | None = None
-    """How it came (S-73); None in a record of release 0.1.0."""
+    """The channel that it came by (S-73); None in a record of release 0.1.0."""
     sent_by: tuple[str, ...] = ()
-    """The people whom its sender names, as lists of people do; empty before release 0.7.0."""
+    """People that its sender names, in the form of lists of people; empty before release 0.7.0."""
 
 
 class SessionState:
@@ -56,7 +56,7 @@ class SessionState:
         unconsumed: Per stream, the unconsumed records in stream seq order.
         taken: Records that the newest run consumed, by (stream, seq); a replay reads their data.
         operations: Receipts of operations folded since this state was made, by operation id.
-        send_keys: Idempotency keys likewise: (stream, key hash) → (data hash, receipt).
+        send_keys: Idempotency keys folded since then: (stream, key hash) → (data hash, receipt).
     """
 
     def __init__(self, session_id: str) -> None:
@@ -69,8 +69,8 @@ class SessionState:
         self.tags: list[str] = []
         self.metadata: dict[str, Any] = {}
         self.starters: list[str] = []
-        """Who started the session, those above it and the fork that it is, as lists of people name them: proven, or
-        said by a key."""
+        """People who started the session, its ancestors and its fork, in the form of lists of people: proven, or
+        claimed with a key."""
         self.status = SessionStatus.OPEN
         self.input_ended = False
         self.closed_by: str | None = None
@@ -84,11 +84,12 @@ class SessionState:
         self.input_seqs: dict[str, int] = {}
         self.output_seqs: dict[str, int] = {}
         self.outputs_set_aside: dict[str, list[int]] = {}
-        """Per stream, the records whose ops have left the journal: readers have them, no history does (S-128)."""
+        """Per stream, the records whose ops have left the journal: readers have seen them, histories omit them
+        (S-128)."""
         self.operations: dict[str, FirstReceipt] = {}
         self.send_keys: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.has_forgotten_keys = False
-        """`send_keys` no longer holds all since this state was made: the ledger knows."""
+        """`send_keys` no longer holds all since this state was made: ask the ledger."""
         self.public_tokens: dict[str, dict[str, Any]] = {}
 
     @property
@@ -103,7 +104,7 @@ class SessionState:
 
     @property
     def all_starters(self) -> list[str]:
-        """Whom `starter` means in a wait of the active run (S-112)."""
+        """People that `starter` means in a wait of the active run (S-112)."""
         of_run = self.run.starters if self.run is not None else ()
         return list(dict.fromkeys((*self.starters, *of_run)))
 
@@ -162,12 +163,12 @@ def _session_created(state: SessionState, entry: Entry) -> None:
 
 
 def _started_by(entry: Entry) -> list[str]:
-    """Who stands behind what this entry starts."""
+    """Return the people behind the start that this entry records."""
     return list(dict.fromkeys((*names_of(entry.principal), *entry.body.get("starters", ()))))
 
 
 def _run_starters(state: SessionState, entry: Entry) -> tuple[str, ...]:
-    """Who started this run; one that another goes on as has its starters."""
+    """Return the starters of this run; one that continues another also has that run's."""
     own = _started_by(entry)
     goes_on = state.run is not None and entry.body["started_by"]["type"] == "run"
     before = state.run.starters if goes_on and state.run is not None else ()
@@ -367,7 +368,7 @@ def _wait_voted(state: SessionState, entry: Entry) -> None:
     wait, body = state.wait, entry.body
     if wait is None or wait.id != body["wait_id"]:
         raise DataError(f"{state.id}: entry {entry.seq} votes on a wait that is not pending")
-    # Without the votes of the disabled, which are taken back sooner or later: enabled, they vote again.
+    # Votes of disabled people are dropped: they are withdrawn sooner or later, and people enabled again vote again.
     wait.votes = {one: vote for one, vote in wait.votes.items() if one in body["voters"]}
     if entry.kind is EntryKind.WAIT_VOTED:
         wait.votes[body["person"]["id"]] = (entry.seq, body["proposal"])
@@ -425,7 +426,7 @@ def _consume(state: SessionState, stream: str, seq: int) -> None:
 
 
 def _input_returned(state: SessionState, entry: Entry) -> None:
-    """The code gave the wait up before it had the record: the next wait may take it, in its old place."""
+    """The code gave up the wait before it saw the record: the next wait may take it, in its old place."""
     run = state.the_run(entry)
     stream, seq = entry.body["stream"], entry.body["record_seq"]
     record = state.taken.pop((stream, seq), None)
@@ -521,7 +522,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
 def takes(wait: Wait, stream: str, correlation_id: str | None) -> bool:
     """True if this input wait takes a record of that stream and correlation id.
 
-    A wait without a correlation id takes any record; one that says who may answer takes none (S-112).
+    A wait without a correlation id takes any record; a restricted wait takes none (S-112).
     """
     return (
         wait.kind == "input"
@@ -543,7 +544,7 @@ def first_match(
         state: The session.
         stream: The wait's.
         correlation_id: The wait's.
-        fits: Whether data fits the wait's own schema (S-71).
+        fits: True for data that fits the wait's own schema (S-71).
     """
     for record in state.unconsumed.get(stream, ()):
         is_for_it = correlation_id is None or record.correlation_id == correlation_id
@@ -553,7 +554,7 @@ def first_match(
 
 
 def normal_correlation_id(value: str | None) -> str | None:
-    """Trimmed; an empty one is none."""
+    """Return the id trimmed; None if it is empty."""
     trimmed = value.strip() if value is not None else ""
     if len(trimmed) > CORRELATION_ID_MAX:
         raise BadRequest(f"a correlation id has at most {CORRELATION_ID_MAX} characters")

@@ -59,12 +59,12 @@ TIMEOUT_DEFAULT_S = 7 * 86_400.0
 """S-40."""
 
 SCHEMA_BYTES_MAX = 64 * 1024
-"""As `helmr_runtime.security.schemas` takes; checked here too, for schemas that come from a task's types."""
+"""The limit of `helmr_runtime.security.schemas`; checked here too, for schemas from a task's types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """A token to be made. Its secrets are derived from its id by who holds the keys; only hashes are here.
+    """A token to be made. Code that holds the keys derives its secrets from its id; only hashes are here.
 
     Raises:
         BadRequest, TooLarge: A tag, a text or the metadata is out of its limits.
@@ -81,14 +81,14 @@ class NewToken:
     schema: Any = None
     is_raw: bool = False
     verify: Mapping[str, Any] | None = None
-    """How callbacks are signed, its secret sealed."""
+    """The signature scheme of callbacks, with its secret sealed."""
     subject: str | None = None
     body: str | None = None
     initial: Any = None
-    """What the form behind its URL starts with."""
+    """Initial value of the form behind its URL."""
     allowed_origins: tuple[str, ...] = ()
     escalation: tuple[Mapping[str, Any], ...] = ()
-    """Of waits on it that have none (S-82)."""
+    """Escalation of waits on it that have none (S-82)."""
 
     def __post_init__(self) -> None:
         if len(self.tags) > TOKEN_TAGS_MAX:
@@ -140,7 +140,7 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenQuestion:
-    """What a token says to the person who answers, and until when; a wait on it shows what it does not say itself."""
+    """A token's question to the person who answers, and its expiry; a wait on the token falls back to it."""
 
     subject: str | None
     body: str | None
@@ -151,7 +151,7 @@ class TokenQuestion:
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
-        """From the body of a `token.created`, or a token as the ledger shows it."""
+        """Read it from the body of a `token.created`, or from a token as the ledger shows it."""
         return cls(
             parts.get("subject"),
             parts.get("body"),
@@ -165,7 +165,7 @@ class TokenQuestion:
 def own_public_token(entry: Entry, expires_at: datetime) -> ScopedToken:
     """The public token that comes with a token, from its `token.created`.
 
-    It outlives the token, so that a late completion is refused with what became of the token (S-41).
+    It outlives the token, so that the error of a late completion can name the token's end (S-41).
     """
     body = entry.body
     return ScopedToken(
@@ -181,7 +181,7 @@ def own_public_token(entry: Entry, expires_at: datetime) -> ScopedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateToken(SessionCommand):
-    """A client makes a token. Receipt: `{token_id, key_id}`."""
+    """Make a token for a client. Receipt: `{token_id, key_id}`."""
 
     new: NewToken
 
@@ -191,12 +191,12 @@ class CompleteToken(SessionCommand):
     """Complete a token (S-41). Receipt: `{token_id, outcome, completed_at}`.
 
     Attributes:
-        checked: Feed offsets of the schemas that the data was checked against. The ledger knows which there are by
-            now; if one is missing the outcome is `recheck` and nothing happened.
-        nonce_id: Of the answer page's form, if it came from one.
-        public_token_id: If a public token completes it; spent in the same commit (S-45).
-        answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18), and
-            no one else has claimed it (S-81).
+        checked: Feed offsets of the schemas that the data was checked against. If the ledger has further ones by now,
+            the outcome is `recheck` and nothing happened.
+        nonce_id: Nonce of the answer page's form, if it came from one.
+        public_token_id: The public token that completes it, if any; spent in the same commit (S-45).
+        answers: Session and wait, if it answers a wait: then it counts only while that is pending (S-18) and not
+            claimed by someone else (S-81).
         override_claim: Complete even if someone else has claimed that wait.
     """
 
@@ -232,11 +232,11 @@ LedgerCommand = (
     | MoveNotices
     | OpenLedger
 )
-"""What the ledger may be asked to write into the system stream."""
+"""Commands that the ledger writes into the system stream."""
 
 
 def check_completion_size(data: Any) -> None:
-    """Return if the data may complete a token: it has the limit of a record (S-28).
+    """Return if the data is small enough to complete a token: the limit is a record's (S-28).
 
     Raises:
         TooLarge: It is larger.
@@ -250,9 +250,9 @@ def check_completion_size(data: Any) -> None:
 
 
 def end_facts(status: str, entry: Entry) -> dict[str, Any]:
-    """How a token or a child session ended, from the entry that ended it: what waits and deliveries get.
+    """Return the facts of a token's or child session's end, from its entry: what waits and deliveries get.
 
-    Shape: `{status, ended_at, ended_by, data?, reason?}` and `AnswerDetails`; `reason` of what a rewind has ended.
+    Shape: `{status, ended_at, ended_by, data?, reason?}` and `AnswerDetails`; `reason` if a rewind ended it.
     """
     facts: dict[str, Any] = {
         "status": status,
@@ -270,5 +270,5 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
 
 
 def who(principal: Principal) -> str:
-    """A principal in a sentence."""
+    """Name a principal in a sentence."""
     return principal.person or principal.name or principal.id or principal.type
