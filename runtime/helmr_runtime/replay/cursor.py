@@ -1,9 +1,9 @@
-"""Where a run is in its journal: what its code has asked for, what it may be given next, and where the two differ.
+"""A run's place in its journal: the ops that its code has asked for, the next outcomes, and any difference.
 
-A `JournalCursor` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside. What
-an op asks is compared by a hash (S-126): of a step's arguments as text, the same for the same values in every process,
-never a `repr`, never an address. Invariants: S-30 (ops are numbered in the order asked, outcomes come in the order
-recorded, time and random numbers follow from the place), S-31 (a difference names op, recorded and met).
+A `JournalCursor` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside.
+Requests are compared by a hash (S-126). A step's arguments are hashed as text, which is equal for equal values in every
+process: never a `repr`, never an address. Invariants: S-30 (ops are numbered in the order asked, outcomes come in the
+order recorded, time and random numbers follow from the place), S-31 (a difference names op, recorded and met).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class JournalCursor:
     Attributes:
         known_at: The latest time that the code can know of, the same in every replay.
         given_up: Ops that the code has cancelled by now.
-        knows_attempt: The code has looked at its attempt, which is not the first.
-        drift: Op → what other code had asked there and what this one asks, for each that differs.
+        knows_attempt: The code has read the number of its attempt, which is not the first.
+        drift: Op → (request of the other code, request of this one), for each op that differs.
     """
 
     def __init__(
@@ -92,17 +92,17 @@ class JournalCursor:
 
     @property
     def has_been_here(self) -> bool:
-        """The journal holds an outcome or an op from behind this place."""
+        """The journal holds an outcome or an op after this place."""
         return self.is_replaying or self._op < self._op_max
 
     @property
     def is_exhausted(self) -> bool:
-        """Nothing is left to be asked for, given up or given."""
+        """No op is left to ask for, give up or deliver."""
         return not self._lines
 
     @property
     def progress(self) -> int:
-        """Rises with what the code is given, and until the end of its journal with what it asks for."""
+        """A count that rises with each delivered outcome, and within the journal with each op asked for."""
         return self._passed + (0 if self.is_exhausted else self._op)
 
     def next_op(self) -> int:
@@ -113,12 +113,12 @@ class JournalCursor:
         return self._op
 
     def draw(self) -> bytes:
-        """32 bytes that are the same at this place of every replay, and others at the next draw."""
+        """Return 32 bytes that are the same at this place in every replay, and differ between draws."""
         self._draws += 1
         return hashlib.sha256(f"{self._draws_from}|{self._op}|{self._draws}".encode()).digest()
 
     def patched(self, name: str) -> tuple[bool, bool]:
-        """Whether the code takes a patch's new way here, and whether that is new and to be recorded (S-88)."""
+        """Return (the code takes a patch's new way here, this is new and must be recorded) (S-88)."""
         place = (self._op, name)
         if place in self._patches:
             return True, False
@@ -130,11 +130,11 @@ class JournalCursor:
     # --- what comes next ------------------------------------------------------------------------
 
     def add(self, outcome: Outcome) -> None:
-        """An outcome that was recorded just now comes after all others."""
+        """Add an outcome that was just recorded, after all others."""
         self._lines.append(outcome)
 
     def next_outcome(self) -> Outcome | None:
-        """Go on to the next outcome; None where the code has to ask for something, or to give it up, before."""
+        """Go on to the next outcome; None if the code must first ask for an op or give one up."""
         while self._lines:
             line = self._lines[0]
             if not self._is_passed(line):
@@ -156,13 +156,13 @@ class JournalCursor:
     def name(self, given: str) -> None:
         """Hash this text under a name of its own wherever an op asks with it.
 
-        A link and a secret that Helmr gave the code are others in a fork, when the code is only tried, and behind
-        another external URL: what the code does with them is the same.
+        Links and secrets that Helmr gave the code differ in a fork, in a dry run or check, and behind another external
+        URL, although the code does the same with them.
         """
         self._names.setdefault(given, f"<given {len(self._names) + 1}>")
 
     def holds_given(self, value: Any) -> bool:
-        """A link or secret that Helmr gave the code stands in that JSON."""
+        """True if the JSON holds a link or secret that Helmr gave the code."""
         text = json.dumps(value, ensure_ascii=False) if self._names else ""
         return any(given in text for given in self._names)
 
@@ -172,7 +172,7 @@ class JournalCursor:
         return text
 
     def hashed(self, op: int, ask: OpRequest) -> OpRequest:
-        """The ask with the hash of what it asks; a new op also reports the drift before it."""
+        """Return the request with its hash; a new op also reports the drift before it."""
         opening = self._replay_log.openings.get(op, {})
         drift: tuple[int, ...] = ()
         if not self.is_recorded(op):
@@ -190,12 +190,12 @@ class JournalCursor:
         return op in self._replay_log.opened
 
     def holds_next(self, ask: OpRequest) -> bool:
-        """The journal holds this ask as the next op: code of an earlier release may have been let in with it."""
+        """True if the journal holds this request as the next op: an earlier release may have accepted it."""
         recorded = self._replay_log.opened.get(self._op + 1)
         return recorded is not None and ask.fits(recorded)
 
     def difference(self, op: int, ask: OpRequest) -> NondeterminismError | None:
-        """The journal holds another op here than the code asks for."""
+        """Return the error if the journal holds another op here than the code asks for."""
         recorded = self._replay_log.opened.get(op)
         if recorded is None:
             return None
@@ -205,11 +205,11 @@ class JournalCursor:
         compared = compare(opening.get("asked"), ask.asked)
         if compared is Comparison.SAME:
             rules = answered_otherwise(opening, ask)
-            if rules is not None:  # the wait keeps the rule with which it was opened
+            if rules is not None:  # the wait keeps its rule as opened
                 self.drift[op] = (f"{recorded} is answered {rules[0]}", rules[1])
             return None
         texts = _told_apart(recorded, opening, ask)
-        # What a fork's origin asked may name its session, what an earlier attempt asked its number.
+        # Requests of a fork's origin may name its session; those of an earlier attempt, its number.
         may_differ = self.knows_attempt or "copied_from" in opening
         if compared is Comparison.DIFFERENT and not may_differ:
             return NondeterminismError(op=op, recorded=texts[0], met=texts[1], hint=ASKED_HINT)
@@ -217,14 +217,15 @@ class JournalCursor:
         return None
 
     def unasked(self, met: str) -> NondeterminismError | None:
-        """The first op of the journal that the code has not asked for, where it must have asked for all."""
+        """Return the error for the first op in the journal that the code has not asked for; None if it asked for
+        all."""
         op = min((op for op in self._replay_log.opened if op not in self._asked), default=None)
         if op is None:
             return None
         return NondeterminismError(op=op, recorded=self._replay_log.opened[op], met=met)
 
     def awaited_in_vain(self) -> NondeterminismError | None:
-        """What the next outcome waits for, of code that will not do it."""
+        """Return the error for the request or cancellation that the journal expects next and the code won't make."""
         if not self._lines or self._is_passed(self._lines[0]):
             return None
         line = self._lines[0]
@@ -236,7 +237,7 @@ class JournalCursor:
 
 
 def _told_apart(recorded: str, opening: Mapping[str, Any], ask: OpRequest) -> tuple[str, str]:
-    """What is recorded and what is met, for two ops of one kind and name that ask different things."""
+    """Describe the recorded and the met op, of one kind and name, whose requests differ."""
     if isinstance(ask, StepRequest):
         return recorded, f"{ask} with other arguments"
     texts = differing(shown_in(opening), ask.shown)
@@ -246,14 +247,14 @@ def _told_apart(recorded: str, opening: Mapping[str, Any], ask: OpRequest) -> tu
 
 
 NO_FORM = "?"
-"""In place of an argument that has no JSON form: a client, a function, what the code made of its own."""
+"""Placeholder of an argument without a JSON form: a client, a function, an object of the code's own."""
 
 SINGLE = (date, time, timedelta, Decimal, Enum, IPv4Address, IPv6Address, PurePath, UUID)
-"""What pydantic writes as one value."""
+"""Types that pydantic writes as one value."""
 
 
 def arguments_text(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """The arguments that have a JSON form, each in its place; None if none has, or there are none."""
+    """Return the arguments as text, those without a JSON form as placeholders; None if none has one."""
     found = [argument_text(one) for one in args]
     named = {name: argument_text(one) for name, one in kwargs.items()}
     if all(one == NO_FORM for one in (*found, *named.values())):
@@ -265,7 +266,7 @@ def argument_text(value: Any) -> str:
     """The argument as text, the same for the same value; `NO_FORM` if it has no JSON form."""
     try:
         return _text(value)
-    except Exception:  # noqa: BLE001 - whatever an object of the task's own does when it is read, it has no form then
+    except Exception:  # noqa: BLE001 - an object of the task's own may raise anything when read: it has no form then
         return NO_FORM
 
 
@@ -274,7 +275,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """One level of a value that JSON does not know; what it does not know either is refused."""
+    """Return one level of a non-JSON value as JSON types; raise for unknown types."""
     if isinstance(value, BaseModel):
         return value.model_dump(warnings=False)
     if isinstance(value, set | frozenset):
@@ -301,21 +302,21 @@ except metadata.PackageNotFoundError:  # a checkout that is not installed
     _VERSION = ""
 
 ENVIRONMENT = "|".join([*platform.python_version_tuple()[:2], pydantic.VERSION, _VERSION])
-"""What besides the code decides how values are read and written: with others it counts as other code."""
+"""Versions that affect how values are read and written; other versions count as other code."""
 
 
 @lru_cache(64)
 def code_mark(code_hash: str) -> str:
-    """Names code and what it runs on, in a few characters."""
+    """Return a short name of the code and its environment."""
     said = f"{code_hash}|{ENVIRONMENT}".encode()
     return hashlib.blake2b(said, digest_size=MARK_BYTES).hexdigest()
 
 
 def hashes_of(code_hash: str | None, keys: Mapping[str, bytes] | None) -> AskedHashes:
-    """Those of a run that this code executes.
+    """Return the hashes of a run that this code executes.
 
     Args:
-        code_hash: None for code of which no one knows whether it is the one that was recorded.
-        keys: Of the session, by their tags.
+        code_hash: None if the code may differ from the recorded one.
+        keys: The session's keys, by their tags.
     """
     return AskedHashes(code_mark(code_hash) if code_hash is not None else "", keys or {})

@@ -1,7 +1,7 @@
-"""A run's code along its journal without the run: nothing is stored, and nothing that the code asks for happens.
+"""Replays a run's code along its journal without effects: nothing is stored, and no request is carried out.
 
-Two use it. A check (S-89, `check_run`) gives the code what is recorded and nothing behind it: does it ask for the same?
-A dry run (S-87) has some of what it asks for behind the journal answered in memory.
+It has two uses. A check (S-89, `check_run`) gives the code its recorded outcomes and compares its requests. A dry run
+(S-87) also answers some of the requests behind the journal, in memory.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ SILENCE_S = 1.0
 """Code that does nothing for this long awaits something that is not a durable call (S-89)."""
 
 BUSY_TIMES = 10
-"""On a loaded machine code may get no turn for seconds: it is not silent before it has come to rest."""
+"""Factor for code that is not at rest: on a loaded machine it may get no turn for seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """The code did all that the journal holds, and waits for what comes behind it."""
+    """The code did all that the journal holds, and awaits an outcome behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """The code does nothing, or computes, and has not come to its journal's end. `op` is the last that it asked for."""
+    """The code idles or computes before the end of its journal. `op` is the last that it asked for."""
 
     op: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What the code asked for behind its journal is not answered in memory."""
+    """The code asked for an op behind its journal that is not answered in memory."""
 
     op: int
     ask: OpRequest
@@ -67,20 +67,20 @@ DetachedEnd = RunEnd | Exhausted | Silent | Stopped
 
 
 class Answers(Protocol):
-    """What becomes of what the code asks for behind its journal."""
+    """Decides the requests of the code behind its journal."""
 
     async def asked(self, op: int, ask: OpRequest) -> Outcome | Stopped | StartStep | None:
-        """The code asks for a new op: its outcome, or the end; None leaves it open."""
+        """Return the outcome of a new op, its step to start, or the end; None leaves the op open."""
         ...
 
     async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
-        """A step that was started ended."""
+        """Return the outcome of a step that ended, or the end of the replay."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StartStep:
-    """The step's body is to be executed."""
+    """Execute the step's body."""
 
     key: str
 
@@ -90,9 +90,9 @@ class DetachedRun:
 
     Args:
         code: The run's code and journal.
-        around: What the code has around it.
-        answers: What becomes of what the code asks for behind the journal; None leaves it open.
-        goes_on: Behind the journal, too, the code may await timers, threads and sockets of its own.
+        around: The code's surroundings.
+        answers: Decides requests behind the journal; None leaves them open.
+        goes_on: The code may await its own timers, threads and sockets behind the journal, too.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class DetachedRun:
         self._driver = RunDriver(code, replace(around, emissions=self), self, on_quiet=self._quiet)
 
     async def ended(self, *, patience_s: float, within_s: float | None = None) -> DetachedEnd:
-        """Run the code until it has come to an end of its own or of its journal; how it ended.
+        """Run the code to its own end or its journal's; return how it ended.
 
         Args:
             patience_s: Seconds without progress after which code at rest is `Silent`. Code that computes, blocks its
-                thread, or gets no processor has `BUSY_TIMES` of them.
-            within_s: Seconds after which it is `Silent`, whatever it does.
+                thread or gets no processor has `BUSY_TIMES` as many.
+            within_s: Seconds after which it is `Silent` in any case.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s if within_s is not None else float("inf")
@@ -153,7 +153,7 @@ class DetachedRun:
 
     @property
     def drift(self) -> list[str]:
-        """Where the code asks something else than other code did, a line for each op."""
+        """One line for each op in which the code asks otherwise than the recorded code did."""
         found = sorted(self._driver.cursor.drift.items())
         return [f"op {op}: {recorded}; now {met}" for op, (recorded, met) in found]
 
@@ -172,7 +172,7 @@ class DetachedRun:
             self._settle(Exhausted())
 
     async def _answer_all(self) -> None:
-        """Take one thing after another: outcomes come in the order in which they were asked for."""
+        """Handle events one after another, so that outcomes come in the order of the requests."""
         while True:
             await self._has_more.wait()
             self._has_more.clear()
@@ -206,14 +206,14 @@ class DetachedRun:
         self._has_more.set()
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
-        """No one follows. What is emitted outside of steps behind the journal is reported, as an ask is."""
+        """Drop the chunk; behind the journal and outside of steps it is reported as a request is."""
         if op is None:
             self._loop.call_soon_threadsafe(self._take, 0, EmitRequest(stream))
 
     # --- RunHost ----------------------------------------------------------------------------------
 
     def take(self, event: RunEvent) -> None:
-        """What happens to the run. An op that the live run has open stays so."""
+        """Take an event of the run. An op that the live run has open stays open."""
         match event:
             case OpAsked(op=op, ask=ask):
                 self._take(op, ask)
@@ -231,7 +231,7 @@ class DetachedRun:
     async def ledger_call(
         self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
-        """Refused: it stands in a step, which is not started."""
+        """Refuse: only steps call the ledger, and none is started."""
         raise NotReady(f"{call} is not asked while code is only tried")
 
 
@@ -253,12 +253,12 @@ async def check_run(
     """Replay the newest run of a state with some code.
 
     Args:
-        task: The task of that id in the code; None if it is gone.
+        task: The code's task of that id; None if it is gone.
         state: The session; it is not changed.
         histories: Op → the records of each `history.read` in the journal.
         clock: Tells the code the time.
         silence_s: Real seconds after which code that does nothing is `unsure`.
-        hashes: Of what the code asks; those of code that no one knows find drift, and nothing that differs.
+        hashes: Hashes the code's requests; for unknown code they show drift and never a difference.
     """
     run = state.run
     assert run is not None
@@ -275,7 +275,7 @@ async def check_run(
         RunCode.of(task, state, histories, hashes),
         Surroundings(clock, silence_s, MadeUpSecrets(state.id)),
     )
-    # Twice: the driver reports a silence that nothing can end before this does.
+    # Twice, so that the driver reports an endless silence first.
     end = await detached.ended(patience_s=2 * silence_s)
     await detached.has_left_nothing()
     verdict = _verdict(end, is_exhausted=detached.is_exhausted)

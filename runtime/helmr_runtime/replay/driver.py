@@ -1,11 +1,10 @@
 """One run's coroutine tree on its own loop and thread, and its conversation with the live session.
 
-The host's loop calls `start`, `deliver`, `run_step` and `abort`; what happens in the tree comes back as a `RunEvent`,
-taken on the host's loop, in order. What the code may ask is in `durable_context`, where it is in its journal in
-`cursor`.
-Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
-that differs from its journal is aborted, whatever its code catches), S-34 (nothing the tree does can delay the actor's
-loop), S-127 (a step that is repeated begins behind what is delivered again).
+The host's loop calls `start`, `deliver`, `run_step` and `abort`; the tree's events come back to it as `RunEvent`s, in
+order. `durable_context` has the calls of the code, `cursor` its place in the journal. Invariants: S-8 (at most so many
+ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run that differs from its journal is
+aborted, even if its code catches the error), S-34 (nothing the tree does can delay the actor's loop), S-127 (a repeated
+step begins after the recorded outcomes are delivered).
 """
 
 from __future__ import annotations
@@ -58,20 +57,20 @@ from helmr_runtime.replay.replay_log import Outcome, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000
-"""S-8."""
+"""Most ops of one run (S-8)."""
 
 TREE_END_S = 5.0
-"""An aborted tree has this long to end (S-34)."""
+"""Seconds in which an aborted tree must end (S-34)."""
 
 EXITS_MAX = 100
-"""A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
+"""Exits (SystemExit, KeyboardInterrupt) of a tree's tasks after which it counts as endless."""
 
 log = logging.getLogger("helmr.run")
 
 
 @dataclass(slots=True)
 class OpAsked:
-    """The code asks for a new op. A patch is none: it comes with the op asked last."""
+    """The code asks for a new op. A patch is not an op: it comes with the op asked last."""
 
     driver: RunDriver
     op: int
@@ -114,7 +113,7 @@ class RunEnded:
 
 @dataclass(slots=True)
 class CodeClosed:
-    """The run's thread ends; not clean: parts of the tree did not end and still exist."""
+    """The run's thread ends. If not clean, parts of the tree did not end and still exist."""
 
     driver: RunDriver
     is_clean: bool
@@ -124,10 +123,10 @@ RunEvent = OpAsked | OpReached | OpGivenUp | StepEnded | RunEnded | CodeClosed
 
 
 class RunHost(Protocol):
-    """Who a driver works for: takes what happens to the run, and asks the ledger for it."""
+    """The owner of a driver: takes the run's events, and asks the ledger for it."""
 
     def take(self, event: RunEvent) -> None:
-        """On the host's loop, in the order in which things happened."""
+        """Take an event, on the host's loop, in order."""
         ...
 
     async def ledger_call(
@@ -144,22 +143,22 @@ class LoopCalls:
         self._run_id = run_id
         self._run_loop = run_loop
         self.host_loop = asyncio.get_running_loop()
-        self._host_context = Context()  # what the host does about the run is not the run's own
+        self._host_context = Context()  # the host's work for the run is not the run's own
         self._given = self._taken = self._told = self._heard = 0
         """Calls given to the run's loop, and taken up by it; sent to the host's loop, and taken by it."""
 
     @property
     def are_taken(self) -> bool:
-        """The run's loop has taken up all that it was given."""
+        """The run's loop has taken all calls that it was given."""
         return self._taken == self._given
 
     @property
     def are_heard(self) -> bool:
-        """The host's loop has taken all that was sent to it."""
+        """The host's loop has taken all calls that were sent to it."""
         return self._heard == self._told
 
     def give(self, call: Callable[[], None]) -> None:
-        """Have it called on the run's loop, which wakes up."""
+        """Schedule a call on the run's loop and wake it."""
         self._given += 1
         try:
             self._run_loop.call_soon_threadsafe(self._take, call)
@@ -171,7 +170,7 @@ class LoopCalls:
         self._taken += 1
 
     def tell(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Have it called on the host's loop."""
+        """Schedule a call on the host's loop."""
         self._told += 1
         try:
             self.host_loop.call_soon_threadsafe(
@@ -189,18 +188,18 @@ RETRY_S = 0.1
 
 
 class ThreadStarter:
-    """Starts threads in the order in which they are asked for, from a thread of its own."""
+    """Starts threads in the order of the requests, from its own thread."""
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[Thread] = SimpleQueue()
         self._thread: Thread | None = None
 
     def start(self, thread: Thread) -> None:
-        """Have it started. If the system has no room for another thread, as soon as it has.
+        """Start the thread, or if the system has no room for another, as soon as it has.
 
-        Raises `RuntimeError`, and starts nothing later, if there is no room for the thread that starts others.
+        Raises `RuntimeError`, and starts nothing later, if there is no room even for the starter's own thread.
         """
-        if self._thread is None or not self._thread.is_alive():  # it does not live in a fork
+        if self._thread is None or not self._thread.is_alive():  # a fork does not have it
             own = Thread(target=self._main, name="helmr-starts", daemon=True)
             own.start()
             self._thread = own
@@ -221,7 +220,7 @@ def _has_started(thread: Thread) -> bool:
     try:
         thread.start()
     except RuntimeError:
-        return thread.ident is not None  # it was started before
+        return thread.ident is not None  # it was already started
     return True
 
 
@@ -231,7 +230,7 @@ _starter = ThreadStarter()
 class RunDriver:
     """Runs one attempt of a run from its journal on.
 
-    With `on_quiet` the code is only tried: that is called on the host's loop whenever the code has come to rest.
+    With `on_quiet` the run is a trial: `on_quiet` is called on the host's loop whenever the code comes to rest.
     """
 
     def __init__(
@@ -261,14 +260,15 @@ class RunDriver:
         )
         self._calls = LoopCalls(self.run.id, self._loop)
         self._root: Coroutine[Any, Any, Any] | None = None
-        """What executes the task's function, while it does."""
+        """The coroutine that executes the task's function, while it runs."""
         self._is_quiet = False
         self._unfinished: set[asyncio.Task[Any]] = set()
-        """What did not end: kept, so that no finalizer of it runs before the process ends."""
+        """Tasks that did not end, kept so that no finalizer of theirs runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
         self._steps = StepRunner(self._loop, self._mark, self.run.id, around.turn)
         self._held: list[tuple[int, str, int]] | None = []
-        """Steps that begin when the code has what is delivered again, each with its key and tries; then None."""
+        """Steps that begin after all recorded outcomes are delivered, each with its key and tries; None from then
+        on."""
         self._made = MadeCalls()
         self._code: DurableContext | None = DurableContext(
             code,
@@ -279,9 +279,9 @@ class RunDriver:
             is_trying=self._steps.is_trying,
             is_tried=on_quiet is not None,
         )
-        """Until it begins: it refers to the driver, and both leave memory at once if that is not mutual."""
+        """Dropped at the start: it refers to the driver, and without a cycle both leave memory at once."""
         self._resumed_ops = len(replay_log.opened) if on_quiet is None else 0
-        """Those that its code goes through before it asks for something new; 0 when it has."""
+        """Number of recorded ops that the code repeats before its first new one; 0 afterwards."""
         self._began_s = 0.0
         self._thread = Thread(target=self._main_thread, name=f"helmr-{self.run.id}", daemon=True)
 
@@ -292,7 +292,7 @@ class RunDriver:
         _starter.start(self._thread)
 
     def deliver(self, outcome: Outcome) -> None:
-        """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
+        """Give the code an outcome once earlier ones are delivered and its loop is idle."""
         self.cursor.add(outcome)
         self._calls.give(lambda: None)
 
@@ -301,7 +301,7 @@ class RunDriver:
         self._calls.give(lambda: self._start_step(op, key, tries))
 
     def abort(self, signal: HelmrSignal) -> None:
-        """Cut the run off (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
+        """Abort the run (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
         self._aborted = self._aborted or signal
         self._is_quiet = False
         self._calls.give(self._cut_now)
@@ -321,13 +321,13 @@ class RunDriver:
 
     @property
     def is_expecting(self) -> bool:
-        """The code awaits timers, threads or sockets of its own."""
+        """The code awaits its own timers, threads or sockets."""
         return self._loop.is_expecting
 
     @property
     def is_quiet(self) -> bool:
-        """The tree waits for something from outside: no step executes and its loop has nothing ready."""
-        is_taken = self._calls.are_taken  # read first: taking ends the quiet
+        """The tree waits for an outside event: no step executes and its loop is idle."""
+        is_taken = self._calls.are_taken  # read first: taking a call ends the quiet
         is_still = self._is_quiet and not self._steps.is_busy
         return is_taken and is_still and self._calls.are_heard
 
@@ -343,16 +343,16 @@ class RunDriver:
             is_clean = self._run_tree()
         finally:
             self._loop.close()
-            if self._aborted is not None:  # it was raised in frames that know the driver
+            if self._aborted is not None:  # its traceback refers to the driver
                 self._aborted.__traceback__ = None
             self._mark.executes(Executing.RUN, is_so=False)
             self._tell(CodeClosed(self, is_clean))
 
     def _run_tree(self) -> bool:
-        """Run the tree to its end; True if nothing of it is left.
+        """Run the tree to its end; True if all of it ended.
 
-        asyncio lets SystemExit and KeyboardInterrupt of any task out of the loop, past everything that awaits it: the
-        first ends the run, the tree then ends as any other.
+        asyncio lets a task's SystemExit and KeyboardInterrupt out of the loop, past all that await it: the first ends
+        the run, then the tree ends as usual.
         """
         main = self._loop.create_task(self._main())
         for _ in range(EXITS_MAX):
@@ -384,7 +384,7 @@ class RunDriver:
             self._tell(RunEnded(self, end))
 
     async def _end_tree(self) -> bool:
-        """Raise the signal at pending durable awaits, then cancel what is left until it ends."""
+        """Raise the signal at pending durable awaits, then cancel the remaining tasks until they end."""
         signal = self._aborted or RunParked("the run has ended")
         for future in self._pending.values():
             if not future.done():
@@ -398,7 +398,7 @@ class RunDriver:
             if self._loop.time() >= ending_at:
                 self._unfinished = rest
                 return False
-            # One that is cancelled before it has begun awaits nothing of what it was given: Python warns of that.
+            # A task cancelled before its start never awaits its coroutine, and Python warns about that.
             await asyncio.sleep(0)
             for task in rest:
                 task.cancel("the run was aborted")
@@ -420,7 +420,7 @@ class RunDriver:
     # --- delivering ---------------------------------------------------------------------------
 
     def _deliver_next(self) -> bool:
-        """Deliver the next outcome, if the replay log allows one now. Called when the loop has nothing ready."""
+        """Deliver the next outcome, if the replay log allows one now. Called when the loop is idle."""
         if self._resumed_ops and not self.cursor.is_replaying:
             self._has_resumed()
         while self._aborted is None:
@@ -437,7 +437,7 @@ class RunDriver:
         return False
 
     def _has_resumed(self) -> None:
-        """The code has come to where it was."""
+        """Note that the code has caught up with its journal."""
         ops, self._resumed_ops = self._resumed_ops, 0
         self._resumes.note(
             time.thread_time() - self._began_s, f"{self.run.id} of task {self._name}", ops
@@ -482,7 +482,7 @@ class RunDriver:
     async def perform_step(
         self, ask: StepRequest, call: StepCall
     ) -> tuple[int, StepValue | StepError]:
-        """Ask for a step; its op and its outcome."""
+        """Ask for a step; return its op and its outcome."""
         self._check_loop()
         op = self._next_op()
         self._steps.expect(op, call)
@@ -505,12 +505,12 @@ class RunDriver:
         except asyncio.CancelledError:
             if self._aborted is not None:
                 raise self._aborted from None
-            # Also if the outcome came with the cancellation: the code has not seen it, and sees it in no replay.
+            # Also if the outcome came with the cancellation: the code never saw it, so no replay shows it.
             self._give_up(op)
             raise
 
     def read_clock(self) -> datetime:
-        """The time, recorded."""
+        """Return the time and record it."""
         op = self._next_op()
         ask = ClockRequest(self._clock.now())
         if self._check_recorded(op, ask):
@@ -521,7 +521,7 @@ class RunDriver:
         return self.cursor.known_at
 
     def patched(self, name: str) -> bool:
-        """Whether the code takes a patch's new way here; recorded where the journal ends."""
+        """True if the code takes a patch's new way here; recorded at the end of the journal."""
         self.check_aborted()
         is_patched, is_new = self.cursor.patched(name)
         if is_new:
@@ -554,13 +554,13 @@ class RunDriver:
         return self._aborted or RunParked(end.message)
 
     def check_aborted(self) -> None:
-        """Raise the signal of a run that was cut off."""
+        """Raise the signal of an aborted run."""
         if self._aborted is not None:
-            # Code that swallows it in a loop would otherwise grow its traceback without end.
+            # Otherwise the traceback would grow without end in code that swallows it in a loop.
             raise self._aborted.with_traceback(None)
 
     def _check_loop(self) -> None:
-        """Refuse a call of another loop, which could never be given its outcome."""
+        """Refuse a call from another loop, which could never get its outcome."""
         if asyncio.get_running_loop() is not self._loop:
             raise NotInTask(
                 "a durable call was awaited on another event loop than its run's, such as that of `asyncio.run` in a "
@@ -578,7 +578,7 @@ class RunDriver:
         return self.cursor.next_op()
 
     def _check_awaited(self, made: Made | None) -> None:
-        """Fail the run, whatever its code catches, if it has made this call and not awaited it (S-125)."""
+        """Fail the run if its code made this call without awaiting it, even if it catches the error (S-125)."""
         if made is not None:
             self._fail(_not_awaited(made))
             raise made.error()
@@ -591,7 +591,7 @@ class RunDriver:
         return self.cursor.is_recorded(op)
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
-        """Abort the run by what this returns, also if the code catches it."""
+        """Abort the run with this error, even if the code catches it."""
         self._fail(Mismatch(error, code_place(self._root)))
         self._aborted = error
         return error
@@ -612,9 +612,8 @@ class RunDriver:
             self._begin_step(op, key, tries)
 
     def _start_held(self) -> None:
-        """Have steps begin where the code has nothing left to do: what outcomes that were recorded before set off, a
-        change of what steps share for one, comes before them, as it did. Code that awaits something else by then is not
-        kept from it.
+        """Start steps only when the run's loop is idle, so that effects of earlier outcomes happen first, as recorded.
+        Code that awaits something else by then may go on.
         """
         if (held := self._held) is not None:
             self._held = [] if self.cursor.is_replaying else None
@@ -631,7 +630,7 @@ class RunDriver:
 
 
 def _end_of(root: asyncio.Task[Any], cursor: JournalCursor, made: MadeCalls) -> RunEnd:
-    """How the task's coroutine ended."""
+    """Return how the task's coroutine ended."""
     if root.cancelled():
         error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
     else:
@@ -651,6 +650,6 @@ def _not_awaited(made: Made) -> Raised:
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark a signal as seen: whether the code looks at it is the code's affair."""
+    """Mark a signal as seen, even if the code never looks at it."""
     if not future.cancelled():
         future.exception()

@@ -1,8 +1,8 @@
-"""The code of one run: calls the task's function, and is the `DurableRun` that the durable calls in it reach.
+"""Runs the code of one run: calls the task's function, and is the `DurableRun` of the durable calls in it.
 
-Each call is checked here, made into an ask, and its outcome becomes what the code gets. How asks travel and outcomes
-come back is the driver's. Invariants: S-4 (payload and result go through the task's types), S-10 (one wait at a time),
-S-16 (a timer's bounds), S-21 (recorded data that no longer fits blocks the run).
+Each call is checked here and made into a request, and its outcome into the value that the code gets. The driver carries
+requests and outcomes. Invariants: S-4 (payload and result go through the task's types), S-10 (one wait at a time), S-16
+(a timer's bounds), S-21 (recorded data that no longer fits blocks the run).
 """
 
 from __future__ import annotations
@@ -88,21 +88,21 @@ from helmr_runtime.security.schemas import data_schema
 log = logging.getLogger("helmr.run")
 
 LEDGER_CALL_RETRIES = 5
-"""What a task asks the ledger outlasts a restart of the ledger."""
+"""Retries of a task's call to the ledger: it outlasts a restart of the ledger."""
 
 ORIGINS_URL = "http://helmr.invalid/known-to-the-session-that-this-is-a-fork-of"
 ORIGINS_SECRET = "known-to-the-session-that-this-is-a-fork-of"
-"""In place of the secrets of what a fork's origin has made: texts that open nothing and say so (S-86)."""
+"""Placeholder for secrets of a fork's origin: a text that opens nothing and says so (S-86)."""
 
 TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
-"""S-16."""
+"""Longest timeout (S-16)."""
 
 SILENCE_S = 30.0
-"""A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
+"""Seconds after which a replay with idle code that has not asked for the next op differs from the journal."""
 
 
 class OpRequests(Protocol):
-    """What the code needs of its driver. Who asks in a run that was cut off gets its signal raised (S-34)."""
+    """The driver as the code sees it. In an aborted run its calls raise the run's signal (S-34)."""
 
     wait_op: int | None
     """The op of the wait that the code awaits."""
@@ -114,15 +114,15 @@ class OpRequests(Protocol):
     async def perform_step(
         self, ask: StepRequest, call: StepCall
     ) -> tuple[int, StepValue | StepError]:
-        """Ask for a step; its op and its outcome."""
+        """Ask for a step; return its op and its outcome."""
         ...
 
     def read_clock(self) -> datetime:
-        """The time, recorded."""
+        """Return the time and record it."""
         ...
 
     def patched(self, name: str) -> bool:
-        """Whether the code takes a patch's new way here; recorded where the journal ends."""
+        """True if the code takes a patch's new way here; recorded at the end of the journal."""
         ...
 
     async def ledger_call(
@@ -140,42 +140,42 @@ class OpRequests(Protocol):
         ...
 
     def check_aborted(self) -> None:
-        """Raise the signal of a run that was cut off, before a call has looked at anything."""
+        """Raise the signal of an aborted run, before a call reads anything."""
         ...
 
 
 class SessionSecrets(Protocol):
-    """Makes tokens of the session's keys; see `helmr_runtime.security.task_secrets`."""
+    """Makes tokens from the session's keys; see `helmr_runtime.security.task_secrets`."""
 
     @property
     def asked_keys(self) -> Mapping[str, bytes]:
-        """Keys of the hashes of steps' arguments, by their tags, the newest last."""
+        """Keys for hashes of steps' arguments, by their tags, the newest last."""
         ...
 
     def new_token(self, call: TokenCall) -> NewToken:
-        """The token that the code asks for, with a fresh id."""
+        """Return the token that the code asks for, with a fresh id."""
         ...
 
     def new_public_token(
         self, scope: Scope, allowed_origins: tuple[str, ...]
     ) -> tuple[str, str, str, tuple[str, ...]]:
-        """Id, key id, secret's hash and origins of a fresh public token."""
+        """Return id, key id, secret's hash and origins of a fresh public token."""
         ...
 
     def secret(self, kind: str, object_id: str, key_id: str) -> str:
-        """The secret of an object of this session."""
+        """Return the secret of an object of this session."""
         ...
 
     def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:
-        """Where an outside system completes the token."""
+        """Return the URL at which an outside system completes the token."""
         ...
 
 
 class EmissionSink(Protocol):
-    """What takes the chunks of a run; called on any thread."""
+    """Takes the chunks of a run; called on any thread."""
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
-        """The code emits JSON text, in that step or outside of steps; returns at once."""
+        """Take JSON text that the code emits in that step or outside of steps; returns at once."""
         ...
 
 
@@ -198,13 +198,12 @@ class RunCode:
         histories: Mapping[int, Sequence[Any]],
         hashes: AskedHashes = NOT_HASHED,
     ) -> RunCode:
-        """The attempt that a state's newest run is in.
+        """Return the current attempt of a state's newest run.
 
         Args:
             task: The code.
             state: The session; it is not changed.
             histories: Op → the records of each `history.read` in the journal.
-            hashes: Of what the code asks.
         """
         run = state.run
         assert run is not None
@@ -223,10 +222,10 @@ def _no_turn() -> None:
 
 
 class Resumes:
-    """What the resumes of one host have taken since it was last asked; noted on the runs' threads."""
+    """CPU time of one host's resumes since it was last read; noted on the runs' threads."""
 
     KEPT_MAX = 1_000
-    """Of more, no one knows."""
+    """Resumes remembered between two reads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -234,7 +233,7 @@ class Resumes:
         self._long: str | None = None
 
     def note(self, took_s: float, run: str, ops: int) -> None:
-        """The code of a run has come to where it had been, through so many ops, in so much CPU."""
+        """Note that a run's code has caught up through `ops` ops in `took_s` CPU seconds."""
         told = f"the resume of {run} took {took_s:.1f} s of CPU, for {ops:,} ops: {WAY_OUT}"
         is_long = took_s >= RESUME_LONG_S
         if is_long:
@@ -245,7 +244,7 @@ class Resumes:
                 self._took_s.append(took_s)
 
     def taken(self) -> tuple[tuple[float, ...], str | None]:
-        """CPU seconds of each, and what there is to say of the newest that took long."""
+        """Return the CPU seconds of each, and a message about the newest long one; then forget them."""
         with self._lock:
             took_s, long = tuple(self._took_s), self._long
             self._took_s.clear()
@@ -255,18 +254,18 @@ class Resumes:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a run's code has around it.
+    """The services that a run's code uses.
 
     Attributes:
         clock: Tells the code the time.
-        silence_s: How long a replay may be silent before it counts as different from the journal.
+        silence_s: Seconds of silence after which a replay counts as different from the journal.
         secrets: Makes the secrets of the session's tokens; None: it makes no tokens.
-        mark: Where it is noted what the code does.
-        emissions: What takes the chunks that the code emits.
+        mark: Notes what the code does.
+        emissions: Takes the chunks that the code emits.
         turn: Names the span above those of the run's steps; called on the run's own thread.
         context: Makes the context that the code begins with; called on the run's own thread.
-        resumes: Where it is noted what it takes until the code has come to where it was.
-        people: Who there is: a wait that too few of them may answer is refused.
+        resumes: Notes the CPU time until the code has caught up with its journal.
+        people: The known people: a wait that too few of them may answer is refused.
     """
 
     clock: Clock
@@ -281,7 +280,7 @@ class Surroundings:
 
 
 class DurableContext(DurableRun):
-    """The code of one run, and what it may ask."""
+    """The durable calls of one run's code."""
 
     def __init__(
         self,
@@ -308,7 +307,7 @@ class DurableContext(DurableRun):
         self._is_tried = is_tried
 
     async def execute(self) -> Any:
-        """Call the task's function; its result as JSON."""
+        """Call the task's function; return its result as JSON."""
         try:
             payload = self._task.payload_codec.decode(self._payload)
         except SchemaMismatch as error:
@@ -326,33 +325,33 @@ class DurableContext(DurableRun):
 
     @property
     def has_been_here(self) -> bool:
-        """A replay of the run has come by this place before."""
+        """The run has passed this place before."""
         return self._cursor.has_been_here
 
     @property
     def is_muted(self) -> bool:
-        """What the code logs has been logged before, or the code is only tried."""
+        """True while logs are dropped: the code has logged them before, or runs as a trial."""
         return self._is_tried or self.replaying
 
     def look_at_run(self) -> RunRef:
-        """The run; what earlier attempts have asked may differ from now on."""
+        """Return the run; from now on requests may differ from those of earlier attempts."""
         self._cursor.knows_attempt = self.run.attempt > 1
         return self.run
 
     def now(self) -> datetime:
-        """The time, recorded."""
+        """Return the time and record it."""
         return self._asking.read_clock()
 
     def patched(self, name: str) -> bool:
-        """Whether the code takes a patch's new way here."""
+        """True if the code takes a patch's new way here."""
         return self._asking.patched(name)
 
     def uuid(self) -> uuid.UUID:
-        """A UUID drawn from the place in the run."""
+        """Return a UUID drawn from the place in the run."""
         return uuid.UUID(bytes=self._draw()[:16], version=4)
 
     def random(self) -> Random:
-        """A generator seeded by the place in the run."""
+        """Return a generator seeded by the place in the run."""
         return Random(self._draw())
 
     def _draw(self) -> bytes:
@@ -391,7 +390,7 @@ class DurableContext(DurableRun):
                 f"a wait on {call.stream} with an empty correlation id would take any record",
                 hint="Find out why the id is empty; if the wait may take any record, pass none.",
             )
-        if not self._cursor.holds_next(ask):  # one that was opened before keeps its rule
+        if not self._cursor.holds_next(ask):  # a wait opened before keeps its rule
             self._people.check_rule(call.details)
         outcome: WaitOutcome = await self._asking.perform(ask)
         return outcome
@@ -424,14 +423,14 @@ class DurableContext(DurableRun):
             raise self.unreadable(op, message, error) from error
 
     async def append(self, stream: str, data: Any, *, compare: bool = True) -> int:
-        """Append to an output stream; the record's seq."""
+        """Append to an output stream; return the record's seq."""
         self._check_declared(stream, "output")
         _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
         seq: int = await self._asking.perform(OutputRequest(stream, new_id(RECORD), data, compare))
         return seq
 
     def emit(self, stream: str, data: Any) -> None:
-        """Let a chunk out, unless the code has been here before or the step's try is over (S-90)."""
+        """Emit a chunk, unless the code has been here before or the step's try is over (S-90)."""
         text = jsontext.encode(data)
         if (size := len(text.encode("utf-8"))) > CHUNK_BYTES_MAX:
             raise TooLarge(
@@ -446,7 +445,7 @@ class DurableContext(DurableRun):
             self._emissions.emit(stream, step.op if step is not None else None, text)
 
     async def create_token(self, call: TokenCall) -> TokenMade:
-        """Make a token; a replay gets the same one with the same secrets, a fork's none of its origin's."""
+        """Make a token. A replay gets the same one with the same secrets; a fork gets none of its origin's secrets."""
         self._asking.check_aborted()
         secrets = self._require_secrets()
         made: MadeToken = await self._asking.perform(TokenOp(secrets.new_token(call)))
@@ -471,7 +470,7 @@ class DurableContext(DurableRun):
         return secret
 
     async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
-        """Make a public token; a replay gets the same one with the same secret, a fork's none of its origin's."""
+        """Make a public token. A replay gets the same one with its secret; a fork does not get its origin's secret."""
         self._asking.check_aborted()
         secrets = self._require_secrets()
         scope = scope_of_request(call.scope, own_session=self.session.id)
@@ -528,7 +527,7 @@ class DurableContext(DurableRun):
         )
 
     def _check_declared(self, stream: str, direction: str) -> None:
-        """Refuse a stream that no one outside knows, where the journal does not know it either (S-20)."""
+        """Refuse an undeclared stream, unless the journal has used it (S-20)."""
         if not self._cursor.has_been_here and not self._task.has_stream(stream):
             raise BadDefinition(
                 f"{stream} is not a stream of task {self._task.id}: no one can send to it or follow it",
@@ -571,7 +570,7 @@ class DurableContext(DurableRun):
 
 
 def _check_own_schema(details: WaitDetails) -> None:
-    """See that the wait's schema can be used, and that what would answer by itself fits it (S-71, S-82).
+    """Check that the wait's schema can be used and that its automatic answers fit it (S-71, S-82).
 
     Raises:
         BadSchema, SchemaMismatch: In the code, before the wait opens.
@@ -587,7 +586,7 @@ def _check_own_schema(details: WaitDetails) -> None:
 _REFUSALS: Mapping[Any, type[SchemaMismatch | TooLarge]] = {
     one.code: one for one in (SchemaMismatch, TooLarge)
 }
-"""Of a step's value, by the code that is recorded."""
+"""Errors of a step's value, by the recorded code."""
 
 
 def _step_failure(name: str, op: int, failure: StepError) -> Exception:

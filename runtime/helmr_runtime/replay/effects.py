@@ -1,8 +1,7 @@
-"""What an op that code asks for sets off: one reading of the requests, for live runs, dry runs and checks.
+"""Maps each op that code asks for to its effect: one reading for live runs, dry runs and checks.
 
-Pure: an effect is a value, and the one who holds the run carries it out. A live run lets everything happen. A dry run
-(S-87) lets happen what changes nothing outside of the session's own state, and steps that say so; a check (S-89)
-nothing.
+Pure: an effect is a value, and the run's owner carries it out. A live run allows everything. A dry run (S-87) allows
+ops that change only the session's own state, and steps declared safe; a check (S-89) allows nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from helmr_runtime.core.state import SessionState
 
 
 class Policy(Enum):
-    """What of the code's requests happens."""
+    """Decides which of the code's requests are carried out."""
 
     LIVE = "live"
     DRY_RUN = "dry_run"
     CHECK = "check"
 
     def lets(self, ask: OpRequest) -> bool:
-        """Whether this op happens."""
+        """True if this op is carried out."""
         match self:
             case Policy.LIVE:
                 return True
@@ -50,12 +49,12 @@ class Policy(Enum):
 
 
 HARMLESS = (OutputRequest, PeekRequest, HistoryRequest, ClockRequest, PatchRequest)
-"""What leaves nothing behind but entries of the session."""
+"""Requests that leave nothing behind but entries of the session."""
 
 
 @dataclass(slots=True)
 class Writes:
-    """Entries. With `is_last_for_now` the code asks for nothing behind them that could be stored along."""
+    """Entries to write. With `is_last_for_now` the code asks for nothing more that could be stored along with them."""
 
     drafts: Sequence[Draft]
     is_last_for_now: bool = False
@@ -63,7 +62,7 @@ class Writes:
 
 @dataclass(slots=True)
 class TriesStep:
-    """A step: its opening, and its first try once that is stored."""
+    """A step to open, and to try once that is stored."""
 
     opening: Draft
 
@@ -77,7 +76,7 @@ class AsksOutside:
 
 @dataclass(slots=True)
 class Withheld:
-    """The policy does not let it happen."""
+    """The policy does not allow it."""
 
 
 Effect = Writes | TriesStep | AsksOutside | Withheld
@@ -86,14 +85,14 @@ Effect = Writes | TriesStep | AsksOutside | Withheld
 def effect_of(
     policy: Policy, state: SessionState, run: Run, op: int, ask: OpRequest, context: DecisionContext
 ) -> Effect:
-    """What the request sets off.
+    """Return the effect of the request.
 
     Args:
-        policy: What may happen.
+        policy: Decides what may happen.
         state: The session; it is not changed.
         run: Its active run, whose code asks.
         op: The op's number.
-        ask: What it asks.
+        ask: The request.
         context: The circumstances.
     """
     if not policy.lets(ask):

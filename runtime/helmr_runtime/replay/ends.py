@@ -1,4 +1,4 @@
-"""How a step's try and a run end, as values that leave the task's thread."""
+"""Ends of a step's try and of a run, as values that leave the task's thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StepEnd:
     error: dict[str, Any] | None = None
     may_retry: bool = False
     closes_s: float | None = None
-    """It says for how many seconds its limit is closed."""
+    """Seconds for which it reports its limit closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Mismatch:
 
     error: NondeterminismError
     place: str | None = None
-    """Where the code asked for it; None if it asked for nothing."""
+    """Place in the code that asked for it; None if it asked for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class Unreadable:
     op: int | None
     message: str
     path: str = ""
-    """Where in the data, as errors of a schema name it."""
+    """Place in the data, in the form of schema errors."""
 
 
 RunEnd = Returned | Raised | Mismatch | Unreadable
 
 
 OTHER_LOOP = ("different event loop", "different loop", "Event loop is closed")
-"""What asyncio says to an object of another loop."""
+"""Texts of asyncio's errors about an object of another loop."""
 
 LOOP_HINT_TASK = (
     "each replay of a run has an event loop of its own: use clients, locks and pools that live in module globals "
@@ -80,10 +80,10 @@ LOOP_HINT_STEP = (
 
 
 def error_of(error: BaseException, *, loop_hint: str = LOOP_HINT_TASK) -> dict[str, Any]:
-    """An exception as it stands in the transcript; the traceback names code, never values.
+    """Return an exception as the transcript holds it; the traceback names code, never values.
 
-    What a remote function of Ray raised stands there as itself, behind the frames that awaited it. To an error about
-    an object of another event loop the hint is added.
+    An exception of a remote Ray function is unwrapped, behind the frames that awaited it. Errors about an object of
+    another event loop get the hint.
     """
     raised = raised_by(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -101,9 +101,9 @@ def error_of(error: BaseException, *, loop_hint: str = LOOP_HINT_TASK) -> dict[s
 
 
 def raised_by(error: BaseException) -> BaseException:
-    """What a remote function raised, if this is the error that Ray wraps it in; else the error itself.
+    """Return the exception that a remote function raised, if Ray wraps it; otherwise the error itself.
 
-    Looks only at a Ray that is loaded: without one nothing of it can have been raised.
+    Ray is never imported: if it is not loaded, it cannot have raised.
     """
     wrapper = getattr(sys.modules.get("ray.exceptions"), "RayTaskError", None)
     if wrapper is None or not isinstance(error, wrapper):
@@ -117,7 +117,7 @@ _FRAME = re.compile(r'^  File "[^"\n]*", line \d+.*\n(?:^ {4}.*\n)*', re.MULTILI
 
 
 def _remote_frames(text: str) -> list[str]:
-    """The frames in the traceback of another process; the lines between them may hold values."""
+    """Return the frames of another process's traceback; the lines between them may hold values."""
     return _FRAME.findall(_COLOR.sub("", text) + "\n")
 
 
@@ -131,7 +131,7 @@ def _is_ours(filename: str) -> bool:
 
 
 def met_text(error: BaseException) -> str:
-    """What a replay met where the journal goes on: this exception left the task."""
+    """Describe an exception that left the task while its journal goes on."""
     return f"{type(error).__name__}: {_hinted(error, LOOP_HINT_TASK)}"
 
 
@@ -155,7 +155,7 @@ def text_of(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the task's own exception may fail at this, and is reported all the same
+    except Exception:  # noqa: BLE001 - the task's own exception may fail here, and is reported anyway
         text = "(its text can't be read)"
     if isinstance(error, BaseExceptionGroup):
         text = f"{text}: {'; '.join(text_of(inner) for inner in error.exceptions)}"
@@ -163,7 +163,7 @@ def _text(error: BaseException) -> str:
 
 
 def failed_op(error: BaseException) -> int | None:
-    """The op whose outcome this exception is, found through its causes, contexts and groups (S-5)."""
+    """Return the op whose outcome this exception is, found through causes, contexts and groups (S-5)."""
     for found in _chain(error):
         if isinstance(found, HelmrError) and found.op is not None:
             return found.op
@@ -171,7 +171,7 @@ def failed_op(error: BaseException) -> int | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Depth first; without recursion, as a chain of contexts may be long."""
+    """Yield the chain depth first, without recursion, since a chain of contexts may be long."""
     rest: list[BaseException | None] = [error]
     seen: set[int] = set()
     while rest:

@@ -1,14 +1,13 @@
 """The event loops that task code runs on.
 
-There is one loop for each run, and one that all async steps of a process share. What asyncio leaves to chance has a
-fixed order on the loops of runs (S-30):
+Each run has a loop, and all async steps of a process share one. The loops of runs fix orders that asyncio leaves to
+chance (S-30):
 
-- Tasks hash by their address, so the order of a set of them, as of those that `asyncio.wait` calls done, is another one
-  at a replay. Here they hash by the run and by how many it has made before.
-- `asyncio.as_completed` puts what it is given into a set before it starts any of it. No loop sees in which order it was
-  given, so the function is replaced, in this one place, for loops of runs: it starts what it gets in the order given,
-  and goes on as before. Code that has imported the function itself before Helmr's runtime was imported has the old one;
-  there only durable calls have an order (`helmr.current`).
+- Tasks hash by address, so a set of them, such as the done set of `asyncio.wait`, has another order in a replay. Here
+  they hash by their run and their number in it.
+- `asyncio.as_completed` puts its awaitables into a set before it starts any, so no loop can know their order. This
+  module replaces the function: on loops of runs it starts them in the given order. Code that imported the function
+  before Helmr's runtime keeps the old one; there only durable calls have an order (`helmr.current`).
 
 Source: CPython 3.11 to 3.14, asyncio/tasks.py, `as_completed`; run with 3.11.
 """
@@ -33,7 +32,7 @@ from helmr_runtime.replay.outside_steps import handed_over, place_of_task
 T = TypeVar("T")
 
 BASE_BYTES = 6
-"""Less than the 61 bits in which Python keeps a hash: numbers can be added."""
+"""Bytes of a hash's base; less than Python's 61 bits, so that numbers can be added."""
 
 
 class OrderedTask(asyncio.Task[T]):
@@ -57,7 +56,8 @@ class OrderedTask(asyncio.Task[T]):
 
 
 class OrderedTasks:
-    """Makes the tasks of one run's loop, numbered from the run's own place: the tasks of all runs meet in one set."""
+    """Makes the tasks of one run's loop, numbered from a base of the run's own, since asyncio keeps the tasks of all
+    runs in one set."""
 
     def __init__(self, run_id: str) -> None:
         digest = hashlib.blake2b(run_id.encode(), digest_size=BASE_BYTES).digest()
@@ -66,7 +66,7 @@ class OrderedTasks:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Future[Any]:
-        """As a loop's task factory."""
+        """Make a task, as a loop's task factory."""
         return OrderedTask(coroutine, next(self._numbers), loop=loop, **options)
 
 
@@ -75,7 +75,7 @@ _as_completed: Any = asyncio.as_completed
 
 @wraps(_as_completed)
 def as_completed(fs: Iterable[Any], *, timeout: float | None = None) -> Any:
-    """As asyncio's; on the loop of a run it starts what it is given in the order given."""
+    """Like asyncio's; on the loop of a run it starts its awaitables in the given order."""
     loop = asyncio._get_running_loop()
     is_many = not asyncio.isfuture(fs) and not asyncio.iscoroutine(fs)
     if is_many and loop is not None and isinstance(loop.get_task_factory(), OrderedTasks):
@@ -84,7 +84,7 @@ def as_completed(fs: Iterable[Any], *, timeout: float | None = None) -> Any:
 
 
 def install() -> None:
-    """Put it in the place of asyncio's."""
+    """Replace asyncio's function with this one."""
     asyncio.as_completed = asyncio.tasks.as_completed = as_completed
 
 
@@ -93,22 +93,21 @@ install()
 Ts = TypeVarTuple("Ts")
 
 code_mark: ContextVar[SlotMark | None] = ContextVar("code_mark", default=None)
-"""Where it is noted that a run's code executes; the tasks and threads that it makes have it too."""
+"""Notes that a run's code executes; inherited by the tasks and threads that the code makes."""
 
 SELF_PIPE_FILES = 1
-"""Files that the loop itself watches."""
+"""Number of files that the loop itself watches."""
 
 
 def _ignored(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What handles exceptions once a loop is closed: asyncio's own handler would log those of a run that was parked."""
+    """Drop an exception of a closed loop: asyncio's own handler would log those of a parked run."""
 
 
 class TaskLoop(asyncio.SelectorEventLoop):
-    """An ordinary selector loop that notes whose code its threads execute, and starts subprocesses whatever event loop
-    policy the process has.
+    """A selector loop that notes whose code its threads execute, and starts subprocesses under any event loop policy.
 
     Up to Python 3.13 such a loop asks the policy how to see the end of a child. Ray sets uvloop's policy in its
-    workers, which does not know: without this every async subprocess ends in `NotImplementedError`.
+    workers, which cannot: without this every async subprocess would raise `NotImplementedError`.
     """
 
     idle: IdleSelector | None = None
@@ -116,23 +115,23 @@ class TaskLoop(asyncio.SelectorEventLoop):
 
     @property
     def has_threads(self) -> bool:
-        """Something that was handed to an executor has not ended."""
+        """A call in an executor has not ended."""
         return self._threads > 0
 
     @property
     def is_expecting(self) -> bool:
-        """Something can wake the loop that it knows of: a timer, a socket, a thread."""
-        idle = self.idle  # the loop's own thread takes it away
+        """A timer, socket or thread of the loop can wake it."""
+        idle = self.idle  # the loop's own thread removes it
         return self.has_threads or (idle is not None and idle.is_expecting)
 
     def close(self) -> None:
-        """As the base class; and what the loop called can leave memory, also if something still holds the loop."""
+        """Close the loop, and release its callbacks even if the loop itself is still referenced."""
         super().close()
         self.idle = None
         self.set_exception_handler(_ignored)
 
     def _write_to_self(self) -> None:
-        """Have the loop look at what it was given from another thread; `call_soon_threadsafe` ends here."""
+        """Wake the loop for a call from another thread; `call_soon_threadsafe` ends here."""
         idle = self.idle
         if idle is None or idle.wake():
             super()._write_to_self()  # type: ignore[misc]  # no stub knows it
@@ -140,12 +139,10 @@ class TaskLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """As the base class; `asyncio.to_thread` comes here too."""
+        """Run a call in an executor and count it; `asyncio.to_thread` comes here too."""
         mark = code_mark.get()
         if executor is None or isinstance(executor, ThreadPoolExecutor):
-            func = handed_over(
-                func
-            )  # not for another process, to which only the function itself goes
+            func = handed_over(func)  # not for another process, which gets only the function itself
         else:
             mark = None
         if mark is None:
@@ -160,7 +157,6 @@ class TaskLoop(asyncio.SelectorEventLoop):
         self._threads -= 1
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
-        """As the base class."""
         try:
             return await super().subprocess_exec(*args, **kwargs)
         except NotImplementedError:
@@ -168,7 +164,6 @@ class TaskLoop(asyncio.SelectorEventLoop):
             return await super().subprocess_exec(*args, **kwargs)
 
     async def subprocess_shell(self, *args: Any, **kwargs: Any) -> Any:
-        """As the base class."""
         try:
             return await super().subprocess_shell(*args, **kwargs)
         except NotImplementedError:
@@ -185,20 +180,20 @@ def _in_thread(mark: SlotMark, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T
 
 
 def _give_child_watcher() -> None:
-    """Give the policy, which has none, the watcher that serves loops in any thread: one waiting thread per child."""
+    """Give a policy without a child watcher one that serves loops in any thread, with one waiting thread per child."""
     policy: Any = asyncio.get_event_loop_policy()
     watcher = asyncio.ThreadedChildWatcher()
     policy.get_child_watcher = lambda: watcher
 
 
 class IdleSelector(selectors.DefaultSelector):
-    """Calls `on_idle` whenever the loop is about to wait; true means it has made something ready.
+    """Calls `on_idle` whenever the loop is about to wait; a true result means that something became ready.
 
-    A loop with something ready selects with a timeout of 0, else with None or more: that is the moment when the
-    next outcome may be delivered without overtaking what earlier ones set off (S-30).
+    A loop with something ready selects with a timeout of 0, and an idle one with None or more. When it is idle, the
+    next outcome may be delivered without overtaking effects of earlier ones (S-30).
 
-    As long as the code has no files of its own in the loop, it waits at a queue in place of files: to wake a thread
-    up by a socket takes four system calls, and each gives the interpreter's lock away.
+    While the code has no files in the loop, the loop waits at a queue instead of at files: waking a thread by a socket
+    takes four system calls, each of which releases the interpreter's lock.
 
     Source: CPython, asyncio/base_events.py, `_run_once`.
     """
@@ -212,13 +207,13 @@ class IdleSelector(selectors.DefaultSelector):
     ) -> None:
         super().__init__()
         self.is_expecting = False
-        """When the loop last had nothing ready, it watched a socket or waited for a time."""
+        """When last idle, the loop watched a socket or waited for a time."""
         self._on_idle = on_idle
         self._on_wake = on_wake
         self._on_silence = on_silence
         self._silence_s = silence_s
         self._wakes: SimpleQueue[None] = SimpleQueue()
-        """Holds something when the loop was woken up since it last waited."""
+        """Not empty if the loop was woken since it last waited."""
         self._is_at_files = False
 
     @property
@@ -226,13 +221,13 @@ class IdleSelector(selectors.DefaultSelector):
         return len(self.get_map()) > SELF_PIPE_FILES
 
     def wake(self) -> bool:
-        """End the wait, or the next one, from any thread; true if that needs the loop's own file too."""
+        """End this wait or the next one, from any thread; true if that needs the loop's own file too."""
         if self._wakes.empty():
             self._wakes.put(None)
         return self._is_at_files
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """As the base class; with nothing ready the idle call comes first."""
+        """Select as the base class does; an idle loop calls `on_idle` first."""
         if timeout is not None and timeout <= 0:
             return super().select(timeout) if self._has_files else []
         has_files = self._has_files
@@ -260,7 +255,7 @@ class IdleSelector(selectors.DefaultSelector):
     def _select_files(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
         self._is_at_files = True
         try:
-            # Who woke it up before that was said has written to no file.
+            # A wake before that was set wrote to no file.
             return super().select(0 if self._is_woken_within(0) else timeout)
         finally:
             self._is_at_files = False
@@ -273,14 +268,13 @@ def make_loop(
     silence_s: float,
     run_id: str = "",
 ) -> TaskLoop:
-    """A loop for one run.
+    """Make a loop for one run.
 
     Args:
-        on_idle: Called when the loop is about to wait; true if that made something ready.
+        on_idle: Called when the loop is about to wait; returns true if that made something ready.
         on_wake: Called when it has waited.
-        on_silence: Called when nothing at all happened for `silence_s` seconds.
-        silence_s: Seconds.
-        run_id: What the order of its tasks is made of; a fork's has that of its origin's run.
+        on_silence: Called when nothing happened for `silence_s` seconds.
+        run_id: Seed of the order of its tasks; a fork uses its origin's run.
     """
     selector = IdleSelector(on_idle, on_wake, on_silence, silence_s)
     loop = TaskLoop(selector)

@@ -3,12 +3,12 @@
 Two ways lead here:
 
 - **Effects** are seen in every runtime by an audit hook: a file opened for writing, a program, a database, a
-  connection, a request. Where a replay comes by the same place again, the log says that it was done again. The hook
-  can't be taken out; of an event that is no effect it costs one look into a dict (decision 0158).
-- In a harness and under `helmr dev` a few functions are wrapped too, while someone watches: clocks, random numbers,
+  connection, a request. If a replay repeats one at the same place, the log says so. The hook can't be removed; for
+  other events it costs one dict lookup (decision 0158).
+- In a harness and under `helmr dev` a few functions are wrapped too: clocks, random numbers,
   agents, drivers of databases that open their connections in C, and bytes sent on a connection that was open before.
 
-`datetime.now` is not a function that could be wrapped; what it gives is found where an op asks for it (S-126).
+`datetime.now` cannot be wrapped; its values are found in the requests that use them (S-126).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ AGENTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "give the agent the capability HelmrDurability",
     ),
 )
-"""Of frameworks that are loaded: what runs an agent, whose model and tools a replay would ask again."""
+"""Functions of loaded frameworks that run an agent, whose model and tools a replay would call again."""
 
 DRIVERS: tuple[tuple[str, str], ...] = (
     ("psycopg", ""),
@@ -85,19 +85,19 @@ DRIVERS: tuple[tuple[str, str], ...] = (
     ("pyodbc", ""),
     ("MySQLdb", ""),
 )
-"""Of drivers that are loaded: what has a `connect` without an audit event; the module itself or a class of it."""
+"""Modules or classes of loaded drivers whose `connect` has no audit event."""
 
 SENDS = ((socket.socket, ("send", "sendall")), (ssl.SSLSocket, ("send", "sendall")))
 
 QUIET = frozenset({"importlib", "logging", "tempfile", "platform", "distro", "linecache"})
-"""Packages whose own effects are none of the task's: an import, a log, a file that no one else knows."""
+"""Packages whose own effects are not the task's: imports, logs, private temporary files."""
 OURS = ("helmr.integrations.", "helmr_runtime.")
 REPLAY = "helmr_runtime.replay."
 BOTTOM = frozenset({f"{REPLAY}driver", f"{REPLAY}steps"})
 """The modules below all code of a run."""
 
 NAMED_MAX = 10_000
-"""Lines and runs that are remembered as named; then they are named once more."""
+"""Lines and runs remembered as named; beyond that they are named again."""
 
 log = logging.getLogger("helmr.run")
 
@@ -106,16 +106,16 @@ _known: set[str] = set()
 """Modules of tasks that this process has loaded."""
 _named: set[tuple[str, int, str]] = set()
 _warns: list[bool] = []
-"""Something watches that wants a Python warning for what was made again: a harness."""
+"""One for each watcher: true if it wants a Python warning for repeated calls, as a harness does."""
 
 
 class RepeatedCall(UserWarning):
-    """Code outside of steps has touched the world, and a replay has made it do so again."""
+    """Code outside of steps had a side effect, and a replay repeated it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of task code; no file, where it is not known."""
+    """A line of task code; without a file if unknown."""
 
     file: str = ""
     line: int = 0
@@ -131,7 +131,7 @@ NOWHERE = Place()
 
 
 def look_for_effects(modules: Iterable[str]) -> None:
-    """From now on, name what the tasks of these modules do to the world outside of steps."""
+    """From now on, name side effects outside of steps of the tasks in these modules."""
     _known.update(modules)
     if not _hooked:
         _hooked.append(True)
@@ -205,7 +205,7 @@ EFFECTS: Mapping[str, Callable[..., str | None]] = {
     "poplib.putline": _said("a command to a mail server is sent"),
     "syslog.syslog": _said("a line is sent to syslog"),
 }
-"""By audit event, what is said of it; None where it touches nothing."""
+"""Description of each audit event; None if it is no side effect."""
 
 
 def _name_of(path: Any) -> str:
@@ -228,11 +228,11 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _name_effect(what: str, advice: str = STEP) -> None:
-    """Say that it is done outside of steps, if it is: on which line, and whether this run has done it before."""
+    """Log a side effect outside of steps: its line, and whether this run repeats it."""
     run, handed_at = _whose()
     if run is None or getattr(_busy, "is_so", False):
         return
-    _busy.is_so = True  # what saying it opens or sends is not the task's
+    _busy.is_so = True  # effects of the logging itself are not the task's
     try:
         place = place_of(sys._getframe(2))
         if place is not None:
@@ -245,14 +245,15 @@ _busy = threading.local()
 
 
 def _whose() -> tuple[DurableRun | None, Place]:
-    """The run whose code does this outside of steps; and where it handed that to this thread or task, if it did."""
+    """Return the run whose code does this outside of steps, and the place where it handed this to a thread or task, if
+    it did."""
     if current_step.get() is not None:
         return None, NOWHERE
     return _work_of_thread() or (current_run.get(), _made_at())
 
 
 def place_of(frame: FrameType | None) -> Place | None:
-    """The innermost line of a task's module, else of code that is no library; None if it is not the task's doing."""
+    """Return the innermost line of a task's module, else of code that is no library; None if there is none."""
     found = NOWHERE
     while frame is not None:
         name = frame.f_globals.get("__name__") or ""
@@ -271,7 +272,7 @@ def place_of(frame: FrameType | None) -> Place | None:
 
 @lru_cache(4096)
 def is_library(file: str) -> bool:
-    """The file is Python's own, an installed package's or Helmr's."""
+    """True if the file is Python's own, an installed package's or Helmr's."""
     return file.startswith(("<", *_LIBRARIES)) or "-packages" + os.sep in file
 
 
@@ -296,7 +297,7 @@ def _say(run: DurableRun, place: Place, what: str, advice: str) -> None:
 
 
 def is_new(place: Place, kind: str) -> bool:
-    """Note that this is named of that line; False if it has been."""
+    """Note this effect of that line as named; False if it already was."""
     key = place.file, place.line, kind
     if key in _named:
         return False
@@ -309,10 +310,10 @@ def is_new(place: Place, kind: str) -> bool:
 # --- threads and tasks ----------------------------------------------------------------------------
 
 Work = tuple[DurableRun, Place]
-"""What a thread does for a run's code outside of steps, and where the code has handed it over."""
+"""The run that a thread works for outside of steps, and the place where its code handed the work over."""
 
 WORK = "helmr_work"
-"""An attribute of such threads, which don't have the context of the run."""
+"""Attribute of such threads, which lack the run's context."""
 
 
 def _work_of_thread() -> Work | None:
@@ -320,7 +321,7 @@ def _work_of_thread() -> Work | None:
 
 
 def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """`Thread.start`; before Python 3.12 it has no audit event."""
+    """Wrap `Thread.start`, which has no audit event before Python 3.12."""
 
     @wraps(original)
     def start(self: threading.Thread) -> None:
@@ -328,7 +329,7 @@ def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threadi
         if run is not None and current_step.get() is None:
             module = getattr(getattr(self, "_target", None), "__module__", "")
             place = place_of(sys._getframe(1))
-            # Whose work a pool's thread will do is not known.
+            # A pool's thread may work for any run.
             if place is not None and module != "concurrent.futures.thread":
                 vars(self)[WORK] = run, place
         original(self)
@@ -337,7 +338,7 @@ def _starting(original: Callable[[threading.Thread], None]) -> Callable[[threadi
 
 
 def place_of_task() -> Place:
-    """For a task that is made here: the line of the run's code that has it made."""
+    """Return the line of the run's code that makes an asyncio task now."""
     if not _hooked or not in_run():
         return NOWHERE
     found = place_of(sys._getframe(2)) or NOWHERE
@@ -345,14 +346,14 @@ def place_of_task() -> Place:
 
 
 def _made_at() -> Place:
-    """Where the task that executes was made."""
+    """Return the place where the current asyncio task was made."""
     loop = asyncio._get_running_loop()
     task = asyncio.current_task(loop) if loop is not None else None
     return getattr(task, "made_at", NOWHERE)
 
 
 def handed_over(call: Callable[[Unpack[Ts]], R]) -> Callable[[Unpack[Ts]], R]:
-    """A call that another thread will make. If a run's code hands it over outside of steps, that is known there."""
+    """Wrap a call for another thread, so that the thread knows the run whose code hands it over outside of steps."""
     run = current_run.get()
     if run is None or current_step.get() is not None or not _hooked:
         return call
@@ -370,12 +371,12 @@ def handed_over(call: Callable[[Unpack[Ts]], R]) -> Callable[[Unpack[Ts]], R]:
     return with_work
 
 
-# --- while someone watches -------------------------------------------------------------------------
+# --- while something watches -----------------------------------------------------------------------
 
 
 @contextmanager
 def watching(modules: Iterable[str], *, warns: bool = False) -> Iterator[None]:
-    """Watch the code of these modules meanwhile; with `warns` what was made again is a `RepeatedCall` too."""
+    """Watch the code of these modules meanwhile; with `warns`, repeated calls also raise a `RepeatedCall` warning."""
     names = set(modules)
     if not _watched:
         _wrap()
@@ -395,7 +396,7 @@ def watching(modules: Iterable[str], *, warns: bool = False) -> Iterator[None]:
 
 _originals: list[tuple[Any, str, Any, Any]] = []
 _INHERITED = object()
-"""In place of an original that stands in a base class."""
+"""Placeholder of an original that a base class has."""
 
 
 def _wrap() -> None:
@@ -416,7 +417,7 @@ def _wrap() -> None:
 
 
 def _put(owner: Any, name: str, notice: Callable[..., Callable[..., Any]]) -> None:
-    """Have `notice` wrap what is there, a class method's function as a class method again."""
+    """Wrap an attribute with `notice`; a class method stays a class method."""
     found = inspect.getattr_static(owner, name, None)
     if found is None:
         return
@@ -429,7 +430,7 @@ def _put(owner: Any, name: str, notice: Callable[..., Callable[..., Any]]) -> No
 
 
 def _unwrap() -> None:
-    """Put back what no one else has wrapped since."""
+    """Restore the originals, except where others have wrapped them since."""
     while _originals:
         owner, name, original, wrapped = _originals.pop()
         if inspect.getattr_static(owner, name) is not wrapped:
@@ -441,7 +442,7 @@ def _unwrap() -> None:
 
 
 def _drawing(original: Callable[..., Any], what: str, advice: str) -> Callable[..., Any]:
-    """What draws a value: named where a task's module calls it itself; libraries that read the clock are no news."""
+    """Wrap a function that draws a value: only calls from a task's own module are named, not those of libraries."""
 
     @wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -479,7 +480,7 @@ def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _running(original: Callable[..., Any], what: str, advice: str) -> Callable[..., Any]:
-    """The method of an agent or, as a class method, of what runs one."""
+    """Wrap the method that runs an agent, or the class method of its runner."""
 
     @wraps(original)
     def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
@@ -492,11 +493,11 @@ def _running(original: Callable[..., Any], what: str, advice: str) -> Callable[.
 
 
 def _is_durable(owner: Any) -> bool:
-    """An engine for durable agents is among its capabilities: Helmr's, or another that its author has chosen."""
+    """True if the agent has an engine for durable agents: Helmr's, or another of its author's choice."""
     root = getattr(owner, "root_capability", None)
     return any(hasattr(one, "engine_spec") for one in (root, *getattr(root, "capabilities", ())))
 
 
 def forget() -> None:
-    """Name lines again that have been named; for tests."""
+    """Forget the named lines; for tests."""
     _named.clear()

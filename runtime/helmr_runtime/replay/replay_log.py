@@ -1,9 +1,9 @@
-"""A run's journal: as the replay log that its replay follows, and on the wire.
+"""A run's journal as a replay log, and on the wire.
 
-The log is walked in seq order: at an *opened* line replay waits until the code has asked for that op; at an *outcome*
-it delivers it; at a *given up* line it waits until the code has cancelled that op again (S-30). `journal_of` takes what
-a replay needs of a session, and no more. Invariant: `make_replay_log` makes the same of `state_of(journal_of(state))`
-as of the state.
+Replay walks the log in seq order: at an *opened* line it waits until the code has asked for that op; at an *outcome* it
+delivers it; at a *given up* line it waits until the code has cancelled that op again (S-30). `journal_of` takes only
+what a replay needs of a session. Invariant: `make_replay_log` makes the same of `state_of(journal_of(state))` as of the
+state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from helmr_runtime.core.state import InputRecord, SessionState
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The code asked for this op; `text` is the ask's kind and name."""
+    """The code asked for this op; `text` is the request's kind and name."""
 
     op: int
     text: str
@@ -54,10 +54,10 @@ class StepError:
 
 @dataclass(frozen=True, slots=True)
 class MadeToken:
-    """A token or public token that was made; its secrets are derived from the id with that master key's.
+    """A token or public token that was made; its secrets are derived from its id with that master key.
 
     Attributes:
-        is_copied: The session is a fork, and its origin made it: only that has the secrets (S-86).
+        is_copied: The origin of this fork made it, and only the origin has its secrets (S-86).
     """
 
     id: str
@@ -80,7 +80,7 @@ Payload = WaitOutcome | StepValue | StepError | MadeToken | RecordsLost | int | 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the code gets for an op, and when that was recorded."""
+    """The outcome of an op as the code gets it, and the time when it was recorded."""
 
     op: int
     payload: Payload
@@ -92,12 +92,12 @@ Line = Opened | GivenUp | Outcome
 
 @dataclass(frozen=True, slots=True)
 class ReplayLog:
-    """What replay follows.
+    """The lines that a replay follows, with lookups by op.
 
     Attributes:
         lines: In seq order.
-        began_at: When the run was created, None if that is not known.
-        opened: Op → the ask's text, for every op in the journal.
+        began_at: Time when the run was created; None if unknown.
+        opened: Op → the request's text, for every op in the journal.
         clocks: Op → the time that `ctx.now()` returned.
         given_up: Ops that the code cancelled; their outcomes were never seen.
         unfinished: Ops opened without an outcome.
@@ -170,7 +170,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
 
 
 OUTCOMES = (STEP_OUTCOMES | WAIT_OUTCOMES | INSTANT) - {EntryKind.CLOCK_READ}
-"""Kinds of entries of which one may give an op's outcome to the code."""
+"""Kinds of entries that may give an op's outcome to the code."""
 
 
 def is_outcome(entry: Entry) -> bool:
@@ -179,7 +179,7 @@ def is_outcome(entry: Entry) -> bool:
 
 
 def opened_text(entry: Entry) -> str | None:
-    """Kind and name of the op that this entry opens, as `str(ask)`; None if it opens none."""
+    """Return kind and name of the op that this entry opens, as `str(ask)`; None if it opens none."""
     body = entry.body
     match entry.kind:
         case EntryKind.STEP_STARTED:
@@ -204,7 +204,7 @@ def opened_text(entry: Entry) -> str | None:
 
 
 def shown_in(opening: Mapping[str, Any]) -> dict[str, Any]:
-    """What a message can show of a recorded op, by the names that `OpRequest.shown` has."""
+    """Return the parts of a recorded op that a message can show, named as in `OpRequest.shown`."""
     return {
         "duration in seconds": opening.get("timeout_s"),
         "correlation id": opening.get("correlation_id"),
@@ -214,12 +214,12 @@ def shown_in(opening: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_of(state: SessionState, entry: Entry, history: Sequence[Any] = ()) -> Outcome:
-    """What the code gets for an entry that `is_outcome`.
+    """Return the outcome that an `is_outcome` entry gives to the code.
 
     Args:
-        state: Of its session.
+        state: Its session's state.
         entry: The entry.
-        history: What a `history.read` saw: `Record`s of which none is missing, or the records' bodies.
+        history: The records that a `history.read` saw: `Record`s without gaps, or the records' bodies.
     """
     if entry.op is None:
         raise DataError(f"{state.id}: entry {entry.seq} ({entry.kind}) has no op")
@@ -302,13 +302,13 @@ Histories = Mapping[int, Sequence[Mapping[str, Any]]]
 """Op → the bodies of the records of each `history.read`."""
 
 SECRET_KEYS = frozenset({"callback_hash", "public_token_hash", "secret_hash", "verify"})
-"""Of the bodies of tokens; no replay reads them."""
+"""Keys of tokens' bodies that no replay reads."""
 
 
 def journal_of(
     state: SessionState, histories: Histories, keys: Mapping[str, bytes] | None = None
 ) -> RunJournal:
-    """The journal of a state's newest run; `keys` of what its ops asked."""
+    """Return the journal of a state's newest run; `keys` are those of its requests' hashes."""
     run = state.run
     if run is None:
         raise DataError(f"{state.id} has no run")
@@ -331,10 +331,10 @@ def journal_of(
 
 
 def keys_of(journal: RunJournal) -> dict[str, bytes]:
-    """The keys that came with it.
+    """Return the keys in a journal.
 
     Raises:
-        DataError: One is none.
+        DataError: One is not a key.
     """
     try:
         return {tag: base64.b64decode(key) for tag, key in journal.asked_keys.items()}
@@ -343,7 +343,7 @@ def keys_of(journal: RunJournal) -> dict[str, bytes]:
 
 
 def state_of(journal: RunJournal) -> tuple[SessionState, Histories]:
-    """A state whose newest run has that journal, and what its reads of histories gave."""
+    """Return a state whose newest run has that journal, and the results of its reads of histories."""
     state = SessionState(journal.session_id)
     state.task = journal.task
     state.external_id = journal.external_id
@@ -422,7 +422,7 @@ def _restored(journal: RunJournal, one: JournalEntry) -> Entry:
 
 
 def _named(state: SessionState, run: Run) -> Iterable[InputRecord]:
-    """The records that outcomes in the journal name, each once."""
+    """Yield the records that outcomes in the journal name, each once."""
     named: dict[tuple[str, int], None] = {}
     for entry in run.journal:
         body = entry.body

@@ -1,12 +1,11 @@
-"""Finds values that a replay would not give back as they were: for development only.
+"""Finds values that a replay would not return unchanged: for development only.
 
-What a step returns, a payload, an output and a result go through JSON. While someone watches, each of them is decoded
-again and compared with what was encoded, and a step's arguments are compared before and after its body. A harness
-refuses a difference, `helmr dev` names it once with its line; otherwise nothing is compared (decision 0159).
+Step values, payloads, outputs and results go through JSON. In a harness and under `helmr dev`, each is decoded again
+and compared with the original, and a step's arguments are compared before and after its body. A harness refuses a
+difference; `helmr dev` names it once with its line. Elsewhere nothing is compared (decision 0159).
 
-No difference is what JSON does to any value of its kind where no annotation says more: a tuple that becomes a list, a
-date that becomes text. Of classes that a library defines only what they show is compared: their private attributes and
-excluded fields are the library's affair.
+Usual effects of JSON without an annotation are no difference: a tuple becomes a list, a date becomes text. A library's
+classes are compared without their private attributes and excluded fields, which are the library's affair.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from helmr_runtime.replay.outside_steps import Place, is_library, is_new, place_
 SECRETS = SecretStr, SecretBytes, Secret
 JSON_KINDS = (type(None), bool, int, float, str, list, dict)
 FIXED = timezone, TzInfo
-"""Zones that are an offset and nothing more."""
+"""Time zones that are a fixed offset."""
 
 SEEN_DAYS = range(0, 390, 30)
-"""A year, in which the offset of a zone changes if it does at all."""
+"""Days of a year at which offsets of zones are compared."""
 
 RETURN_IT = "Have the step return it: a replay does not execute the body, and leaves the argument as it was."
 ANNOTATE = (
@@ -49,12 +48,12 @@ REFERENCE = "Record the secret's name, and read its value inside the step."
 log = logging.getLogger("helmr.run")
 
 _watching: list[bool] = []
-"""Whether each that watches refuses a difference."""
+"""One for each watcher: true if it refuses a difference."""
 
 
 @contextmanager
 def comparing(*, refuses: bool) -> Iterator[None]:
-    """Compare meanwhile; a difference is refused, or named in the log."""
+    """Compare values meanwhile; a difference is refused, or named in the log."""
     _watching.append(refuses)
     schema.on_encoded = _look
     try:
@@ -72,7 +71,7 @@ def _look(codec: Codec[Any], value: Any, encoded: Any) -> None:
     try:
         found = difference(value, codec.decode(encoded))
     except (SchemaMismatch, RecursionError):
-        return  # a reader is refused, and says why
+        return  # the reader's error says why
     if found is not None:
         _tell(place if place.file else _place_of(codec.declared), codec.what, found)
 
@@ -87,7 +86,7 @@ def _tell(place: Place, what: str, found: str, hint: str = "") -> None:
 
 
 def _place_of(function: Any) -> Place:
-    """Where a function is declared."""
+    """Return the place where a function is declared."""
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     return Place(code.co_filename, code.co_firstlineno) if code is not None else Place()
 
@@ -96,7 +95,7 @@ def _place_of(function: Any) -> Place:
 
 
 def arguments_of(call: StepCall) -> Sequence[tuple[str, str]] | None:
-    """Before its body, a step's arguments as text, by their names; None if no one watches."""
+    """Return a step's arguments before its body, as text by name; None if nothing watches."""
     if not _watching or call.arguments is None:
         return None
     args, kwargs = call.arguments
@@ -108,10 +107,10 @@ def arguments_of(call: StepCall) -> Sequence[tuple[str, str]] | None:
 
 
 def check_unchanged(call: StepCall, before: Sequence[tuple[str, str]] | None) -> None:
-    """After its body, see that it has left them as they were.
+    """Check after its body that the step left its arguments unchanged.
 
     Raises:
-        SchemaMismatch: In a harness, if it has not.
+        SchemaMismatch: It changed them, in a harness.
     """
     if before is None:
         return
@@ -140,9 +139,9 @@ MASKED = "comes back masked"
 
 
 def difference(value: Any, back: Any, at: str = "") -> str | None:
-    """Say where and how a value has come back otherwise; None if it has not, or no one can say.
+    """Describe where and how a decoded value differs; None if it does not, or if that is unknown.
 
-    Never shows a value: it may be what its author keeps out of logs.
+    Never shows a value: its author may keep it out of logs.
     """
     if value is back:
         return None
@@ -152,7 +151,7 @@ def difference(value: Any, back: Any, at: str = "") -> str | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _of_dataclass(value, back, at)
     if isinstance(back, JSON_KINDS) and not isinstance(value, JSON_KINDS):
-        return None  # its JSON form, where no annotation says more
+        return None  # its JSON form, without an annotation
     return None if _may_be_equal(value, back) else _otherwise(at)
 
 
@@ -166,7 +165,7 @@ def _may_be_equal(value: Any, back: Any) -> bool:
         return True
     try:
         return bool(value == back)
-    except Exception:  # noqa: BLE001 - whatever an object of the task's own, or an array, says of itself
+    except Exception:  # noqa: BLE001 - an object of the task's own, or an array, may raise anything
         return True
 
 
@@ -260,7 +259,7 @@ _MISSING = object()
 
 
 def _field(back: Any, name: str, declared: FieldInfo) -> Any:
-    """The field in a model or in its JSON; of one that is excluded there, what a reader would take for it."""
+    """Return the field in a model or in its JSON; for an excluded field, the value that a reader would use."""
     if not isinstance(back, dict):
         return getattr(back, name, _MISSING)
     names = (declared.serialization_alias, declared.alias, name)
@@ -270,7 +269,7 @@ def _field(back: Any, name: str, declared: FieldInfo) -> Any:
 
 
 def _of_hidden(value: BaseModel, back: BaseModel, at: str) -> str | None:
-    """What a model holds beside its fields."""
+    """Compare the extra fields and private attributes of a model."""
     extra = value.__pydantic_extra__ or {}
     if (found := _of_mapping(extra, back.__pydantic_extra__ or {}, at)) is not None:
         return found

@@ -1,10 +1,9 @@
 """Executes the bodies of steps beside a run's tree: async ones on the step loop, sync ones in threads (S-32).
 
-Each try is a task of the run's loop, which awaits the body wherever that runs. The step loop is one event loop for the
-bodies of all async steps of a process, for as long as the process lives: HTTP clients, pools and locks that task
-modules keep in globals are bound to the loop that uses them first, and here that is one loop for all runs.
-Invariants: S-32 (where a body runs), S-34 (cancelling the run's task reaches the body, whose end is awaited; no body
-ends this loop).
+Each try is a task of the run's loop that awaits the body. The step loop is one event loop for the
+bodies of all async steps of a process, for as long as the process lives: HTTP clients, pools and locks in a task
+module's globals are bound to the loop that uses them first, which is this one for all runs. Invariants: S-32 (where a
+body runs), S-34 (cancelling the run's task reaches the body, whose end is awaited; no body ends this loop).
 """
 
 from __future__ import annotations
@@ -39,29 +38,28 @@ if TYPE_CHECKING:
 
 
 BLOCKED_S = 2.0
-"""A body that holds the step loop for longer is named in the log."""
+"""Seconds after which a body that blocks the step loop is named in the log."""
 
 LOOK_S = 0.5
-"""How often that is looked at while bodies run."""
+"""Seconds between checks for that while bodies run."""
 
 THREADS_MAX = 64
-"""Threads of `asyncio.to_thread` in bodies, and of names being looked up, which all bodies of the process share."""
+"""Threads for `asyncio.to_thread` and name lookups, shared by all bodies of the process."""
 
 END_S = 1.0
-"""At the interpreter's exit the loop has this long to stop."""
+"""Seconds that the loop has to stop at the interpreter's exit."""
 
 log = logging.getLogger("helmr.steps")
 
 
 class MarkedCoroutine(Coroutine[Any, Any, Any]):
-    """A coroutine that notes when it has the processor. Everything else of it is the coroutine's own."""
+    """Wraps a coroutine and notes when it has the processor."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], mark: SlotMark) -> None:
         self._coroutine = coroutine
         self._mark = mark
 
     def send(self, value: Any) -> Any:
-        """As the coroutine's."""
         self._mark.executes(Executing.STEP, is_so=True)
         try:
             return self._coroutine.send(value)
@@ -69,7 +67,6 @@ class MarkedCoroutine(Coroutine[Any, Any, Any]):
             self._mark.executes(Executing.STEP, is_so=False)
 
     def throw(self, *error: Any) -> Any:
-        """As the coroutine's."""
         self._mark.executes(Executing.STEP, is_so=True)
         try:
             return self._coroutine.throw(*error)
@@ -77,7 +74,6 @@ class MarkedCoroutine(Coroutine[Any, Any, Any]):
             self._mark.executes(Executing.STEP, is_so=False)
 
     def close(self) -> None:
-        """As the coroutine's."""
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -90,7 +86,7 @@ class MarkedCoroutine(Coroutine[Any, Any, Any]):
 def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
 ) -> asyncio.Task[Any]:
-    """The step loop's task factory: a task of a step's body says when it executes."""
+    """Make a task, as the step loop's task factory; a task of a step's body notes when it executes."""
     context: contextvars.Context | None = options.get("context")
     mark = context.get(code_mark) if context is not None else code_mark.get()
     if mark is not None and isinstance(coroutine, Coroutine):
@@ -99,7 +95,7 @@ def _make_task(
 
 
 Outcome = tuple[Any, BaseException | None]
-"""What a body returned, or what it raised."""
+"""The value that a body returned, or the exception that it raised."""
 
 
 async def _outcome(call: Callable[[], Any]) -> Outcome:
@@ -112,8 +108,8 @@ async def _outcome(call: Callable[[], Any]) -> Outcome:
 class HandedOver(asyncio.Future[Any]):
     """The end of a body that runs on the step loop, as a future of the loop that awaits it.
 
-    Cancelling it cancels the body and no more: as when a task awaits another, it is done when the body has ended, with
-    whatever the body made of that.
+    Cancelling it cancels the body only: as when a task awaits another, it is done when the body has ended, with the
+    body's own outcome.
     """
 
     def __init__(self, steps: StepLoop, awaiting: asyncio.AbstractEventLoop) -> None:
@@ -124,13 +120,13 @@ class HandedOver(asyncio.Future[Any]):
     def begin(
         self, call: Callable[[], Any], name: str, context: contextvars.Context
     ) -> asyncio.Task[Outcome]:
-        """On the step loop: make the body's task."""
+        """Make the body's task, on the step loop."""
         self._body = self._steps.loop.create_task(_outcome(call), name=name, context=context)
         self._body.add_done_callback(self._ended)
         return self._body
 
     def _ended(self, body: asyncio.Task[Outcome]) -> None:
-        # A task that is cancelled before its first turn executes nothing of its coroutine.
+        # A task cancelled before its first turn never runs its coroutine.
         value, error = (None, asyncio.CancelledError()) if body.cancelled() else body.result()
         try:
             self.get_loop().call_soon_threadsafe(self._settle, value, error)
@@ -158,11 +154,11 @@ class HandedOver(asyncio.Future[Any]):
 
 
 class StepLoop:
-    """The loop, its thread, and the thread that looks whether it is blocked."""
+    """The loop, its thread, and the thread that checks whether it is blocked."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        context = contextvars.Context()  # no session's, whichever needs it first
+        context = contextvars.Context()  # not that of the session that needs it first
         self.loop = context.run(TaskLoop)
         self.loop.set_task_factory(_make_task)
         self.loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "helmr-steps"))
@@ -180,18 +176,18 @@ class StepLoop:
 
     @property
     def blocked_by(self) -> str | None:
-        """The body that holds the loop, and where it is, while one does for longer than `BLOCKED_S`."""
+        """The body that has blocked the loop for longer than `BLOCKED_S`, and its current line."""
         return self._blocked_by if self._has_bodies.is_set() else None
 
     def hand_over(
         self, call: Callable[[], Any], *, name: str, context: contextvars.Context
     ) -> HandedOver:
-        """Have a body executed; its end, as a future of the calling loop.
+        """Execute a body; return its end as a future of the calling loop.
 
         Args:
             call: Makes the coroutine, on the step loop.
-            name: Of the body's task.
-            context: Its own: no other thread may be inside it meanwhile.
+            name: Name of the body's task.
+            context: The body's own context; no other thread may be inside it meanwhile.
         """
         handed = HandedOver(self, asyncio.get_running_loop())
         self.loop.call_soon_threadsafe(self._begin, handed, call, name, context)
@@ -222,7 +218,7 @@ class StepLoop:
                 log.warning("a task made in a step raised %s", type(error).__name__)
 
     def _stop(self) -> None:
-        """At the interpreter's exit: end what is left, as `asyncio.run` does."""
+        """End the remaining tasks at the interpreter's exit, as `asyncio.run` does."""
         if os.getpid() != self.pid:
             return
         self._is_over = True
@@ -243,7 +239,7 @@ class StepLoop:
         await asyncio.gather(*rest, return_exceptions=True)
         await self.loop.shutdown_asyncgens()
 
-    # --- looking whether a body blocks it -------------------------------------------------------
+    # --- checking whether a body blocks it ------------------------------------------------------
 
     def _watch(self) -> None:
         while not self._is_over:
@@ -275,7 +271,7 @@ class StepLoop:
 
 
 def _place_of(frame: FrameType) -> str:
-    """Where the code of a stack is: its innermost line."""
+    """Return the innermost line of a stack."""
     found = traceback.extract_stack(frame, limit=1)[-1]
     return f"{found.filename}, line {found.lineno}, in {found.name}"
 
@@ -285,7 +281,7 @@ _making = threading.Lock()
 
 
 def step_loop() -> StepLoop:
-    """This process's step loop, which is made when the first async step needs it."""
+    """Return this process's step loop; made for its first async step."""
     global _made
     with _making:
         if _made is None or _made.pid != os.getpid():  # a forked process has none of the threads
@@ -294,7 +290,7 @@ def step_loop() -> StepLoop:
 
 
 def blocked_by() -> str | None:
-    """The body that holds this process's step loop, and where it is; None if none does."""
+    """Return the body that blocks this process's step loop, and its current line; None if none does."""
     made = _made
     return made.blocked_by if made is not None and made.pid == os.getpid() else None
 
@@ -317,7 +313,7 @@ class StepRunner:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._trying: dict[int, StepRef] = {}
         self._threads: dict[threading.Thread, int] = {}
-        """With the op of its step."""
+        """Op of each thread's step."""
 
     @property
     def has_threads(self) -> bool:
@@ -330,7 +326,7 @@ class StepRunner:
         return bool(self._tasks) or self.has_threads
 
     def has_thread(self, op: int) -> bool:
-        """A thread of that step is still executing, whatever has become of the step."""
+        """True while a thread of that step executes, even if the step has ended."""
         return any(thread.is_alive() for thread, of in tuple(self._threads.items()) if of == op)
 
     def is_executing(self, op: int) -> bool:
@@ -342,7 +338,7 @@ class StepRunner:
         return self._trying.get(step.op) is step
 
     def expect(self, op: int, call: StepCall) -> None:
-        """Keep what this op will execute, with the caller's context variables."""
+        """Keep the call that this op will execute, with the caller's context variables."""
         self._calls[op] = (call, contextvars.copy_context())
 
     def start(self, op: int, key: str, tries: int, on_end: Callable[[int, StepEnd], None]) -> None:
@@ -365,7 +361,7 @@ class StepRunner:
         task.add_done_callback(lambda done: self._over(op, done, span))
 
     def forget(self, op: int) -> None:
-        """The code has its outcome: what the call holds is no longer needed."""
+        """Drop the call of an op whose outcome the code has."""
         self._calls.pop(op, None)
 
     def give_up(self, op: int) -> None:
@@ -388,7 +384,7 @@ class StepRunner:
                 raise
         except (SchemaMismatch, TooLarge) as error:
             end = StepEnd(error=error_of(error))
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises is this step's outcome
+        except BaseException as error:  # noqa: BLE001 - any exception of user code is this step's outcome
             end = _failed(call, error)
         self._trying.pop(op, None)
         if span is not None:
@@ -397,7 +393,7 @@ class StepRunner:
         self._tasks.pop(op, None)
 
     def _over(self, op: int, task: asyncio.Task[None], span: Open | None) -> None:
-        """A try that was cancelled never gets to its end; of one that did, the next may have begun since."""
+        """Clean up after a try: a cancelled one never reached its end, and after others the next may have begun."""
         if span is not None:
             span.end("cancelled")
         if self._tasks.get(op) is task:
@@ -427,7 +423,7 @@ class StepRunner:
         if call.loop == "run":
             body: Awaitable[Any] = call.call()
             return body
-        # A copy: this try's own task is inside its context, maybe at the same moment.
+        # A copy: this try's own task may be inside its context at the same moment.
         context = contextvars.copy_context()
         return step_loop().hand_over(call.call, name=f"step {call.name}", context=context)
 
@@ -458,12 +454,12 @@ class StepRunner:
         thread = threading.Thread(target=body, name=f"step {call.name}", daemon=True)
         self._threads[thread] = op
         self._mark.thread_begins()
-        contextvars.Context().run(thread.start)  # noted above, not as one that the code has started
+        contextvars.Context().run(thread.start)  # noted above, not as a thread of the code
         return future
 
 
 def _failed(call: StepCall, error: BaseException) -> StepEnd:
-    """What a body raised, as the end of its try; if the step's `retry_on` fails over it, that is what failed."""
+    """Return the end of a try whose body raised; if the step's `retry_on` raises, the end is that error."""
     hint = LOOP_HINT_STEP if call.loop == "steps" else LOOP_HINT_TASK
     raised = raised_by(error)
     try:
