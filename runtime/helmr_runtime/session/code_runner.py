@@ -1,11 +1,10 @@
-"""The code of a live session: starts its driver, says what its requests set off, hands outcomes back in order.
+"""The code of a live session: starts its driver, maps its requests to effects, hands outcomes back in order.
 
-A `CodeRunner` takes the events of its `LiveSession`'s queue that are about code, and returns what they set off as
-`Effects`; only the session writes. Invariants: S-3 (caution after a crash: an outcome is on disk before the code
-hears of it), S-16 (a long backoff is a timer that parks), S-30 (outcomes are handed over in seq order), S-32 (no try
-starts before its opening is on disk, a lost one starts again), S-33 (retries belong to the step), S-34 (an aborted
-run's requests are ignored), S-119 (a try under a limit begins with a permit, and a step waits for its first one
-before it is opened).
+A `CodeRunner` takes the events about code from its `LiveSession`'s queue and returns their `Effects`; only the session
+writes. Invariants: S-3 (caution after a crash: an outcome is on disk before the code hears of it), S-16 (a long backoff
+is a timer that parks), S-30 (outcomes are handed over in seq order), S-32 (no try starts before its opening is on disk,
+a lost one starts again), S-33 (retries belong to the step), S-34 (an aborted run's requests are ignored), S-119 (a try
+under a limit begins with a permit, and a step waits for its first one before it is opened).
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ from helmr_runtime.session.events import (
 from helmr_runtime.session.run_permits import RunPermits
 
 ABORT_S = TREE_END_S + 1.0
-"""A thread that is silent for that long after its run was aborted is lost."""
+"""Seconds of silence after which the thread of an aborted run counts as lost."""
 
 THREAD_POLL_S = 0.1
 
@@ -78,7 +77,7 @@ RETRY_LOAD_S = 0.2
 UNBLOCKED = ACTIVE - {RunStatus.BLOCKED}
 
 STEP_TIMEOUT_S = 600.0
-"""How long an aborted actor is held for a sync step without a timeout (S-32)."""
+"""Seconds that an aborted actor is held for a sync step without a timeout (S-32)."""
 
 
 class CodeRunner:
@@ -86,8 +85,8 @@ class CodeRunner:
 
     Args:
         session: The session.
-        parts: What it shares with others of its host.
-        around: What the code has around it.
+        parts: Parts shared by its host's sessions.
+        around: The code's surroundings.
     """
 
     def __init__(self, session: SessionView, parts: HostParts, around: Surroundings) -> None:
@@ -104,7 +103,7 @@ class CodeRunner:
         self._closed = asyncio.Event()
         self._out: deque[PendingOutcome] = deque()
         self._steps: dict[int, StepRequest] = {}
-        """Those that the code that is here has asked for, by op."""
+        """Steps that the current code has asked for, by op."""
         self._unopened: dict[int, StepRequest] = {}
         """Steps that wait for their first permit, by op."""
         self.permits = RunPermits(
@@ -113,9 +112,9 @@ class CodeRunner:
         registered = session.registered
         self._run_limit = registered.task.limit if registered is not None else None
         self.is_limited = self._run_limit is not None
-        """Something of the code names a limit: without one no permit is ever looked at."""
+        """True if the task or a step names a limit; otherwise permits are never checked."""
         self._replayed: tuple[str, int] | None = None
-        """The run, and its attempt, that has begun again at an outcome."""
+        """The run and attempt that has been replayed at an outcome."""
         self._timers: dict[int, Timer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -133,20 +132,20 @@ class CodeRunner:
 
     @property
     def is_quiet(self) -> bool:
-        """No code executes and nothing is on its way to any."""
+        """No code executes, and no event for it is pending."""
         if self._starting is not None or self._aborted or self._tasks or self._out:
             return False
         return self.driver is None or self.driver.is_quiet
 
     @property
     def is_expecting(self) -> bool:
-        """The code awaits timers, threads or sockets of its own, and no wait; for tests in process."""
+        """The code awaits its own timers, threads or sockets, and no wait; for in-process tests."""
         run = self._session.state.active_run
         is_in_wait = run is None or run.wait is not None
         return not is_in_wait and self.driver is not None and self.driver.is_expecting
 
     def is_executing(self, run: Run | None) -> bool:
-        """The run is not merely waiting; for tests that let an actor die in process."""
+        """True if the run is not merely waiting; for in-process tests of crashes."""
         return (
             self.has_code
             and run is not None
@@ -155,7 +154,7 @@ class CodeRunner:
         )
 
     def only_waits(self, run: Run | None) -> bool:
-        """All that is left of the run waits for permits: it can do so elsewhere than in memory (S-120)."""
+        """True if the run only waits for permits, which it need not do in memory (S-120)."""
         if self._starting is not None or self._aborted or run is None or run.wait is not None:
             return False
         if self.driver is None:
@@ -168,7 +167,7 @@ class CodeRunner:
     def rest(self, run: Run | None) -> None:
         """Give back the run's permit while it waits, or has ended (S-120).
 
-        Code that is being cut off may execute until it has closed, and keeps the permit as long.
+        Aborted code may execute until it has closed, and keeps the permit until then.
         """
         driver = self.driver
         is_over = run is None or run.status not in UNBLOCKED
@@ -179,7 +178,7 @@ class CodeRunner:
 
     @property
     def longest_s(self) -> float:
-        """How long a step of the code that is here may take; 0 without code."""
+        """The longest time that a step of the current code may take, in seconds; 0 without code."""
         return self._longest_step_s() if self.has_code or self._aborted else 0.0
 
     def _longest_step_s(self) -> float:
@@ -198,7 +197,7 @@ class CodeRunner:
     # --- events -------------------------------------------------------------------------------
 
     def take(self, event: CodeEvent) -> Effects:
-        """What follows from an event."""
+        """Return the effects of an event."""
         match event:
             case OpAsked(driver, op, ask):
                 return self._asked(driver, op, ask)
@@ -226,11 +225,11 @@ class CodeRunner:
                 return self._presume_lost(driver)
 
     def applied(self, entry: Entry, before: Wait | None, *, is_cautious: bool) -> Effects:
-        """An entry of one of the kinds `OUTCOMES` was added: hand over the outcome that it holds, if there is code.
+        """Hand the outcome in a new entry of one of the kinds `OUTCOMES` to the code, if there is any.
 
         Args:
-            before: The wait that was open before it.
-            is_cautious: The code hears of it only when it is on disk.
+            before: The wait that was open before the entry.
+            is_cautious: The code gets it only once it is on disk.
         """
         driver = self.driver
         if driver is None:
@@ -268,7 +267,7 @@ class CodeRunner:
         return not is_of_backoff
 
     def _replays_at(self, entry: Entry) -> bool:
-        """The code is to meet this outcome in a replay."""
+        """True if the code should get this outcome in a replay."""
         if self._settings.replays == "never":
             return False
         run = self._session.state.active_run
@@ -282,14 +281,14 @@ class CodeRunner:
         return True
 
     def _may_replay(self) -> bool:
-        """Nothing executes beside the code that gets this outcome: dropping the tree loses no step."""
+        """True if no step executes beside the code, so that dropping the tree loses none."""
         run = self._session.state.active_run
         return run is not None and run.wait is None and not run.open_steps
 
     # --- starting -----------------------------------------------------------------------------
 
     def run_if_ready(self) -> Effects:
-        """Start the code if the run is to execute and none does."""
+        """Start the code if the run should execute and none does."""
         session, run = self._session, self._session.state.active_run
         if (
             run is None
@@ -310,7 +309,7 @@ class CodeRunner:
         return Effects([lifecycle.run_executes(run, self._settings.code_hash)], begins=True)
 
     async def _prepare(self, run: Run) -> None:
-        """Read what the journal only names, and wait until what the code may know of is on disk."""
+        """Read the records that the journal only names, and wait until all that the code may see is on disk."""
         session, attempt = self._session, run.attempt
         histories: dict[int, Sequence[Any]] = {}
         is_held = False
@@ -379,7 +378,7 @@ class CodeRunner:
                 raise AssertionError(f"{withheld} of a live run")
 
     def _reached(self, driver: RunDriver, op: int, ask: OpRequest) -> Effects:
-        """A replay reached an op without outcome: a lost try starts again, or the next; a wait goes on waiting."""
+        """Handle an op without outcome in a replay: start a lost try again, or the next try; a wait goes on."""
         run = self.run_of(driver)
         if run is None or not isinstance(ask, StepRequest) or op not in run.open_steps:
             return NOTHING
@@ -399,7 +398,7 @@ class CodeRunner:
         if self.is_limited:
             self.permits.end(op, lambda: not driver.is_executing(op))
         unopened = self._unopened.pop(op, None)
-        if unopened is not None:  # a replay has to see that it was given up
+        if unopened is not None:  # a replay must see that it was given up
             opening = ops.open_step(self._session.state, run, op, unopened)
             return Effects([opening, *ops.op_given_up(run, op)])
         return Effects(ops.op_given_up(run, op))
@@ -414,7 +413,7 @@ class CodeRunner:
     # --- tries of steps -----------------------------------------------------------------------
 
     def _step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> Effects:
-        """A try ended: the step's outcome, or the next try later."""
+        """Handle the end of a try: write the step's outcome, or schedule the next try."""
         run = self.run_of(driver)
         if self.is_limited and driver is self.driver:
             self.permits.end(op, lambda: not driver.has_thread(op))
@@ -453,7 +452,7 @@ class CodeRunner:
         return Effects(drafts)
 
     def _backoff_superseded(self, driver: RunDriver, op: int) -> Effects:
-        """A backoff is no longer a timer that parks: it goes on in memory."""
+        """Continue a backoff in memory that is no longer a timer that parks."""
         run = self.run_of(driver)
         retry_at = _retry_at(run, op) if run is not None and op in run.open_steps else None
         if retry_at is not None:
@@ -482,13 +481,13 @@ class CodeRunner:
     # --- permits ------------------------------------------------------------------------------
 
     def _permitted(self, op: int | None) -> Effects:
-        """A permit has come."""
+        """Handle a permit that has come."""
         driver, run = self.driver, self._session.state.active_run
         if op is None:
             return NOTHING
         if op == 0:
             self._drain()
-            return NOTHING  # without code, the session starts it now
+            return NOTHING  # without code, the session starts the code now
         if driver is None or self.run_of(driver) is None or run is None:
             self.permits.end(op)
             return NOTHING
@@ -505,7 +504,7 @@ class CodeRunner:
         return NOTHING
 
     def _drain(self) -> None:
-        """Hand over, in order, what is ready, while the run may go on."""
+        """Hand over ready outcomes in order, while the run may go on."""
         limit = self._run_limit if self.driver is not None else None
         if limit is not None and self._out and self.permits.waits(0, limit, goes_on=True):
             return
@@ -542,7 +541,7 @@ class CodeRunner:
     # --- the code's end -----------------------------------------------------------------------
 
     def abort(self, signal: HelmrSignal) -> None:
-        """Cut the code off; `wait_closed` tells when it has ended."""
+        """Abort the code; `wait_closed` returns when it has ended."""
         self._out.clear()
         for timer in self._timers.values():
             timer.cancel()
@@ -599,9 +598,9 @@ class CodeRunner:
             await self._closed.wait()
 
     async def wait_ended(self) -> None:
-        """Wait until nothing of the session's code exists, threads of its sync steps included (S-32)."""
+        """Wait until the session's code has ended, with the threads of its sync steps (S-32)."""
         await self.wait_closed()
-        while self._aborted:  # noqa: ASYNC110 - it is looked at as often: a thread ends without a word
+        while self._aborted:  # noqa: ASYNC110 - polled, since a thread ends without a signal
             await asyncio.sleep(THREAD_POLL_S)
 
     # --- small parts --------------------------------------------------------------------------
@@ -620,7 +619,8 @@ class CodeRunner:
             self._overdue = None
 
     def free(self) -> None:
-        """No event comes any more: the session can leave memory. If code may still come to its end, it stays."""
+        """Release references once no event can come, so that the session can leave memory; skipped while code may still
+        end."""
         if not self.has_code and not self._aborted and not self._tasks:
             del self._session
             self.permits.free()
@@ -633,7 +633,7 @@ def _step_refused(
 
 
 def is_of(driver: RunDriver, run: Run | None) -> bool:
-    """The code is this run's, of the attempt that it is in: a rewind begins another beside it."""
+    """True if the code is of the run's current attempt: a rewind begins another one beside it."""
     return run is not None and (run.id, run.attempt) == (driver.run.id, driver.run.attempt)
 
 
@@ -682,7 +682,7 @@ def _is_ready(run: Run, now: datetime) -> bool:
 
 
 def _lost_steps(run: Run) -> set[int]:
-    """Open steps besides one in a backoff that parks."""
+    """Return the open steps, except one in a backoff that parks."""
     wait = run.wait
     return run.open_steps - {wait.op} if wait is not None and wait.is_backoff else run.open_steps
 

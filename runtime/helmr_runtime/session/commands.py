@@ -1,17 +1,16 @@
-"""The checks of a command before it is decided: was it answered before, does its data fit, who has claimed the wait?
+"""Checks a command before it is decided: repetition, fit of its data, and claims of the wait.
 
-A repeated command gets its first receipt (S-61). What was answered during this adoption, and not too long ago, is in
-the session's state and `decide` finds it there. What lies further back the ledger knows. It is asked before a
-decision if the operation id is older than this adoption, and else when the decision would write nothing: a commit
-tells by itself that the operation is new, a refusal does not.
+A repeated command gets its first receipt (S-61). `decide` finds recent receipts of this adoption in the session's
+state; the ledger has the older ones. It is asked before a decision if the operation id is older than this adoption, and
+otherwise if the decision would write nothing: a commit proves that the operation is new, a refusal does not.
 
-Data is checked by the types of the task's own code, which only its hosts have (S-4, S-21). The gateway has checked it
-by JSON Schema before; a pydantic validator may still refuse it. A session whose task is gone from the code, or the
-stream that it waits on, keeps what people send: it is checked by the JSON Schema that its wait was opened with, if
-there is one, and the run is then blocked (S-3) until code decodes it.
+Data is checked by the types of the task's own code, which only its hosts have (S-4, S-21). The gateway has checked its
+JSON Schema; a pydantic validator may still refuse it. If the code no longer has the task, or the stream that it waits
+on, the session keeps sent data: the JSON Schema of its wait checks it, if there is one, and the run is blocked (S-3)
+until code decodes it.
 
-The ledger decides who has claimed a wait (S-81): a host hears it with the adoption, then from the gateway. Here an
-answer is checked against it, and what is to stand in the transcript is written with the session's next entry.
+The ledger decides claims of waits (S-81): a host gets them with the adoption, and then from the gateway. Answers are
+checked against them here, and their entries are written with the session's next entry.
 """
 
 from __future__ import annotations
@@ -61,30 +60,27 @@ _HINT = "Start the runtime with the module that declares it."
 
 @dataclass(slots=True)
 class Commanded:
-    """A command has come. `decided` gets its decision, and the seq that is to be on disk before its caller hears it."""
+    """A command has come. `decided` gets its decision, and the seq that must be on disk before the reply."""
 
     command: SessionCommand
     decided: asyncio.Future[tuple[Decided, int]]
 
     def answer(self, decision: Decided, seq: int) -> None:
-        """This was decided; anyone who waits may have given up."""
+        """Pass on the decision; the caller may have given up."""
         if not self.decided.done():
             self.decided.set_result((decision, seq))
 
     def refuse(self, error: Exception) -> None:
-        """It can't be decided."""
+        """Pass on an error instead of a decision."""
         if not self.decided.done():
             self.decided.set_exception(error)
 
 
 class RepeatedCommands:
-    """The memory of one adoption for commands that come again.
+    """Recognizes repeated commands during one adoption.
 
     Args:
-        state: What this adoption has folded.
-        loaded: What the ledger gave.
-        asked: The operation that the ledger was asked for meanwhile.
-        since: When the adoption began.
+        asked: The operation that the ledger was asked about meanwhile.
     """
 
     def __init__(
@@ -102,14 +98,14 @@ class RepeatedCommands:
         self._told: tuple[str, FirstReceipt | None] | None = (
             (asked.id, loaded.known_operation) if asked is not None else None
         )
-        """An operation that the ledger was asked for, and what it said; None holds for one decision."""
+        """An operation that the ledger was asked about, and its reply; None is valid for one decision."""
         self.disabled = loaded.disabled
-        """Who may act no more; before anyone is refused for it, the ledger is asked again."""
+        """Disabled people; the ledger is asked again before it refuses a command for this."""
         self._key = loaded.known_key
         self._has_older_keys = loaded.has_older_keys
 
     def is_in_state(self, command: SessionCommand) -> bool:
-        """`decide` answers it with its first receipt, whatever the session's state is now."""
+        """True if `decide` answers it with its first receipt, in any state of the session."""
         if command.operation is not None and command.operation.id in self._state.operations:
             return True
         if not isinstance(command, Send) or command.idempotency_key is None:
@@ -117,11 +113,11 @@ class RepeatedCommands:
         return (command.stream, key_hash(command.idempotency_key)) in self._state.send_keys
 
     def is_new(self, command: SessionCommand) -> bool:
-        """The opposite.
+        """True if it is not in the state.
 
         Raises:
-            PersonDisabled: And its person may act no more.
-            BadSignature: And the key that has signed it was revoked.
+            PersonDisabled: It is new, and its person is disabled.
+            BadSignature: It is new, and its signing key is revoked.
         """
         if self.is_in_state(command):
             return False
@@ -130,7 +126,7 @@ class RepeatedCommands:
         return True
 
     def is_unsure(self, command: SessionCommand) -> bool:
-        """The ledger may know the command from before this adoption, or its person be enabled since: it is asked."""
+        """True if the ledger must be asked: it may know the command from before, or its person may be enabled again."""
         is_older = self._may_be_older(command.operation) or self._may_have_older_key(command)
         return is_older or self._may_be_enabled(command)
 
@@ -138,9 +134,9 @@ class RepeatedCommands:
         return bool(self.disabled.people) and self.disabled.has(command.principal)
 
     def _may_be_older(self, operation: OperationKey | None) -> bool:
-        """As far as the id's time shows that.
+        """True if the operation may predate this adoption, by its id's time.
 
-        A repetition that is taken for new is found out by its commit, which costs the adoption and aborts the code.
+        The commit of a repetition taken for new fails, which ends the adoption and aborts the code.
         """
         if operation is None or operation.id in self._state.operations:
             return False
@@ -150,7 +146,7 @@ class RepeatedCommands:
         return made_at is None or made_at <= self._since
 
     async def first(self, command: SessionCommand) -> Decided | None:
-        """The answer to an operation, or to a send's key, from before this adoption; None if both are new.
+        """Return the first reply to an operation or a send's key from before this adoption; None if both are new.
 
         Raises:
             Unavailable: The ledger does not answer: no one knows.
@@ -164,7 +160,7 @@ class RepeatedCommands:
         return await self.by_key(command)
 
     def is_open(self, command: SessionCommand, decision: Decided) -> bool:
-        """No commit tells whether the operation is new, and the ledger has not been asked."""
+        """True if no commit shows whether the operation is new and the ledger has not been asked."""
         operation = command.operation
         if operation is None or operation.id in self._state.operations:
             return False
@@ -173,13 +169,11 @@ class RepeatedCommands:
         if self._told is None or self._told[0] != operation.id:
             return True
         if self._told[1] is None:
-            self._told = (
-                None  # new for this decision: before the next one, another session may use the id
-            )
+            self._told = None  # new for this decision only: another session may use the id before the next one
         return False
 
     async def again(self, command: SessionCommand) -> Decided | None:
-        """The first receipt if the ledger knows the operation, or its conflict; None if it is new.
+        """Return the first receipt if the ledger knows the operation, or its conflict; None if it is new.
 
         Raises:
             Unavailable: The ledger does not answer: no one knows.
@@ -231,12 +225,12 @@ def check_data(
     registered: Registered | None,
     context: DecisionContext,
 ) -> None:
-    """Raise what decoding raises, if the command brings data.
+    """Decode the command's data, if it has any, and raise on errors.
 
     Args:
-        command: Not a repeated one: what it brought was checked then.
+        command: A new command; the data of repeated ones was checked before.
         state: The session.
-        registered: Its task in this actor's code.
+        registered: Its task in this host's code.
         context: The circumstances of the decision that follows.
 
     Raises:
@@ -277,7 +271,7 @@ def check_data(
 
 
 def policy_of(state: SessionState, registered: Registered | None) -> TaskPolicy:
-    """What the task's declaration says; of one that is gone, the input streams that the session knows."""
+    """Return the policy of the task's declaration; without one, the input streams that the session knows."""
     if registered is not None:
         return registered.policy
     known = set(state.input_seqs)
@@ -300,7 +294,7 @@ def _check_payload(command: StartRun, state: SessionState, registered: Registere
 def _check_amendment(
     command: AmendWait, state: SessionState, registered: Registered | None
 ) -> None:
-    """As an answer of that wait is checked; what names no wait of the run is refused by the decision."""
+    """Check an amendment's data as an answer of that wait; the decision refuses an unknown wait."""
     run = state.run
     if run is None or not run.has_wait(command.wait_id):
         return
@@ -317,20 +311,21 @@ def _check_amendment(
 
 
 def _check_by_wait(state: SessionState, data: Any) -> None:
-    """By the pending wait's own JSON Schema, if it has one that can be used (S-71)."""
+    """Check data by the pending wait's own JSON Schema, if it has a usable one (S-71)."""
     schema = _usable(state.run.wait_schema) if state.run is not None else None
     if schema is not None:
         schema.check(data)
 
 
 def fits_schema(schema: Any, data: Any) -> bool:
-    """Whether data fits a wait's own JSON Schema; one that can't be used refuses nothing."""
+    """True if data fits a wait's own JSON Schema; an unusable schema accepts all data."""
     found = _usable(schema)
     return found is None or not found.problems(data)
 
 
 def _usable(schema: Any) -> DataSchema | None:
-    """None for no schema, and for one of release 0.1.0 that can't be used: a pattern that needs backtracking, say."""
+    """Return the schema; None for none, or for an unusable one of release 0.1.0, such as one with a pattern that needs
+    backtracking."""
     if schema is None:
         return None
     try:
@@ -347,29 +342,29 @@ Cutting = CancelRun | CancelSession | RewindRun | AmendWait
 
 
 def cut_signal(command: Cutting, session_id: str) -> HelmrSignal:
-    """What code is cut off with whose run the command has ended or taken back (S-6, S-75)."""
+    """Return the signal that aborts code whose run the command has ended or taken back (S-6, S-75)."""
     if isinstance(command, CancelRun | CancelSession):
         return RunCancelled(f"{session_id}: the run was cancelled")
     return RunParked(f"{session_id}: the run was taken back")
 
 
 class SessionClaims:
-    """Of one adoption.
+    """The claims of waits during one adoption.
 
     Args:
-        known: What the ledger said when the session was adopted.
+        known: The ledger's claims at the adoption.
     """
 
     def __init__(self, known: WaitClaims | None) -> None:
         self.known = known
         self._written: tuple[str, datetime] | None = None
-        """Of which wait claims were written last, and up to when."""
+        """The wait of the claims written last, and the time of the last."""
 
     def note(self, claims: WaitClaims, wait: Wait | None) -> None:
-        """What the ledger says now; `wait` is the pending one, and what is of another is passed over.
+        """Note the ledger's current claims; `wait` is the pending one, and claims of others are ignored.
 
-        Calls may overtake each other: so is what is older than what is known of the same wait. Times of two waits say
-        nothing: the clock may have been set back between them.
+        Calls may overtake each other, so older claims of the same wait are ignored, too. Times of different waits are
+        not compared: the clock may have been set back between them.
         """
         if wait is None or claims.wait.wait_id != wait.id:
             return
@@ -379,13 +374,13 @@ class SessionClaims:
             self.known = claims.without_written(through if of == wait.id else None)
 
     def of(self, wait: Wait | None) -> WaitClaims | None:
-        """The claims of that wait."""
+        """Return the claims of that wait."""
         known = self.known
         is_its = known is not None and wait is not None and known.wait.wait_id == wait.id
         return known if is_its else None
 
     def applied(self, entry: Entry) -> None:
-        """An entry of one of `CLAIM_KINDS` has been decided; it is on its way to the disk."""
+        """Note an entry of one of `CLAIM_KINDS` that is on its way to disk."""
         self._written = (entry.body["wait_id"], from_iso(entry.body["at"]))
         if self.known is not None:
             self.known = self.known.written(entry)

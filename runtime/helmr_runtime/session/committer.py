@@ -1,9 +1,9 @@
-"""One adoption's way to the disk: entries are sealed, buffered, and written as one flush at a time, in order.
+"""Writes one adoption's entries to disk: seals and buffers them, and sends one flush at a time, in order.
 
-`FlushQueue` says what is to be sent next and learns what was stored; a `Committer` sends each flush until it is
-answered. Invariants: S-50 and S-52 (entries follow one another in seq and hash), S-60 (waiters hear only when the
-commit has returned), S-62 (a flush carries epoch, first seq and previous hash). While the store fails, the same flush
-is sent again until it is answered; nothing is thrown away.
+`FlushQueue` makes the next flush and notes the stored ones; a `Committer` sends each flush until it is answered.
+Invariants: S-50 and S-52 (entries follow one another in seq and hash), S-60 (waiters are called only once the commit
+has returned), S-62 (a flush carries epoch, first seq and previous hash). While the store fails, the same flush is sent
+again until it is answered; nothing is dropped.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher
 
 COMMIT_WAIT_S = 10.0
-"""A caller waits this long for its commit, then gets `OutcomeUnknown`."""
+"""Seconds that a caller waits for its commit before it gets `OutcomeUnknown`."""
 
 UNSAVED_MAX = 64
-"""Entries behind the newest checkpoint of a session that was given up as soon as it was decided: anyone who reads it
-reads them one by one. With a checkpoint for each, what a command costs would grow with what the session has done."""
+"""Most entries behind the newest checkpoint of a session that is given up right after a decision; readers read them one
+by one. A checkpoint each time would make a command's cost grow with the session's past."""
 
 FLUSH_AFTER_S = 0.002
-"""How long a decision may wait for what the code does next (one commit for an answer and the next wait)."""
+"""Seconds that a decision may wait for the code's next op (one commit for an answer and the next wait)."""
 
 BEGINS_AFTER_S = 0.1
-"""How long the start of a run may wait for the first thing that its code asks for: no one hears of it sooner."""
+"""Seconds that the start of a run may wait for its code's first op: no caller needs it sooner."""
 
 RESEND_FIRST_S = 0.05
 RESEND_MAX_S = 0.2
@@ -44,7 +44,7 @@ log = logging.getLogger("helmr.session")
 
 
 class EntryWriter:
-    """Makes what is stored, with the keys that came with the session."""
+    """Makes entries and checkpoints, with the session's keys."""
 
     def __init__(self, loaded: Loaded) -> None:
         self._chain_key = loaded.chain_key
@@ -52,7 +52,7 @@ class EntryWriter:
         self._cipher = PayloadCipher(keys) if keys is not None else None
 
     def entries(self, state: SessionState, drafts: Sequence[Draft], now: datetime) -> list[Entry]:
-        """The entries that follow the state's last one, none of them earlier than that (S-50)."""
+        """Make the entries after the state's last one, none of them earlier than it (S-50)."""
         entries: list[Entry] = []
         at = now if state.last_at is None else max(now, state.last_at)
         seq, previous = state.seq, state.last_hash
@@ -73,7 +73,7 @@ class EntryWriter:
         return entries
 
     def checkpoint(self, state: SessionState, offsets: Mapping[int, int]) -> str:
-        """The state as one text; `offsets` as `FlushQueue.offsets`."""
+        """Return the state as one text; `offsets` as in `FlushQueue.offsets`."""
         text = checkpoints.save(state, offsets)
         if self._cipher is None:
             return text
@@ -81,20 +81,18 @@ class EntryWriter:
 
 
 class FlushQueue:
-    """What of a session's entries is stored, on its way, and buffered.
+    """A session's entries on their way to disk: buffered, sent, stored.
 
     Args:
-        state: The session as it is stored; as decisions change it, their entries are added here.
-        epoch: Of the adoption.
-        writer: Makes checkpoints: one after `CHECKPOINT_ENTRIES` entries, and again after as many as the last one held,
-            if they are more.
+        state: The session as stored; entries of its changes are added here.
+        writer: Makes checkpoints: after `CHECKPOINT_ENTRIES` entries, or as many as the last one held if that is more.
         unsaved_count: Stored entries that the newest checkpoint does not cover.
-        offsets: What an earlier adoption left as `offsets`.
+        offsets: The `offsets` that an earlier adoption left.
     """
 
     CHECKPOINT_ENTRIES = 10_000
-    """After a crash as many are read one by one: 0.2 s, no more than their replay takes. Each checkpoint holds all
-    entries of the run again, so that one every so many would take a long run ever more time."""
+    """A crash leaves up to this many to read one by one: 0.2 s, no more than their replay takes. Each checkpoint
+    repeats all entries of the run, so a fixed interval would make a long run ever slower."""
 
     def __init__(
         self,
@@ -109,9 +107,9 @@ class FlushQueue:
         self._epoch = epoch
         self._writer = writer
         self.buffer: list[Entry] = []
-        """Entries that are not sent yet; each is put here as it is applied to the state."""
+        """Entries not sent yet; each is added as it is applied to the state."""
         self.preconditions: list[Precondition] = []
-        """Of what is in the buffer."""
+        """Preconditions of the buffered entries."""
         self._stored_hash = state.last_hash
         self._unsaved_count = unsaved_count
         self._unsaved_max = self.CHECKPOINT_ENTRIES
@@ -123,16 +121,16 @@ class FlushQueue:
         self.is_sending = False
         """A flush is under way; the next one is not made before it is stored."""
         self.is_holding = False
-        """Nothing is sent before `last`, which takes what is buffered along."""
+        """Nothing is sent before `last`, which includes the buffer."""
 
     @property
     def session_id(self) -> str:
-        """Whose."""
+        """The session's id."""
         return self._state.id
 
     @property
     def can_send(self) -> bool:
-        """There is something to send, and it may be sent now."""
+        """The buffer is not empty, and may be sent now."""
         return bool(self.buffer) and not self.is_sending and not self.is_holding
 
     @property
@@ -142,11 +140,11 @@ class FlushQueue:
 
     @property
     def unsaved_count(self) -> int:
-        """Entries that the newest checkpoint does not cover, with those that are buffered."""
+        """Entries that the newest checkpoint does not cover, including buffered ones."""
         return self._unsaved_count + len(self.buffer)
 
     def next(self) -> Flush:
-        """What is buffered, as the flush that is sent now: `can_send`."""
+        """Return the buffer as the flush to send now; requires `can_send`."""
         assert self.can_send
         checkpoint = None
         if self.unsaved_count >= self._unsaved_max:
@@ -157,16 +155,16 @@ class FlushQueue:
         return self._take_buffer(checkpoint)
 
     def alone(self, entries: Sequence[Entry], preconditions: tuple[Precondition, ...]) -> Flush:
-        """A flush of entries that are not applied yet, because a fact outside the session decides."""
+        """Return a flush of entries that are not applied yet, because a fact outside the session decides."""
         assert not self.buffer
         assert not self.is_sending
         return self._flush(tuple(entries), preconditions)
 
     def last(self, unsaved_max: int = 0) -> Flush:
-        """The flush that gives the session up, with what is buffered; everything before that is on disk.
+        """Return the flush that gives up the session, with the buffer; everything before it is on disk.
 
         Args:
-            unsaved_max: A checkpoint goes with it if more entries than that are behind the newest one.
+            unsaved_max: A checkpoint is included if more entries than that are behind the newest one.
         """
         is_saved = unsaved_max and self.unsaved_count <= unsaved_max
         checkpoint = None if is_saved else self._writer.checkpoint(self._state, self.offsets)
@@ -199,7 +197,7 @@ class FlushQueue:
         )
 
     def stored(self, flush: Flush, reply: Committed) -> None:
-        """That flush is on disk: call what has waited for it."""
+        """Note that the flush is on disk, and call its waiters."""
         self.is_sending = False
         self._unsaved_count = 0 if flush.checkpoint else self._unsaved_count + len(flush.entries)
         if not flush.entries:
@@ -212,7 +210,7 @@ class FlushQueue:
             heapq.heappop(self._waiters)[2]()
 
     def when_stored(self, seq: int, call: Callable[[], None]) -> None:
-        """Call when the entry with that seq is on disk, at once if it is."""
+        """Call once the entry with that seq is on disk, at once if it is already."""
         if seq <= self.durable_seq:
             call()
         else:
@@ -223,9 +221,7 @@ class Committer:
     """Sends the flushes of one adoption to the ledger, one at a time.
 
     Args:
-        ledger: Where they go.
-        flushes: What is to be sent.
-        on_flushed: Called with the answer to a flush, which it gives to `flushes` if it was stored.
+        on_flushed: Called with the reply to a flush; it passes a stored one to `flushes`.
     """
 
     def __init__(
@@ -242,7 +238,7 @@ class Committer:
         self.is_stopped = False
 
     def flush_soon(self, *, code_begins: bool = False) -> None:
-        """Send what is buffered within `FLUSH_AFTER_S`, or `BEGINS_AFTER_S`, unless `flush_now` comes first."""
+        """Send the buffer within `FLUSH_AFTER_S`, or `BEGINS_AFTER_S`, unless `flush_now` comes first."""
         if not self._flushes.can_send:
             return
         loop = asyncio.get_running_loop()
@@ -254,7 +250,7 @@ class Committer:
         self._timer = loop.call_later(after_s, self.flush_now)
 
     def flush_now(self) -> None:
-        """Send what is buffered."""
+        """Send the buffer now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -288,7 +284,7 @@ class Committer:
                 return reply
 
     def durable(self, seq: int) -> asyncio.Future[bool]:
-        """A future that is true when the entry with that seq is on disk, false when this adoption ended before."""
+        """Return a future: true once the entry with that seq is on disk, false if this adoption ended before."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.is_stopped and seq > self._flushes.durable_seq:
             future.set_result(False)
@@ -315,12 +311,12 @@ class Committer:
             raise Moved(f"{self._flushes.session_id} left this host")
 
     def free(self) -> None:
-        """No one asks any more: the session can leave memory. One whose flush is under way stays."""
+        """Release references, so that the session can leave memory; skipped while a flush is under way."""
         if self._sending is None and not self._flushes.is_sending:
             del self._on_flushed
 
     def stop(self) -> None:
-        """This adoption is over; nothing more is sent."""
+        """End the adoption; nothing more is sent."""
         self.is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -330,7 +326,7 @@ class Committer:
 
 
 def unknown_outcome(session_id: str) -> OutcomeUnknown:
-    """What a caller gets whose commit is not answered in time."""
+    """Return the error for a caller whose commit is not answered in time."""
     return OutcomeUnknown(
         f"{session_id}: the commit was not answered within {COMMIT_WAIT_S:.0f} s", retry_after_s=1
     )

@@ -1,7 +1,7 @@
-"""What an answer would set off (S-87): the code runs from the journal with it, and what it asks for happens in memory.
+"""Dry runs of an answer (S-87): the code runs from the journal with it, and its requests are answered in memory.
 
-Works on a copy of the session's state as it is on disk, which no one adopts for that (S-87, S-89), by the same
-decisions that the live session would make. Entries are made and folded, and go nowhere.
+A dry run works on a copy of the session's state on disk, without adopting the session (S-87, S-89), and makes the same
+decisions as a live session. Its entries are made and folded, but never stored.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from helmr_runtime.session.commands import check_data, policy_of
 
 
 class Snapshots(Protocol):
-    """What of a ledger is asked."""
+    """Reads sessions and records from a ledger."""
 
     async def snapshot(self, session_id: str) -> Loaded:
         """A session as it is on disk now."""
@@ -67,7 +67,7 @@ class Snapshots(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session's state, its own copy. `histories`: op → what each `history.read` of the journal gave."""
+    """A copy of a session's state. `histories`: op → the records of each `history.read` in the journal."""
 
     loaded: Loaded
     state: SessionState
@@ -92,19 +92,19 @@ async def read_snapshot(ledger: Snapshots, session_id: str) -> Snapshot:
 
 DRY_RUN_S = 10.0
 OPS_MAX = 1_000
-"""S-87."""
+"""Most new ops of one dry run (S-87)."""
 
 DRY_RUNS_MAX = 4
-"""At once in one host: each has a thread, beside those of the sessions that are real."""
+"""Dry runs at the same time in one host: each has a thread, besides those of live sessions."""
 
 
 class DryRuns:
     """The dry runs of one host.
 
     Args:
-        ledger: Where sessions are read.
+        ledger: The ledger to read sessions from.
         clock: Tells the code the time.
-        base_url: What the callback URLs of tokens begin with.
+        base_url: Base of the callback URLs of tokens.
     """
 
     def __init__(self, ledger: Snapshots, clock: Clock, base_url: str) -> None:
@@ -121,19 +121,20 @@ class DryRuns:
         registry: Registry,
         on_left: Callable[[str], None],
     ) -> Mapping[str, Any]:
-        """What that answer would set off, as `DryRun` in JSON.
+        """Try that answer and return a `DryRun` as JSON.
 
-        It answers at its bound whatever the code does. The code is aborted behind the answer, and counts until then.
+        It returns at its time bound, whatever the code does. The code is aborted afterwards, and counts as a dry run
+        until it ends.
 
         Args:
-            session_id: Whose wait it answers.
+            session_id: The session of the wait.
             command: The answer.
             registry: This host's code.
-            on_left: Called when parts of the code did not end.
+            on_left: Called if parts of the code did not end.
 
         Raises:
-            Overloaded: So many dry runs are under way here.
-            HelmrError: What answering would raise.
+            Overloaded: `DRY_RUNS_MAX` dry runs are under way here.
+            HelmrError: Answering would raise it.
         """
         if self._under_way >= DRY_RUNS_MAX:
             raise Overloaded(f"{self._under_way} dry runs are under way", retry_after_s=1)
@@ -165,7 +166,7 @@ class DryRuns:
             self._under_way -= 1
 
     async def ended(self) -> None:
-        """Return when the code of all dry runs has ended, or was given up."""
+        """Return once the code of all dry runs has ended or was given up."""
         if self._ending:
             await asyncio.wait(self._ending)
 
@@ -176,10 +177,10 @@ class DryRunExecution:
     Args:
         snapshot: The session; its state becomes the dry run's own.
         registered: Its task in this host's code.
-        ledger: Where older records of a stream's history are read.
+        ledger: The ledger to read older records of a stream's history from.
         clock: Tells the code the time.
         secrets: Makes the secrets of the session's tokens.
-        hashes: Of what the code asks.
+        hashes: Hashes the code's requests.
     """
 
     def __init__(
@@ -235,7 +236,7 @@ class DryRunExecution:
         )
 
     async def _follow(self, registered: Registered) -> DetachedEnd:
-        """Run the code to its end, over the runs that it goes on as."""
+        """Run the code to its end, through the runs that it continues as."""
         loop = asyncio.get_running_loop()
         until = loop.time() + DRY_RUN_S
         while True:
@@ -256,17 +257,17 @@ class DryRunExecution:
 
     @property
     def run_id(self) -> str:
-        """The run whose code it is, or has become."""
+        """The current run, which changes when the code continues as another."""
         return self._run.id
 
     async def has_left_nothing(self) -> bool:
-        """Wait for the end of the code; false if parts of it did not end."""
+        """Wait for the end of the code; return false if parts of it did not end."""
         return all([await detached.has_left_nothing() for detached in self._detached])
 
     # --- Answers ----------------------------------------------------------------------------------
 
     async def asked(self, op: int, ask: OpRequest) -> Outcome | Stopped | StartStep | None:
-        """What the code asks for behind its journal: made in memory, or the end."""
+        """Answer a request of the code behind its journal in memory, or end the dry run."""
         if len(self._met) >= OPS_MAX:
             return Stopped(op, ask)
         if isinstance(ask, EmitRequest):
@@ -288,7 +289,7 @@ class DryRunExecution:
                 return Stopped(op, ask)
 
     async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
-        """A dry-run-safe step's outcome. A try that would be repeated ends the dry run at the step."""
+        """Return a dry-run-safe step's outcome. A try that would be retried ends the dry run at the step."""
         ask, run = self._asks[op], self._run
         if end.error is None:
             self._meet(op, ask, end.value)
@@ -300,7 +301,7 @@ class DryRunExecution:
         return self._outcome(draft)
 
     async def _history(self, read: Entry) -> Sequence[Mapping[str, Any]]:
-        """The stream's records, with those that are here only."""
+        """Return the stream's records, including those in memory only."""
         watermark = Watermark.of(read.body)
         of_stream = [
             one

@@ -1,5 +1,4 @@
-"""What the code of live sessions emits, from the code's threads over the host's loop to the long polls that read it
-(S-90)."""
+"""Carries chunks of live sessions' code from its threads over the host's loop to the long polls of readers (S-90)."""
 
 from __future__ import annotations
 
@@ -21,22 +20,21 @@ from helmr_runtime.core.chunks import (
 from helmr_runtime.core.entries import Entry
 
 KEPT_S = 5.0
-"""For this long after a session is adopted, and after a reader has gone, chunks are kept for a reader on its way: one
-call of it ends before the next comes, and it learns of an adoption a moment later."""
+"""Seconds that chunks are kept after an adoption or after a reader has gone: a reader's calls leave gaps, and it learns
+of an adoption a moment later."""
 
 OnEmitted = Callable[[str, Emitted], None]
-"""Gets all that a session emits, on the code's threads too; for tests."""
+"""Called with everything that a session emits, also on the code's threads; for tests."""
 
 
 class Emissions:
-    """What one adoption of a session has emitted. Made on the host's loop; `emit` is called on any thread.
+    """Chunks that one adoption of a session emits. Made on the host's loop; `emit` is called on any thread.
 
     Args:
-        session_id: Whose.
-        epoch: Of which adoption.
-        on_news: Called on the host's loop when there is something for a reader that waits.
+        epoch: The adoption's epoch.
+        on_news: Called on the host's loop when a waiting reader has something to take.
         on_close: Called when the adoption is over.
-        on_emitted: Gets everything.
+        on_emitted: Called with everything emitted.
     """
 
     def __init__(
@@ -56,10 +54,10 @@ class Emissions:
         self._is_watched = on_emitted is not None
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        """Held for a copy of what is kept at the longest, so that no one who emits waits."""
+        """Held at most while the kept items are copied, so that emitting code does not wait."""
         self._emitted = SessionEmissions()
         self.has_emitted = False
-        """There may be something that an entry ends."""
+        """An entry may end chunks."""
         self._readers = 0
         self._kept_until_s = self._loop.time() + KEPT_S
         self._has_told = False
@@ -67,7 +65,7 @@ class Emissions:
     # --- on any thread ----------------------------------------------------------------------------
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
-        """Keep a chunk for who follows, if someone does; returns at once."""
+        """Keep a chunk for followers, if there are any; returns at once."""
         self.has_emitted = True
         is_kept = self._readers > 0 or self._loop.time() < self._kept_until_s
         with self._lock:
@@ -78,20 +76,20 @@ class Emissions:
             self._has_told = True
             try:
                 self._loop.call_soon_threadsafe(self._on_news)
-            except RuntimeError:  # the host's loop is closed: no one is left to read
+            except RuntimeError:  # the host's loop is closed: no reader is left
                 return
 
     # --- on the host's loop -----------------------------------------------------------------------
 
     def ended_by(self, entry: Entry) -> list[EndedChunks]:
-        """What an entry ends; to be sent when it is on disk."""
+        """Return the ends that an entry causes; send them once the entry is on disk."""
         if not self._emitted.has_open:
             return []
         with self._lock:
             return self._emitted.ended_by(entry)
 
     def tell(self, ends: list[EndedChunks]) -> None:
-        """Tell the readers of these ends."""
+        """Pass these ends to the readers."""
         with self._lock:
             for end in ends:
                 self._emitted.queue.put(end)
@@ -100,19 +98,19 @@ class Emissions:
         self._on_news()
 
     def code_ended(self) -> None:
-        """No more comes of the run: what a try let out while it was cut off, after its op's end, is ended too."""
+        """End the run's chunks, also those that an aborted try emitted after the end of its op."""
         with self._lock:
             ends = self._emitted.end_all(ABANDONED)
         if ends:
             self.tell(ends)
 
     def close(self) -> None:
-        """The session is not held here any more: readers may take what is left."""
+        """Note that the session left this host: readers may take the rest."""
         self._on_close(self)
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """A reader is there: whatever is emitted is kept for it, and a while longer."""
+        """Keep chunks for a reader during this context, and for a while afterwards."""
         self._readers += 1
         try:
             yield
@@ -121,9 +119,9 @@ class Emissions:
             self._kept_until_s = self._loop.time() + KEPT_S
 
     def after(self, place: ChunkPlace | None, chars_max: int) -> SessionChunks | None:
-        """What is new to a reader at that place; None if nothing is. Without a place it begins here.
+        """Return the items after a reader's place; None if there are none. A reader without a place begins here.
 
-        Epochs rise: of an adoption before its own the reader has had all that there will be.
+        Epochs rise, so a reader with a later epoch has had everything of this adoption.
         """
         with self._lock:
             self._has_told = False
@@ -141,29 +139,29 @@ class Emissions:
 
 
 PACE_S = 0.02
-"""Answers come no faster, so that a thousand chunks a second are fifty calls; no one reads as fast as that."""
+"""Seconds between replies, so that a thousand chunks a second make fifty calls; people read no faster."""
 
 CHARS_MAX = 4 * 1024 * 1024
-"""About so much in one answer; what is left comes with the next."""
+"""About the most characters in one reply; the rest comes with the next."""
 
 
 class ChunkPolls:
-    """The polls of one host.
+    """The long polls of one host.
 
     Args:
-        on_emitted: Gets all that code emits, for tests.
+        on_emitted: Called with everything that code emits, for tests.
     """
 
     def __init__(self, on_emitted: OnEmitted | None) -> None:
         self._on_emitted = on_emitted
         self._live: dict[str, Emissions] = {}
         self._past: dict[str, Emissions] = {}
-        """Of sessions that have left, for a while: a reader may not have come to their end."""
+        """Emissions of sessions that have left, kept for a while for readers that are not at their end."""
         self._changed = asyncio.Event()
         self._told_at_s = 0.0
 
     def open(self, session_id: str, epoch: int) -> Emissions:
-        """What takes the chunks of a session that is adopted."""
+        """Make the emissions of a session that is adopted."""
         emissions = self._live[session_id] = Emissions(
             session_id,
             epoch,
@@ -187,7 +185,7 @@ class ChunkPolls:
             del self._past[emissions.session_id]
 
     async def take(self, known: Mapping[str, ChunkPlace | None], timeout_s: float) -> ChunkNews:
-        """What those sessions have emitted behind these places; waits for the first of it."""
+        """Return those sessions' items after these places; waits for the first item."""
         loop = asyncio.get_running_loop()
         with ExitStack() as reading:
             for session_id in known:
@@ -210,7 +208,7 @@ class ChunkPolls:
         sessions, gone, left = [], [], CHARS_MAX
         for session_id, place in known.items():
             live, past = self._live.get(session_id), self._past.get(session_id)
-            if place is None:  # who begins has missed nothing
+            if place is None:  # a new reader has missed nothing
                 past = None
             there = (emissions for emissions in (past, live) if emissions is not None)
             found = (emissions.after(place, left) for emissions in there)

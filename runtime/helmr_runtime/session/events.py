@@ -1,7 +1,7 @@
-"""What a live session takes and what follows: the events of its queue, their effects, and the session's surroundings.
+"""Events of a live session's queue, their effects, and the session's surroundings.
 
-Values and protocols only. `LiveSession` takes the events; those about code it gives to its `CodeRunner`, which answers
-with `Effects`.
+Values and protocols only. `LiveSession` takes the events and passes those about code to its `CodeRunner`, which returns
+`Effects`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from helmr_runtime.session.permits import HostPermits
 
 
 class SessionPhase(Enum):
-    """How a live session stands to its host: `LIVE ⇄ PARKING`, `LIVE → LEAVING`, and `OVER` after any."""
+    """A live session's phase in its host: `LIVE ⇄ PARKING`, `LIVE → LEAVING`, and `OVER` after any."""
 
     LIVE = "live"
     """Its code runs, or may begin, here."""
     RETIRING = "retiring"
-    """Parts of earlier code did not end: it is decided here, and what is to run runs elsewhere."""
+    """Parts of earlier code did not end: the session is decided here, and its next code runs elsewhere."""
     PARKING = "parking"
-    """Its code is being cut off; what is decided meanwhile keeps it here."""
+    """Its code is being aborted; a decision meanwhile keeps it here."""
     LEAVING = "leaving"
     """One command is decided and the session given up in the same commit; no code runs."""
     OVER = "over"
@@ -47,24 +47,23 @@ class SessionPhase(Enum):
 
 
 HEARING = (SessionPhase.LIVE, SessionPhase.RETIRING)
-"""In these what the session's code asks for counts (S-34)."""
+"""Phases in which the code's requests count (S-34)."""
 
 
 Replays = Literal["never", "first", "always"]
-"""At the first outcome of a wait, or at every outcome: for development and tests."""
+"""Outcomes at which code is replayed: none, the first of a wait, or all; for development and tests."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeSettings:
-    """How a host runs code.
+    """A host's settings for running code.
 
     Args:
-        code_hash: Of the code that it has.
-        linger_s: A step's longer backoff parks.
-        replays: When the code begins again from its journal while it is in memory.
-        silence_s: How long a replay may be silent before it counts as different from the journal.
+        code_hash: Hash of its code.
+        linger_s: Seconds; a step's longer backoff parks.
+        silence_s: Seconds of silence after which a replay counts as different from the journal.
         context: Makes the context that code begins with.
-        people: Who there is.
+        people: The known people.
     """
 
     code_hash: str
@@ -77,7 +76,7 @@ class CodeSettings:
 
 @dataclass(frozen=True, slots=True)
 class HostParts:
-    """What all sessions of a host share. What the callback URLs of tokens begin with is `base_url`."""
+    """Parts that all sessions of a host share. `base_url` begins the callback URLs of tokens."""
 
     ledger: Ledger
     clock: Clock
@@ -90,7 +89,7 @@ class HostParts:
 
 
 class SessionPlace(Protocol):
-    """Where a session is in its host."""
+    """A session's place in its host."""
 
     mark: SlotMark
 
@@ -99,11 +98,11 @@ class SessionPlace(Protocol):
         ...
 
     def lost(self, reason: str) -> None:
-        """The ledger refused an entry: the adoption is over against our will. Told once."""
+        """Note that the ledger refused an entry, which ends the adoption. Called once."""
         ...
 
     def retire(self, reason: str) -> None:
-        """Parts of the session's code did not end."""
+        """Retire the host: parts of the session's code did not end."""
         ...
 
 
@@ -120,13 +119,12 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True)
 class TimeCame:
-    """The time has come that the session waited for: its wait's next escalation step or deadline, or its run's
-    retry."""
+    """The time of the session's timer has come: its wait's next escalation step or deadline, or its run's retry."""
 
 
 @dataclass(slots=True, eq=False)
 class PendingOutcome:
-    """An outcome on its way to the code; goes when it is ready and those before it have gone."""
+    """An outcome on its way to the code; it goes once it is ready and all earlier ones have gone."""
 
     driver: RunDriver
     outcome: Outcome | None = None
@@ -134,7 +132,7 @@ class PendingOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that a start of the code needs is on disk and read; without `is_held` the adoption ended before."""
+    """The code can start: all that it needs is on disk and read. Without `is_held` the adoption ended before."""
 
     run: Run
     attempt: int
@@ -152,7 +150,7 @@ class TryDue:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeReady:
-    """The code may have an outcome."""
+    """The code may get an outcome."""
 
     pending: PendingOutcome
     outcome: Outcome
@@ -160,14 +158,14 @@ class OutcomeReady:
 
 @dataclass(frozen=True, slots=True)
 class PermitCame:
-    """An op's permit is here; of op 0 the run's. None: it is looked at again whether all that is left waits for one."""
+    """An op's permit is here; op 0 is the run. None: check again whether the run only waits for permits."""
 
     op: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadsLookedAt:
-    """A while has passed since threads of aborted code were seen to execute; they have this much time left."""
+    """Threads of aborted code are checked again; they have this many seconds left."""
 
     driver: RunDriver
     left_s: float
@@ -189,16 +187,16 @@ Event = Commanded | Flushed | TimeCame | CodeEvent
 
 @dataclass(slots=True)
 class Effects:
-    """What an event sets off, carried out by the session in this order.
+    """Effects of an event, carried out by the session in this order.
 
     Attributes:
-        drafts: Written.
-        flush: What is buffered is sent now.
-        begins: Code begins: what it asks for first is to go into the same flush.
-        then: Taken when all that is decided by now is on disk.
-        outside: The request is decided by a fact outside of the session.
-        has_ended: No more comes of the code that was here.
-        retire: Parts of the code did not end, for this reason.
+        drafts: Entries to write.
+        flush: Send the buffer now.
+        begins: Code begins, and its first request should go into the same flush.
+        then: Event to take once all that is decided by now is on disk.
+        outside: A request that a fact outside of the session decides.
+        has_ended: The code has ended.
+        retire: The reason why parts of the code did not end.
     """
 
     drafts: Sequence[Draft] = ()
@@ -214,7 +212,7 @@ NOTHING = Effects()
 
 
 class SessionView(RunHost, Protocol):
-    """What decides for a session sees of it."""
+    """A session as its deciding parts see it."""
 
     state: SessionState
     phase: SessionPhase
@@ -227,7 +225,7 @@ class SessionView(RunHost, Protocol):
         ...
 
     def context(self, carried: datetime | None = None) -> DecisionContext:
-        """The circumstances of a decision made now."""
+        """Return the circumstances of a decision made now."""
         ...
 
     def take(self, event: CodeEvent) -> None:
@@ -235,11 +233,11 @@ class SessionView(RunHost, Protocol):
         ...
 
     def run_of(self, driver: RunDriver) -> Run | None:
-        """The active run, if this driver is the one that runs it."""
+        """Return the active run, if this driver runs it."""
         ...
 
     async def durable(self, seq: int) -> bool:
-        """Wait until that seq is on disk; false if the adoption ended before."""
+        """Wait until that seq is on disk; return false if the adoption ended before."""
         ...
 
     async def idle(self) -> None:
@@ -249,5 +247,5 @@ class SessionView(RunHost, Protocol):
     async def commit_alone(
         self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...]
     ) -> CommitReply:
-        """Commit, and apply only what was stored: this decision never runs ahead."""
+        """Commit, and apply only after the entries are stored."""
         ...

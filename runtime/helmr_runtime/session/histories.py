@@ -1,10 +1,10 @@
-"""Records of output streams whose history a host's sessions have read, so that a chat's next run reads none again.
+"""Records of output streams that a host's sessions have read, so that a chat's next run need not read them again.
 
-A long conversation goes on in a new run at each turn (S-8) and reads its past back (S-128). What was read, and what
-the session has appended since, is here as long as there is room: as text, which its reader decodes, so that each gets
-values of its own and this host's loop decodes none.
-A record is never changed and its seq never given to another, but for what was not stored when an adoption ended:
-`forget` comes when it ended so, and before an adoption that does not go on from what this host had.
+A long conversation continues in a new run at each turn (S-8) and reads its past back (S-128). Records that were read or
+appended stay here while there is room. They are kept as text that each reader decodes, so that readers share no values
+and this host's loop decodes nothing. A stored record never changes, and its seq is never reused. Records that were not
+stored when an adoption ended may change: `forget` is called then, and before an adoption that does not continue from
+this host's state.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Watermark
 
 HELD_BYTES_MAX = 16 * 1024 * 1024
-"""Of all records here; those of the session that was asked last stay longest."""
+"""Most bytes of all records; those of the least recently asked session leave first."""
 RECORD_CHARS = 200
-"""What a record counts besides its data."""
+"""Characters that a record counts besides its data."""
 
 
 @dataclass(slots=True)
 class HeldStream:
-    """The records of one stream, in order, by their seqs, as code gets them: a read makes none."""
+    """The records of one stream by seq, in order, in the form that code gets: reads make no new ones."""
 
     records: dict[int, Record] = field(default_factory=dict)
     chars: int = 0
 
     def add(self, body: Mapping[str, Any]) -> None:
-        """One more."""
+        """Add a record."""
         data = JsonText(jsontext.encode(body["data"], depth_max=None))
         seq = body["stream_seq"]
         self.records[seq] = Record(body["record_id"], body["stream"], seq, data)
@@ -40,10 +40,10 @@ class HeldStream:
 
 
 class Histories:
-    """Of one host.
+    """The records of one host.
 
     Args:
-        bytes_max: What all of them may take; 0 keeps none.
+        bytes_max: Most bytes of all records; 0 keeps none.
     """
 
     def __init__(self, bytes_max: int = HELD_BYTES_MAX) -> None:
@@ -52,7 +52,7 @@ class Histories:
         self._bytes = 0
 
     def of(self, session_id: str, watermark: Watermark) -> Sequence[Record] | None:
-        """The records that a read saw, with a `JsonText` for data; None if they are not all here."""
+        """Return the records that a read saw, with a `JsonText` for data; None if some are missing."""
         held = self._by_session.get(session_id, {}).get(watermark.stream)
         if held is None or watermark.kind is not EntryKind.OUTPUT_APPENDED:
             return None
@@ -63,7 +63,7 @@ class Histories:
     def keep(
         self, session_id: str, watermark: Watermark, bodies: Sequence[Mapping[str, Any]]
     ) -> None:
-        """A read has brought these; nothing of a part of a stream is kept."""
+        """Keep the records of a read, unless it read only a part of the stream."""
         is_whole = watermark.from_seq == 1 and watermark.lacks(bodies) is None
         if watermark.kind is not EntryKind.OUTPUT_APPENDED or not is_whole:
             return
@@ -78,7 +78,7 @@ class Histories:
         self._make_room()
 
     def appended(self, entry: Entry) -> None:
-        """A session has appended a record."""
+        """Keep a record that a session has appended."""
         held = self._by_session.get(entry.session_id, {}).get(entry.body["stream"])
         if held is not None:
             before = held.chars
@@ -87,7 +87,7 @@ class Histories:
             self._make_room()
 
     def forget(self, session_id: str) -> None:
-        """What is here of a session may not be what is stored."""
+        """Drop a session's records, which may differ from the stored ones."""
         for held in self._by_session.pop(session_id, {}).values():
             self._bytes -= held.chars
 

@@ -1,11 +1,10 @@
 """The host: one process that holds many live sessions, and answers for each of them.
 
-Plain Python; `process.host` makes a Ray actor of it. Every call names its session. A host does not place or
-park by itself: the directory does. The constructor does nothing that can fail: the task modules are loaded at the
-first call.
+Plain Python; `process.host` makes a Ray actor of it. Every call names its session. The directory places and parks
+sessions, never the host itself. The constructor does nothing that can fail: the task modules are loaded at the first
+call.
 
-A `SessionSlot` is the place of one live session in its host: from the moment it is loaded until nothing of its code is
-left.
+A `SessionSlot` is the place of one live session in its host, from its loading until all its code has ended.
 """
 
 from __future__ import annotations
@@ -69,8 +68,7 @@ class SessionSlot:
     """One session's place.
 
     Args:
-        session_id: Whose.
-        mark: Where it is noted what the code does, for anyone who finds the host dead.
+        mark: Notes what the code does, for readers after a crash of the host.
         on_change: Called with this slot when its report has changed.
         on_retire: Called when parts of the session's code did not end.
     """
@@ -98,7 +96,7 @@ class SessionSlot:
         self._loaded = asyncio.Event()
         self._rested = asyncio.Event()
         self.told_version = 0
-        """Of the host's report that this slot last changed; for the host."""
+        """Version of the host's report that this slot last changed; for the host."""
 
     # --- what it holds --------------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class SessionSlot:
 
     @property
     def lease(self) -> Lease | None:
-        """What it holds; None while it is loading, and when the session is lost."""
+        """The lease that it holds; None while it is loading, and once the session is lost."""
         session = self._session
         if session is None or session.phase is SessionPhase.OVER:
             return None
@@ -124,7 +122,7 @@ class SessionSlot:
 
     @property
     def left(self) -> WarmState | None:
-        """What of the session the next adoption here may go on from, once it was given up."""
+        """The session's state once it was given up, for the next adoption here; None before."""
         return self._session.left if self._session is not None else None
 
     @property
@@ -149,22 +147,22 @@ class SessionSlot:
 
     @property
     def longest_s(self) -> float:
-        """How long a step of its code may take; 0 if none of it executes."""
+        """The longest time that a step of its code may take, in seconds; 0 if no code executes."""
         session = self._session
         if session is None or self._state is SlotState.PARKABLE:
             return 0.0
         return session.execution.longest_s
 
     async def wait_loaded(self) -> None:
-        """Return when the session is loaded, or could not be."""
+        """Return once the session is loaded or could not be."""
         await self._loaded.wait()
 
     async def wait_rested(self) -> None:
-        """Return when its code waits, or is no longer here."""
+        """Return once its code waits or is no longer here."""
         await self._rested.wait()
 
     def fill(self, session: LiveSession | None) -> None:
-        """The session is loaded; None if it could not be."""
+        """Set the loaded session; None if it could not be loaded."""
         self._loaded.set()
         if session is None:
             self._rested.set()
@@ -173,15 +171,15 @@ class SessionSlot:
         self.mark.hold(self.session_id, session.epoch)
 
     def empty(self) -> None:
-        """The session is not held here any more."""
+        """Note that the session is no longer held here."""
         session, self._session = self._session, None
         if session is not None:
             session.free()
 
-    # --- what becomes of it -----------------------------------------------------------------------
+    # --- changes of its session--------------------------------------------------------------------
 
     def changed(self, is_parkable: bool, op_max: int | None) -> None:
-        """Something happened to the session: tell what it is now, if that is news."""
+        """Report the session's state if it has changed."""
         if self._session is None:
             return
         if op_max is not None:
@@ -189,19 +187,19 @@ class SessionSlot:
         self._become(SlotState.PARKABLE if is_parkable else SlotState.BUSY)
 
     def tell(self) -> None:
-        """A watcher may have forgotten its report: send it again."""
+        """Send its report again, since a watcher may have forgotten it."""
         self._is_reported = False
         session = self._session
         if session is not None and session.phase is not SessionPhase.OVER:
             self._become(SlotState.PARKABLE if session.is_parkable else SlotState.BUSY)
 
     def lost(self, reason: str) -> None:
-        """The ledger refused it: its code is ended, and then the slot is empty."""
+        """End the code of a session that the ledger refused, and then empty the slot."""
         self._become(SlotState.LOST, reason)
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
     def retire(self, reason: str) -> None:
-        """Parts of the session's code did not end."""
+        """Retire the host: parts of the session's code did not end."""
         self._on_retire(reason)
 
     async def _end(self) -> None:
@@ -213,7 +211,7 @@ class SessionSlot:
             self._become(SlotState.GONE)
 
     async def crash(self) -> None:
-        """Drop the session without a word to the ledger, as a kill does; for in-process tests."""
+        """Drop the session without notifying the ledger, as a kill does; for in-process tests."""
         if self._session is not None:
             self._session.drop()
             await self._session.execution.wait_closed()
@@ -233,38 +231,37 @@ class SessionSlot:
 
 
 LINGER_S = 30.0
-"""How long a waiting session stays hot unless others need its slot."""
+"""Seconds that a waiting session stays hot unless others need its slot."""
 
 LOCAL_URL = "http://127.0.0.1:4356"
-"""Where a runtime answers unless it is configured otherwise."""
+"""Default URL of a runtime."""
 
 WATCH_S = 3600.0
-"""A watch that no one changes is answered after an hour, so that no call waits for ever."""
+"""Seconds after which a watch without news is answered, so that no call waits forever."""
 
 REPORT_EVERY_S = 0.1
-"""Reports come no faster: a session that is called again and again is parkable in between each time."""
+"""Seconds between reports: a session that is called often is parkable in between each time."""
 
 log = logging.getLogger("helmr.session")
 
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """How a host works.
+    """Settings of a host.
 
     Attributes:
-        is_exclusive: It is there for one session, whose code may be isolated.
-        linger_s: A step's longer backoff parks.
-        replays: When code begins again from its journal while it is in memory.
-        silence_s: How long a replay may be silent before it counts as different from the journal.
-        base_url: What the callback URLs of tokens begin with.
-        node: Ray's id of its node, if it may be another than the directory's.
-        owns_process: It is alone in its process, whose memory is bounded then.
-        memory_bytes: The bound; None is a share of the machine's.
-        statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
-        on_emitted: Gets all that code emits, for tests.
+        is_exclusive: It holds one session only, whose code may be isolated.
+        linger_s: Seconds; a step's longer backoff parks.
+        silence_s: Seconds of silence after which a replay counts as different from the journal.
+        base_url: Base of the callback URLs of tokens.
+        node: Ray's id of its node, if that may differ from the directory's.
+        owns_process: It is alone in its process, whose memory is then bounded.
+        memory_bytes: Bound of that memory; None for a share of the machine's.
+        statuses: Makes the file that notes what executes; called once. None notes nothing.
+        on_emitted: Called with everything that code emits, for tests.
         context: Makes the context that code begins with.
-        limits: By name, whether it bounds anything; None: nothing is bounded.
-        people: Who there is, as helmr.toml says.
+        limits: Name → true if the limit bounds anything; None if nothing is bounded.
+        people: The people in helmr.toml.
     """
 
     is_exclusive: bool = False
@@ -286,13 +283,10 @@ class HostActor(Host):
     """A host: live sessions and their code, in one process.
 
     Args:
-        name: Its actor name; what the ledger's heads say holds a session.
-        ledger: The ledger.
-        clock: The clock.
+        name: Its actor name, which the ledger's heads name as the holder of a session.
         load: Imports the task modules; called once.
-        settings: How it works.
-        kept: Where the states of sessions are that it has given up, if not in a place of its own.
-        pace: Of its process, if others share it.
+        kept: The cache of states of sessions that it gave up, if shared.
+        pace: The pace of its process, if others share it.
     """
 
     def __init__(
@@ -322,9 +316,9 @@ class HostActor(Host):
         self.slots: dict[str, SessionSlot] = {}
         self._pace = pace or HostPace()
         self._ending: set[SessionSlot] = set()
-        """Sessions that were lost, and whose code is being ended."""
+        """Lost sessions whose code is being ended."""
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
-        """Reports of lost sessions, with the version that has them, until a watch has heard it."""
+        """Reports of lost sessions, each with its version, until a watch has returned it."""
         self.retiring: str | None = None
         self._dry_runs = DryRuns(ledger, clock, settings.base_url)
         self._version = 1
@@ -344,12 +338,12 @@ class HostActor(Host):
         executes: bool = True,
         term: str | None = None,
     ) -> Adopted:
-        """Take a session up: load, record the last host's crash, decide the command, run what is to run.
+        """Adopt a session: load it, record the last host's crash, decide the command, run its code.
 
         Raises:
-            Moved: This host takes nothing new, what it had of the session is not ended yet, or it came too late.
+            Moved: This host takes nothing new, earlier code of the session has not ended, or the call came too late.
             NotReady: Its code is not the catalog's; fact `code_hash`.
-            HelmrError: What the command raises; the host holds the session then, unless `executes` is false.
+            HelmrError: The command raised it; the host holds the session anyway, unless `executes` is false.
         """
         async with self._pace.of(session_id, command, self._rests):
             registry = self._code()
@@ -401,7 +395,7 @@ class HostActor(Host):
         return Adopted(epoch=live.epoch, reply=reply, released=True, wants_own_host=wants_own_host)
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
-        """Decide a command; returns its receipt when durable."""
+        """Decide a command; return its receipt once durable."""
         if not is_paced(command):
             self._pace.called_s = asyncio.get_running_loop().time()
             return await self._slot(session_id).live.command(command)
@@ -409,7 +403,7 @@ class HostActor(Host):
             return await self._slot(session_id).live.command(command)
 
     async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
-        """Who is at the session's pending wait; one that is being loaded is waited for."""
+        """Note the claims of the session's pending wait; waits for a session that is being loaded."""
         slot = self.slots.get(session_id)
         if slot is not None:
             await slot.wait_loaded()
@@ -425,7 +419,7 @@ class HostActor(Host):
         slot = self._slot(session_id)
         live = slot.live
         if not live.is_parkable:
-            # The directory takes it for busy, so "parkable" must be reported again even if no call changes anything.
+            # The directory sees it as busy, so "parkable" must be reported again even if no call changes anything.
             slot.tell()
             return Busy(reason=f"{session_id} is not parkable")
         try:
@@ -442,16 +436,16 @@ class HostActor(Host):
         return SessionReleased(next_deadline_at=stored.next_deadline_at)
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
-        """What that answer would set off, as `DryRun` in JSON; of the session as it is on disk, wherever it lives.
+        """Try that answer on the session as it is on disk, wherever it lives; return a `DryRun` as JSON.
 
         Raises:
-            Overloaded: So many dry runs are under way here.
-            HelmrError: What answering would raise.
+            Overloaded: Too many dry runs are under way here.
+            HelmrError: Answering would raise it.
         """
         return await self._dry_runs.run(session_id, command, self._code(), self.retire)
 
     async def watch(self, known: int) -> HostReport:
-        """Long poll: returns what has changed since the report of version `known`."""
+        """Long poll: return the changes since the report of version `known`."""
         loop = asyncio.get_running_loop()
         for adoption in [key for key, (version, _) in self._past.items() if version <= known]:
             del self._past[adoption]
@@ -469,7 +463,7 @@ class HostActor(Host):
         )
 
     async def chunks(self, known: Mapping[str, ChunkPlace | None], timeout_s: float) -> ChunkNews:
-        """Long poll: what those sessions have emitted behind these places; `gone` names those that are not here."""
+        """Long poll: return those sessions' chunks after these places; `gone` names sessions that are not here."""
         return await self._chunk_polls.take(known, timeout_s)
 
     async def _until(self, holds: Callable[[], bool], within_s: float) -> None:
@@ -479,7 +473,7 @@ class HostActor(Host):
                 await self._changed.wait()
 
     async def who(self) -> Occupancy:
-        """What this host holds."""
+        """Return the sessions that this host holds, and facts of its process."""
         leases = [slot.lease for slot in self.slots.values()]
         return Occupancy(
             name=self.name,
@@ -492,7 +486,7 @@ class HostActor(Host):
         )
 
     async def lease(self, session_id: str) -> Lease | None:
-        """Whether this host holds that session; one that it is loading is waited for."""
+        """Return this host's lease of that session, or None; waits for a session that is being loaded."""
         slot = self.slots.get(session_id)
         if slot is None:
             return None
@@ -500,8 +494,8 @@ class HostActor(Host):
         return slot.lease
 
     async def ping(self) -> Pulse:
-        """Answered by the host's loop: what the process has allocated, if it is the host's own, what blocks it, and
-        what resumes have taken.
+        """Return the pulse of the host's loop: allocated memory of its own process, the body that blocks it, and the
+        time of resumes.
         """
         resumes_s, long_resume = self._resumes.taken()
         pulse = Pulse(blocked=blocked_by(), resumes_s=resumes_s, long_resume=long_resume)
@@ -514,16 +508,16 @@ class HostActor(Host):
         return replace(pulse, memory_bytes=taken_bytes)
 
     async def longest_s(self) -> float:
-        """How long a step of what executes here may take."""
+        """Return the longest time that a step executing here may take, in seconds."""
         slots = (*self.slots.values(), *self._ending)
         return max((slot.longest_s for slot in slots), default=0.0)
 
     async def permit_news(self, directory: str, known: int) -> PermitNews:
-        """Long poll: what has happened to permits behind version `known`; to a new directory all that there is."""
+        """Long poll: return changes of permits after version `known`; a new directory gets all permits."""
         return await self._permits.news(directory, known)
 
     async def give_permits(self, directory: str, given: tuple[PermitGiven, ...]) -> None:
-        """Give permits; of another directory than has asked last they are refused."""
+        """Give permits; those of a directory other than the last to ask are refused."""
         self._permits.give(directory, given)
 
     # --- for tests --------------------------------------------------------------------------------
@@ -534,7 +528,7 @@ class HostActor(Host):
         return not self._ending and all(slot.is_settled for slot in self.slots.values())
 
     async def crash(self) -> None:
-        """Drop what is held without a word to the ledger, as a kill does; for in-process tests."""
+        """Drop all sessions without notifying the ledger, as a kill does; for in-process tests."""
         slots = [*self.slots.values(), *self._ending]
         self.slots.clear()
         for slot in slots:
@@ -544,7 +538,7 @@ class HostActor(Host):
     # --- parts ----------------------------------------------------------------------------------
 
     async def _rests(self, session_id: str) -> None:
-        """Return when the session's code waits, or is no longer here."""
+        """Return once the session's code waits or is no longer here."""
         slot = self.slots.get(session_id)
         if slot is not None:
             await slot.wait_rested()
@@ -634,9 +628,7 @@ class HostActor(Host):
             self._statuses.give_back(slot.mark)
 
     def retire(self, reason: str) -> None:
-        """Code that was cut off did not end: this host takes nothing new. The directory parks what waits and ends
-        it.
-        """
+        """Take nothing new, since aborted code did not end; the directory parks waiting sessions and ends the host."""
         if self.retiring is None:
             log.warning("%s retires: %s", self.name, reason)
             self.retiring = reason
@@ -649,7 +641,7 @@ class HostActor(Host):
         is_over = report.state in (SlotState.LOST, SlotState.GONE)
         if is_over:
             self._histories.forget(report.session_id)
-            # Others may have the session by now, this host too: what is left of it is no longer found by its id.
+            # Any host, even this one, may have the session by now, so its old code is no longer found by its id.
             self._past[report.session_id, report.epoch] = (slot.told_version, report)
             if self.slots.get(slot.session_id) is slot:
                 del self.slots[slot.session_id]
@@ -666,7 +658,7 @@ class HostActor(Host):
 
 
 def _is_isolated(live: LiveSession) -> bool:
-    """Its task is to have a host to itself."""
+    """True if its task wants a host to itself."""
     return live.registered is not None and live.registered.task.isolated
 
 
@@ -679,7 +671,7 @@ def _check_code(host: str, registry: Registry, catalog_hash: str) -> None:
 
 
 def _key_of(command: SessionCommand | None) -> tuple[str, str] | None:
-    """Stream and hashed idempotency key of a send that has one."""
+    """Return stream and hashed idempotency key of a send that has a key."""
     if isinstance(command, Send) and command.idempotency_key is not None:
         return command.stream, key_hash(command.idempotency_key)
     return None

@@ -1,11 +1,10 @@
 """One adoption of one session: an object with a queue of events, and one loop that takes them.
 
-Commands, what happens to the code, what was stored and the time that has come are events. Each is taken when those
-before it have been, so decisions take turns (S-11, S-24); one that has to ask the ledger holds up those behind it.
-What an event sets off is decided by functions of the state, and carried out here: entries are stamped, applied to the
-state at once (S-53) and sent to the ledger as flushes. Invariants: S-10 (what parks), S-14 and S-82 (a held session's
-time is fired here), S-60 (nothing is answered before it is on disk), S-61 (a repeated command gets its first
-receipt), S-62 (all writes go through one queue of flushes).
+Commands, events of the code, stored flushes and timers are events. They are taken one after another, so decisions take
+turns (S-11, S-24); one that must ask the ledger holds up those behind it. Functions of the state decide their effects,
+which are carried out here: entries are stamped, applied to the state at once (S-53) and sent to the ledger as flushes.
+Invariants: S-10 (what parks), S-14 and S-82 (a held session's time is fired here), S-60 (replies follow the write to
+disk), S-61 (a repeated command gets its first receipt), S-62 (all writes go through one queue of flushes).
 """
 
 from __future__ import annotations
@@ -81,12 +80,12 @@ from helmr_runtime.session.telling import LEVELS, Telling
 from helmr_runtime.session.warm_cache import WarmState, begun
 
 DECIDING = (Commanded, Flushed, OpAsked, StepEnded, TryDue, OutcomeReady)
-"""Events of which nothing follows but what they have written."""
+"""Events without effects besides the entries that they write."""
 
 GIVING_UP = (SessionPhase.LEAVING, SessionPhase.OVER)
 
 DEADLINE_AGAIN_S = 0.5
-"""A deadline that the failing store did not take is tried again after this."""
+"""Seconds after which a deadline that a failing store did not take is tried again."""
 
 log = logging.getLogger("helmr.session")
 
@@ -95,13 +94,12 @@ class LiveSession:
     """A session that this host holds.
 
     Args:
-        loaded: What the ledger gave.
-        session_id: Whose.
-        kept: What an earlier adoption by this host has left, if the ledger says that it is the newest.
-        asked_operation: The operation that the ledger was asked for meanwhile.
-        parts: What the host's sessions share.
+        loaded: The session as the ledger loaded it.
+        kept: The state that an earlier adoption by this host left, if it is the newest.
+        asked_operation: The operation that the ledger was asked about meanwhile.
+        parts: Parts shared by the host's sessions.
         place: The session's place in the host.
-        emissions: Makes what holds the chunks that its code emits, for an epoch.
+        emissions: Makes the emissions of an epoch.
     """
 
     def __init__(
@@ -121,9 +119,9 @@ class LiveSession:
         self.registered = parts.registry.tasks.get(self.state.task)
         self.phase = SessionPhase.LIVE
         self.left: WarmState | None = None
-        """What the next adoption by this host may go on from, once the session is given up."""
+        """The state for the next adoption by this host, once the session is given up."""
         self.hold_seq = 0
-        """Code that is not here yet starts only when this seq is on disk (S-3, caution after a crash)."""
+        """New code starts only once this seq is on disk (S-3, caution after a crash)."""
         self.claims = SessionClaims(loaded.claims)
         self._writer = EntryWriter(loaded)
         self._flushes = FlushQueue(
@@ -155,17 +153,17 @@ class LiveSession:
         self.execution = CodeRunner(self, parts, around)
         self._events, self._is_taking = deque[Event](), False
         self._asking: asyncio.Task[None] | None = None
-        """What holds up the queue."""
+        """The task that holds up the queue."""
         self._in_flight = 0
         """Callers whose command is being decided or awaits its commit."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._has_changed = False
-        """Its host hears what has become of it, and its timer is set, when this turn of the loop is over."""
+        """After this turn of the loop it reports to its host and sets its timer."""
         self._timer: Timer | None = None
         self._due_at: datetime | None = None
 
     def take(self, event: Event) -> None:
-        """Put an event into the queue; it has been taken on return, unless something holds up the queue."""
+        """Put an event into the queue; it has been taken on return, unless the queue is held up."""
         if isinstance(event, Flushed):
             self._events.appendleft(event)
         else:
@@ -173,7 +171,7 @@ class LiveSession:
         self._take_all()
 
     def _take_all(self, *, is_news: bool = False) -> None:
-        """The loop. `is_news`: something was decided since it ended, so the session goes on in any case."""
+        """Take all queued events. `is_news`: proceed even if the queue is empty."""
         if self._is_taking:
             return
         self._is_taking = True
@@ -186,7 +184,7 @@ class LiveSession:
                 self._proceed()
         finally:
             self._is_taking = False
-            if self._may_take():  # a bug ends one event only
+            if self._may_take():  # a bug loses one event only
                 asyncio.get_running_loop().call_soon(self._take_all)
 
     def _may_take(self) -> bool:
@@ -206,7 +204,7 @@ class LiveSession:
                 self._perform(self.execution.take(event))
 
     def _hold_up(self, work: Coroutine[Any, Any, None]) -> None:
-        """Ask the ledger; no event is taken meanwhile, but what was stored, which decides nothing."""
+        """Ask the ledger. Meanwhile only `Flushed` is taken, which decides nothing."""
         assert self._asking is None
         self._asking = asyncio.get_running_loop().create_task(work)
         self._asking.add_done_callback(self._asked)
@@ -218,7 +216,7 @@ class LiveSession:
         self._take_all(is_news=True)
 
     def _perform(self, effects: Effects) -> None:
-        """Carry out what an event has set off."""
+        """Carry out the effects of an event."""
         if effects is NOTHING:
             return
         if effects.drafts:
@@ -239,11 +237,11 @@ class LiveSession:
                 self._enter(SessionPhase.RETIRING)
 
     def run_of(self, driver: RunDriver) -> Run | None:
-        """The active run, if this driver is the one that runs it."""
+        """Return the active run, if this driver runs it."""
         return self.execution.run_of(driver)
 
     def _proceed(self) -> None:
-        """Go on from what there is now."""
+        """Continue from the current state."""
         if self.is_over:
             return
         if self.phase is not SessionPhase.LEAVING and self._asking is None:
@@ -253,7 +251,7 @@ class LiveSession:
         self._changed_soon()
 
     def _block_if_missing(self) -> None:
-        """A run that is to execute, whose task this runtime's code does not have, is blocked (S-3)."""
+        """Block a run that should execute if this runtime's code lacks its task (S-3)."""
         if self.registered is not None:
             return
         run = self.state.active_run
@@ -268,7 +266,7 @@ class LiveSession:
 
     def _changed(self) -> None:
         self._has_changed = False
-        if self.phase not in GIVING_UP:  # there its time is the ledger's again in a moment
+        if self.phase not in GIVING_UP:  # otherwise its time is the ledger's again in a moment
             run, active = self.state.run, self.state.active_run
             self._arm(active)
             if self.execution.is_limited:
@@ -284,7 +282,7 @@ class LiveSession:
 
     @property
     def is_over(self) -> bool:
-        """Given up or lost: it is not held here any more."""
+        """The session was given up or lost: it is no longer held here."""
         return self.phase is SessionPhase.OVER
 
     @property
@@ -322,7 +320,7 @@ class LiveSession:
     async def begin(
         self, command: SessionCommand | None, crash: Crash | None
     ) -> Mapping[str, Any] | None:
-        """Record how the last holder died, decide the command that came with the adoption, run what is to run."""
+        """Record the last holder's crash, decide the command that came with the adoption, run the code."""
         self._record(crash)
         try:
             return await self.command(command) if command is not None else None
@@ -338,7 +336,7 @@ class LiveSession:
     async def decide_and_release(
         self, command: SessionCommand | None, crash: Crash | None
     ) -> Mapping[str, Any] | None:
-        """Decide the command that came with the adoption, and give the session up in the same commit.
+        """Decide the command that came with the adoption, and give up the session in the same commit.
 
         Raises:
             As `command`.
@@ -366,10 +364,10 @@ class LiveSession:
         return decision.reply if command is not None else None
 
     async def park(self) -> Committed | None:
-        """Abort, write the park commit; None if something came in between and the session stays.
+        """Abort the code and write the park commit; return None if an event came in between and the session stays.
 
         Raises:
-            Moved: The ledger refused it: the session left this host before.
+            Moved: The ledger refused the commit, since the session had left this host.
         """
         if self.phase is SessionPhase.LIVE:
             self._enter(SessionPhase.PARKING)
@@ -387,7 +385,7 @@ class LiveSession:
         return reply
 
     async def _release(self, unsaved_max: int = 0) -> CommitReply:
-        """The commit by which the session is given up, with all that is not written yet.
+        """Give up the session in a commit that includes all that is not written yet.
 
         Commands get `Moved` as soon as it is sent.
         """
@@ -405,7 +403,7 @@ class LiveSession:
         return reply
 
     def drop(self) -> None:
-        """The adoption is over; nothing more is written."""
+        """End the adoption; nothing more is written."""
         self._enter(SessionPhase.OVER)
         self._end()
         self._take_all()
@@ -424,17 +422,17 @@ class LiveSession:
         self.execution.abort(RunParked("the session left this host"))
 
     def free(self) -> None:
-        """It is over, and no one holds it: it leaves memory now, and waits for no walk of the garbage collector."""
+        """Release references, so that a finished session leaves memory without the garbage collector."""
         self.execution.free()
         self._committer.free()
 
     # --- commands -------------------------------------------------------------------------------
 
     async def command(self, command: SessionCommand) -> Mapping[str, Any]:
-        """Decide, commit, answer.
+        """Decide a command, commit, and return the receipt.
 
         Raises:
-            Moved: The session left this host; nothing happened, or repeating with the same operation id tells.
+            Moved: The session left this host; repeat the call with the same operation id.
             StoreUnavailable: The ledger can't commit now; nothing of this command is kept.
             OutcomeUnknown: The commit was not answered within `COMMIT_WAIT_S`.
             HelmrError: The command is refused.
@@ -456,7 +454,7 @@ class LiveSession:
 
     @contextlib.contextmanager
     def _under_way(self) -> Iterator[None]:
-        """A caller waits: the session can't be parked, and at the end it reports what has become of it."""
+        """Keep the session from being parked while a caller waits; afterwards it reports its state."""
         self._in_flight += 1
         try:
             yield
@@ -465,7 +463,7 @@ class LiveSession:
             self._changed_soon()
 
     async def _decided(self, command: SessionCommand) -> tuple[Decided, int]:
-        """What is decided when it is the command's turn, and the seq that this is stored with."""
+        """Return the decision once it is the command's turn, and the seq with which it is stored."""
         decided: asyncio.Future[tuple[Decided, int]] = asyncio.get_running_loop().create_future()
         self.take(Commanded(command, decided))
         return await decided
@@ -496,14 +494,14 @@ class LiveSession:
             event.refuse(error)
 
     async def _decide_asking(self, command: SessionCommand) -> Decided:
-        """Decide a command of which the ledger may know something that the state does not say."""
+        """Decide a command that the ledger may know although the state does not."""
         decision = await self._repeated.first(command) or self._decide(command)
         if self._repeated.is_open(command, decision):
             decision = await self._repeated.again(command) or decision
         return self._settle(command, decision)
 
     def _decide(self, command: SessionCommand) -> Decided:
-        """What the command does now, a refusal too."""
+        """Decide the command now; a refusal is a decision, too."""
         try:
             context = self.context(command.sent_at)
             if self._repeated.is_new(command):
@@ -513,14 +511,14 @@ class LiveSession:
             return Decided(error=error)
 
     def _settle(self, command: SessionCommand, decision: Decided) -> Decided:
-        """Write what was decided."""
+        """Write the decision's entries."""
         if decision.drafts:
             operation = command.operation
             unused = (OperationUnused(operation),) if operation is not None else ()
             self.write(decision.drafts, unused)
             if isinstance(command, Cutting):
                 self._cut_off(command)
-            # Code that has been handed something will bring the flush with its next op.
+            # Code that got an outcome will cause the flush with its next op.
             goes_on = any(draft.body.get("next") for draft in decision.drafts)
             has_code = self.execution.driver is not None or self.execution.has_code
             if not (has_code and goes_on):
@@ -528,7 +526,7 @@ class LiveSession:
         return decision
 
     def _cut_off(self, command: Cutting) -> None:
-        """Code whose run was cancelled or taken back is aborted once that is on disk (S-6, S-75)."""
+        """Abort the code of a run that was cancelled or taken back, once that is on disk (S-6, S-75)."""
         driver = self.execution.driver
         if driver is None or is_of(driver, self.state.active_run):
             return
@@ -543,7 +541,7 @@ class LiveSession:
     async def commit_alone(
         self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...]
     ) -> CommitReply:
-        """Commit, and apply only what was stored: this decision never runs ahead."""
+        """Commit, and apply only after the entries are stored."""
         entries = self._stamp(drafts)
         flush = self._flushes.alone(entries, preconditions)
         reply = await self._committer.send(flush)
@@ -565,7 +563,7 @@ class LiveSession:
         return await task_call(ledger, asking, call, token_id, arguments, step=step)
 
     def context(self, carried: datetime | None = None) -> DecisionContext:
-        """The circumstances of a decision made now."""
+        """Return the circumstances of a decision made now."""
         registered = self.registered
         return DecisionContext(
             now=self._now(carried),
@@ -577,16 +575,16 @@ class LiveSession:
         )
 
     def _now(self, carried: datetime | None = None) -> datetime:
-        """The later of the clock and the time that a command carried.
+        """Return the later of the clock and the time that a command carried.
 
-        The last entry's time does not count: a deadline is counted from the clock also where an entry was made while
-        the clock was ahead. Only the stamps of entries never go back (S-50).
+        The last entry's time does not count: deadlines follow the clock even after an entry made while the clock was
+        ahead. Only the stamps of entries never go back (S-50).
         """
         now = self._clock.now()
         return now if carried is None else max(now, carried)
 
     def _claims(self) -> WaitClaims | None:
-        """Of the pending wait."""
+        """The claims of the pending wait."""
         return self.claims.of(self.state.wait) if self.claims.known is not None else None
 
     def write(
@@ -596,10 +594,10 @@ class LiveSession:
         *,
         is_flushed: bool = False,
     ) -> None:
-        """Stamp, apply and buffer; the flush follows soon, unless the caller sees to it.
+        """Stamp, apply and buffer entries; the flush follows soon, unless the caller sends it.
 
         Raises:
-            Moved: The session left this host; anyone who has its state now writes it.
+            Moved: The session left this host.
         """
         if self.is_over:
             raise Moved(f"{self.id} left this host")
@@ -617,7 +615,7 @@ class LiveSession:
             self._committer.flush_soon()
 
     def _stamp(self, drafts: Sequence[Draft]) -> list[Entry]:
-        """Their entries, behind those of claims that are not in the transcript yet."""
+        """Return their entries, after the entries of claims not in the transcript yet."""
         now, claims = self._now(), self._claims()
         ahead = claims.pending(now) if claims is not None and drafts else ()
         return self._writer.entries(self.state, (*ahead, *drafts), now)
@@ -648,11 +646,11 @@ class LiveSession:
             self._lost(event.reply)
 
     def when_durable(self, seq: int, call: Callable[[], None]) -> None:
-        """Call when that seq is on disk."""
+        """Call once that seq is on disk."""
         self._flushes.when_stored(seq, call)
 
     async def durable(self, seq: int) -> bool:
-        """Wait until that seq is on disk; false if the adoption ended before."""
+        """Wait until that seq is on disk; return false if the adoption ended before."""
         if seq > self._flushes.durable_seq:
             self._committer.flush_now()
         return await self._committer.durable(seq)
@@ -664,7 +662,7 @@ class LiveSession:
             await self._committer.durable(self.state.seq)
 
     def _arm(self, run: Run | None) -> None:
-        """Fire at the time that the active run says now, and at no other. A parked session's time is the ledger's."""
+        """Set the timer to the active run's next time. The ledger keeps a parked session's time."""
         due: datetime | None = None
         if run is not None and run.wait is not None:
             due = run.wait.due_at
@@ -687,7 +685,7 @@ class LiveSession:
         if self.is_over or wait is None:
             self._timer = None
             return
-        # The timer stays, though it has fired: until this is decided it is not armed for the same time.
+        # The fired timer stays set, so that it is not armed again for the same time before this is decided.
         timing_out = asyncio.get_running_loop().create_task(self._time_out(wait.id))
         self._tasks.add(timing_out)
         timing_out.add_done_callback(self._tasks.discard)

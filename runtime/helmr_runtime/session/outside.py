@@ -1,9 +1,8 @@
-"""What a session's code does with facts outside of the session: tokens and child sessions.
+"""Facts outside of a session that its code uses: tokens and child sessions.
 
-It asks the ledger about them in steps; a repeated call has the effect of one, whatever crashes between the ledger's
-entry and the session's (S-91). And it waits for their end: such a wait is opened, and timed out, only if the ledger
-says that the token is as believed (S-13). These two decisions are made alone: nothing is applied before the ledger
-took it.
+Code asks the ledger about them in steps; a repeated call acts once, even after a crash between the ledger's entry and
+the session's (S-91). Code also waits for their end: such a wait is opened, and timed out, only if the ledger confirms
+the token's state (S-13). These two decisions are committed alone: nothing is applied before the ledger has stored it.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from helmr_runtime.session.events import SessionView
 
 QUESTION_TRIES = 25
 QUESTION_PAUSE_S = 0.2
-"""A ledger that was killed answers again after two seconds; a wait opens after five in any case."""
+"""Seconds between tries: a killed ledger answers again after two seconds; a wait opens after five in any case."""
 
 
 async def task_call(
@@ -49,13 +48,12 @@ async def task_call(
     *,
     step: StepRef,
 ) -> Any:
-    """One call, as JSON: `sessions.start`, or `tokens.…` about tokens.
+    """Make one call, as JSON: `sessions.start`, or `tokens.…` about tokens.
 
     Args:
-        ledger: Who is asked.
-        asking: The session, and its run, whose code asks.
-        call: What is asked.
-        token_id: Of which token, if it is about one.
+        asking: The session and the run whose code asks.
+        call: The name of the call.
+        token_id: The token, if the call is about one.
         arguments: As on the wire.
         step: Names the call, so that a repeated one acts once.
     """
@@ -69,19 +67,18 @@ async def task_call(
 async def start_child(
     ledger: Ledger, state: SessionState, run: Run, op: int, call: Mapping[str, Any], key: str
 ) -> str:
-    """The child that this op has started; it is started if there is none yet.
+    """Return the child that this op has started, and start it first if there is none yet.
 
     Args:
-        ledger: Who is asked.
         state: The parent.
-        run: Its run, whose code asks.
+        run: The parent's run whose code asks.
         op: The op that asks.
         call: A `ChildCall`'s parts.
-        key: The op's step key. The child's idempotency key is made of it, which the ledger knows for ever. One that a
-            rewind has ended counts no more: what was open then has its old key.
+        key: The op's step key. The child's idempotency key is made from it, and the ledger keeps that forever. A child
+            that a rewind has ended does not count: an op open at the rewind keeps its old key.
 
     Raises:
-        HelmrError: The ledger refuses it, as a run's that is over.
+        HelmrError: The ledger refuses it, for example because the run is over.
     """
     parent = Parent(
         session_id=state.id, run_id=run.id, op=op, attempt=run.attempt, leaves=call["leaves"]
@@ -121,15 +118,14 @@ async def task_token_call(
     arguments: Mapping[str, Any],
     key: str,
 ) -> Any:
-    """One call, as JSON.
+    """Make one call about tokens, as JSON.
 
     Args:
-        ledger: Who is asked.
-        run_id: Whose code asks.
+        run_id: The run whose code asks.
         method: get, list, complete or cancel.
-        token_id: Of which token; None for list.
+        token_id: The token; None for list.
         arguments: As on the wire.
-        key: The call's step key: a repeated call has the effect of one.
+        key: The call's step key: a repeated call acts once.
     """
     if method == "list":
         return (
@@ -166,10 +162,10 @@ async def task_token_call(
 
 
 async def question_of(ledger: Ledger, run: Run, token_id: str) -> TokenQuestion | None:
-    """What the token says; None if there is no such token, or its texts can't be read.
+    """Return the token's question; None if there is no such token, or its texts can't be read.
 
-    One that the run itself made stands in its journal. A ledger that is away for a moment is asked again: what a wait
-    shows is written once.
+    The journal holds the question of the run's own tokens. A ledger that is briefly away is asked again, because a
+    wait's texts are written only once.
     """
     for entry in run.journal:
         if entry.kind is EntryKind.TOKEN_CREATED and entry.body["token_id"] == token_id:
@@ -194,7 +190,7 @@ def _info(token: Mapping[str, Any]) -> Any:
 async def open_outside(
     session: SessionView, ledger: Ledger, driver: RunDriver, op: int, ask: WaitRequest
 ) -> None:
-    """Open a wait on a token or on child sessions, only if the ledger says that it has not ended (S-13)."""
+    """Open a wait on a token or on child sessions, only if the ledger confirms that it has not ended (S-13)."""
     await session.idle()
     run = session.run_of(driver)
     if run is None:
@@ -215,7 +211,8 @@ async def open_outside(
 
 
 async def time_out_outside(session: SessionView, command: SessionCommand) -> Decided:
-    """A token's completion before the deadline or default wins, however late it is heard of (S-14, S-82)."""
+    """Time out a wait on a token; a completion before the deadline or default wins, even if it arrives late (S-14,
+    S-82)."""
     wait = session.state.wait
     assert wait is not None
     decision = decide(session.state, command, session.context(command.sent_at))
@@ -237,7 +234,7 @@ async def time_out_outside(session: SessionView, command: SessionCommand) -> Dec
 
 
 def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> TokenEnded:
-    """How what is awaited ended; what there is not ends the wait as well."""
+    """Return the end of the awaited token or child; one that does not exist ends the wait, too."""
     return TokenEnded(
         principal=RUNTIME,
         wait_id=ask.wait_id,

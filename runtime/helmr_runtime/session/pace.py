@@ -1,9 +1,9 @@
-"""How many sessions a process takes up at once on no one's behalf: resumed runs, ends of children, what is parked.
+"""Limits how many sessions a process adopts at once without a waiting caller: resumed runs, ends of children, parks.
 
-Each is a few milliseconds of a processor, and what is under way at once takes turns on one loop, so a caller's send
-that needs ten turns waits ten times for all of them. Where no one calls, many at once share commits; beside a caller,
-each family of sessions (`directory/work.py`) has one at a time, which does nearly as much. A turn lasts until the
-session's code waits again, or for as long as a quick one takes.
+Each takes a few milliseconds of CPU, and all take turns on one loop, so a caller's send that needs ten turns of the
+loop waits ten times for all of them. Without callers, many at once share commits. Beside a caller, each family of
+sessions (`directory/work.py`) has one at a time, which does nearly as much. A turn lasts until the session's code waits
+again, or for `REST_S`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from contextlib import asynccontextmanager, suppress
 from helmr_runtime.core.commands import SessionCommand, is_paced
 
 TURNS_MAX = 16
-"""Turns at once."""
+"""Turns at the same time."""
 
 BESIDE_MAX = 1
-"""Of them those of one family, while someone calls."""
+"""Turns of one family at the same time, while callers come."""
 
 CALLED_FOR_S = 1.0
-"""How long after a call its caller may come again."""
+"""Seconds after a call in which its caller may come again."""
 
 REST_S = 0.025
-"""How long a turn is kept for code that goes on."""
+"""Seconds that a turn is kept for code that goes on."""
 
 TURN_MAX_S = 1.0
-"""How long a turn counts at most: what hangs, as while the ledger is away, holds up nothing else."""
+"""Most seconds that a turn counts, so that one that hangs, as while the ledger is away, holds up no other."""
 
 PARKS = "parks"
-"""The family of all that are parked."""
+"""The family of all parks."""
 
 URGENT = frozenset({"shutdown", "drain"})
 """Reasons to park at once."""
@@ -44,11 +44,11 @@ class HostPace:
         self._taken: Counter[str] = Counter()
         self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
         self.called_s: float | None = None
-        """When a caller came last."""
+        """Time of the last call."""
         self._keeping: set[asyncio.Task[None]] = set()
 
     def called(self) -> None:
-        """A caller waits for something of this process."""
+        """Note that a caller waits for this process."""
         self.called_s = asyncio.get_running_loop().time()
 
     @asynccontextmanager
@@ -58,8 +58,8 @@ class HostPace:
         """Take a turn, in the order of asking within the family.
 
         Args:
-            family: Whose.
-            rests: Returns when the code that was set off waits again.
+            family: The family that takes the turn.
+            rests: Returns once the code that this started waits again.
         """
         turn = await self._take(family)
         try:
@@ -81,12 +81,12 @@ class HostPace:
         command: SessionCommand | None,
         rests: Callable[[str], Awaitable[None]],
     ) -> AsyncIterator[None]:
-        """What no caller waits for takes its turn; what one waits for goes on at once.
+        """Take a turn for a command that no caller waits for; others go on at once.
 
         Args:
-            session_id: What the command is for.
-            command: None adopts the session only.
-            rests: Returns when that session's code waits again.
+            session_id: The command's session.
+            command: None only adopts the session.
+            rests: Returns once that session's code waits again.
         """
         if not is_paced(command):
             self.called()
@@ -98,7 +98,7 @@ class HostPace:
 
     @asynccontextmanager
     async def of_park(self, reason: str) -> AsyncIterator[None]:
-        """No one waits for a session to park, unless its host is about to end."""
+        """Take a turn for a park, unless the reason is urgent."""
         if reason in URGENT:
             yield
             return
@@ -143,14 +143,14 @@ class HostPace:
 
 
 class _Turn:
-    """A turn that was taken; it ends once."""
+    """A turn in progress; it ends once."""
 
     def __init__(self, give: Callable[[], None]) -> None:
         self._give: Callable[[], None] | None = give
         self._timer = asyncio.get_running_loop().call_later(TURN_MAX_S, self.end)
 
     def end(self) -> None:
-        """Let the next have it."""
+        """End the turn and let the next one begin."""
         give, self._give = self._give, None
         self._timer.cancel()
         if give is not None:

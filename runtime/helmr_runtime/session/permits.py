@@ -1,8 +1,8 @@
-"""Permits of limits in a host: what its code asks for and holds, and what the directory hears of that (S-119).
+"""Permits of limits in a host: the asks and permits of its code, and their reports to the directory (S-119).
 
-The host calls no one. A directory with limits keeps one call pending on it (`news`), and gives permits by another
-(`give`). A permit belongs to one try of a step, or to a run (op 0). It comes back when nothing of that executes any
-more: a thread that outlives its step keeps it.
+The host makes no calls. A directory with limits keeps one call pending on it (`news`), and gives permits by another
+(`give`). A permit belongs to one try of a step, or to a run (op 0). It comes back once none of that executes: a thread
+that outlives its step keeps it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.ports import PermitChange, PermitGiven, PermitLine, PermitNews
 
 POLL_S = 3600.0
-"""News that no one makes is answered after an hour, so that no call waits for ever."""
+"""Seconds after which a call without news is answered, so that no call waits forever."""
 
 LOOK_S = 0.05
-"""How often it is looked at whether what holds a permit has ended, if that comes without a word."""
+"""Seconds between checks whether the holder of a permit has ended, if it ends without a signal."""
 
 LINES_MAX = 10_000
-"""Lines kept for a directory that does not ask; then it gets all that there is."""
+"""Lines kept for a directory that does not ask; with more, it gets all permits again."""
 
 
 class PermitState(Enum):
-    """What a permit is."""
+    """The state of a permit."""
 
     ASKED = "asked"
     GIVEN = "given"
@@ -36,7 +36,7 @@ class PermitState(Enum):
 
 
 class LimitPermit:
-    """One that code asks for, holds or has held; `on_given` is called once, on the host's loop."""
+    """A permit that code asks for, holds or has held; `on_given` is called once, on the host's loop."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class LimitPermit:
 
     @property
     def is_given(self) -> bool:
-        """What it is for may go on."""
+        """True if its holder may go on."""
         return self.state is PermitState.GIVEN
 
     def line(self, change: PermitChange) -> PermitLine:
-        """What the directory hears."""
+        """Return the line about it for the directory."""
         return PermitLine(
             change=change,
             limit=self.limit,
@@ -74,11 +74,11 @@ class LimitPermit:
 
 
 class HostPermits:
-    """Those of all sessions of a host.
+    """The permits of all sessions of a host.
 
     Args:
         clock: Its clock.
-        limits: By name, whether the limit bounds anything; None: nothing is bounded, and every name will do.
+        limits: Name → true if the limit bounds anything; None if nothing is bounded and any name will do.
     """
 
     def __init__(self, clock: Clock, limits: Mapping[str, bool] | None) -> None:
@@ -88,18 +88,18 @@ class HostPermits:
         self._closed: dict[str, datetime] = {}
         self._lines: list[PermitLine] = []
         self._version = 0
-        """Of the last line."""
+        """Version of the last line."""
         self._directory = ""
         self._since = 0
-        """The version from which on that directory is the one."""
+        """The version at which the current directory first asked."""
         self._heard: set[str] = set()
-        """All directories that have asked."""
+        """Directories that have asked."""
         self._changed = asyncio.Event()
         self._ending: dict[LimitPermit, Callable[[], bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def binds(self, limit: str | None) -> bool:
-        """Whether a permit is needed.
+        """True if a permit is needed.
 
         Raises:
             BadDefinition: The runtime does not know that limit (S-121).
@@ -117,12 +117,12 @@ class HostPermits:
     # --- what code does ---------------------------------------------------------------------------
 
     def ask(self, permit: LimitPermit) -> None:
-        """Have it wait for its turn."""
+        """Ask the directory for a permit."""
         self._permits[permit.ticket] = permit
         self._tell(permit.line(PermitChange.ASKED))
 
     def end(self, permit: LimitPermit, is_over: Callable[[], bool] | None = None) -> None:
-        """It is needed no more, as soon as `is_over`, which is looked at again and again."""
+        """Return a permit, or if `is_over` is given, once that is true; it is polled."""
         if permit.state is PermitState.OVER:
             return
         if is_over is None or is_over():
@@ -133,12 +133,12 @@ class HostPermits:
             self._look_later()
 
     def leave(self, permit: LimitPermit) -> None:
-        """Its session leaves memory; it keeps its place."""
+        """Note that its session leaves memory; it keeps its place."""
         if permit.state is not PermitState.OVER:
             self._over(permit, PermitChange.LEFT)
 
     def close(self, limit: str, for_s: float) -> None:
-        """Give none for that many seconds."""
+        """Close the limit for that many seconds."""
         if self._limits is None or not self._limits.get(limit):
             return
         until = self._clock.now() + timedelta(seconds=for_s)
@@ -162,13 +162,13 @@ class HostPermits:
         if self._ending:
             self._look_later()
 
-    # --- what the directory asks ------------------------------------------------------------------
+    # --- calls of the directory -----------------------------------------------------------------
 
     async def news(self, directory: str, known: int) -> PermitNews:
-        """As `Host.permit_news`.
+        """Implements `Host.permit_news`.
 
-        A call of a directory that is dead may come behind the first one of the next. It knows of nothing since that
-        one, and changes nothing: permits that the dead one gave would be used again.
+        A late call of a dead directory may come after the first call of the next one. It is ignored: otherwise permits
+        that the dead one gave would be used again.
         """
         if directory != self._directory:
             if directory in self._heard and known < self._since:
@@ -192,7 +192,7 @@ class HostPermits:
 
     def _whole(self) -> PermitNews:
         self._lines.clear()
-        self._changed.set()  # of an earlier directory, whose call ends
+        self._changed.set()  # ends the call of an earlier directory
         now = self._clock.now()
         permits = [
             one.line(PermitChange.HELD if one.is_given else PermitChange.ASKED)
@@ -206,7 +206,7 @@ class HostPermits:
         return PermitNews(version=self._version, lines=(*permits, *closed), is_whole=True)
 
     def give(self, directory: str, given: tuple[PermitGiven, ...]) -> None:
-        """As `Host.give_permits`."""
+        """Implements `Host.give_permits`."""
         if directory != self._directory:
             return
         now = self._clock.now()
@@ -221,7 +221,7 @@ class HostPermits:
             permit.on_given()
 
     def _ask_again(self, permit: LimitPermit) -> None:
-        """It came too late to be used: what counts beginnings would not know."""
+        """Ask again for a permit that came too late: a late use would escape the count of beginnings."""
         self._tell(permit.line(PermitChange.ENDED))
         del self._permits[permit.ticket]
         permit.ticket = new_id("permit")
@@ -230,7 +230,7 @@ class HostPermits:
     def _tell(self, line: PermitLine) -> None:
         self._version += 1
         if not self._directory:
-            return  # it gets all that there is
+            return  # it gets all permits
         self._lines.append(line)
         if len(self._lines) > LINES_MAX:
             self._lines.clear()

@@ -1,7 +1,7 @@
 """Permits of one session's code, by op; 0 is the run itself (S-119, S-120).
 
-A step waits for its first permit before it is opened, so that nothing of it is recorded, and for that of each further
-try while it is open. A run under a limit waits before its code starts, and before it goes on after a wait.
+A step waits for its first permit before it is opened and recorded, and for that of each further try while it is open. A
+run under a limit waits before its code starts, and before it goes on after a wait.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from helmr_runtime.session.events import PermitCame, SessionView
 from helmr_runtime.session.permits import HostPermits, LimitPermit
 
 LOOK_S, LOOK_MAX_S = 0.1, 5.0
-"""When code that waits for a permit is looked at: soon, and less and less often until it has come to rest."""
+"""First and longest pause between checks of code that waits for a permit, in seconds, until it has come to rest."""
 
 log = logging.getLogger("helmr.session")
 
 
 class RunPermits:
-    """What a session's code asks for and has.
+    """Permits that a session's code asks for and holds.
 
     Args:
         session: The session.
         host: The permits of its host.
-        only_waits: Whether all that is left of the run waits for permits.
+        only_waits: Returns true if the run only waits for permits.
 
     Attributes:
-        family: The session that this one descends from, as far as its adoption said it.
-        has_left: They were given up with the code, which is to ask again where the session goes on.
+        family: The session that this one descends from, if its adoption named it.
+        has_left: They were given up with the code, which asks again where the session continues.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class RunPermits:
 
     @property
     def some_wait(self) -> bool:
-        """One is asked for and not given, or was when the code was cut off."""
+        """A permit is asked for and not given, or was when the code was aborted."""
         return self.has_left or any(not one.is_given for one in self._permits.values())
 
     @property
     def waiting(self) -> set[int]:
-        """The ops that wait for one."""
+        """The ops that wait for a permit."""
         return {op for op, one in self._permits.items() if not one.is_given}
 
     @property
@@ -61,7 +61,7 @@ class RunPermits:
         return registered.task.limit if registered is not None else None
 
     def trouble_with(self, limit: str | None) -> BadDefinition | None:
-        """Why no step can begin under that limit, if none can."""
+        """Return the error if no step can begin under that limit; None if steps can."""
         if limit is not None and limit == self.run_limit:
             return BadDefinition(
                 f"limit {limit} is of task {self._session.state.task} and of a step of it",
@@ -74,14 +74,14 @@ class RunPermits:
         return None
 
     def lacks(self, op: int, limit: str | None) -> bool:
-        """The op needs a permit and has none."""
+        """True if the op needs a permit and has none."""
         if limit is None or not self._host.binds(limit):
             return False
         permit = self._permits.get(op)
         return permit is None or not permit.is_given
 
     def waits(self, op: int, limit: str | None, *, goes_on: bool = False) -> bool:
-        """The op has to wait for a permit, which is asked for; `PermitCame` brings it."""
+        """Ask for the op's permit; return true if it must wait for the `PermitCame` event."""
         if limit is None or not self.lacks(op, limit):
             return False
         if op in self._permits:
@@ -101,13 +101,13 @@ class RunPermits:
         return True
 
     def end(self, op: int, is_over: Callable[[], bool] | None = None) -> None:
-        """The op needs none any more, as soon as `is_over`."""
+        """Return the op's permit, or once `is_over` is true."""
         permit = self._permits.pop(op, None)
         if permit is not None:
             self._host.end(permit, is_over)
 
     def end_all(self, is_over: Callable[[int], bool]) -> None:
-        """The code has ended; of an op whose thread still executes the permit comes back when that `is_over`."""
+        """Return the permits of ended code; an op whose thread still executes keeps its permit until `is_over`."""
 
         def end(op: int) -> None:
             self.end(op, lambda: is_over(op))
@@ -116,11 +116,11 @@ class RunPermits:
             end(op)
 
     def cut_off(self, *, leaves: bool, has_code: bool) -> None:
-        """The code is being ended: nothing waits any more.
+        """End all waits for permits, since the code is being aborted.
 
         Args:
-            leaves: What waits keeps its place, and asks again elsewhere.
-            has_code: There is code, whose end ends what it has been given; a permit to start is not used without.
+            leaves: Waiting asks keep their places, and are repeated elsewhere.
+            has_code: There is code, whose end returns its permits; without code, a permit to start is returned unused.
         """
         unused = self.waiting if has_code else set(self._permits)
         cut_off = {op: self._permits.pop(op) for op in sorted(unused)}
@@ -132,15 +132,15 @@ class RunPermits:
                 self._host.end(permit)
 
     def free(self) -> None:
-        """No code asks any more: the session can leave memory."""
+        """Release references, so that the session can leave memory."""
         del self._session, self._only_waits
 
     def close(self, limit: str, for_s: float) -> None:
-        """The provider behind the limit takes no more for that many seconds."""
+        """Close the limit for that many seconds: the provider behind it takes no more."""
         self._host.close(limit, for_s)
 
     def _look_later(self, delay_s: float) -> None:
-        """Have the session look whether it can leave memory: code comes to rest without a word."""
+        """Schedule a check whether the session can leave memory, since code comes to rest without a signal."""
 
         def look() -> None:
             if self.waiting and not self._session.is_over:
@@ -151,7 +151,7 @@ class RunPermits:
         asyncio.get_running_loop().call_later(delay_s, look)
 
     def _turn_key(self) -> str:
-        """Whose turn the session takes."""
+        """Return the key whose turn the session takes."""
         state, registered = self._session.state, self._session.registered
         key: str | None = None
         if registered is not None and state.run is not None:

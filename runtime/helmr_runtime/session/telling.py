@@ -1,7 +1,7 @@
-"""What follows from a live session's entries once they are on disk (S-60): spans, failure logs, ends of chunks.
+"""Follow-ups of a live session's entries once they are on disk (S-60): spans, failure logs, ends of chunks.
 
-The log has a line for code that fails: a developer sees it where the code prints, without asking for it. The
-transcript has the same and more; it is what counts.
+The log has a line for code that fails: developers see it beside the output of their code. The transcript is
+authoritative and holds more.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ LEVELS = {
     EntryKind.RUN_FAILED: logging.ERROR,
     EntryKind.RUN_BLOCKED: logging.ERROR,
 }
-"""The kinds of entries that are logged, and at which level."""
+"""Log levels of the kinds of entries that are logged."""
 
 CONTINUED = "\n    "
-"""Further lines of what an exception says: no line of a log file begins with them, as if it were another session's."""
+"""Prefix of further lines of an exception's text, so that they do not look like another session's line."""
 
 WITHHELD = "(its message is sealed, as in the transcript)"
 
 
 def tell(entry: Entry, said: str) -> None:
-    """Log what `line` has said of it, in its session's name."""
+    """Log the text that `line` made of the entry, under its session's id."""
     log.log(LEVELS[entry.kind], "%s", said, extra={"session": entry.session_id})
 
 
 def line(run: Run | None, entry: Entry, *, is_sealed: bool) -> str:
-    """The text, safe for a terminal: what failed, why, and where in its code.
+    """Return the text, safe for a terminal: what failed, why, and its line of code.
 
     Args:
         run: Its run.
-        entry: Of one of the kinds in `LEVELS`.
-        is_sealed: Payloads are not to be read from files, and what an exception says may be one.
+        entry: An entry of a kind in `LEVELS`.
+        is_sealed: Payloads must not reach files, and an exception's text may hold one.
     """
     body = entry.body
     if entry.kind is EntryKind.RUN_BLOCKED:
@@ -106,18 +106,18 @@ ENDS = frozenset(
 
 
 class Turns:
-    """The spans of what a live session's code executes between two waits, where spans are made."""
+    """Spans of a live session's code between two waits, if tracing is on."""
 
     def __init__(self, state: SessionState) -> None:
         self._state = state
         self._turn: Open | None = None
         self.sent: str | None = None
-        """The trace in which the last command came, if any: what goes on because of it belongs there."""
+        """The trace of the last command, if any: work that it causes belongs there."""
         self.current: str | None = None
-        """What names the turn that goes on; read by the run's own thread."""
+        """The current turn's name; read by the run's own thread."""
 
     def applied(self, entry: Entry) -> Callable[[], None] | None:
-        """An entry was added; what is to be called once it is on disk."""
+        """Return the calls to make once a new entry is on disk."""
         if tracing.spans is None:
             return None
         kind, body = entry.kind, entry.body
@@ -155,19 +155,17 @@ class Turns:
         return lambda: turn.end(error)
 
     def close(self) -> None:
-        """The session leaves this host: whatever was under way is over here."""
+        """End the current spans, since the session leaves this host."""
         if self._turn is not None:
             self._turn.end("the session left this host")
         self._turn = self.current = None
 
 
 class Telling:
-    """What one adoption tells.
+    """Follow-ups of one adoption's entries.
 
     Args:
-        state: The session's.
-        emissions: What its code has emitted.
-        is_sealed: Payloads are not to be read from files.
+        is_sealed: Payloads must not reach files.
     """
 
     def __init__(self, state: SessionState, emissions: Emissions, *, is_sealed: bool) -> None:
@@ -177,7 +175,7 @@ class Telling:
         self.turns = Turns(state)
 
     def applied(self, entry: Entry) -> list[Callable[[], None]]:
-        """An entry was added; what is to be called once it is on disk."""
+        """Return the calls to make once a new entry is on disk."""
         tellings: list[Callable[[], None]] = []
         if ends := self.emissions.ended_by(entry):
             tellings.append(lambda: self.emissions.tell(ends))
@@ -189,6 +187,6 @@ class Telling:
         return tellings
 
     def close(self) -> None:
-        """The session is not held here any more."""
+        """Note that the session is no longer held here."""
         self.emissions.close()
         self.turns.close()

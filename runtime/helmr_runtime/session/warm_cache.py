@@ -1,8 +1,7 @@
 """States of the sessions that a host gave up last.
 
-A session that is adopted again by the host that gave it up, with nothing written to it meanwhile, goes on from the
-state that is here: what that costs does not grow with what the session has done before. The hash of its last entry
-says that it is the same (S-52), and the ledger compares it.
+If a host adopts a session again that it gave up, and nothing was written meanwhile, the session continues from this
+state: the cost does not grow with the session's past. The ledger compares the hash of the last entry (S-52).
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from helmr_runtime.ports import Loaded
 from helmr_runtime.ports.ledger import restore
 
 KEPT_BYTES_MAX = 8 * 1024 * 1024
-"""Of all states here, by what their entries take as text; the one that was given up first leaves first."""
+"""Most bytes of all states, by the size of their entries as text; the oldest leaves first."""
 STATE_BYTES = 8 * 1024
-"""What a state takes beside its entries: of small sessions a thousand are kept."""
+"""Bytes of a state besides its entries, so that a thousand small sessions are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmState:
-    """What an adoption has left.
+    """The state that an adoption left.
 
     Attributes:
-        state: No one else has it: the adoption is over, and the next takes it away from here.
-        offsets: As `FlushQueue.offsets`.
+        state: Not shared: the adoption is over, and the next one removes it from here.
+        offsets: As in `FlushQueue.offsets`.
         unsaved_count: Entries behind the newest checkpoint.
     """
 
@@ -43,7 +42,7 @@ class WarmState:
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes, as text."""
+        """About its size as text."""
         state, run = self.state, self.state.run
         records = state.unconsumed_bytes + sum(one.size_bytes for one in state.taken.values())
         journal = run.journal if run is not None else []
@@ -51,10 +50,10 @@ class WarmState:
 
 
 class WarmCache:
-    """Of one host.
+    """The states of one host.
 
     Args:
-        bytes_max: What all of them may take; 0 keeps none.
+        bytes_max: Most bytes of all states; 0 keeps none.
     """
 
     def __init__(self, bytes_max: int = KEPT_BYTES_MAX) -> None:
@@ -63,13 +62,13 @@ class WarmCache:
         self._bytes = 0
 
     def keep(self, kept: WarmState) -> None:
-        """Keep what was just given up, unless it is over: it is hardly ever asked for again."""
+        """Keep a state that was just given up, unless the session is over and hardly ever asked for again."""
         self.take(kept.state.id)
         is_over = kept.state.status is not SessionStatus.OPEN and kept.state.active_run is None
         size_bytes = kept.size_bytes
         if is_over or size_bytes > self._bytes_max:
             return
-        # Ten thousand of each may be there; the ledger knows them, as of a session that was loaded.
+        # There may be ten thousand of each; the ledger knows them, as for a loaded session.
         kept.state.operations.clear()
         kept.state.send_keys.clear()
         self._by_session[kept.state.id] = kept, size_bytes
@@ -78,7 +77,7 @@ class WarmCache:
             self.take(next(iter(self._by_session)))
 
     def take(self, session_id: str) -> WarmState | None:
-        """The session's state, which is here no more."""
+        """Remove and return the session's state."""
         found = self._by_session.pop(session_id, None)
         if found is None:
             return None
@@ -90,7 +89,7 @@ class WarmCache:
 def begun(
     loaded: Loaded, session_id: str, kept: WarmState | None
 ) -> tuple[SessionState, int, dict[int, int]]:
-    """The state that the adoption begins from; entries that the newest checkpoint does not cover; known offsets."""
+    """Return the adoption's first state, the number of entries behind the newest checkpoint, and known offsets."""
     if kept is None:
         return restore(session_id, loaded), len(loaded.entries), {}
     if loaded.checkpoint_offset is not None and not kept.unsaved_count:
