@@ -1,1 +1,1 @@
-"""Where sessions live. Internal: users import `helmr`."""
+"""The runtime of sessions. Internal: users import `helmr`."""

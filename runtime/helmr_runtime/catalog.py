@@ -1,7 +1,7 @@
-"""The task modules of a runtime: loading them, what is in them, and the hash that names this state of the code.
+"""The task modules of a runtime: loads and lists them, and makes the hash that names this state of the code.
 
 A module is named by a dotted name or a file. Its folder is *appended* to `sys.path`, so that no file of a user can
-stand in for a library or for this product.
+replace a library or this product.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class Registered:
 
 
 class DeclaredLimits:
-    """The limits that task modules declare, and what names one."""
+    """Limits that task modules declare, and the tasks and steps that name them."""
 
     def __init__(self) -> None:
         self.declared: dict[str, Limit] = {}
         self._steps: dict[str, str] = {}
-        """By the name of a limit, a step that names it."""
+        """Name of a limit → a step that names it."""
         self._tasks: dict[str, str] = {}
 
     def add(self, module: Mapping[str, Any]) -> None:
-        """What stands in a module: limits, steps, tasks, and the steps of its classes, with the limits given to them.
+        """Add a module's limits, steps and tasks, the steps of its classes, and the limits given to them.
 
         Raises:
-            BadDefinition: One name is declared twice, with other bounds.
+            BadDefinition: A name is declared twice, with different bounds.
         """
         methods = [
             v for one in module.values() if isinstance(one, type) for v in vars(one).values()
@@ -77,11 +77,11 @@ class DeclaredLimits:
             raise BadDefinition(f"limit {limit.name} is declared twice, with other bounds")
 
     def settled(self, said: Mapping[str, Limit]) -> dict[str, Any]:
-        """All limits as JSON; what `helmr.toml` says goes before what code declares (S-121).
+        """Return all limits as JSON; `helmr.toml` overrides declarations in code (S-121).
 
         Raises:
-            BadDefinition: A task or step names one that neither declares; or a limit of tasks counts beginnings, or is
-                one of steps too.
+            BadDefinition: A task or step names an undeclared limit, or a limit of tasks counts beginnings or is also a
+                limit of steps.
         """
         found = {**IN_ADAPTERS, **self.declared, **said}
         for kind, named in (("step", self._steps), ("task", self._tasks)):
@@ -110,7 +110,7 @@ class Registry:
     """The tasks of some code.
 
     Args:
-        tasks: The tasks; the same one twice is one.
+        tasks: The tasks; duplicates of the same task count once.
         modules: The names of the modules they come from.
         code_hash: Names this state of the code.
 
@@ -135,7 +135,7 @@ class Registry:
 
     @classmethod
     def of_modules(cls, modules: Sequence[ModuleType]) -> Registry:
-        """The tasks among the modules' globals."""
+        """Return a registry of the tasks among the modules' globals."""
         tasks = [v for m in modules for v in vars(m).values() if isinstance(v, Task)]
         names = [module.__name__ for module in modules]
         limits = DeclaredLimits()
@@ -145,7 +145,7 @@ class Registry:
 
     @property
     def written_in(self) -> set[str]:
-        """The names of the modules that the tasks' code stands in."""
+        """The names of the modules that hold the tasks' code."""
         return {*self.modules, *(one.task.function.__module__ for one in self.tasks.values())}
 
     def _add(self, task: Task[..., Any]) -> None:
@@ -165,7 +165,7 @@ class Registry:
         self.tasks[task.id] = Registered(task, streams, policy)
 
     def catalog(self) -> Catalog:
-        """What gateway and console read, with JSON Schemas.
+        """Return the catalog that gateway and console read, with JSON Schemas.
 
         Raises:
             BadDefinition: A type that pydantic can't read.
@@ -191,7 +191,7 @@ def load_modules(specs: Sequence[str], *, folder: Path) -> Registry:
 
     Args:
         specs: `my.tasks`, `tasks.py`, `/path/to/tasks.py`.
-        folder: What dotted names and relative files are looked up from.
+        folder: Base of dotted names and relative files.
 
     Raises:
         BadDefinition: The file or module is missing, its name is taken, or it has no task.
@@ -207,17 +207,17 @@ def load_modules(specs: Sequence[str], *, folder: Path) -> Registry:
 
 
 def load_registry(specs: Sequence[str], *, folder: Path) -> tuple[Registry, Catalog]:
-    """As `load_modules`, with what is in them; what the modules raise is reported as their mistake.
+    """Load modules as `load_modules` does, with their catalog; errors of the modules are raised as `BadDefinition`.
 
     Raises:
-        BadDefinition: They can't be imported, or hold what can't be used.
+        BadDefinition: They can't be imported, or hold an unusable definition.
     """
     try:
         registry = load_modules(specs, folder=folder)
         return registry, registry.catalog()
     except HelmrError:
         raise
-    except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
+    except (Exception, SystemExit) as error:  # user code runs here and may raise anything
         raise BadDefinition(
             f"{', '.join(specs)} can't be imported: {type(error).__name__}: {error}"
             f"{raised_at(error)}"
@@ -292,7 +292,8 @@ def _import(name: str, spec: str) -> ModuleType:
 
 
 def raised_at(error: BaseException) -> str:
-    """` (tasks.py, line 3)`: the innermost line of the user's own code; empty if there is none or the error says it."""
+    """Return ` (tasks.py, line 3)`, the innermost line of the user's own code; empty if there is none or the error
+    names it."""
     if isinstance(error, SyntaxError):
         return ""
     theirs = [f for f in traceback.extract_tb(error.__traceback__) if not _is_installed(f.filename)]
@@ -300,7 +301,7 @@ def raised_at(error: BaseException) -> str:
 
 
 def _is_installed(filename: str) -> bool:
-    """A file of Python, of an installed package or of this one."""
+    """True for a file of Python, of an installed package or of this one."""
     places = (
         *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
         str(Path(__file__).parent),
@@ -309,11 +310,11 @@ def _is_installed(filename: str) -> bool:
 
 
 def _code_hash(modules: Sequence[ModuleType]) -> str:
-    """SHA-256 over the sources of the task modules and of what they imported from their own folders."""
+    """Return the SHA-256 over the sources of the task modules and of their imports from their own folders."""
     files = {Path(f) for m in modules if (f := getattr(m, "__file__", None)) is not None}
     theirs = [
         m for m in modules if m.__name__ not in BUILT_IN
-    ]  # beside ours stands what not every process loads
+    ]  # beside ours are modules that not every process loads
     folders = {Path(f).parent for m in theirs if (f := getattr(m, "__file__", None)) is not None}
     for module in tuple(sys.modules.values()):
         name = getattr(module, "__file__", None)

@@ -1,4 +1,4 @@
-"""The only home of wall-clock time. Everything else is handed a clock, so that tests can hand out theirs."""
+"""The only home of wall-clock time. All other code gets a clock as an argument, so that tests can pass their own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from helmr import platform
 
 
 class Timer(Protocol):
-    """A pending call that can be taken back."""
+    """A pending call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Do not make the call. Harmless once it was made."""
+        """Cancel the call. Harmless once it was made."""
         ...
 
 
@@ -34,30 +34,31 @@ class Clock(Protocol):
         ...
 
     def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
-        """As `call_at`, by the wall clock: if that is set meanwhile, the call comes when it says `when` then.
+        """Make `call` like `call_at`, but by the wall clock: if that is set meanwhile, `when` is by its new time.
 
-        That it was set is noticed within `LOOK_EVERY_S`. `call_at` lets pass what was left when it was called, which
-        is right for a pause.
+        A change of the clock is noticed within `LOOK_EVERY_S`. `call_at` waits for the duration left when it was
+        called, which is right for a pause.
         """
         ...
 
     def elapsed_s(self) -> float:
-        """Seconds since some moment, by a clock that no one sets; sleep of the machine counts."""
+        """Return seconds since some moment, by a clock that is never set; sleep of the machine counts."""
         ...
 
 
 LOOK_EVERY_S = 1.0
-"""Between two looks whether the machine's clock was set, while a call waits for its time."""
+"""Seconds between checks whether the machine's clock was set, while a call waits for its time."""
 
 STEP_S = 0.05
-"""So far the machine's clock and the loop's may part before calls are armed again; slewing takes minutes for it."""
+"""Seconds that the machine's clock and the loop's may drift apart before calls are armed again; slewing takes minutes
+for that."""
 
 
 class SystemClock:
     """The machine's clock."""
 
     now = staticmethod(partial(datetime.now, UTC))
-    """The time, aware, UTC. Asked ten times an answer, so without a frame of Python's own."""
+    """The time, aware, UTC. A builtin without a Python frame, since an answer asks it ten times."""
 
     def call_at(self, when: datetime, call: Callable[[], None]) -> Timer:
         """Arm a timer of the running loop."""
@@ -74,7 +75,7 @@ class SystemClock:
 
 
 def call_by_wall(clock: Clock, when: datetime, call: Callable[[], None]) -> Timer:
-    """`Clock.call_when` by timers of the running loop, for a clock that may be set."""
+    """Implement `Clock.call_when` with timers of the running loop, for a clock that may be set."""
     loop = asyncio.get_running_loop()
     pending = _PENDING.get(loop)
     if pending is None:
@@ -83,7 +84,7 @@ def call_by_wall(clock: Clock, when: datetime, call: Callable[[], None]) -> Time
 
 
 class _WallTimer:
-    """One call that waits for a time by a clock that may be set."""
+    """A call that waits for a time by a clock that may be set."""
 
     def __init__(
         self, clock: Clock, when: datetime, call: Callable[[], None], pending: _WallTimers
@@ -96,25 +97,25 @@ class _WallTimer:
         self._apart_s = 0.0
 
     def arm(self) -> None:
-        """By what the clock says now."""
+        """Arm the timer by the clock's current time."""
         if self._timer is not None:
             self._timer.cancel()
         self._apart_s = self._pending.apart_s(self.clock)
         self._timer = self.clock.call_at(self._when, self._on_time)
 
     def look(self, apart_s: float) -> None:
-        """Arm again if the clock was set since."""
+        """Arm the timer again if the clock was set since."""
         if abs(apart_s - self._apart_s) > STEP_S:
             self.arm()
 
     def cancel(self) -> None:
-        """Do not make the call."""
+        """Cancel the call."""
         self._pending.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
     def _on_time(self) -> None:
-        if self.clock.now() < self._when:  # it was set back since the last look
+        if self.clock.now() < self._when:  # it was set back since the last check
             self.arm()
             return
         self._pending.discard(self)
@@ -122,7 +123,7 @@ class _WallTimer:
 
 
 class _WallTimers:
-    """The calls of a loop that wait for a time by the wall clock; looks at that while there are any."""
+    """Calls of a loop that wait for a time by the wall clock; checks that clock while there are any."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._now_s = loop.time
@@ -138,11 +139,11 @@ class _WallTimers:
         return timer
 
     def discard(self, timer: _WallTimer) -> None:
-        """It has escalation step, or is not to."""
+        """Remove a timer that has fired or was cancelled."""
         self._timers.pop(timer, None)
 
     def apart_s(self, clock: Clock) -> float:
-        """How far the wall clock is from the loop's, which no one sets."""
+        """Return the seconds between the wall clock and the loop's clock, which is never set."""
         return clock.now().timestamp() - self._now_s()
 
     def _look_later(self) -> None:
@@ -165,7 +166,7 @@ _PENDING: WeakKeyDictionary[asyncio.AbstractEventLoop, _WallTimers] = WeakKeyDic
 
 
 class FakeClock:
-    """A clock that stands still until it is moved; the one fake clock of all tests and of `helmr.testing`.
+    """A clock that stands still until it is moved; the only fake clock of all tests and of `helmr.testing`.
 
     Args:
         start: The first time it tells, aware.
@@ -178,7 +179,7 @@ class FakeClock:
         self._calls: list[tuple[datetime, int, _FakeTimer]] = []
 
     def now(self) -> datetime:
-        """The time it stands at."""
+        """Return the time it stands at."""
         return self._now
 
     def call_at(self, when: datetime, call: Callable[[], None]) -> Timer:
@@ -191,16 +192,16 @@ class FakeClock:
         return timer
 
     def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
-        """As `call_at`: no one sets it but by letting time pass."""
+        """Make `call` like `call_at`, since only `move_to` changes this clock."""
         return self.call_at(when, call)
 
     def elapsed_s(self) -> float:
-        """Seconds since it began: no one sets it but by letting time pass."""
+        """Return seconds since its start, since only `move_to` changes this clock."""
         return (self._now - self._start).total_seconds()
 
     @property
     def next_at(self) -> datetime | None:
-        """When the next pending call is due."""
+        """The time of the next pending call."""
         while self._calls and self._calls[0][2].is_over:
             heapq.heappop(self._calls)
         return self._calls[0][0] if self._calls else None

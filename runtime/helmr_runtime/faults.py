@@ -1,8 +1,8 @@
 """Named points in production code where a test can kill, stop or fail a process, once.
 
-Armed by files: with `HELMR_FAULTS=<folder>` set, `<folder>/<point>` holding `kill`, `stop` or `fail` acts the next time
-any process passes that point, and is gone. Within one process `passing` decides. Else a point costs a call and a look
-at `on_point`; on the way of an answer, which passes six, the look only.
+Files arm points: with `HELMR_FAULTS=<folder>` set, `<folder>/<point>` with `kill`, `stop` or `fail` acts the next time
+any process passes that point, and is deleted. Within one process `passing` decides. An unarmed point costs a call and a
+check of `on_point`; the six points on the path of an answer cost only the check.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VARIABLE = "HELMR_FAULTS"
 
 
 class Point(StrEnum):
-    """Where a process may be made to die; docs/faults.md tells what was seen at each."""
+    """A point where a process can be killed; docs/faults.md lists the effects of each."""
 
     SESSION_LOADED = "session.loaded"
     SESSION_DECIDED = "session.decided"
@@ -52,7 +52,7 @@ def reach(point: Point) -> None:
 
 @contextmanager
 def passing(call: Callable[[Point], None]) -> Iterator[None]:
-    """Have `call` decide what happens at each point meanwhile: for tests with several parts in one process."""
+    """Let `call` act at each point meanwhile; for tests with several parts in one process."""
     global on_point
     before, on_point = on_point, call
     try:
@@ -85,10 +85,10 @@ def arm(folder: Path, point: Point, action: str = "kill") -> None:
 
 
 def armed_by(environ: Mapping[str, str]) -> Callable[[Point], None] | None:
-    """What decides at each point of a process with this environment."""
+    """Return the function that acts at each point of a process with this environment; None if nothing is armed."""
     folder = environ.get(VARIABLE)
     return partial(_act, Path(folder)) if folder is not None else None
 
 
 on_point = armed_by(os.environ)
-"""What decides at each point; None where nothing is armed."""
+"""Acts at each point; None if nothing is armed."""

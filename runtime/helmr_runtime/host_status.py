@@ -1,13 +1,13 @@
-"""What a host's process leaves behind of itself, and the memory that it has.
+"""Status files that survive a host's process, and the bound of its memory.
 
-A small file beside each host says which session is in each slot, and whether its code executes. It is read after the
-host has crashed: a kill leaves no time to say anything. The file is mapped into the host's memory: to note something is
-to set a byte, with no system call, and what was set outlives the process. So a crash is attributed to the code that
-executed and not to the other sessions of the host (S-3).
+A small file beside each host holds the session in each slot, and whether its code executes. It is read after a crash of
+the host, since a kill leaves no time to report. The file is mapped into the host's memory: a note sets a byte without a
+system call, and outlives the process. So a crash is attributed to the code that executed and not to the other sessions
+of the host (S-3).
 
-Counted as memory is what is anonymous, also what is swapped out: what code has allocated. Pages of files and shared
-memory can be had back by the kernel or belong to others. Source: proc_pid_status(5), cgroups(7); the kernel's
-admin-guide/cgroup-v2 and cgroup-v1/memory.
+Memory counts anonymous pages, even if swapped out: code has allocated them. The kernel can reclaim pages of files, and
+shared memory may belong to others. Source: proc_pid_status(5), cgroups(7); the kernel's admin-guide/cgroup-v2 and
+cgroup-v1/memory.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ FLAGS_AT = RECORD.size
 
 
 class Executing(IntEnum):
-    """What of a session's code is on the processor: a byte each, which one thread or one lock owns."""
+    """Parts of a session's code on the processor; a byte each, owned by one thread or one lock."""
 
     RUN = FLAGS_AT
-    """The loop of its run is awake."""
+    """The loop of its run executes."""
     STEP = FLAGS_AT + 1
-    """The body of an async step is, on the step loop."""
+    """The body of an async step executes on the step loop."""
     THREADS = FLAGS_AT + 2
     """A thread executes: of a sync step, or of `asyncio.to_thread` and executors."""
 
 
 RECENT_AT = FLAGS_AT + len(Executing)
-"""A byte that is set when anything of the code executes, until the host says that what was is over."""
+"""A byte that is set when any of the code executes, until the host clears it."""
 
 OWN_THREADS_AT = RECENT_AT + 1
-"""A byte that is set while a thread lives that the code has started itself: what it does, no one knows."""
+"""A byte that is set while a thread lives that the code itself has started, whose work is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
-    """What one slot of a dead host held and did.
+    """The session and activity of one slot of a dead host.
 
     Attributes:
-        op: The last op that its run had asked for, None before the first.
-        recent: It has executed since the memory of its host was in bounds.
-        has_threads: A thread that its code has started itself lived, maybe one of an earlier stay in the host.
+        op: The last op that its run had asked for; None before the first.
+        recent: It has executed since its host's memory was last in bounds.
+        has_threads: A thread that its code itself had started was alive, maybe from an earlier stay in the host.
     """
 
     epoch: int
@@ -74,30 +74,30 @@ class SlotMark:
         self._lock = threading.Lock()
 
     def hold(self, session_id: str, epoch: int) -> None:
-        """The slot has this session now; nothing of it executes."""
+        """Note the slot's new session, whose code does not execute yet."""
         self._op = 0
         RECORD.pack_into(self._record, 0, session_id.encode(), epoch, 0)
         for flag in (*Executing, RECENT_AT, OWN_THREADS_AT):
             self._record[flag] = 0
 
     def asked(self, op: int) -> None:
-        """Its run has asked for that op."""
+        """Note that its run has asked for that op."""
         if op != self._op:
             self._op = op
             struct.pack_into("<I", self._record, RECORD.size - 4, op)
 
     def executes(self, what: Executing, *, is_so: bool) -> None:
-        """That part of its code got the processor, or gave it up."""
+        """Note that a part of its code got the processor or gave it up."""
         self._record[what] = is_so
         if is_so:
             self._record[RECENT_AT] = 1
 
     def is_past(self) -> None:
-        """What has executed until now and waits is of no interest any more."""
+        """Clear the note that the code has executed recently."""
         self._record[RECENT_AT] = 0
 
     def thread_begins(self) -> None:
-        """A thread starts to execute the session's code."""
+        """Note that a thread starts to execute the session's code."""
         with self._lock:
             self._threads += 1
             self._record[Executing.THREADS] = self._record[RECENT_AT] = 1
@@ -109,7 +109,7 @@ class SlotMark:
             self._record[Executing.THREADS] = self._threads > 0
 
     def own_thread_begins(self) -> None:
-        """The code starts a thread of its own."""
+        """Note that the code starts a thread of its own."""
         with self._lock:
             self._own_threads += 1
             self._record[OWN_THREADS_AT] = 1
@@ -122,20 +122,20 @@ class SlotMark:
 
     @property
     def has_own_threads(self) -> bool:
-        """A thread that the code has started itself lives."""
+        """A thread that the code itself started is alive."""
         return self._own_threads > 0
 
     @property
     def is_executing(self) -> bool:
-        """Some part of its code has the processor, or lives in a thread."""
+        """A part of its code has the processor or lives in a thread."""
         return any(self._record[flag] for flag in Executing)
 
     def detach(self) -> None:
-        """The slot is empty; what still executes in its name is known in memory only."""
+        """Detach the mark of an empty slot; code that still executes is noted in memory only."""
         with self._lock:
             noted, self._record = self._record, memoryview(bytearray(self._record))
             for flag in Executing:
-                self._record[flag] &= noted[flag]  # it may have ended just now
+                self._record[flag] &= noted[flag]  # it may have just ended
             noted[:] = bytes(RECORD_BYTES)
 
 
@@ -143,8 +143,8 @@ class StatusFile:
     """The records of one host.
 
     Args:
-        path: Of the file; made again.
-        slots: How many records it has; a slot above that is noted nowhere.
+        path: Path of the file, which is replaced.
+        slots: Number of records; further slots are not noted.
     """
 
     def __init__(self, path: Path, slots: int) -> None:
@@ -158,10 +158,10 @@ class StatusFile:
         self._free = list(range(0, size, RECORD_BYTES))[::-1]
         self._taken: dict[SlotMark, int] = {}
         self._left: dict[SlotMark, int] = {}
-        """Of slots that are empty but for threads that the code had started itself."""
+        """Records of empty slots in which threads live that the code itself had started."""
 
     def take(self) -> SlotMark:
-        """A record for one slot."""
+        """Take a record for one slot."""
         for mark in [mark for mark in self._left if not mark.has_own_threads]:
             self._free.append(self._left.pop(mark))
             mark.detach()
@@ -173,12 +173,12 @@ class StatusFile:
         return mark
 
     def is_past(self) -> None:
-        """What executes from now on is recent."""
+        """Clear the notes of all slots: code that executes from now on is recent."""
         for mark in self._taken:
             mark.is_past()
 
     def give_back(self, mark: SlotMark) -> None:
-        """The slot is empty, and nothing of its code is left but threads of its own."""
+        """Give back the record of an empty slot, of whose code only its own threads may be left."""
         at = self._taken.pop(mark, None)
         if at is None:
             return
@@ -190,7 +190,7 @@ class StatusFile:
 
 
 def read(path: Path) -> Mapping[str, SlotStatus]:
-    """By session, what a dead host held; empty if there is no file."""
+    """Return a dead host's slots by session; empty if there is no file."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -216,19 +216,19 @@ def read(path: Path) -> Mapping[str, SlotStatus]:
 
 
 SHARE = 4
-"""A host may have that part of the machine's memory if nothing else was said."""
+"""A host's default bound is the machine's memory divided by this."""
 
 AT_START = 2
-"""A host whose task modules alone take more than its bound may have that many times what they take."""
+"""Factor of the bound of a host whose task modules alone take more than its bound."""
 
 
 def bound_bytes(asked: int | None, *, at_start: int, machine: int) -> int:
-    """How much a host may have.
+    """Return the bound of a host's memory, in bytes.
 
     Args:
-        asked: What was asked for; None is the default.
-        at_start: What it has before any session is in it.
-        machine: What there is.
+        asked: The configured bound; None for the default.
+        at_start: Bytes that it has before its first session.
+        machine: The machine's memory.
     """
     bound = asked if asked is not None else machine // SHARE
     return bound if at_start < bound else AT_START * at_start

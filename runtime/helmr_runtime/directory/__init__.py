@@ -1,1 +1,1 @@
-"""Which actor has which session: placement, failover, the work queue, delivery of what ended elsewhere."""
+"""Places sessions in hosts: placement, failover, the work queue, delivery of ends of tokens and children."""

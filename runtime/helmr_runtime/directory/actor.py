@@ -1,8 +1,8 @@
-"""The directory: knows which session lives where, and is the only one that adopts and releases.
+"""The directory: knows the host of each session, and alone adopts and releases sessions.
 
-Routes commands to their sessions, whichever host they need for it: commands are decided although every host is full,
-runs resume oldest first, and after a host's crash its sessions are abandoned and adopted elsewhere with what is
-known of the crash (S-3, S-63). A plain class: it calls hosts through what it is given.
+It routes commands to their sessions, in any host. Commands are decided even if every host is full, and runs resume
+oldest first. After a host's crash its sessions are abandoned and adopted elsewhere with the facts of the crash (S-3,
+S-63). A plain class: it calls hosts through the `port` that it is given.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from helmr_runtime.rpc.calls import LEDGER, CallError
 logger = logging.getLogger(__name__)
 
 ROUTES_MAX = 10_000
-"""Commands under way at once; more are refused (S-64)."""
+"""Commands routed at the same time; more are refused (S-64)."""
 
 RETRY_PAUSE_S = 0.005
-"""Between two tries to reach a session that is on the move."""
+"""Seconds between two tries to reach a session that is moving."""
 
 ROOM = "room"
-"""The key of the warning that says why there is less room than was asked for."""
+"""Key of the warning about less room than configured."""
 
 LEDGER_PAUSE_S = 0.1
-"""Between two tries while the ledger is away; it is back in a second or two."""
+"""Seconds between two tries while the ledger is away; it is back in a second or two."""
 
 
 class DirectoryActor(Directory):
@@ -58,9 +58,9 @@ class DirectoryActor(Directory):
 
     Args:
         ledger: The ledger.
-        port: The host of a name.
-        spawner: How hosts come to be and end.
-        plan: What hosts there are to be.
+        port: Returns the host of a name.
+        spawner: Starts and ends hosts.
+        plan: The hosts to have.
         deliver: Makes the command that delivers an ended token.
     """
 
@@ -124,14 +124,15 @@ class DirectoryActor(Directory):
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take over what an earlier directory left; serve when the ledger says what is held."""
+        """Take over an earlier directory's hosts; serve once the ledger has listed the held sessions."""
         await self._pool.start(_Both(self._holds, self._limiter) if self._limiter else self._holds)
         if self._limiter is not None:
             self._limiter.start()
         self._tasks.start(self._begin())
 
     async def shutdown(self) -> Mapping[str, Any]:
-        """Refuse commands and park what waits in time; `{"unparked": [session ids]}`: those whose code still ran."""
+        """Refuse commands and park sessions that wait in time; return `{"unparked": [session ids]}` of those whose code
+        still ran."""
         self._is_closing = True
         self._resumption.close()
         self._pool.close()
@@ -151,7 +152,7 @@ class DirectoryActor(Directory):
         await self._pool.stop()
 
     async def set_room(self, sessions_per_host: int, *, why: str | None) -> None:
-        """Let each host for all sessions have the code of so many at once from now on; what executes goes on.
+        """Set the number of sessions whose code each shared host may have from now on; executing code goes on.
 
         With 0, commands are decided and runs wait. `why` is a warning in `status` until the next call.
         """
@@ -174,11 +175,12 @@ class DirectoryActor(Directory):
         self._tasks.start(self._reconcile())
 
     async def _reconcile(self) -> None:
-        """Abandon what the ledger believes held and no one holds, and let go of what it believes held by no one.
+        """Correct the ledger's list of held sessions: abandon those that no host holds, and let hosts give up those not
+        on it.
 
-        Its holder died while no directory watched, or the ledger forgot how an adoption ended, or the call by which a
-        host adopted was answered to no one and ran all the same, however late. And a call of an earlier directory that
-        had a session parked may come late: the host tells no one else of it.
+        They differ if a holder died while no directory watched, if the ledger forgot the end of an adoption, or if a
+        host adopted after its caller had gone. A late call of an earlier directory may also have parked a session,
+        which the host reports to no one else.
         """
         believed = [slot for slot in self._pool.slots() if slot.is_holding]
         held = await self._failover.held()
@@ -196,10 +198,10 @@ class DirectoryActor(Directory):
             place = HostLocation(holder)
             self._failover.start(place, session_ids, "died unwatched", is_attributed=True)
 
-    # --- what others call -------------------------------------------------------------------------
+    # --- calls of others --------------------------------------------------------------------------
 
     async def route(self, session_id: str, command: SessionCommand) -> Routed:
-        """Have the session adopted if need be and the command decided (see `Directory.route`).
+        """Adopt the session if necessary, and have the command decided (see `Directory.route`).
 
         Raises:
             OutcomeUnknown: The host died over the command, which has no operation id to repeat.
@@ -216,21 +218,21 @@ class DirectoryActor(Directory):
             self._routes_count -= 1
 
     async def locate(self, session_id: str) -> str | None:
-        """The name of the host that holds the session, if any; adopts nothing."""
+        """Return the name of the host that holds the session, if any; adopts nothing."""
         slot = self._holds.holder(session_id)
         return slot.host.name if slot is not None else None
 
     async def any_host(self) -> str:
-        """The name of a host that takes sessions, of those the one that has the fewest."""
+        """Return the name of the host with the fewest sessions, of those that take any."""
         return (await self._pool.any_host()).name
 
     async def status(self) -> Mapping[str, Any]:
-        """Pool, queue and warnings, as JSON.
+        """Return pool, queue and warnings, as JSON.
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
         failing, routes, crashes, recent_crashes[], resumes{bounds, counts, sum}, warnings[], states[],
-        host_list[], limits}`; `states` are the kinds of the warnings, `host_list` as `PoolHost.to_json` has it,
-        `limits` by name how many wait, if there are limits.
+        host_list[], limits}`; `states` are the kinds of the warnings, `host_list` is as in `PoolHost.to_json`, `limits`
+        the number of waiting asks by name, if there are limits.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:
@@ -240,11 +242,12 @@ class DirectoryActor(Directory):
         return {"ready": is_ready, **pool, **queue, "routes": self._routes_count, **limits}
 
     async def limits(self) -> Mapping[str, Any]:
-        """Each limit with what is held and who waits, as JSON: `{"items": […]}` (S-120)."""
+        """Return each limit with its held permits and its queue, as JSON: `{"items": […]}` (S-120)."""
         return {"items": self._limiter.to_json() if self._limiter is not None else []}
 
     async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any] | None:
-        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`; None without limits."""
+        """Return those of the sessions that wait for a limit: `{session_id: {limit, place, key, since}}`; None without
+        limits."""
         return self._limiter.queued(session_ids) if self._limiter is not None else None
 
     # --- route ------------------------------------------------------------------------------------
@@ -277,7 +280,7 @@ class DirectoryActor(Directory):
                 raise NotReady("the ledger does not answer", retry_after_s=1.0) from error
 
     async def _try_route(self, session_id: str, command: SessionCommand) -> Routed | None:
-        """The holder's decision, or an adopter's; None if the session moved meanwhile."""
+        """Return the holder's decision, or an adopter's; None if the session moved meanwhile."""
         slot = self._holds.holder(session_id)
         if slot is None:
             return await self._adopt_to_decide(session_id, command)
@@ -300,7 +303,7 @@ class DirectoryActor(Directory):
                 host = self._room_at_once(session_id)
                 if host is not None:
                     return self._holds.reserve(session_id, host)
-                await turns.aclose()  # that of an earlier try
+                await turns.aclose()  # the turn of an earlier try
                 host = await turns.enter_async_context(self._placing.deciding())
                 return self._holds.reserve(session_id, host, executes=False)
 
@@ -312,19 +315,19 @@ class DirectoryActor(Directory):
         return Routed(reply=adopted.reply or {}, host=host)
 
     def _room_at_once(self, session_id: str) -> PoolHost | None:
-        """Room for the session's code, if none waits for it and it need not be alone."""
+        """Return a host with room for the session's code, if no run waits for room and it need not run alone."""
         if self._holds.needs_own_host(session_id) or self._resumption.some_wait:
             return None
         return self._placing.host_with_room()
 
     def _look(self) -> None:
-        """There may be room for a run that waits, or a run for room."""
+        """Check for room for a waiting run: one of them may be new."""
         if not self._is_closing and self._ready.is_set():
             self._resumption.look_soon()
 
 
 class _Both:
-    """Tells the limiter too of hosts that come and go."""
+    """Passes the pool's events to the limiter, too."""
 
     def __init__(self, holds: Holds, limiter: Limiter) -> None:
         self._holds = holds
@@ -350,6 +353,6 @@ def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:
 
 
 def _retrieve(task: asyncio.Task[Routed]) -> None:
-    """Look at the error of a task whose caller may have gone, so that asyncio does not complain."""
+    """Retrieve the error of a task whose caller may have gone, so that asyncio does not complain."""
     if not task.cancelled():
         task.exception()

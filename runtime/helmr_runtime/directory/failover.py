@@ -1,4 +1,4 @@
-"""What follows a host's crash (S-3).
+"""Handles a host's crash (S-3).
 
 The ledger abandons the host's sessions. If the crash is attributed to one of them, its next adoption commits the cause
 before any task code runs.
@@ -31,22 +31,20 @@ ALONE_AFTER = 2
 """Crashes with other suspects after which a session goes on alone."""
 
 KNOWN_MAX = 10_000
-"""Suspects remembered; when there are more, all are forgotten."""
+"""Suspects remembered; beyond that, all are forgotten."""
 
 
 class Suspects:
-    """For which session a host's crash counts, by what this directory has seen; a new one begins from nothing.
+    """Attributes hosts' crashes to sessions, by what this directory has seen; a new directory begins from nothing.
 
-    A host holds many sessions. Those whose code executed when it died are suspects; with one suspect the crash is its
-    own. With several there is no knowing which of them it was, and each goes on as the others do, until it has been
-    suspect twice: then it goes on alone, in a host of its own, and what that dies of is its own doing. So an operator's
-    kill of a busy host counts for no session, and a session that kills its host every time is blocked after the third
-    counted crash (S-3).
+    A host holds many sessions. Those whose code executed when it died are suspects; a single suspect is blamed for the
+    crash. With several suspects the culprit is unknown, and each continues as before until it has been suspect twice:
+    then it continues alone, in its own host, and a crash of that host is its own. So an operator's kill of a busy host
+    counts for no session, and a session that kills its host every time is blocked after the third counted crash (S-3).
 
     Attributes:
-        alone: Sessions that go on in a host of their own, until their next wait or end.
-        apart: Sessions whose code leaves threads behind with which two hosts have died: they have hosts of their own
-            from then on.
+        alone: Sessions that continue in a host of their own until their next wait or end.
+        apart: Sessions whose leftover threads were in two hosts that died: they have hosts of their own from then on.
     """
 
     def __init__(self) -> None:
@@ -56,7 +54,7 @@ class Suspects:
         self._with_threads: dict[str, int] = {}
 
     def judge(self, executing: Collection[str]) -> str | None:
-        """A host died while the code of these sessions executed: the one for which it counts."""
+        """Return the session to blame for a host that died while the code of these executed, if there is one."""
         if len(executing) == 1:
             return next(iter(executing))
         if len(self._crashes) + len(executing) > KNOWN_MAX:
@@ -68,10 +66,11 @@ class Suspects:
         return None
 
     def judge_threads(self, session_ids: Collection[str], *, is_alone: bool) -> str | None:
-        """A host died while no one executed, but threads lived that the code of these had started and left.
+        """Return the session to blame for a host that died with only leftover threads of these sessions' code, if there
+        is one.
 
-        That a thread lives is not a sign that it did anything, so that it counts only for a session whose host had no
-        other; elsewhere it is suspicion, which a wait does not settle: the thread lives on.
+        A living thread may have done nothing, so the crash counts only for a session that was alone in its host.
+        Otherwise it is a suspicion, which a wait does not settle: the thread lives on.
         """
         if is_alone and len(session_ids) == 1:
             return next(iter(session_ids))
@@ -86,7 +85,7 @@ class Suspects:
         return None
 
     def is_settled(self, session_id: str) -> None:
-        """It has reached a wait, or its end: whatever it was suspected of is over."""
+        """Clear the suspicion of a session that has reached a wait or its end."""
         self._crashes.pop(session_id, None)
         self.alone.discard(session_id)
 
@@ -100,13 +99,13 @@ class _Fencing:
 class Failover:
     """Sessions whose holder is gone.
 
-    While a session is in here no one may adopt it: the adoption would not know of the crash.
+    A session in here may not be adopted: the adoption would not know of the crash.
 
     Attributes:
-        crashes: By session, the crash that the next adoption commits; only of sessions for which one counts, so each is
-            taken by the resume that follows.
-        suspects: For which session a crash counts.
-        term: Of this directory, as the ledger's present process has it; goes along with each adoption.
+        crashes: By session, the crash that the next adoption commits. Only sessions to blame have one, so the
+            resume that follows takes it.
+        suspects: Attributes crashes to sessions.
+        term: This directory's term in the ledger's current process; sent with each adoption.
     """
 
     def __init__(
@@ -131,11 +130,11 @@ class Failover:
         self._tasks = BackgroundTasks()
 
     def __contains__(self, session_id: str) -> bool:
-        """The session's last holder is not abandoned yet."""
+        """True if the session's last holder is not abandoned yet."""
         return session_id in self._under_way
 
     async def stop(self) -> None:
-        """End what runs in the background."""
+        """End the background tasks."""
         await self._tasks.stop()
 
     # --- a host is dead ---------------------------------------------------------------------------
@@ -149,15 +148,15 @@ class Failover:
         is_attributed: bool,
         is_for_memory: bool = False,
     ) -> None:
-        """Tell the ledger, in the background, that a dead host holds nothing; its sessions count as fenced at once.
+        """Abandon a dead host's sessions in the ledger, in the background; they count as fenced at once.
 
         Args:
-            host: Where it ran.
-            session_ids: What it held, or was about to.
-            cause: Of what it died.
-            is_attributed: False for what the runtime ended itself on purpose.
-            is_for_memory: It died of memory that code had allocated, which may have awaited something at that moment:
-                each session that has executed since the host's memory was in bounds is suspect.
+            host: The place where it ran.
+            session_ids: The sessions that it held or was about to hold.
+            cause: The cause of its end.
+            is_attributed: False if the runtime ended it on purpose.
+            is_for_memory: It ran out of memory, perhaps while the code that had allocated it was waiting: each session
+                that has executed since the host's memory was last in bounds is suspect.
         """
         for session_id in session_ids:
             self._begin(session_id)
@@ -197,14 +196,14 @@ class Failover:
         statuses: Mapping[str, SlotStatus],
         is_for_memory: bool,
     ) -> str | None:
-        """The session for which the crash counts, if it does for one."""
+        """Return the session to blame for the crash, if there is one."""
         found = {s: statuses[s] for s in session_ids if s in statuses}
         executing = [
             s for s, one in found.items() if one.executing or (is_for_memory and one.recent)
         ]
         if executing:
             return self.suspects.judge(executing)
-        # Of one that has left the host, threads may live on in it.
+        # Threads of sessions that have left the host may live on in it.
         threads = [s for s, one in statuses.items() if one.has_threads]
         is_alone = host.name.startswith(OWN_HOST_PREFIX) and list(found) == threads
         return self.suspects.judge_threads(threads, is_alone=is_alone)
@@ -212,12 +211,12 @@ class Failover:
     # --- one session is lost ------------------------------------------------------------------------
 
     def start_one(self, session_id: str, epoch: int) -> None:
-        """Tell the ledger, in the background, that the host holds the session no more; it counts as fenced at once."""
+        """Abandon one session in the ledger, in the background; it counts as fenced at once."""
         self._begin(session_id)
         self._tasks.start(self._fence_one(session_id, epoch))
 
     def start_not_held(self, session_id: str, holder: str) -> None:
-        """The same where the ledger may believe that a living host holds the session, which it does not."""
+        """Abandon a session that the ledger may wrongly list as held by a living host."""
         self._begin(session_id)
         self._tasks.start(self._fence_not_held(session_id, holder))
 
@@ -237,9 +236,9 @@ class Failover:
         self._on_fenced()
 
     def may_have_told(self, session_id: str, crash: Crash | None) -> None:
-        """An adoption that was to commit this crash was not answered: better count it not at all than twice.
+        """Drop a crash whose adoption was not answered: counting it not at all is better than twice.
 
-        Of what its own host has died meanwhile is another crash, and is kept.
+        If the adopting host has died meanwhile, that is another crash, which is kept.
         """
         if crash is not None and self.crashes.get(session_id) is crash:
             del self.crashes[session_id]
@@ -247,7 +246,7 @@ class Failover:
     # --- parts --------------------------------------------------------------------------------------
 
     async def fenced(self, session_id: str) -> None:
-        """Return when no holder of the session is being fenced."""
+        """Return once no holder of the session is being fenced."""
         while (fencing := self._under_way.get(session_id)) is not None:
             await fencing.over.wait()
 
@@ -262,7 +261,7 @@ class Failover:
             fencing.over.set()
 
     async def held(self) -> Sequence[HeldLease]:
-        """What the ledger believes held, as soon as it answers; adoptions are of its present term from then on."""
+        """Return the ledger's held sessions as soon as it answers; from then on adoptions use its current term."""
         self.term = await self._until_answered(partial(self._ledger.lead, self._id))
         return await self._until_answered(self._ledger.held)
 
@@ -273,7 +272,7 @@ class Failover:
                 return await ask()
             except NotFound:
                 raise
-            except Standby:  # it may last for days, and is over within seconds for those who wait
+            except Standby:  # it may last for days, and ends within seconds for those who wait
                 await sleep(self._clock, self._timings.retry_s)
             except HelmrError as error:
                 logger.info("the ledger does not answer: %s", error)

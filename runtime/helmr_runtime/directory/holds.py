@@ -1,10 +1,10 @@
-"""Who holds what: one table of sessions and the slots that hold them, and every way in which that changes.
+"""The table of sessions and the slots that hold them, and every way in which it changes.
 
-Keeps: a session has one holder at a time and is adopted under its own lock (single flight); a session whose last holder
-is not fenced yet is adopted by none; what a host says it holds goes before what was believed of it.
+Keeps: a session has one holder at a time and is adopted under its own lock (single flight); no host adopts a session
+whose last holder is not fenced yet; a host's own list of sessions overrides the directory's.
 
 A slot is reserved, adopts its session, holds it, releases it, and is given back. A session that only waits lingers in
-its slot until its time is over or others need the room.
+its slot until its linger time ends or others need the room.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, CallError
 logger = logging.getLogger(__name__)
 
 ISOLATED_MAX = 10_000
-"""Sessions remembered as isolated; when there are more, all are forgotten and found out again."""
+"""Sessions remembered as isolated; beyond that, all are forgotten and learned again."""
 
 UNREACHABLE_TRIES = 8
-"""How often a host that gave no answer to an adoption is asked whether it holds the session, before it is ended."""
+"""Tries to ask a host that did not answer an adoption whether it holds the session, before it is killed."""
 
 ADOPT_TRIES_MAX = 6
-"""Slots that are tried for one adoption; the host of each but the last died or drained over it."""
+"""Slots tried for one adoption; the hosts of all but the last died or drained meanwhile."""
 
 
 class Holds:
-    """Sessions and the slots that hold them. Hears from the pool what hosts say (`PoolEvents`).
+    """Sessions and the slots that hold them. Gets the hosts' reports from the pool (`PoolEvents`).
 
     Args:
         pool: The hosts.
         failover: Fences the sessions of a holder that is gone.
-        work: Hears of each session that is adopted, or is given up with work left to do.
-        on_free: Called when there may be room, or a session to adopt; it looks later, when its caller is done.
-        is_next: The session waits for a limit and its turn is near: it stays where it is.
+        work: Notified of each session that is adopted, or given up with work left to do.
+        on_free: Called when there may be room or a session to adopt; it must defer its check.
+        is_next: True if the session waits for a limit and its turn is near: it stays where it is.
 
     Attributes:
         isolated: Sessions whose code runs only in a host of their own.
-        is_closing: What reaches a wait is parked at once.
+        is_closing: Sessions that reach a wait are parked at once.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Holds:
         self._tasks = BackgroundTasks()
 
     async def stop(self) -> None:
-        """End what runs in the background."""
+        """End the background tasks."""
         for slot in self._pool.slots():
             _disarm(slot)
         await self._tasks.stop()
@@ -95,36 +95,36 @@ class Holds:
     # --- looking ----------------------------------------------------------------------------------
 
     def holder(self, session_id: str) -> Slot | None:
-        """The slot that holds the session and can be asked."""
+        """Return the slot that holds the session and can be asked."""
         slot = self._holders.get(session_id)
         asked = (Stage.HOLDING, Stage.RELEASING)
         return slot if slot is not None and slot.stage in asked else None
 
     def is_free(self, session_id: str) -> bool:
-        """No one holds, adopts or fences the session."""
+        """True if the session is not held, being adopted or being fenced."""
         if not self.can_adopt(session_id):
             return False
         lock = self._locks.get(session_id)
         return lock is None or not lock.locked()
 
     def can_adopt(self, session_id: str) -> bool:
-        """No one holds or fences the session; for anyone who has its lock."""
+        """True if the session is not held or being fenced; for holders of its lock."""
         return session_id not in self._holders and session_id not in self._failover
 
     def lock(self, session_id: str) -> asyncio.Lock:
-        """The lock under which a session is adopted."""
+        """Return the lock under which a session is adopted."""
         lock = self._locks.get(session_id)
         if lock is None:
             lock = self._locks[session_id] = asyncio.Lock()
         return lock
 
     def needs_own_host(self, session_id: str) -> bool:
-        """Its code runs in no host with others: its task is isolated, or two hosts have died with it."""
+        """True if its code must not share a host: its task is isolated, or two hosts have died with it."""
         return any(session_id in some for some in self._apart())
 
     @property
     def some_need_own_host(self) -> bool:
-        """There are such sessions, waiting for room or not."""
+        """True if there are such sessions, waiting for room or not."""
         return any(self._apart())
 
     def _apart(self) -> tuple[set[str], ...]:
@@ -136,15 +136,15 @@ class Holds:
     async def adopt(
         self, session_id: str, command: SessionCommand, place: Callable[[], Awaitable[Slot]]
     ) -> tuple[Slot, Adopted] | None:
-        """Bind the session to a slot that `place` gives; the caller has the session's lock.
+        """Bind the session to a slot from `place`; the caller has the session's lock.
 
-        A host that dies over it is fenced here, and another one tried. None: the session is held, and what became of
-        the command is not known; it is to be sent to the holder again.
+        A host that dies meanwhile is fenced here, and another one tried. None means that the session is held and the
+        fate of the command unknown; send it to the holder again.
 
         Raises:
-            OutcomeUnknown: It died over a command that can't be repeated.
+            OutcomeUnknown: The host died during a command that can't be repeated.
             Unavailable: None of the hosts tried could adopt it.
-            HelmrError: What the command or the ledger says.
+            HelmrError: The command or the ledger raised it.
         """
         for _ in range(ADOPT_TRIES_MAX):
             slot = await place()
@@ -189,10 +189,10 @@ class Holds:
             self._hold(slot, adopted.epoch)
 
     async def _settle_failed(self, slot: Slot, error: HelmrError) -> bool:
-        """An adoption raised: learn whether the host holds the session.
+        """Learn after an error in an adoption whether the host holds the session.
 
         Returns:
-            True if another host should be tried: this one has other code, or takes nothing new.
+            True to try another host: this one has other code, or takes nothing new.
         """
         host, session_id = slot.host, slot.session_id
         if isinstance(error, NotReady) and "code_hash" in error.facts:
@@ -217,7 +217,7 @@ class Holds:
         return True
 
     async def _lost_while_adopting(self, slot: Slot, error: CallError) -> None:
-        """An adoption got no answer: returns when its host is dead and fenced, or has said whether it holds the
+        """Return, after an unanswered adoption, once its host is dead and fenced or has reported whether it holds the
         session.
         """
         host, lease, has_answered = slot.host, None, False
@@ -243,7 +243,7 @@ class Holds:
         await self._failover.fenced(slot.session_id)
 
     def _hold(self, slot: Slot, epoch: int) -> None:
-        """The adoption succeeded."""
+        """Note a successful adoption."""
         if slot.stage is Stage.GONE:
             return
         self._failover.crashes.pop(slot.session_id, None)
@@ -254,16 +254,16 @@ class Holds:
             self._take(slot, slot.report)
 
     def _hold_for_now(self, slot: Slot, epoch: int) -> None:
-        """The host holds a session that it was to decide about and give up, and has not reported what became of
+        """Note that a host still holds a session that it should have given up after a decision, and has not reported on
         that."""
         self._hold(slot, epoch)
         if not slot.executes:
             self._release_soon(slot, "decided")
 
-    # --- what hosts say -----------------------------------------------------------------------------
+    # --- reports of hosts ---------------------------------------------------------------------------
 
     async def verify(self, slot: Slot) -> None:
-        """A host may not hold what we think: ask it."""
+        """Ask a host whether it holds the slot's session."""
         if not slot.is_holding:
             return
         try:
@@ -284,9 +284,9 @@ class Holds:
             self._failover.start_one(slot.session_id, epoch)
 
     def _claim(self, host: PoolHost, lease: Lease) -> None:
-        """A host holds a session that this directory did not give it; it has it from now on, unless another does."""
+        """Note a session that a host holds without this directory's order, unless another host holds it."""
         if lease.session_id in self._holders:
-            # One of both is at an old epoch, and the ledger knows which: it refuses what that one writes.
+            # One of them has an old epoch; the ledger knows which, and refuses its writes.
             logger.warning("%s is held twice, by %s too", lease.session_id, host.name)
             self._tasks.start(self._drop(host, lease.session_id))
             return
@@ -300,7 +300,7 @@ class Holds:
             await host.port.release(session_id, "held twice")
 
     def _note(self, slot: Slot, report: SlotReport) -> None:
-        """A host says what the session of that slot does."""
+        """Note a host's report about the session of that slot."""
         slot.report = report
         self._take(slot, report)
 
@@ -309,7 +309,7 @@ class Holds:
             if slot.stage in (Stage.HOLDING, Stage.RELEASING):
                 self._lose_session(slot, report)
             if report.state is SlotState.GONE and slot.stage is Stage.ENDING:
-                self.give_back(slot)  # its loss may not have been reported before
+                self.give_back(slot)  # it may not have reported the loss before
         elif slot.stage is not Stage.HOLDING:
             return
         elif report.state is SlotState.PARKABLE:
@@ -320,7 +320,7 @@ class Holds:
             _disarm(slot)
 
     def _lose_session(self, slot: Slot, report: SlotReport) -> None:
-        """The host lost the session and ends its code; the slot is free when it says so."""
+        """Note that the host lost the session and ends its code; the slot is free once it reports that."""
         logger.info("%s lost %s: %s", slot.host.name, slot.session_id, report.detail)
         self._unbind(slot)
         slot.become(Stage.ENDING, self._clock.now())
@@ -329,17 +329,17 @@ class Holds:
     # --- a slot, from its reservation to its end ------------------------------------------------------
 
     def reserve(self, session_id: str, host: PoolHost, *, executes: bool = True) -> Slot:
-        """A slot in that host, for this session alone until it is bound or given back.
+        """Reserve a slot in that host for this session, until it is bound or given back.
 
         Args:
-            executes: Its code is to run there; if not, a command is decided and the session given up at once.
+            executes: Its code should run there; otherwise a command is decided and the session given up at once.
         """
         slot = Slot(host, session_id, Stage.RESERVED, self._clock.now(), executes=executes)
         host.put(slot)
         return slot
 
     def give_back(self, slot: Slot) -> None:
-        """A slot is empty; its host, if it drains, may have none any more."""
+        """Free an empty slot; a draining host may then be empty."""
         if slot.stage is Stage.GONE:
             return
         slot.become(Stage.GONE, self._clock.now())
@@ -353,10 +353,10 @@ class Holds:
         self._holders[slot.session_id] = slot
 
     def _unbind(self, slot: Slot) -> None:
-        """The slot holds its session no more.
+        """Detach a slot from its session.
 
-        The session may be one that waits for room, and was passed over as held until now: the ledger's list can name it
-        before the answer to its release is here.
+        The session may wait for room and have been skipped as held until now: the ledger's list can name it before the
+        reply to its release is here.
         """
         if self._holders.get(slot.session_id) is slot:
             del self._holders[slot.session_id]
@@ -365,14 +365,14 @@ class Holds:
         self._on_free()
 
     def _let_go(self, slot: Slot) -> None:
-        """The slot holds its session no more, and is empty."""
+        """Detach a slot from its session and free it."""
         self._unbind(slot)
         self.give_back(slot)
 
     # --- parking ----------------------------------------------------------------------------------
 
     async def _release(self, slot: Slot, reason: str) -> bool:
-        """Ask a host for a session; true if it is parked, and its slot given back."""
+        """Ask a host to give up a session; return true if it is parked and its slot given back."""
         if not slot.is_holding:
             return False
         slot.become(Stage.RELEASING, self._clock.now())
@@ -401,7 +401,7 @@ class Holds:
             self._still_holds(slot)
             said = slot.report
             if said is not known and said is not None and said.state is SlotState.PARKABLE:
-                self._parkable(slot)  # it was said while the host was asked, and is not said again
+                self._parkable(slot)  # reported during the call, and not reported again
             else:
                 self._arm(slot, self._timings.linger_s)
             return False
@@ -414,7 +414,7 @@ class Holds:
             slot.parkable_at = None
 
     def _parkable(self, slot: Slot) -> None:
-        """A session can be parked: at once from a host that drains, else when its time is over."""
+        """Park a parkable session: at once if its host drains, otherwise after its linger time."""
         slot.is_kept = self._is_next(slot.session_id)
         if slot.is_kept and not (slot.host.is_draining or self.is_closing):
             return
@@ -426,7 +426,7 @@ class Holds:
         self._on_free()
 
     def passed(self, session_id: str) -> None:
-        """The session's turn under a limit is not near any more: it stays in memory as long as any other."""
+        """Note that the session's turn under a limit is no longer near: it lingers as others do."""
         slot = self._holders.get(session_id)
         if slot is not None and slot.is_kept and slot.stage is Stage.HOLDING:
             self._parkable(slot)
@@ -438,11 +438,11 @@ class Holds:
 
     def evict(self, slot: Slot) -> None:
         """Park a session that only waits: others need its room."""
-        slot.parkable_at = None  # it is asked once
+        slot.parkable_at = None  # ask once
         self._release_soon(slot, "evict")
 
     def _arm(self, slot: Slot, delay_s: float) -> None:
-        """Release the slot's session after that time, if it can be parked then."""
+        """Release the slot's session after that time, if it can be parked by then."""
         _disarm(slot)
         slot.linger = self._clock.call_at(
             self._clock.now() + timedelta(seconds=delay_s), lambda: self._linger_over(slot)
@@ -453,7 +453,7 @@ class Holds:
         self._release_soon(slot, self._reason(slot))
 
     def _release_soon(self, slot: Slot, reason: str) -> None:
-        """`_release`, in the background."""
+        """Call `_release` in the background."""
 
         async def release() -> None:
             await self._release(slot, reason)
@@ -461,7 +461,7 @@ class Holds:
         self._tasks.start(release())
 
     async def park_all(self) -> list[str]:
-        """Park every session that reaches a wait in time; returns those that did not."""
+        """Park every session that reaches a wait in time; return those that did not."""
         self.is_closing = True
         deadline = self._clock.now() + timedelta(seconds=self._timings.shutdown_s)
         while self._clock.now() < deadline:
@@ -473,7 +473,7 @@ class Holds:
                 await sleep(self._clock, self._timings.retry_s)
         return [slot.session_id for slot in self._pool.slots()]
 
-    # --- what the pool reports of hosts ---------------------------------------------------------------
+    # --- events of the pool ---------------------------------------------------------------------------
 
     def on_ready(self, host: PoolHost, found: Occupancy) -> None:
         """A host has started, or an earlier directory left it behind with sessions."""
@@ -482,13 +482,13 @@ class Holds:
         self._on_free()
 
     def on_draining(self, host: PoolHost) -> None:
-        """A host makes way: what waits in it is parked."""
+        """A host makes way: its waiting sessions are parked."""
         for slot in list(host.slots):
             if slot.is_lingering or slot.is_kept:
                 self._release_soon(slot, "drain")
 
     def on_report(self, host: PoolHost, report: HostReport) -> None:
-        """A host says what became of its sessions."""
+        """A host reports on its sessions."""
         for one in report.slots:
             slot = self._slot_of(host, one)
             if slot is None:
@@ -498,7 +498,7 @@ class Holds:
                 self._note(slot, one)
 
     def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
-        """A host is dead: its sessions may be adopted again when the ledger knows."""
+        """A host is dead: its sessions may be adopted again once the ledger knows."""
         slots = host.drop_all()
         for slot in slots:
             slot.become(Stage.GONE, self._clock.now())
@@ -509,7 +509,7 @@ class Holds:
         )
 
     def _slot_of(self, host: PoolHost, report: SlotReport) -> Slot | None:
-        """The slot that a report is about; None if that adoption is over. A slot being adopted has no epoch yet."""
+        """Return the slot of a report; None if that adoption is over. A slot being adopted has no epoch yet."""
         adoption = (report.session_id, report.epoch)
         known = self._holders.get(report.session_id)
         if known is not None and known.host is host and known.epoch == report.epoch:
@@ -521,10 +521,10 @@ class Holds:
         return known if known is not None and known.host is host and known.epoch is None else None
 
     async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
-        """A host reports a session that it does not hold, as far as we know.
+        """Check a host's report of a session that the table does not place there.
 
-        It does if an adoption reached it after it was given up for lost: no one would have the session parked. Else
-        the report was on its way for longer than the session was there.
+        The host holds it if an adoption given up as lost reached it late: then nothing else would park the session.
+        Otherwise the report arrived after the session had left.
         """
         session_id = report.session_id
         async with self.lock(session_id):
@@ -547,7 +547,7 @@ class Holds:
     # --- no answer ------------------------------------------------------------------------------------
 
     def lost(self, host: PoolHost, error: CallError) -> None:
-        """A call got no answer. If the host is only unreachable, its pings decide what it is."""
+        """Handle an unanswered call. If the host is only unreachable, its pings decide its state."""
         if isinstance(error, ActorDied):
             self._pool.fence(host, error.cause)
         elif isinstance(error, ActorNotFound):

@@ -1,6 +1,6 @@
-"""What the directory knows of hosts and of the slots in them, how hosts come to be and end, and its times.
+"""Hosts and their slots as the directory sees them, the protocol that starts and ends hosts, and its timings.
 
-It waits by a clock that is handed in.
+All waits use a clock that the caller passes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SESSIONS_SHOWN = 100
 
 
 class HostState(StrEnum):
-    """What the directory is doing with a host."""
+    """The state of a host in the directory."""
 
     STARTING = "starting"
     READY = "ready"
@@ -34,10 +34,10 @@ class HostState(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where a slot is on the way of its session."""
+    """The stage of a slot."""
 
     RESERVED = "reserved"
-    """Taken for a session, nothing asked of its host yet."""
+    """Taken for a session; its host has not been asked yet."""
     ADOPTING = "adopting"
     HOLDING = "holding"
     RELEASING = "releasing"
@@ -47,7 +47,7 @@ class Stage(StrEnum):
 
 
 class ProcessState(StrEnum):
-    """What the system says."""
+    """The state of a process, as the system reports it."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -56,11 +56,11 @@ class ProcessState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostLocation:
-    """Where a host runs, or ran.
+    """The place where a host runs or ran.
 
     Attributes:
-        node: Ray's id of its node; empty is the directory's own, also where no one knows it.
-        pid: Of its process on that node's machine, once it has said so.
+        node: Ray's id of its node; empty for the directory's own or an unknown one.
+        pid: Id of its process on that machine, once it has reported it.
     """
 
     name: str
@@ -70,13 +70,13 @@ class HostLocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPlan:
-    """What a pool is to have.
+    """The hosts and limits that a pool should have.
 
     Attributes:
-        hosts: How many there are for all sessions.
-        sessions_per_host: Sessions whose code one of them may have at once.
-        catalog_hash: The code that they must have loaded.
-        limits: By name, those that bound something in them.
+        hosts: Number of shared hosts.
+        sessions_per_host: Sessions whose code one of them may have at the same time.
+        catalog_hash: Hash of the code that they must have loaded.
+        limits: Limits that bound something in them, by name.
     """
 
     hosts: int
@@ -86,14 +86,14 @@ class PoolPlan:
 
 
 class Spawner(Protocol):
-    """How hosts come to be and end; over Ray in a runtime, in-process in tests."""
+    """Starts and ends hosts; over Ray in a runtime, in-process in tests."""
 
     async def spawn(self, *, is_exclusive: bool) -> str:
         """Create a host and return its name; it may still be starting."""
         ...
 
     async def crash_of(self, name: str) -> str:
-        """Return when the host is dead: of what."""
+        """Wait until the host is dead and return the cause."""
         ...
 
     async def kill(self, place: HostLocation) -> None:
@@ -101,15 +101,15 @@ class Spawner(Protocol):
         ...
 
     async def names(self) -> Sequence[str]:
-        """The hosts that exist, even if another directory created them."""
+        """Return the hosts that exist, even if another directory created them."""
         ...
 
     async def look(self, place: HostLocation) -> ProcessState:
-        """The state of a host's process."""
+        """Return the state of a host's process."""
         ...
 
     async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
-        """By session, what the dead host held and did; empty if it held nothing, or its machine is gone."""
+        """Return the dead host's slots by session; empty if it held none, or its machine is gone."""
         ...
 
 
@@ -122,27 +122,27 @@ class PoolHost:
     state: HostState
     since: datetime
     room: int
-    """Sessions whose code it may have at once."""
+    """Sessions whose code it may have at the same time."""
     is_exclusive: bool = False
-    """It is there for one session, and ends with it."""
+    """It belongs to one session, and ends with it."""
     pid: int | None = None
     node: str = ""
     code_hash: str | None = None
     memory_bytes: int | None = None
-    """What it has allocated, as it last said."""
+    """Its allocated memory, as last reported."""
     memory_max_bytes: int | None = None
     long_resume_at: datetime | None = None
-    """When it last reported a resume that took long."""
+    """Time of its last report of a long resume."""
     makes_way: bool = False
-    """It has more memory than it may, and another takes its place."""
+    """It exceeds its memory bound, and another host replaces it."""
     slots: dict[Slot, None] = field(default_factory=dict)
-    """In the order in which they were made; `put` and `drop` change them."""
+    """Its slots in order of creation; changed by `put` and `drop`."""
     executing: int = 0
-    """Slots in which a session's code may run; counted, since it is asked for each session that waits for room."""
+    """Number of slots in which a session's code may run; kept, since each session that waits for room needs it."""
     is_draining: bool = False
-    """It gets no more sessions, and is ended when it has none."""
+    """It gets no more sessions, and ends once it has none."""
     last_words: tuple[str, bool] | None = None
-    """Why this directory ends it, and whether that counts."""
+    """The directory's reason to end it, and whether its end is attributed to a session."""
     ping: asyncio.Task[None] | None = None
     asked_at: datetime | None = None
     is_looked_up: bool = False
@@ -155,7 +155,7 @@ class PoolHost:
 
     @property
     def place(self) -> HostLocation:
-        """Where it runs."""
+        """The place where it runs."""
         return HostLocation(self.name, self.node, self.pid)
 
     @property
@@ -165,41 +165,41 @@ class PoolHost:
 
     @property
     def takes_sessions(self) -> bool:
-        """It is there for whatever comes."""
+        """It takes any session."""
         return self.state is HostState.READY and not self.is_draining
 
     @property
     def free(self) -> int:
-        """How many more it has room for."""
+        """The number of further sessions that it has room for."""
         return max(0, self.room - self.executing) if self.takes_sessions else 0
 
     @property
     def memory_times(self) -> float:
-        """How many times its bound it has allocated; 0 if either is not known."""
+        """Its allocated memory as a multiple of its bound; 0 if either is unknown."""
         if self.memory_bytes is None or not self.memory_max_bytes:
             return 0.0
         return self.memory_bytes / self.memory_max_bytes
 
     def put(self, slot: Slot) -> None:
-        """A slot is made in it."""
+        """Add a slot."""
         self.slots[slot] = None
         self.executing += slot.executes
 
     def drop(self, slot: Slot) -> None:
-        """A slot is over; nothing if it was already."""
+        """Remove a slot; does nothing if it is gone."""
         if slot in self.slots:
             del self.slots[slot]
             self.executing -= slot.executes
 
     def drop_all(self) -> list[Slot]:
-        """The slots that it had, in the order in which they were made."""
+        """Remove all slots and return them in order of creation."""
         slots = list(self.slots)
         self.slots.clear()
         self.executing = 0
         return slots
 
     def to_json(self) -> dict[str, Any]:
-        """For `status`; at most `SESSIONS_SHOWN` sessions are named."""
+        """Return its part of `status`, with at most `SESSIONS_SHOWN` sessions."""
         return {
             "name": self.name,
             "pid": self.pid,
@@ -219,10 +219,10 @@ class Slot:
     """One session's place in a host, as the directory sees it.
 
     Attributes:
-        executes: Its code runs there; if not, a command is decided and the session given up at once.
-        epoch: Of its adoption, once that has succeeded.
-        parkable_at: Since when its session only waits.
-        is_kept: It does, and its turn under a limit is near.
+        executes: Its code runs there; otherwise a command is decided and the session given up at once.
+        epoch: The adoption's epoch, once it has succeeded.
+        parkable_at: Time since which its session only waits.
+        is_kept: Its session only waits, and its turn under a limit is near.
     """
 
     host: PoolHost
@@ -243,12 +243,12 @@ class Slot:
 
     @property
     def is_over(self) -> bool:
-        """It has been given back, or its host has died."""
+        """It was given back, or its host has died."""
         return self.stage is Stage.GONE
 
     @property
     def is_holding(self) -> bool:
-        """It holds its session, and nothing is under way with it."""
+        """It holds its session, and no change is under way."""
         return self.stage is Stage.HOLDING
 
     @property
@@ -262,40 +262,40 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolTimings:
-    """The times that pool and directory keep, all in seconds."""
+    """Timings of pool and directory, in seconds."""
 
     linger_s: float = 30.0
-    """A waiting session stays in its slot that long, unless others need the slot."""
+    """Time that a waiting session stays in its slot unless others need it."""
     ping_every_s: float = 1.0
-    """A stopped host is replaced after 3 s at most."""
+    """Time between pings; with `silent_s`, a stopped host is replaced within 3 s."""
     silent_s: float = 2.0
-    """The system is asked about a host that has not answered for this long; if it is stopped or gone, it is killed."""
+    """Silence after which the system is asked about a host; a stopped or missing one is killed."""
     silent_max_s: float = 30.0
-    """A host that runs and has not answered for this long is killed."""
+    """Silence after which a running host is killed."""
     start_s: float = 60.0
-    """A host that has not answered `who` this long after its creation is killed."""
+    """Time after its creation in which a host must answer `who`, or it is killed."""
     retire_s: float = 600.0
-    """A retiring host that does not say how long its steps may take is killed after that long, whatever still executes
-    in it; one that does, after that."""
+    """Time after which a retiring host is killed even if code executes, unless it reports how long its steps may take;
+    then that time counts."""
     retire_min_s: float = 10.0
-    """No retiring host is killed earlier: what waits is being parked."""
+    """Minimum time before a retiring host is killed, to park its waiting sessions."""
     who_s: float = 2.0
-    """At a take-over, a host has this long to say what it holds, and how long its steps may take when it retires."""
+    """Time for a host to answer `who` at a takeover, and `longest_s` when it retires."""
     work_poll_s: float = 30.0
     reconcile_every_s: float = 30.0
-    """What the ledger believes held and no one holds is looked for so often."""
+    """Time between checks for sessions that the ledger lists as held and no host holds."""
     decide_wait_s: float = 5.0
-    """A command that finds no room for its session's code is decided without it after this wait."""
+    """Time that a command waits for room for its session's code before it is decided without."""
     route_s: float = 10.0
-    """A command is routed again and again for at most that long."""
+    """Most time that routing of a command is retried."""
     retry_s: float = 0.25
     retry_max_s: float = 30.0
-    """First and longest pause before what failed is tried again."""
+    """First and longest pause before a failed action is retried."""
     shutdown_s: float = 5.0
-    """Running sessions get this long to reach a wait when the runtime stops."""
+    """Time for running sessions to reach a wait when the runtime stops."""
 
     def backoff_s(self, failures: int) -> float:
-        """The pause after that many failures in a row."""
+        """Return the pause after that many failures in a row."""
         return float(min(self.retry_max_s, self.retry_s * 2 ** min(failures, 20)))
 
 
@@ -315,7 +315,7 @@ def _finish(done: asyncio.Future[None]) -> None:
 
 
 async def within(clock: Clock, duration_s: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, if it comes within that time by `clock`.
+    """Return the result of `work`, if it comes within that time by `clock`.
 
     Raises:
         TimeoutError: It did not; `work` is cancelled.
@@ -333,13 +333,13 @@ async def within(clock: Clock, duration_s: float, work: Coroutine[Any, Any, T]) 
 
 
 class BackgroundTasks:
-    """Background tasks that end with their owner; what one raises is a bug and is reported."""
+    """Background tasks that end with their owner; an exception in one is a bug and is reported."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work` in the background and hold on to it."""
+        """Run `work` in the background and keep a reference to it."""
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -354,7 +354,7 @@ class BackgroundTasks:
         )
 
     async def stop(self) -> None:
-        """Cancel what runs and wait for its end."""
+        """Cancel the tasks and wait for their end."""
         running = list(self._running)
         for task in running:
             task.cancel()

@@ -1,11 +1,11 @@
 """Gives permits of limits to hosts, in turn among keys (S-119, S-120); `core/limits.py` decides who gets one.
 
-One call stays pending on each host, by which it says what its code asks for and gives back. Nothing is stored: a new
-directory asks every host what it holds before it gives anything, and hosts refuse what an earlier one gave. What a
-dead host held comes back with it.
+One call stays pending on each host, which reports the asks and returned permits of its code. Nothing is stored: a new
+directory asks every host for its permits before it gives any, and hosts refuse permits of an earlier directory. A dead
+host's permits come back with its end.
 
-A session that only waits for its turn may leave memory. Its place is kept, its run stands aside on the work list, and
-it comes back when it is among the next.
+A session that only waits for its turn may leave memory. It keeps its place, its run is set aside on the work list, and
+it comes back when its turn is near.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from helmr_runtime.rpc.calls import ActorDied, ActorNotFound
 logger = logging.getLogger(__name__)
 
 KEYS_SHOWN = 20
-"""Keys of a limit that `limits` names, those with most asking."""
+"""Keys of a limit that `limits` names, those with the most asks."""
 
 NEXT_PART = 4
-"""Sessions whose turn is near keep at most one of so many places in memory."""
+"""Sessions whose turn is near keep at most this part (one in so many) of the places in memory."""
 
 PLACES_FOR_S = 0.5
-"""How old places that were counted may be."""
+"""Age in seconds up to which counted places are reused."""
 
 FORGET_EVERY_S, FORGET_AFTER_S = 5.0, 10.0
-"""A place of a session that no longer asks, and is not on its way, is given up."""
+"""Seconds between checks for places of sessions that no longer ask, and seconds until such a place is given up."""
 
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """What is known of one.
+    """A ticket under which a permit is asked for.
 
     Attributes:
-        host: Where its session is in memory; None if it has left.
-        since: When it asked first.
-        use_by: Until when it may use the permit that it was given.
-        seen_s: When its session was last seen on the work list, of one that has left.
+        host: The host that has its session in memory; None if it has left.
+        since: Time of its first ask.
+        use_by: Time until which it may use its permit.
+        seen_s: Time when its session, having left memory, was last seen on the work list.
     """
 
     id: str
@@ -66,14 +66,14 @@ class _Ticket:
 
 
 class Limiter:
-    """The limits of a runtime; hears from the pool of hosts that come and go.
+    """The limits of a runtime; the pool notifies it of hosts that come and go.
 
     Args:
-        limits: Those that bound something, by name.
-        on_turn: Called with a session that is not aside any more: its turn is near, or it waits for none.
-        on_passed: Called with a session whose turn was near: it has come, or others are before it.
-        is_on_list: The session's run stands on the ledger's work list.
-        room: For how many sessions' code there is room, in all hosts.
+        limits: Limits that bound something, by name.
+        on_turn: Called with a session that is no longer aside: its turn is near, or it waits for none.
+        on_passed: Called with a session whose turn is no longer near: it has come, or others are before it.
+        is_on_list: True if the session's run is on the ledger's work list.
+        room: Returns the number of sessions whose code all hosts have room for.
     """
 
     def __init__(
@@ -98,18 +98,17 @@ class Limiter:
         self._permits = {name: Permits(limit, now_s) for name, limit in limits.items()}
         self._tickets: dict[str, _Ticket] = {}
         self._asking: dict[str, set[str]] = {}
-        """By session, the tickets that hold no permit."""
+        """Tickets without a permit, by session."""
         self._left: dict[tuple[str, int], str] = {}
-        """By session and op, the tickets of sessions that are not in memory."""
+        """Tickets of sessions that are not in memory, by session and op."""
         self._next: set[str] = set()
-        """Sessions that are next, and are to be in memory: as many as take a part of the room at most."""
+        """Sessions whose turn is near and which should be in memory; they take a part of the room at most."""
         self._near: set[str] = set()
-        """Of them those that have left, and are to come back."""
+        """Those of them that have left memory and should come back."""
         self._hosts: dict[str, PoolHost] = {}
         self._outbox: dict[str, list[PermitGiven]] = {}
         self._unheard: set[str] | None = set()
-        """Hosts that an earlier directory left and that have not said what they hold; None once nothing waits for
-        them."""
+        """Hosts of an earlier directory that have not reported their permits; None once nothing waits for them."""
         self._has_started = False
         self._is_due = False
         self._timer: Timer | None = None
@@ -120,13 +119,13 @@ class Limiter:
     # --- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """All hosts of an earlier directory are known: give permits when they have said what they hold."""
+        """Give permits once all hosts of an earlier directory, now known, have reported theirs."""
         self._has_started = True
         self._tasks.start(self._forget_forever())
         self._look_soon()
 
     async def stop(self) -> None:
-        """Give no more."""
+        """Stop giving permits."""
         if self._timer is not None:
             self._timer.cancel()
         await self._tasks.stop()
@@ -139,7 +138,7 @@ class Limiter:
         self._polls[host.name] = self._tasks.start(self._poll(host))
 
     def on_crash(self, host: PoolHost) -> None:
-        """A host is dead: what it held comes back, and what asked there asks no more."""
+        """A host is dead: its permits come back, and its asks are dropped."""
         self._hosts.pop(host.name, None)
         self._outbox.pop(host.name, None)
         poll = self._polls.pop(host.name, None)
@@ -159,7 +158,7 @@ class Limiter:
             try:
                 news = await host.port.permit_news(self._id, known)
             except (ActorDied, ActorNotFound):
-                return  # the pool hears of it
+                return  # the pool notices it
             except HelmrError as error:
                 logger.info("permits of %s: %s", host.name, error)
                 await sleep(self._clock, self._timings.retry_s)
@@ -167,7 +166,7 @@ class Limiter:
             known = news.version
             self._take(host, news)
 
-    # --- what hosts say ---------------------------------------------------------------------------
+    # --- reports of hosts -------------------------------------------------------------------------
 
     def _take(self, host: PoolHost, news: PermitNews) -> None:
         if news.is_whole:
@@ -189,7 +188,7 @@ class Limiter:
             case PermitChange.ASKED if known is None:
                 self._ask(host, permits, line)
             case PermitChange.ASKED if known is not None and line.ticket in permits.held:
-                self._give(known, known.use_by)  # the host listened to another, and has not heard
+                self._give(known, known.use_by)  # the host listened to another, and missed it
             case PermitChange.HELD:
                 if known is None:
                     known = self._tickets[line.ticket] = self._ticket(host, line)
@@ -199,7 +198,7 @@ class Limiter:
                 permits.leave(line.ticket)
                 if line.ticket in permits:
                     earlier = self._tickets.get(self._left.get((known.session_id, known.op), ""))
-                    if earlier is not None and earlier is not known:  # a host was heard late
+                    if earlier is not None and earlier is not known:  # a host reported late
                         self._drop([earlier])
                     known.host, known.seen_s = None, self._now_s()
                     self._asking.setdefault(known.session_id, set()).add(known.id)
@@ -236,7 +235,7 @@ class Limiter:
         permits.ask(Ask(line.ticket, line.key, line.goes_on))
 
     def _drop(self, tickets: Iterable[_Ticket]) -> None:
-        """They ask no more and hold nothing."""
+        """Remove tickets with their asks and permits."""
         for one in tickets:
             self._permits[one.limit].withdraw(one.id)
             self._tickets.pop(one.id, None)
@@ -257,7 +256,7 @@ class Limiter:
     # --- giving -----------------------------------------------------------------------------------
 
     def _now_s(self) -> float:
-        """By a clock that no one sets: one that goes forward would fill buckets at once."""
+        """Return the time by a clock that is never set: a jump forward would fill buckets at once."""
         return self._clock.elapsed_s()
 
     def _look_soon(self) -> None:
@@ -266,7 +265,7 @@ class Limiter:
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Give what may be given, have those that are next come back, and look again when time allows more."""
+        """Give free permits, bring sessions with a near turn back, and check again when time allows more."""
         self._is_due = False
         if not self._has_started or self._unheard:
             return
@@ -313,7 +312,7 @@ class Limiter:
             self._tasks.start(self._send(host, box))
 
     async def _send(self, host: PoolHost, box: list[PermitGiven]) -> None:
-        """Send what is in a host's box; what got no answer is sent again, which changes nothing if it was heard."""
+        """Send a host its permits. An unanswered call is repeated, which is harmless if the host got it."""
         while box and host.is_alive and self._outbox.get(host.name) is box:
             given = tuple(box)
             try:
@@ -340,22 +339,22 @@ class Limiter:
                 self._drop(lost)
                 self._look_soon()  # the next may be others
 
-    # --- what others ask --------------------------------------------------------------------------
+    # --- questions of others ----------------------------------------------------------------------
 
     def is_next(self, session_id: str) -> bool:
-        """The session's turn is near: it stays in memory."""
+        """True if the session's turn is near, so that it stays in memory."""
         return session_id in self._next
 
     def is_aside(self, session_id: str) -> bool:
-        """The session waits for its turn, and is not to be resumed for it yet."""
+        """True if the session waits for its turn and should not be resumed yet."""
         return session_id in self._asking and session_id not in self._near
 
     def waiting(self) -> dict[str, int]:
-        """How many wait, by limit."""
+        """Return the number of waiting asks, by limit."""
         return {name: len(permits) for name, permits in self._permits.items()}
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As `Directory.limits` has it."""
+        """Return the items of `Directory.limits`."""
         found = []
         now, now_s = self._clock.now(), self._now_s()
         for name, permits in self._permits.items():
@@ -382,7 +381,7 @@ class Limiter:
         return found
 
     def queued(self, session_ids: Sequence[str]) -> dict[str, Any]:
-        """As `Directory.queued` has it; of a session that waits for several limits the first that it asked for."""
+        """Implements `Directory.queued`; a session that waits for several limits is listed with its first ask."""
         found: dict[str, Any] = {}
         for session_id in session_ids:
             tickets = [self._tickets[one] for one in self._asking.get(session_id, ())]

@@ -1,9 +1,9 @@
 """The pool of hosts: processes with a slot for each session that lives in them.
 
-Owns each host's life: started in the background, watched (a kill is known at once), pinged (a stopped or hanging
-process is not known otherwise), ended, replaced. What becomes of the sessions in its slots is the directory's
-matter; the pool tells it of reports and crashes. `Placement` chooses which host gets a session, and which session makes
-room for another; it holds nothing (`Holds` does).
+The pool owns each host's life: hosts are started in the background, watched (which notices a kill at once), pinged
+(which notices a stopped or hanging process), ended and replaced. The directory cares for the sessions in their slots;
+the pool passes it reports and crashes. `Placement` chooses the host for a session, and the session that makes room for
+another; it keeps no state (`Holds` does).
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ logger = logging.getLogger(__name__)
 CRASHES_KEPT = 50
 
 END_AT = 1.5
-"""So many times its bound of memory, and a host is killed whatever it is at."""
+"""Multiple of its memory bound at which a host is killed at once."""
 
 WARNINGS_KEPT = 50
 
 RESUME_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""From a run of a few ops to what an agent's framework takes for hundreds of turns."""
+"""Bounds of resume times in seconds: from a run of a few ops to hundreds of turns of an agent framework."""
 
 LONG_RESUME_SHOWN = timedelta(minutes=10)
 
 OF_A_HOST = ("blocked", "memory", "resume", "retire", "silent")
-"""Kinds that are over when the host is gone."""
+"""Kinds of warnings that end with their host."""
 
 
 class Warnings:
-    """What is wrong with the pool, each until it is taken back: texts by key.
+    """Current warnings about the pool, as texts by key.
 
-    A key is a kind, or `kind:host` where each host may have its own.
+    A key is a kind, or `kind:host` if each host may have its own.
     """
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
     def show(self, key: str, text: str) -> None:
-        """Show it until its key is taken back; of too many the oldest go."""
+        """Show a text until its key is taken back; if there are too many, the oldest go."""
         if key not in self._texts:
             logger.warning("%s", text)
         self._texts[key] = text
@@ -73,38 +73,38 @@ class Warnings:
             self._texts.pop(next(iter(self._texts)))
 
     def take_back(self, key: str) -> None:
-        """It is over; nothing if it was not shown."""
+        """Remove a warning; does nothing if it was not shown."""
         self._texts.pop(key, None)
 
     def host_gone(self, name: str) -> None:
-        """Take back what is shown of a host."""
+        """Remove all warnings about a host."""
         for kind in OF_A_HOST:
             self.take_back(f"{kind}:{name}")
 
     @property
     def texts(self) -> list[str]:
-        """All of them, the oldest first."""
+        """All texts, the oldest first."""
         return list(self._texts.values())
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds that there are, sorted."""
+        """The current kinds, sorted."""
         return sorted({key.partition(":")[0] for key in self._texts})
 
 
 class PoolEvents(Protocol):
-    """Whom the pool tells."""
+    """Receives the pool's events."""
 
     def on_ready(self, host: PoolHost, found: Occupancy) -> None:
-        """A host has started, or was found by a new directory, with what it holds."""
+        """A host has started, or a new directory has found it with its sessions."""
         ...
 
     def on_draining(self, host: PoolHost) -> None:
-        """A host gets no more sessions, and is to have none soon."""
+        """A host gets no more sessions, and should be emptied."""
         ...
 
     def on_report(self, host: PoolHost, report: HostReport) -> None:
-        """A host says what became of its sessions."""
+        """A host reports on its sessions."""
         ...
 
     def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
@@ -113,12 +113,12 @@ class PoolEvents(Protocol):
 
 
 class Pool:
-    """The hosts, by name: how they start, drain and end, and whether they live.
+    """The hosts by name: starts, watches, drains and ends them.
 
     Args:
-        spawner: How hosts come to be and end.
-        port: The host of a name.
-        plan: What the pool is to have.
+        spawner: Starts and ends hosts.
+        port: Returns the host of a name.
+        plan: The hosts to have.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Pool:
         self.catalog_hash = plan.catalog_hash
         self.warnings = Warnings()
         self._resumes = [0] * (len(RESUME_BOUNDS_S) + 1)
-        """How many took at most so much CPU, each only where it first fits."""
+        """Number of resumes in each interval of CPU time."""
         self._resumed_s = 0.0
         self.crashes: deque[dict[str, Any]] = deque(maxlen=CRASHES_KEPT)
         self.crashes_count = 0
@@ -155,7 +155,7 @@ class Pool:
     # --- life -----------------------------------------------------------------------------------
 
     async def start(self, events: PoolEvents) -> None:
-        """Take over the hosts there are, start those that lack, and watch all of them; `events` hears of them."""
+        """Take over existing hosts, start missing ones, and watch all; `events` is notified of them."""
         self._events = events
         await self._take_over()
         self._is_known = True
@@ -167,36 +167,36 @@ class Pool:
         self._is_closed = True
 
     async def stop(self) -> None:
-        """Watch nothing any more. The hosts stay as they are."""
+        """Stop watching. The hosts stay as they are."""
         self.close()
         for host in list(self.hosts.values()):
             self._unwatch(host)
         await self._tasks.stop()
 
     def shared(self) -> list[PoolHost]:
-        """The living hosts that are there for all sessions."""
+        """Return the living shared hosts."""
         return [h for h in self.hosts.values() if h.is_alive and not h.is_exclusive]
 
     def set_room(self, room: int) -> None:
-        """Of each host that is there for all sessions."""
+        """Set the room of each shared host."""
         self.room = room
         for host in self.hosts.values():
             if not host.is_exclusive:
                 host.room = room
 
     async def any_host(self) -> PoolHost:
-        """The host that takes sessions and has the fewest, as soon as there is one."""
+        """Return the host with the fewest sessions of those that take any, as soon as there is one."""
         while not (hosts := [host for host in self.shared() if host.takes_sessions]):
             self._entered.clear()
             await self._entered.wait()
         return min(hosts, key=lambda host: len(host.slots))
 
     def slots(self) -> list[Slot]:
-        """Every slot of every host."""
+        """Return all slots of all hosts."""
         return [slot for host in self.hosts.values() for slot in host.slots]
 
     def fill(self) -> None:
-        """Start, in the background, as many hosts as lack; before one that drains has ended, too."""
+        """Start missing hosts in the background, even before a draining one has ended."""
         if self._is_closed or not self._is_known:
             return
         there = sum(1 for host in self.shared() if host.takes_sessions)
@@ -205,7 +205,7 @@ class Pool:
             self._tasks.start(self._start())
 
     async def _start(self) -> None:
-        """Start one host; a failure is shown, and after a pause tried again."""
+        """Start one host; after a failure show a warning, and retry after a pause."""
         try:
             if self._failures:
                 await sleep(self._clock, self._timings.backoff_s(self._failures - 1))
@@ -221,7 +221,7 @@ class Pool:
         self.fill()
 
     async def start_another(self) -> bool:
-        """One more host for all sessions, before another goes; false if it could not be started."""
+        """Start one more shared host before another goes; return false if that failed."""
         self._starting += 1
         try:
             host, error = await self._try_start(is_exclusive=False)
@@ -235,14 +235,14 @@ class Pool:
         return host is not None
 
     async def start_exclusive(self) -> PoolHost | None:
-        """A new host for one session; None if it could not be started."""
+        """Start a host for one session; return None if that failed."""
         host, error = await self._try_start(is_exclusive=True)
         if error is not None:
             self.warnings.show("start", f"a host of its own can't be started: {error}")
         return host
 
     async def _try_start(self, *, is_exclusive: bool) -> tuple[PoolHost | None, str | None]:
-        """Start one host and wait for it; the text of what went wrong, if anything did."""
+        """Start one host and wait for it; return the host, or the text of the failure."""
         try:
             name = await self._spawner.spawn(is_exclusive=is_exclusive)
         except HelmrError as error:
@@ -289,7 +289,7 @@ class Pool:
             self.drain(host)
 
     async def _discard(self, host: PoolHost) -> None:
-        """End a host that has never been ready."""
+        """End a host that was never ready."""
         host.become(HostState.GONE, self._clock.now())
         self.hosts.pop(host.name, None)
         await self._spawner.kill(host.place)
@@ -327,7 +327,7 @@ class Pool:
         self.drain(host)
 
     def drain(self, host: PoolHost) -> None:
-        """Take a host out: what waits in it is parked, a new one starts, and it is ended when it is empty."""
+        """Drain a host: its waiting sessions are parked, a new host starts, and this one ends once it is empty."""
         if host.is_draining or not host.is_alive:
             return
         host.is_draining = True
@@ -337,15 +337,15 @@ class Pool:
         self._tasks.start(self._end_in_time(host))
 
     def end_if_empty(self, host: PoolHost) -> None:
-        """Kill a host, in the background, that drains or is there for one session, if it has none any more."""
+        """Kill an empty host in the background, if it drains or belonged to one session."""
         is_over = host.is_draining or host.is_exclusive
         if is_over and not host.slots and host.state is HostState.READY:
             self.end_soon(host, "drained")
 
     async def _end_in_time(self, host: PoolHost) -> None:
-        """What still executes in a host that drains has had its time.
+        """End a draining host once the code that executes in it has had its time.
 
-        No session is to blame for that, unless it is the memory for which the host makes way.
+        No session is blamed for that, unless the host makes way for its memory.
         """
         patience_s = self._timings.retire_s
         with suppress(HelmrError, TimeoutError):
@@ -355,19 +355,19 @@ class Pool:
             await self.end(host, "retired", is_attributed=host.makes_way)
 
     def end_soon(self, host: PoolHost, cause: str) -> None:
-        """Kill a host that holds nothing any more, in the background."""
+        """Kill an empty host in the background."""
         host.become(HostState.ENDING, self._clock.now())
         self._tasks.start(self.end(host, cause, is_attributed=False))
 
     async def end(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
-        """Kill a host and have it replaced."""
-        # Its watch may fail before the kill has returned, and knows less of the cause.
+        """Kill a host and replace it."""
+        # Its watch may fail before the kill has returned, and knows less about the cause.
         host.last_words = (cause, is_attributed)
         await self._spawner.kill(host.place)
         self.fence(host, cause, is_attributed=is_attributed)
 
     def fence(self, host: PoolHost, cause: str, *, is_attributed: bool = True) -> None:
-        """Take a dead host out of the pool, report its crash, and have it replaced."""
+        """Take a dead host out of the pool, report its crash, and replace it."""
         if host.state is HostState.GONE:
             return
         if host.last_words is not None:
@@ -398,7 +398,7 @@ class Pool:
         self.fence(host, await self._spawner.crash_of(host.name))
 
     async def _watch(self, host: PoolHost) -> None:
-        """Keep one call pending on the host, by which it reports."""
+        """Keep one call pending on the host, which reports by it."""
         known = -1
         while host.is_alive:
             try:
@@ -407,7 +407,7 @@ class Pool:
                 self.fence(host, error.cause if isinstance(error, ActorDied) else "not found")
                 return
             except HelmrError as error:
-                # Unreachable for the moment, or a bug in the host; the ping decides if it lives.
+                # It is unreachable for the moment, or has a bug; pings decide whether it lives.
                 logger.info("watching %s: %s", host.name, error)
                 await sleep(self._clock, self._timings.retry_s)
                 continue
@@ -421,7 +421,7 @@ class Pool:
         while True:
             await sleep(self._clock, self._timings.ping_every_s)
             now = self._clock.now()
-            # If this process itself was away, the others were not silent.
+            # If this process itself was suspended, the others were not silent.
             was_away = now - last > timedelta(seconds=self._timings.ping_every_s + 1.0)
             last = now
             for host in list(self.hosts.values()):
@@ -445,8 +445,7 @@ class Pool:
         try:
             pulse = await host.port.ping()
         except HelmrError:
-            # The directory hears of a crash otherwise; a host that can't be reached now has answered nothing, which the
-            # next ping shows.
+            # Crashes are noticed elsewhere; the next ping notices a host that can't be reached now.
             return
         host.memory_bytes = pulse.memory_bytes
         blocked = f"blocked:{host.name}"
@@ -460,7 +459,7 @@ class Pool:
         self._bound_memory(host)
 
     def _note_resumes(self, host: PoolHost, pulse: Pulse) -> None:
-        """Count what resumes took, and show for a while that one took long."""
+        """Count the times of resumes, and show a warning about a long one for a while."""
         for took_s in pulse.resumes_s:
             self._resumes[bisect_left(RESUME_BOUNDS_S, took_s)] += 1
             self._resumed_s += took_s
@@ -473,7 +472,7 @@ class Pool:
             self.warnings.take_back(f"resume:{host.name}")
 
     async def _look(self, host: PoolHost, silent_s: float) -> None:
-        """Decide about a host that has not answered."""
+        """Decide whether to kill a host that has not answered."""
         state = ProcessState.RUNNING
         if host.pid is not None:
             state = await self._spawner.look(host.place)
@@ -490,13 +489,13 @@ class Pool:
             )
 
     # --- memory ---------------------------------------------------------------------------------
-    # Only the end of a process gives back what has leaked. A host over its bound makes way in peace, one at a time on
-    # a node: a new one starts first, then it takes nothing new, what waits in it is parked, what executes gets the
-    # time of its steps. One that goes on growing is killed at once, before the machine runs out of memory; what
-    # executed then is suspect, as in any crash.
+    # Only the end of a process frees leaked memory. Hosts over their bound are replaced gracefully, one at a time on a
+    # node: a new host starts first, then the old one takes nothing new, its waiting sessions are parked, and executing
+    # steps get their time. One that goes on growing is killed at once, before the machine runs out of memory; sessions
+    # that executed then are suspects, as in any crash.
 
     def _bound_memory(self, host: PoolHost) -> None:
-        """Do what the memory asks for that a host has just reported."""
+        """React to the memory that a host has just reported."""
         if not host.is_alive or host.last_words is not None:
             return
         times = host.memory_times
@@ -508,21 +507,21 @@ class Pool:
             self._tasks.start(self._replace(host))
 
     def _may_make_way(self, host: PoolHost) -> bool:
-        """It is not on its way out, and no host of its node is making way for its memory."""
+        """True if it is not ending, and no host of its node is making way for its memory."""
         return not host.is_draining and not any(
             one.makes_way and one.node == host.node for one in self.hosts.values() if one.is_alive
         )
 
     async def _replace(self, host: PoolHost) -> None:
-        """Start another host, and drain this one when that is there."""
+        """Start another host, and drain this one once that is ready."""
         self.warnings.show(f"memory:{host.name}", f"{host.name} makes way: {_of_memory(host)}")
         if host.is_exclusive or await self.start_another():
             self.drain(host)
         else:
-            host.makes_way = False  # it is tried again when it next says what it has
+            host.makes_way = False  # retried with its next report of memory
 
     def to_json(self) -> dict[str, Any]:
-        """For `status`."""
+        """Return the pool's part of `status`."""
         hosts, slots = list(self.hosts.values()), self.slots()
         return {
             "hosts": {
@@ -554,7 +553,7 @@ def _of_memory(host: PoolHost) -> str:
 
 
 DECIDING_MAX = 64
-"""Commands that are decided at once without room for code: each reads a session and writes it back."""
+"""Commands decided at the same time without room for code: each reads a session and writes it back."""
 
 
 class Placement:
@@ -567,16 +566,16 @@ class Placement:
         self._deciding = asyncio.Semaphore(DECIDING_MAX)
 
     def host_with_room(self) -> PoolHost | None:
-        """The host that has room for the code of most sessions; None if none has any."""
+        """Return the host with the most room for sessions' code; None if none has room."""
         host = max(self._pool.shared(), key=lambda host: host.free, default=None)
         return host if host is not None and host.free > 0 else None
 
     @asynccontextmanager
     async def deciding(self) -> AsyncIterator[PoolHost]:
-        """A turn to decide without room for code: in the host with the fewest sessions.
+        """Take a turn to decide without room for code, in the host with the fewest sessions.
 
         Raises:
-            Overloaded: None came in time.
+            Overloaded: No turn came in time.
         """
         wait_s = self._timings.decide_wait_s
         try:
@@ -593,9 +592,9 @@ class Placement:
             self._deciding.release()
 
     def making_room(self, count: int) -> Sequence[Slot]:
-        """Whose sessions make room for so many: those that only wait, the longest-waiting first.
+        """Return slots to free for `count` sessions: of those that only wait, the longest-waiting first.
 
-        Some may be on their way already.
+        Some may be releasing already.
         """
         slots = self._pool.slots()
         count -= sum(1 for slot in slots if slot.stage is Stage.RELEASING)
@@ -603,7 +602,8 @@ class Placement:
         return sorted(lingering, key=_waits_since)[: max(0, count)]
 
     def ending_own_host(self, hosts: Sequence[PoolHost]) -> Slot | None:
-        """Whose session ends one of these hosts, which have one session each: the longest-waiting; None if one ends."""
+        """Return the slot to free to end one of these single-session hosts, the longest-waiting; None if one already
+        ends."""
         slots = [slot for host in hosts for slot in host.slots]
         if any(slot.stage is Stage.RELEASING for slot in slots):
             return None

@@ -1,7 +1,7 @@
-"""Which runs go on when: the ledger's list says which wait for room, and they get it oldest first, families in turn.
+"""Decides which runs resume: sessions on the ledger's list get room oldest first, families in turn.
 
-What changes in one turn of the loop is looked at once, behind it: a look reads the list, and a thousand sessions that
-end or begin together would have it read as often.
+Changes within one turn of the loop are handled by one check after it: each check reads the list, and a thousand
+sessions that end or begin together would cause as many reads.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from helmr_runtime.directory.pool import Placement, Pool
 from helmr_runtime.directory.work import WorkQueue
 
 RESUMES_PER_HOST = 16
-"""Adoptions from the queue under way at once, for each host. A host takes them up at its pace (`session/pace.py`); more
-would only stand before those of other families."""
+"""Adoptions from the queue at the same time, for each host. A host adopts at its own pace (`session/pace.py`); more
+would only block those of other families."""
 
 OWN_HOSTS_MAX = 4
-"""Processes of sessions that run alone; each costs tens of megabytes."""
+"""Processes for sessions that run alone; each costs tens of megabytes."""
 
 
 class Resumption:
-    """Has sessions adopted whose runs wait for room, in hosts with others or alone in one.
+    """Adopts sessions whose runs wait for room, in shared hosts or alone in one.
 
     Args:
-        work: Which wait.
-        holds: Who holds what, and how a session is adopted.
-        placing: Where there is room.
+        work: The waiting runs.
+        holds: The table of slots; adopts sessions.
+        placing: Finds room.
         pool: Starts hosts for one session.
     """
 
@@ -44,27 +44,27 @@ class Resumption:
         self._pool = pool
         self._resuming: set[str] = set()
         self._alone_count = 0
-        """Hosts for one session that are being started."""
+        """Number of single-session hosts being started."""
         self._is_due = False
         self._is_closed = False
         self._tasks = BackgroundTasks()
 
     def close(self) -> None:
-        """Let nothing more go on; what is under way does."""
+        """Start no more resumes; those under way go on."""
         self._is_closed = True
 
     async def stop(self) -> None:
-        """End what is under way."""
+        """End the resumes under way."""
         self._is_closed = True
         await self._tasks.stop()
 
     @property
     def some_wait(self) -> bool:
-        """Whether sessions wait for room among others."""
+        """True if sessions wait for room in a shared host."""
         return next(self._waiting(), None) is not None
 
     def _waiting(self, *, alone: bool = False) -> Iterator[str]:
-        """Sessions that wait for room, oldest first: among others, or in a host of their own."""
+        """Yield sessions that wait for room, oldest first: in a shared host, or alone in one."""
         for session_id in self._work.due():
             if session_id in self._resuming or not self._holds.is_free(session_id):
                 continue
@@ -72,13 +72,13 @@ class Resumption:
                 yield session_id
 
     def look_soon(self) -> None:
-        """Something has changed: look once, after all that happens in this turn of the loop."""
+        """Schedule one check after this turn of the loop."""
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
+        """Give the free room to the longest-waiting sessions; park others if it is not enough."""
         self._is_due = False
         if self._is_closed:
             return
@@ -111,7 +111,7 @@ class Resumption:
         self.look_soon()
 
     def _resume_alone(self, session_id: str) -> None:
-        """Resume a session in a host of its own, unless there are as many of those as may be."""
+        """Resume a session in a host of its own, unless there are `OWN_HOSTS_MAX` of those."""
         hosts = [host for host in self._pool.hosts.values() if host.is_exclusive]
         if len(hosts) + self._alone_count < OWN_HOSTS_MAX:
             self._alone_count += 1
@@ -137,7 +137,7 @@ class Resumption:
         async def place() -> Slot:
             if reserved:
                 return reserved.pop()
-            # It may be its very crash that makes it go on alone.
+            # Its own crash may be the reason why it runs alone.
             is_alone = self._holds.needs_own_host(session_id)
             host = None if is_alone else self._placing.host_with_room()
             if host is None:

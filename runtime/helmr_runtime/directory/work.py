@@ -1,8 +1,7 @@
-"""What the ledger wants the directory to see to, in a fair order: runs to resume, ends of tokens to deliver.
+"""Work that the ledger lists for the directory, in a fair order: runs to resume, ends of tokens to deliver.
 
-One call stays pending on the ledger, which returns what has changed on its list since the version that it returned
-before. An item leaves the list when a commit clears it, not when someone has looked at it; a directory that starts gets
-all of it.
+One call stays pending on the ledger, which returns changes of its list since the last returned version. An item leaves
+the list when a commit clears it, not when it is read; a new directory gets the whole list.
 """
 
 from __future__ import annotations
@@ -24,35 +23,35 @@ from helmr_runtime.ports.ledger import FROM_START, Ledger, WorkChanges, WorkItem
 logger = logging.getLogger(__name__)
 
 DELIVERIES_MAX = 16
-"""Deliveries on their way at once."""
+"""Deliveries under way at the same time."""
 
 KNOWN_MAX = 10_000
-"""Items known here at which no more are asked for until half of them are seen to."""
+"""Items known here at which no more are asked for until half of them are done."""
 
 HALF_TRIES = 20
 
 TRACES_MAX = 1_000
-"""Commands whose trace context is remembered until their sessions go on; of more the oldest is forgotten."""
+"""Commands whose trace context is remembered until their sessions resume; beyond that, the oldest is forgotten."""
 
 FAILING_MAX = 10_000
-"""Sessions remembered as failing; when there are more, all are tried again."""
+"""Sessions remembered as failing; beyond that, all are tried again."""
 
 Deliver = Callable[[WorkItem], Awaitable[SessionCommand | None]]
-"""Makes the command that delivers an ended token, None if there is nothing to deliver any more."""
+"""Makes the command that delivers an ended token; returns None if there is nothing left to deliver."""
 
 
 class FairQueue:
     """Items by key, in an order that is fair between families of sessions.
 
-    A family is a session that no task started, with all that descend from it. Each family's work keeps its order;
-    between families it goes round, so that one that brings thousands of items holds no other up by more than its share.
-    Sessions without children are families of one: among themselves they come in the order of asking.
+    A family is a session that no task started, with all its descendants. Each family's work keeps its order, and
+    families take turns, so that one with thousands of items delays others by its share only. Sessions without children
+    are families of one: among themselves they come in the order of asking.
     """
 
     def __init__(self) -> None:
         self._items: dict[str, WorkItem] = {}
         self._families: dict[str, dict[str, None]] = {}
-        """The keys of each family; the family whose turn is next comes first."""
+        """The keys of each family; the family with the next turn comes first."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -61,25 +60,25 @@ class FairQueue:
         return key in self._items
 
     def get(self, key: str) -> WorkItem | None:
-        """The item of that key."""
+        """Return the item of that key."""
         return self._items.get(key)
 
     def items(self) -> Iterator[WorkItem]:
-        """All of them, the first added first."""
+        """Yield all items in the order of adding."""
         return iter(self._items.values())
 
     @property
     def last(self) -> WorkItem | None:
-        """The one that was added last."""
+        """The item added last."""
         return next(reversed(self._items.values()), None)
 
     def add(self, item: WorkItem) -> None:
-        """Put it behind those of its family; one that is here already keeps its place."""
+        """Add an item behind those of its family; one already here keeps its place."""
         self._items[item.key] = item
         self._families.setdefault(_family(item), {})[item.key] = None
 
     def pop(self, key: str) -> None:
-        """Take an item off; it was its family's turn."""
+        """Remove an item and end its family's turn."""
         item = self._items.pop(key, None)
         if item is None:
             return
@@ -90,19 +89,19 @@ class FairQueue:
             self._families[family] = keys
 
     def clear(self) -> None:
-        """Take all of them off."""
+        """Remove all items."""
         self._items.clear()
         self._families.clear()
 
     def sort(self) -> None:
-        """Put the longest waiting first."""
+        """Sort the items, the longest-waiting first."""
         items = sorted(self._items.values(), key=lambda item: item.queued_at)
         self.clear()
         for item in items:
             self.add(item)
 
     def __iter__(self) -> Iterator[str]:
-        """Keys, one of each family in each round. Not to be changed meanwhile."""
+        """Iterate over keys, one of each family in each round. Do not change the queue meanwhile."""
         rounds = [iter(keys) for keys in self._families.values()]
         while rounds:
             going_on = []
@@ -125,16 +124,16 @@ class _Failing:
 
 
 class WorkQueue:
-    """The ledger's work, fair between families of sessions (`FairQueue`), of each the oldest first.
+    """The ledger's work, fair between families of sessions (`FairQueue`), oldest first within each.
 
     Args:
-        on_change: Called when there may be something to do: a new list, or a pause that is over.
+        on_change: Called when there may be work: after a new list, or at the end of a pause.
         on_return: Called when the ledger answers again after it did not.
-        route: How a delivery reaches its session.
-        deliver: See `Deliver`; without it deliveries stay on the list.
+        route: Sends a delivery to its session.
+        deliver: A `Deliver`; without it deliveries stay on the list.
 
     Attributes:
-        is_aside: Whether a session waits for the turn of a limit.
+        is_aside: Returns true if a session waits for its turn under a limit.
     """
 
     def __init__(
@@ -157,7 +156,7 @@ class WorkQueue:
         self._deliver = deliver
         self._runs = FairQueue()
         self._aside: dict[str, WorkItem] = {}
-        """Runs that wait for the turn of a limit: they are not to be resumed yet, and hold up no one."""
+        """Runs that wait for their turn under a limit: they are not resumed yet, and hold up no others."""
         self.is_aside: Callable[[str], bool] = lambda session_id: False
         self._deliveries = FairQueue()
         self._delivering: set[str] = set()
@@ -170,15 +169,15 @@ class WorkQueue:
         self._tasks.start(self._follow())
 
     async def stop(self) -> None:
-        """Follow it no more."""
+        """Stop following the list."""
         await self._tasks.stop()
 
     def __len__(self) -> int:
-        """Runs that wait for a slot."""
+        """Return the number of runs that wait for a slot."""
         return len(self._runs)
 
     def due(self) -> Iterator[str]:
-        """Sessions to resume, next ones first, without those that failed a moment ago."""
+        """Yield sessions to resume in order, without those that just failed."""
         now = self._clock.now()
         for session_id in self._runs:
             failing = self._failing.get(session_id)
@@ -186,30 +185,30 @@ class WorkQueue:
                 yield session_id
 
     def oldest_at(self) -> datetime | None:
-        """Since when the longest waits for a slot, of those that can be resumed."""
+        """Return the time since which the longest-waiting resumable run waits for a slot."""
         times = [i.queued_at for i in self._runs.items() if i.session_id not in self._failing]
         return min(times, default=None)
 
     def is_on_list(self, session_id: str) -> bool:
-        """The session's run is to go on, at once or when its turn comes."""
+        """True if the session's run should resume, at once or when its turn comes."""
         return session_id in self._aside or session_id in self._runs
 
     def turn(self, session_id: str) -> None:
-        """The session does not wait for the turn of a limit any more, or is near it."""
+        """Note that the session no longer waits for its turn under a limit, or that the turn is near."""
         item = self._aside.pop(session_id, None)
         if item is not None:
             self._runs.add(item)
             self._on_change()
 
     def taken(self, session_id: str) -> None:
-        """A session is resumed; the ledger's next list will not have it."""
+        """Note that a session is resumed; the ledger's next list will lack it."""
         self._runs.pop(session_id)
         self._aside.pop(session_id, None)
         self._failing.pop(session_id, None)
         self._set_off.pop(session_id, None)
 
     def set_off(self, session_id: str, trace: str | None) -> None:
-        """The session's run is about to wait for room because of a command within that trace, if any."""
+        """Note the trace of the command, if any, for which the session's run is about to wait for room."""
         if trace is None:
             return
         self._set_off[session_id] = trace
@@ -217,17 +216,17 @@ class WorkQueue:
             self._set_off.popitem(last=False)
 
     def trace_of(self, session_id: str) -> str | None:
-        """What has set off what the session waits for room with, as far as the ledger remembers."""
+        """Return the trace that made the session wait for room, as far as the ledger remembers."""
         item = self._runs.get(session_id)
         return self._set_off.pop(session_id, None) or (item.trace if item is not None else None)
 
     def family_of(self, session_id: str) -> str | None:
-        """What the session descends from, as `WorkItem` has it."""
+        """Return the session's family, as in `WorkItem`."""
         item = self._runs.get(session_id) or self._aside.get(session_id)
         return item.family if item is not None else None
 
     def failed(self, session_id: str, error: HelmrError) -> None:
-        """Resuming a session failed; try it again later, and longer later each time."""
+        """Note a failed resume; it is retried after a pause that grows each time."""
         if len(self._failing) >= FAILING_MAX:
             self._failing.clear()
         count = self._failing[session_id].count + 1 if session_id in self._failing else 1
@@ -238,7 +237,7 @@ class WorkQueue:
         self._tasks.start(self._remind(pause_s))
 
     def to_json(self) -> dict[str, Any]:
-        """For `status`: how many runs wait, the oldest for how long, and how many can't be resumed."""
+        """Return the part of `status`: number of waiting runs, seconds of the oldest, number that can't be resumed."""
         oldest_at, oldest_s = self.oldest_at(), 0.0
         if oldest_at is not None:
             oldest_s = max(0.0, (self._clock.now() - oldest_at).total_seconds())
@@ -264,7 +263,7 @@ class WorkQueue:
                 continue
             if failures:
                 self._on_return()
-            # After a while in which nothing has come, ask for the whole list again: it has what was overlooked.
+            # After a while without changes, ask for the whole list again, to find missed items.
             is_quiet = not changes.added and not changes.is_whole
             known, failures = FROM_START if is_quiet else changes.position, 0
             self._take(changes)
@@ -273,7 +272,7 @@ class WorkQueue:
                 await self._half_taken()
 
     async def _half_taken(self) -> None:
-        """Return when half of what is known is seen to; as long as that is not much, at the latest after a second."""
+        """Return once half of the known items are done; if there are few, after a second at the latest."""
         known = len(self._runs) + len(self._deliveries)
         tries = 0
         while len(self._runs) + len(self._deliveries) > known // 2:
@@ -328,8 +327,8 @@ class WorkQueue:
 
 
 async def delivery(ledger: Ledger, item: WorkItem) -> SessionCommand | None:
-    """The command that tells a wait how its token or child ended, or ends a child (S-40, S-91); None if nothing is left
-    to tell.
+    """Return the command that delivers the end of a token or child to its wait, or ends a child (S-40, S-91); None if
+    nothing is left to deliver.
     """
     assert item.token_id is not None
     end = item.end if item.end is not None else await ledger.token_end(item.token_id)

@@ -1,4 +1,4 @@
-"""What the parts of the runtime say to each other: values and the protocols of ledger, session and directory.
+"""Contracts between parts of the runtime: values, and the protocols of ledger, session and directory.
 
 The values are frozen and hold only JSON types, bytes, datetimes and each other, so that they cross process
 boundaries; the protocols have one implementation as a Ray actor and one in-process for tests.
@@ -39,7 +39,7 @@ class OperationUnused:
 
 @dataclass(frozen=True, slots=True)
 class TokenOpen:
-    """Precondition of opening a wait on a token or on children: declined with the facts of the first that has ended."""
+    """Precondition of opening a wait on a token or on children; declined with the facts of the first that has ended."""
 
     awaits: tuple[str, ...]
     wait_id: str
@@ -47,7 +47,7 @@ class TokenOpen:
 
 @dataclass(frozen=True, slots=True)
 class TokenNotCompleted:
-    """Precondition of timing such a wait out: nothing that it awaits was completed before `deadline_at`."""
+    """Precondition of timing out such a wait: nothing that it awaits was completed before `deadline_at`."""
 
     awaits: tuple[str, ...]
     deadline_at: datetime
@@ -58,9 +58,9 @@ Precondition = OperationUnused | TokenOpen | TokenNotCompleted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flush:
-    """What a live session asks the ledger to store as one unit.
+    """A unit of entries that a live session asks the ledger to store.
 
-    Its name is (session_id, epoch, first seq, last hash): the ledger answers one that it holds as done.
+    Its name is (session_id, epoch, first seq, last hash): a repeated one is answered as done.
     `release` True is the park commit: it clears the head's holder. `checkpoint` is the JSON text of the
     session's state at the last entry's seq. A flush without entries may still carry checkpoint and release;
     then `first_seq` is the next seq and `previous_hash` the last hash.
@@ -105,25 +105,25 @@ CommitReply = Committed | Declined | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownKey:
-    """What an idempotency key was used for (S-26): the hash of its data and the entry of its record."""
+    """The use of an idempotency key (S-26): the hash of its data and the entry of its record."""
 
     data_hash: str
     entry: Entry
 
     def is_of(self, stream: str, key_hash: str) -> bool:
-        """It is this key on this stream: the same key on another stream is another key."""
+        """True for this key on this stream; on another stream it is another key."""
         body = self.entry.body
         return bool((body["stream"], body.get("key_hash")) == (stream, key_hash))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What an adoption needs, read in one call that raises the epoch and marks the session held.
+    """The data of an adoption, read in one call that raises the epoch and marks the session held.
 
     `entries` follow the checkpoint's seq (all of them if there is no checkpoint), in seq order, with feed
     offsets. `referenced` holds the entries that the checkpoint and its pieces name by feed offset, `pieces` the
-    earlier checkpoints that it names; `checkpoint_offset` is its own. Of all this only that offset need be given if
-    the caller's own state `is_known` to be the newest.
+    earlier checkpoints that it names; `checkpoint_offset` is its own. Only that offset is needed if the caller's own
+    state `is_known` to be the newest.
     """
 
     epoch: int
@@ -137,17 +137,18 @@ class Loaded:
     known_key: KnownKey | None = None
     has_older_keys: bool = False
     keys: SessionKeys | None = None
-    """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
+    """Keys for the secrets of the session's tokens; None in a runtime without master keys."""
     claims: WaitClaims | None = None
-    """Who is at its pending wait, and what of that the next entry is to say (S-81)."""
+    """Claims of its pending wait, with the entries to write before the next one (S-81)."""
     disabled: DisabledPeople = NO_ONE_DISABLED
-    """Whose commands are refused (S-117)."""
+    """People whose commands are refused (S-117)."""
     is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSession:
-    """Create a session and its first run, unless external id, idempotency key or operation say it exists (S-2)."""
+    """Create a session and its first run, unless external id, idempotency key or operation show that it exists
+    (S-2)."""
 
     session_id: str
     run_id: str
@@ -160,25 +161,25 @@ class StartSession:
     principal: Principal
     operation: OperationKey | None
     request_hash: str
-    """Over task and payload: what must be equal for `created: false`."""
+    """Hash over task and payload, which must be equal for `created: false`."""
     parent: Parent | None = None
-    """Whose child it is; refused once that run is over, or in another attempt (S-91)."""
+    """The parent of a child; refused once the parent's run is over, or in another attempt (S-91)."""
     starters: tuple[str, ...] = ()
-    """Of a child: who started those above it, whom `starter` means in it too (S-112)."""
+    """For a child, the people who started its ancestors; `starter` means them, too (S-112)."""
     cause: Mapping[str, Any] | None = None
-    """What the feature that starts it says of that in the session's first entry, under its own key."""
+    """Facts that the feature that starts it adds to the session's first entry, under the feature's own key."""
     trace: str | None = None
-    """As `SessionCommand.trace`."""
+    """As in `SessionCommand.trace`."""
     done_by: str | None = None
-    """Hash of the code, if its task does nothing: its run has ended as it begins, and no host is asked to run it."""
+    """Hash of the code, if its task does nothing: its run ends as it begins, without a host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLine:
-    """A record that the ledger adds to a session which no host holds, in a commit that is about something else.
+    """A record that the ledger adds to a session that no host holds, in another commit.
 
     Attributes:
-        start: Makes the session, or finds it, by its external id.
+        start: Creates the session, or finds it by its external id.
         send: The record.
     """
 
@@ -188,7 +189,7 @@ class SessionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """Receipt of a start. `lined`: the line that came with it is in its commit."""
+    """Receipt of a start. `lined`: its commit includes the line that came with it."""
 
     session_id: str
     run_id: str
@@ -198,7 +199,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsKept:
-    """The claims of a wait as the ledger has them now; `holder`, if someone holds the session, has to hear of them."""
+    """The current claims of a wait; the session's `holder`, if there is one, must be notified of them."""
 
     claims: WaitClaims | None
     holder: str | None
@@ -206,7 +207,7 @@ class ClaimsKept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:
-    """A session whose head the ledger has marked held, by the load of that epoch and holder."""
+    """A session that the ledger has marked held, with the epoch and holder of its load."""
 
     session_id: str
     epoch: int
@@ -218,7 +219,7 @@ class HeldLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
-    """How the actor that held a session died; the next adoption commits it as `run.actor_died`."""
+    """The crash of the actor that held a session; the next adoption commits it as `run.actor_died`."""
 
     cause: str
     executing: bool
@@ -231,8 +232,8 @@ class Adopted:
 
     Attributes:
         reply: The command's receipt, None without a command.
-        released: The session was given up again with what was decided: its code was not to run here.
-        wants_own_host: Its task is isolated and this host is shared: code of it runs only in a host of its own.
+        released: The session was given up with the decision, since its code should not run here.
+        wants_own_host: Its task is isolated and this host is shared: its code runs only in a host of its own.
     """
 
     epoch: int
@@ -250,26 +251,26 @@ class SessionReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Busy:
-    """The host can't give the session up now (a step or code runs, or nothing waits)."""
+    """The host can't give up the session now (a step or code runs, or nothing waits)."""
 
     reason: str
 
 
 class SlotState(StrEnum):
-    """What a live session does."""
+    """The state of a live session."""
 
     BUSY = "busy"
     PARKABLE = "parkable"
     """Its run waits and nothing else is open, or no run is active."""
     LOST = "lost"
-    """The ledger refused it: another holds the session. Its code is being ended."""
+    """The ledger refused it: another host holds the session. Its code is being ended."""
     GONE = "gone"
-    """Nothing of it is left."""
+    """The slot is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotReport:
-    """What became of one live session since the last report. `since`: when it entered that state."""
+    """The state of one live session; `since` is the time when it entered that state."""
 
     session_id: str
     epoch: int
@@ -280,7 +281,7 @@ class SlotReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReport:
-    """What `watch` returns: every live session that has changed, and why the host retires, if it does."""
+    """Reply to `watch`: every live session that has changed, and the reason if the host retires."""
 
     version: int
     """Pass to the next `watch` call, which returns when it differs."""
@@ -290,7 +291,7 @@ class HostReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A session that a host holds, and since which adoption."""
+    """A session that a host holds, with the epoch of its adoption."""
 
     session_id: str
     epoch: int
@@ -306,16 +307,16 @@ class Occupancy:
     leases: tuple[Lease, ...] = ()
     retiring: str | None = None
     node: str = ""
-    """Ray's id of the node that it runs on, if it is not the directory's."""
+    """Ray's id of its node, if it is not the directory's."""
     memory_max_bytes: int | None = None
-    """What it may have allocated before it makes way for another; None where nothing bounds it."""
+    """Bytes that it may allocate before another host replaces it; None if unbounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """Reply to `ping`: what the host has allocated, if that is bounded, and what holds the loop of its async steps.
+    """Reply to `ping`: the host's allocated memory, if bounded, and the body that blocks the loop of its async steps.
 
-    And what resumes have taken since the last one: CPU seconds, and what there is to say of a long one.
+    It also holds the CPU seconds of resumes since the last ping, and a message about a long one.
     """
 
     memory_bytes: int | None = None
@@ -325,22 +326,22 @@ class Pulse:
 
 
 class PermitChange(StrEnum):
-    """What became of a ticket, or of a limit (`helmr_runtime.core.limits`)."""
+    """A change of a ticket or of a limit (`helmr_runtime.core.limits`)."""
 
     ASKED = "asked"
     HELD = "held"
-    """The host was given a permit for it; said to a directory that did not give it."""
+    """The host has a permit for it; reported to a directory that did not give it."""
     LEFT = "left"
-    """Its session leaves the host's memory and keeps its place; a permit that was given is not used."""
+    """Its session leaves the host's memory and keeps its place; a given permit is not used."""
     ENDED = "ended"
-    """It asks no more, and holds none."""
+    """It no longer asks or holds a permit."""
     CLOSED = "closed"
     """The limit is closed until `until`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermitLine:
-    """One line of what a host says about permits. `op` 0 is the run itself."""
+    """One line of a host's report about permits. `op` 0 is the run itself."""
 
     change: PermitChange
     limit: str
@@ -354,9 +355,9 @@ class PermitLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermitNews:
-    """Reply to `permit_news`: what has happened, in order; if `is_whole`, instead all that there is.
+    """Reply to `permit_news`: the changes in order, or if `is_whole`, all asks and permits.
 
-    `version` is passed to the next call, which returns when there is more.
+    Pass `version` to the next call, which returns when there is more.
     """
 
     version: int
@@ -366,15 +367,14 @@ class PermitNews:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermitGiven:
-    """A permit for that ticket. It is not used after `use_by`, as what counts beginnings would not know."""
+    """A permit for that ticket. It must not be used after `use_by`: a late use would escape the count of beginnings."""
 
     ticket: str
     use_by: datetime | None = None
 
 
 class Host(Protocol):
-    """A process that holds live sessions. Each method of a session names it; one that is not here raises `Moved`,
-    without effect."""
+    """A process that holds live sessions. Methods about a session that is not here raise `Moved`, without effect."""
 
     async def adopt(
         self,
@@ -386,99 +386,98 @@ class Host(Protocol):
         executes: bool = True,
         term: str | None = None,
     ) -> Adopted:
-        """Take a session up; raises what the command raises after a successful adoption too (ask `lease`).
+        """Adopt a session; an error of the command may follow a successful adoption (ask `lease`).
 
-        With `executes` false the command is decided and the session given up in the same commit: there is no room for
-        its code. `Moved` if the host takes nothing new, `NotReady` (with fact `code_hash`) if its code hash differs
+        With `executes` false the command is decided and the session given up in the same commit, since there is no room
+        for its code. `Moved` if the host takes nothing new, `NotReady` (with fact `code_hash`) if its code hash differs
         from `catalog_hash`.
         """
         ...
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
-        """Decide a command; returns its receipt when durable."""
+        """Decide a command; return its receipt once durable."""
         ...
 
     async def release(self, session_id: str, reason: str) -> SessionReleased | Busy:
-        """Park and give the session up. reason: linger, evict, drain, shutdown."""
+        """Park the session and give it up. reason: linger, evict, drain, shutdown."""
         ...
 
     async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
-        """Who is at the pending wait of a session that this host holds; what is older than it knows changes nothing."""
+        """Note the claims of the pending wait of a session that this host holds; older ones are ignored."""
         ...
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
-        """What that answer would set off, as `DryRun` in JSON; of any session, which it need not hold (S-87)."""
+        """Try that answer in any session, held or not; return a `DryRun` as JSON (S-87)."""
         ...
 
     async def watch(self, known: int) -> HostReport:
-        """Long poll: returns when the report's version differs from `known`; -1 gives all that there is."""
+        """Long poll: return the report once its version differs from `known`; -1 returns the whole report."""
         ...
 
     async def chunks(self, known: Mapping[str, ChunkPlace | None], timeout_s: float) -> ChunkNews:
-        """Long poll: what those sessions have emitted behind these places; at once for one without a place (S-90)."""
+        """Long poll: return those sessions' chunks after these places; at once if one has no place (S-90)."""
         ...
 
     async def who(self) -> Occupancy:
-        """What this host holds."""
+        """Return the sessions that this host holds, and facts of its process."""
         ...
 
     async def lease(self, session_id: str) -> Lease | None:
-        """Whether it holds that session."""
+        """Return the lease of that session, or None if this host does not hold it."""
         ...
 
     async def ping(self) -> Pulse:
-        """Answered by the host's loop: what it has allocated and what blocks it."""
+        """Return the pulse of the host's loop: allocated memory, and the body that blocks it."""
         ...
 
     async def longest_s(self) -> float:
-        """How long a step of what executes there may take."""
+        """Return the longest time that a step executing there may take, in seconds."""
         ...
 
     async def permit_news(self, directory: str, known: int) -> PermitNews:
-        """Long poll: what has happened to permits behind version `known`; to a new directory all that there is.
+        """Long poll: return changes of permits after version `known`; a new directory gets all permits.
 
-        From then on permits that others have given are refused.
+        From then on permits of other directories are refused.
         """
         ...
 
     async def give_permits(self, directory: str, given: tuple[PermitGiven, ...]) -> None:
-        """Give permits; one that was given before, or that no one asks for any more, changes nothing."""
+        """Give permits; one given before, or no longer asked for, changes nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """Reply of the directory: the receipt, and which host has the session now (for the caller's cache), if one kept
-    it.
-    """
+    """Reply of the directory: the receipt, and the host that holds the session now, for the caller's cache."""
 
     reply: Mapping[str, Any]
     host: str | None
 
 
 class Directory(Protocol):
-    """Knows which session lives where; the only one that adopts and releases."""
+    """Knows the host of each session; alone adopts and releases sessions."""
 
     async def route(self, session_id: str, command: SessionCommand) -> Routed:
-        """Have the session adopted if need be and the command decided."""
+        """Adopt the session if necessary, and have the command decided."""
         ...
 
     async def locate(self, session_id: str) -> str | None:
-        """The name of the host that holds the session, if any; adopts nothing."""
+        """Return the name of the host that holds the session, if any; adopts nothing."""
         ...
 
     async def any_host(self) -> str:
-        """The name of the host that has the fewest sessions of those that take any; waited for if there is none."""
+        """Return the name of the host with the fewest sessions of those that take any; waits until there is one."""
         ...
 
     async def status(self) -> Mapping[str, Any]:
-        """Pool, queue and warnings, as JSON, for /readyz, `helmr status` and the console."""
+        """Return pool, queue and warnings, as JSON, for /readyz, `helmr status` and the console."""
         ...
 
     async def limits(self) -> Mapping[str, Any]:
-        """Each limit with what is held and who waits, as JSON: `{"items": […]}` (S-120)."""
+        """Return each limit with its held permits and its queue, as JSON: `{"items": […]}` (S-120)."""
         ...
 
     async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any] | None:
-        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`; None without limits."""
+        """Return those of the sessions that wait for a limit: `{session_id: {limit, place, key, since}}`; None without
+        limits."""
         ...

@@ -1,8 +1,8 @@
-"""The contract of a ledger, said once: what it answers, and what of it is passed along.
+"""The contract of a ledger: its methods and the values that they return.
 
 A store is a class that has these methods: `helmr_runtime.ledger.ledger.DuckLedger` over a file,
-`helmr_runtime.ledger.memory.MemoryLedger` over lists. `helmr_runtime.ledger.actor.LedgerActor` opens one and hands each
-call on; all methods are calls to that actor. Reads return JSON types that fit the models of `helmr.models`; lists are
+`helmr_runtime.ledger.memory.MemoryLedger` over lists. `helmr_runtime.ledger.actor.LedgerActor` opens one and forwards
+each call; all methods are calls to that actor. Reads return JSON types that fit the models of `helmr.models`; lists are
 `{items, next_cursor}`.
 
 `tests/ledger/test_port.py` tests each store against it.
@@ -40,16 +40,17 @@ from helmr_runtime.security.secrets import SessionKeys
 Json = Mapping[str, Any]
 
 ENTRIES_DONE = "entries_done"
-"""The fact of a `NotReady` that says how far a ledger of an earlier edition is carried over; `entries` are all."""
+"""Fact of a `NotReady`: the entries already carried over from a ledger of an earlier edition; `entries` is their
+total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFreshness:
-    """Whether reads have everything that was acknowledged.
+    """Tells whether reads include all that was acknowledged.
 
     Attributes:
-        stale_as_of: The time, in ISO 8601, up to which they have, if another runtime may have gone on since.
-        for_s: For so many seconds more no other runtime can; endless if no other machine reaches the log.
+        stale_as_of: Time, in ISO 8601, up to which they do, if another runtime may have written since.
+        for_s: Seconds for which no other runtime can write; infinite if no other machine reaches the log.
     """
 
     stale_as_of: str | None = None
@@ -58,15 +59,15 @@ class ReadFreshness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:
-    """Something the directory must see to; it stays on the ledger's list until a commit clears it.
+    """Work for the directory; it stays on the ledger's list until a commit clears it.
 
-    kind: what is to be done.
+    kind: the work to do.
         `run`: an unheld session whose run is queued without a future retry_at, or running, or waiting with lost steps.
         `delivery`: a token or a child session of a pending wait ended; `wait_id`, `token_id` are set.
-        `end`: a child session that its parent has ended is to be cancelled; `token_id` is the child's id.
-    end: As `token_end` gives it, unless it is large or no longer in memory: then it is to be asked for.
-    trace: What set it off, as a W3C traceparent, as far as the ledger's memory has it.
-    family: The session that it descends from and that no task started, as far as the ledger's memory has it.
+        `end`: a child session that its parent has ended must be cancelled; `token_id` is the child's id.
+    end: The result of `token_end`, unless it is large or no longer in memory: then call `token_end`.
+    trace: Its cause, as a W3C traceparent, if the ledger remembers it.
+    family: The oldest ancestor of its session, which no task started, if the ledger remembers it.
     """
 
     kind: str
@@ -81,12 +82,12 @@ class WorkItem:
 
     @property
     def key(self) -> str:
-        """What names it while it is on the list."""
+        """Its key on the list."""
         return f"end {self.session_id}" if self.kind == "end" else self.wait_id or self.session_id
 
 
 WorkPosition = tuple[int, int]
-"""Up to which change of the ledger's list a reader knows what was added to it, and what has left it."""
+"""A reader's position in the changes of the ledger's list: the last known addition and the last known removal."""
 
 FROM_START: WorkPosition = (-1, -1)
 """The position of a reader that knows nothing yet."""
@@ -94,14 +95,14 @@ FROM_START: WorkPosition = (-1, -1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkChanges:
-    """What has become of the ledger's list since a position.
+    """The changes of the ledger's list since a position.
 
     Attributes:
-        position: How far this goes; pass it to the next `work`.
-        added: What is on the list and did not come before, oldest first.
-        gone: Keys of what is there no more.
-        is_whole: `added` begins with the first of the list: what was known before is void.
-        has_more: There is more behind; the next call returns at once.
+        position: The position after these changes; pass it to the next `work`.
+        added: New items on the list, oldest first.
+        gone: Keys of items that have left the list.
+        is_whole: `added` begins with the first item of the list: forget all known items.
+        has_more: There are more changes; the next call returns at once.
     """
 
     position: WorkPosition
@@ -113,11 +114,11 @@ class WorkChanges:
 
 @dataclass(frozen=True, slots=True)
 class CopiedRows:
-    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.session_file`), and where in the feed it ends.
+    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.session_file`), and the feed offset of its end.
 
     Attributes:
-        pruned_offset: Feed offset of the newest `sessions.pruned` when it was read, 0 before the first. What was copied
-            up to an offset before it may lack entries in the middle of sessions.
+        pruned_offset: Feed offset of the newest `sessions.pruned` at the time of the read, 0 before the first. Pages up
+            to an earlier offset may lack entries in the middle of sessions.
     """
 
     through: int
@@ -126,7 +127,7 @@ class CopiedRows:
 
 
 def restore(session_id: str, loaded: Loaded) -> SessionState:
-    """The state that was loaded: the checkpoint's, and the entries after it."""
+    """Return the loaded state: the checkpoint's, with the entries after it."""
     if loaded.checkpoint is not None:
         state = checkpoints.restore(
             session_id,
@@ -143,29 +144,29 @@ def restore(session_id: str, loaded: Loaded) -> SessionState:
 
 
 class LedgerClient(Protocol):
-    """The ledger as the service sees it: starts, facts of the system, and every read. It can't commit for a session."""
+    """The ledger as the service sees it: starts, facts of the system, and all reads. It can't commit for a session."""
 
     async def start_session(self, start: StartSession, line: SessionLine | None = None) -> Json:
         """Create a session unless it exists (S-2); `{created, lined, session, run}`, as one call and one commit.
 
         Args:
-            start: What is to be created.
-            line: Written in the same commit, if that creates the session and no host holds the line's: `lined`.
+            start: The session to create.
+            line: Written in the same commit, if that creates the session and no host holds the line's session: `lined`.
         """
         ...
 
     async def write_line(
         self, line: SessionLine, *, rides: bool = False
     ) -> Mapping[str, Any] | None:
-        """Write a line; its receipt is that of a send. None if it is for a host to write: nothing has happened.
+        """Write a line and return the receipt of a send; None, without effect, if a host must write it.
 
         Args:
             line: A record, and the session that it goes to, which may begin with it.
-            rides: Another commit follows in a moment, which takes it along.
+            rides: Another commit follows at once, which includes it.
 
         Raises:
             ExternalIdConflict: The open session of that name has another task or payload.
-            HelmrError: The record is refused, as a send is.
+            HelmrError: The record is refused, as a send would be.
         """
         ...
 
@@ -180,7 +181,7 @@ class LedgerClient(Protocol):
         ...
 
     async def snapshot(self, session_id: str) -> Loaded:
-        """A session as it is on disk now, with all that a replay of its newest run needs; no one adopts it.
+        """Return a session as it is on disk now, with all that a replay of its newest run needs, without adopting it.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -188,7 +189,7 @@ class LedgerClient(Protocol):
         ...
 
     async def records(self, session_id: str, watermark: Watermark) -> Sequence[Json]:
-        """The bodies of the records that a read of a stream's history saw, in order; fewer if some are gone."""
+        """Return the bodies of the records that a read of a stream's history saw, in order; fewer if some are gone."""
         ...
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
@@ -201,17 +202,17 @@ class LedgerClient(Protocol):
         """Claim a pending wait, or renew a claim (S-81). In memory: writes nothing and wakes no one.
 
         Raises:
-            WaitClaimed: Someone else has claimed it, and that is not overridden.
+            WaitClaimed: Someone else has claimed it, and the claim is not overridden.
             WaitResolved, WaitTimedOut: It is over.
             BadRequest: No one answers it.
         """
         ...
 
     async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
-        """Release a claim; without effect if there is none.
+        """Release a claim; does nothing if there is none.
 
         Raises:
-            WaitClaimed: It is another's.
+            WaitClaimed: The claim is another principal's.
             WaitResolved, WaitTimedOut, BadRequest: As `claim_wait`.
         """
         ...
@@ -219,18 +220,18 @@ class LedgerClient(Protocol):
     async def give_back_claims(
         self, names: Sequence[str], by: Principal
     ) -> Mapping[str, ClaimsKept]:
-        """End the claims of a person with these names, who may act no more (S-117); what is kept, by session."""
+        """End the claims of a disabled person with these names (S-117); return the kept claims, by session."""
         ...
 
     async def links_of_person(self, names: Sequence[str]) -> Sequence[Json]:
-        """A `PublicTokenInfo` for each answer link that lives and is for a person with these names."""
+        """Return a `PublicTokenInfo` for each live answer link for a person with these names."""
         ...
 
     async def fact(self, fact: LedgerCommand) -> Json:
         """Write a fact of the system stream: tokens, their public tokens, API keys; on disk when it returns.
 
         Raises:
-            HelmrError: It is refused, as `helmr_runtime.ledger.index.commands` says.
+            HelmrError: `helmr_runtime.ledger.index.commands` refuses it.
         """
         ...
 
@@ -243,11 +244,11 @@ class LedgerClient(Protocol):
         ...
 
     async def list_tokens(self, /, **wanted: Any) -> Json:
-        """Tokens, newest first: a page of those that a `TokensQuery` wants, as it gives itself."""
+        """Return tokens, newest first: a page for the parameters of a `TokensQuery`."""
         ...
 
     async def get_session(self, session_id: str) -> Json:
-        """A `SessionInfo`, its active wait in full but for the schema.
+        """Return a `SessionInfo`, with its active wait in full except for the schema.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -255,7 +256,7 @@ class LedgerClient(Protocol):
         ...
 
     async def brief(self, session_id: str) -> Json:
-        """`{task, is_over}`: over if no code of the session runs any more, nor will. Costs less than `get_session`.
+        """Return `{task, is_over}`; over if no code of the session runs or will run. Costs less than `get_session`.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -263,7 +264,7 @@ class LedgerClient(Protocol):
         ...
 
     async def list_sessions(self, /, **wanted: Any) -> Json:
-        """Sessions, newest first: a page of those that a `SessionsQuery` wants, as it gives itself."""
+        """Return sessions, newest first: a page for the parameters of a `SessionsQuery`."""
         ...
 
     async def get_run(self, run_id: str) -> Json:
@@ -275,11 +276,11 @@ class LedgerClient(Protocol):
         ...
 
     async def list_runs(self, /, **wanted: Any) -> Json:
-        """Runs, newest first: a page of those that a `RunsQuery` wants, as it gives itself."""
+        """Return runs, newest first: a page for the parameters of a `RunsQuery`."""
         ...
 
     async def get_wait(self, wait_id: str) -> Json:
-        """A `WaitInfo` in full but for the schema.
+        """Return a `WaitInfo` in full except for the schema.
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -287,7 +288,7 @@ class LedgerClient(Protocol):
         ...
 
     async def list_waits(self, /, **wanted: Any) -> Json:
-        """Waits by when time ends them: a page of those that a `WaitsQuery` wants, as it gives itself."""
+        """Return waits by the time that ends them: a page for the parameters of a `WaitsQuery`."""
         ...
 
     async def transcript(
@@ -298,7 +299,7 @@ class LedgerClient(Protocol):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Json:
-        """Entries of a session by seq."""
+        """Return entries of a session by seq."""
         ...
 
     async def inputs(
@@ -310,7 +311,7 @@ class LedgerClient(Protocol):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Json:
-        """Records of an input stream by seq, consumed or not."""
+        """Return records of an input stream by seq, consumed or not."""
         ...
 
     async def outputs(
@@ -322,15 +323,15 @@ class LedgerClient(Protocol):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Json:
-        """Records of an output stream by seq."""
+        """Return records of an output stream by seq."""
         ...
 
     async def feed(self, after: int, limit: int, timeout_s: float) -> Sequence[Json]:
-        """Entries of all sessions behind a feed offset; waits for the first at most `timeout_s`."""
+        """Return entries of all sessions after a feed offset; waits up to `timeout_s` for the first."""
         ...
 
     async def seq_at(self, session_id: str, feed_offset: int) -> int:
-        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
+        """Return the seq of a session's last entry up to that feed offset; 0 if there is none."""
         ...
 
     async def feed_head(self) -> int:
@@ -384,11 +385,11 @@ class LedgerClient(Protocol):
         ...
 
     async def people(self) -> Sequence[Json]:
-        """What the ledger knows of each person, by id: `{id, issuer, subject, bound_at, disabled_at, reason}`."""
+        """Return each person that the ledger knows, by id: `{id, issuer, subject, bound_at, disabled_at, reason}`."""
         ...
 
     async def grants_of(self, client: str, agent: str) -> Sequence[Json]:
-        """The `GrantInfo` of each grant that counts now in an agent's session (S-107)."""
+        """Return the `GrantInfo` of each grant that is now valid in an agent's session (S-107)."""
         ...
 
     async def get_grant(self, grant_id: str) -> Json:
@@ -400,7 +401,7 @@ class LedgerClient(Protocol):
         ...
 
     async def list_grants(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
-        """The newest grants, those that are over too."""
+        """Return the newest grants, including those that are over."""
         ...
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
@@ -424,23 +425,23 @@ class LedgerClient(Protocol):
         ...
 
     async def query(self, sql: str, *, limit: int) -> bytes:
-        """One SELECT over the public views, as an Arrow IPC stream.
+        """Run one SELECT over the public views and return an Arrow IPC stream.
 
         Raises:
-            BadQuery, QueryTimeout, QueryTooLarge, QueryBusy: As `helmr_runtime.ledger.query` says.
+            BadQuery, QueryTimeout, QueryTooLarge, QueryBusy: See `helmr_runtime.ledger.query`.
         """
         ...
 
     async def freshness(self) -> ReadFreshness:
-        """Whether reads have everything (S-102). Asked after a read, it is true of that one."""
+        """Return the freshness of reads (S-102). Asked after a read, it holds for that read."""
         ...
 
     async def backup_header(self, version: str) -> BackupHeader:
-        """What a backup begins with: the ledger at the feed offset that it has now. `version` is Helmr's."""
+        """Return the header of a backup at the ledger's current feed offset. `version` is Helmr's."""
         ...
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        """The entries behind a feed offset and their checkpoints, as far as a page goes; at most to `through`."""
+        """Return a page of the entries after a feed offset, up to `through`, with their checkpoints."""
         ...
 
     async def prune(self, prune: Prune) -> Pruned:
@@ -452,25 +453,25 @@ class LedgerClient(Protocol):
         ...
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:
-        """What the secrets of a session's tokens are derived from."""
+        """Return the keys for the secrets of a session's tokens."""
         ...
 
     async def sign_file(self, signed: bytes) -> FileSignature | None:
-        """The signature of a session file, by what of it is signed; None if there are no master keys."""
+        """Sign the bytes of a session file that a signature covers; return None if there are no master keys."""
         ...
 
     async def file_keys(self) -> Sequence[tuple[str, str]]:
-        """The id of each master key and the public key that its signatures are checked by, the newest first."""
+        """Return the id of each master key with the public key that verifies its signatures, the newest first."""
         ...
 
     async def stats(self) -> Json:
-        """Offsets, sizes, latencies and counts; `failure` says why it can't commit, if so."""
+        """Return offsets, sizes, latencies and counts; `failure` is the reason if it can't commit."""
         ...
 
     async def numbers(self) -> Json:
-        """What only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, commit_seconds?, commit_jobs?}`,
-        and those of each feature under its name; `commit_…`, where there is a disk, as
-        `ledger.log.group.Distribution.to_json`.
+        """Return the numbers that only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, commit_seconds?,
+        commit_jobs?}`, and those of each feature under its name; `commit_…` as in
+        `ledger.log.group.Distribution.to_json`, if there is a disk.
         """
         ...
 
@@ -488,37 +489,37 @@ class Ledger(LedgerClient, Protocol):
         term: str | None = None,
         known: tuple[int, bytes] | None = None,
     ) -> Loaded:
-        """Adopt: raise the epoch, mark held by `holder`, return what is needed. `key` is (stream, key hash).
+        """Adopt a session: raise the epoch, mark it held by `holder`, return its data. `key` is (stream, key hash).
 
         Args:
-            known: Seq and hash of the last entry that a state of the caller's own covers.
-            term: In which a directory sent the adoption (see `lead`); None without a directory.
+            known: Seq and hash of the last entry that the caller's own state covers.
+            term: The directory's term at the adoption (see `lead`); None without a directory.
 
         Raises:
             SessionNotFound: no such session.
-            Moved: That holder was abandoned, or another term has begun.
+            Moved: The holder was abandoned, or another term has begun.
         """
         ...
 
     async def commit(self, flush: Flush) -> CommitReply:
-        """Store one flush; returns when it is on disk (S-60)."""
+        """Store one flush; returns once it is on disk (S-60)."""
         ...
 
     async def abandon(self, session_id: str, epoch: int) -> None:
-        """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
+        """Raise the epoch and mark the session unheld, since that epoch's holder died; it returns to `work`."""
         ...
 
     async def abandon_all(self, holder: str) -> None:
-        """As `abandon`, for every session that this holder holds: it died. Its loads are refused from now on."""
+        """Abandon every session of a holder that died. Its loads are refused from now on."""
         ...
 
     async def held(self) -> Sequence[HeldLease]:
-        """The sessions marked held."""
+        """Return the sessions marked held."""
         ...
 
     async def lead(self, directory: str) -> str:
-        """The term of that directory. Unless this ledger's last one is its, a new one begins: what an earlier directory
-        has sent, or this one to an earlier process of the ledger, adopts nothing more.
+        """Return the term of that directory. A new term begins unless the last one is its own: adoptions that an
+        earlier directory sent, or this one to an earlier process of the ledger, are then refused.
         """
         ...
 
@@ -527,17 +528,17 @@ class Ledger(LedgerClient, Protocol):
         ...
 
     async def disabled(self) -> DisabledPeople:
-        """Who may act no more."""
+        """Return the disabled people."""
         ...
 
     async def start(self, start: StartSession, line: SessionLine | None = None) -> Started:
-        """The conditional write that creates a session."""
+        """Create a session in a conditional write."""
         ...
 
     async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
-        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
+        """Return the end of a token: `{status, ended_at, ended_by, data?}`; None while it is pending."""
         ...
 
     async def work(self, known: WorkPosition = FROM_START, timeout_s: float = 0.0) -> WorkChanges:
-        """Wait until something is added to the list behind `known`, at most `timeout_s`."""
+        """Wait up to `timeout_s` for changes of the list after `known`."""
         ...

@@ -1,12 +1,12 @@
-"""Calls between actors: what a call is, its errors, the way within one process, and typed clients of actors.
+"""Calls between actors: their protocol and errors, calls within one process, and typed clients of actors.
 
-An actor answers a call with a value, also when it fails: `serve` turns errors into a `CallFailure`, and the caller's
-side raises it again. So an error that an actor met while it called another one can't be taken for the loss of the
-actor that was called: losing it is a `CallError`, which only the caller's side makes. A `CallError` that is not
-handled leaves its actor as a plain `Unavailable`.
+An actor answers a call with a value even if it fails: `serve` turns errors into a `CallFailure`, and the caller's side
+raises it again. Only the caller's side makes a `CallError`, which means that the called actor was lost; so errors of
+calls that this actor made to others can't be mistaken for its loss. An unhandled `CallError` leaves its actor as a
+plain `Unavailable`.
 
-`InProcessCalls` hands arguments and answers over as they are. What crosses is frozen or JSON that nothing changes, so
-no copy is made. The rules are those of calls between processes.
+`InProcessCalls` passes arguments and replies without copies, since they are frozen or JSON that nothing changes. Its
+rules are those of calls between processes.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ logger = logging.getLogger(__name__)
 LEDGER = "helmr-ledger"
 DIRECTORY = "helmr-directory"
 GATEWAY = "helmr-gateway"
-"""The names of the actors that exist once."""
+"""Names of the actors that exist once."""
 
 HOST_PREFIX = "helmr-host-"
 OWN_HOST_PREFIX = "helmr-host-own-"
-"""How the names of hosts begin; those of the second kind are there for one session each."""
+"""Prefixes of hosts' names; hosts of the second kind have one session each."""
 
 CrashCause = str
 
 LONG_POLLS = frozenset({"chunks", "feed", "permit_news", "watch", "work"})
-"""The methods that wait for something to happen and change nothing: they end when their caller gives up. Any other goes
-on, since its caller can't know how far it has come."""
+"""Methods that wait for events and change nothing: they end when their caller gives up. Others go on, since their
+caller can't know their progress."""
 
 PING = "ping"
-"""Tells a live process from a stopped one, so that no bound may refuse it."""
+"""Tells a live process from a stopped one; no bound refuses it."""
 
 
 class CallError(Unavailable):
@@ -75,14 +75,14 @@ class ActorNotFound(CallError):
 
 
 class ActorOverloaded(Overloaded):
-    """Too much is under way to one actor. The call has not run; an earlier try of it may have."""
+    """Too many calls to one actor are open. The call has not run; an earlier try of it may have."""
 
     def __init__(self, detail: str, *, actor: str) -> None:
         super().__init__(f"{actor}: {detail}", retry_after_s=1.0, actor=actor)
 
 
 class NodeGone(Unavailable):
-    """Nothing runs on a node of the cluster: it has left, or does not answer. `node` is a fact."""
+    """A node of the cluster has left or does not answer. `node` is a fact."""
 
     def __init__(self, *, node: str, detail: str) -> None:
         super().__init__(f"node {node} is not reachable: {detail}", node=node)
@@ -90,7 +90,7 @@ class NodeGone(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """An error as an answer."""
+    """An error as a reply."""
 
     code: str
     status: int
@@ -102,7 +102,7 @@ class CallFailure:
 
     @classmethod
     def of(cls, error: HelmrError) -> CallFailure:
-        """The answer that stands for `error`."""
+        """Return the reply that stands for `error`."""
         return cls(
             error.code,
             error.status,
@@ -114,7 +114,7 @@ class CallFailure:
         )
 
     def error(self) -> HelmrError:
-        """The error to raise on the caller's side."""
+        """Return the error to raise on the caller's side."""
         return error_from_code(
             self.code,
             self.message,
@@ -130,8 +130,7 @@ class Calls(Protocol):
     """The one way to call an actor.
 
     Attributes:
-        counter: Calls made so far by (kind of actor, method); how a test proves the budget of a
-            path.
+        counter: Calls made so far by (kind of actor, method); tests prove the budget of a path with it.
     """
 
     counter: Counter[tuple[str, str]]
@@ -143,25 +142,25 @@ class Calls(Protocol):
 
         Raises:
             CallError: The actor gave no answer; the subclass says what is known.
-            HelmrError: What the method raised.
+            HelmrError: The method raised it.
         """
         ...
 
 
 def is_of_runtime(actor: str) -> bool:
-    """True for the names that a runtime gives; other actors of a joined cluster are none of its business."""
+    """True for names that a runtime gives; other actors of a joined cluster are not its concern."""
     return actor in (LEDGER, DIRECTORY, GATEWAY) or actor.startswith(HOST_PREFIX)
 
 
 def kind_of(actor: str) -> str:
-    """ledger, directory, gateway or host."""
+    """Return ledger, directory, gateway or host."""
     if actor.startswith(HOST_PREFIX):
         return "host"
     return actor.removeprefix("helmr-")
 
 
 async def serve(target: object, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a call inside its actor: its value, or the `CallFailure` that stands for its error."""
+    """Run a call inside its actor; return its value, or a `CallFailure` for its error."""
     if method.startswith("_"):
         return CallFailure.of(HelmrError(f"{method} is not a method that others may call"))
     try:
@@ -189,11 +188,11 @@ class InProcessCalls:
         self._actors: dict[str, _Actor] = {}
 
     def register(self, name: str, target: object) -> None:
-        """Let `target` answer to `name`, also after an earlier one with that name has ended."""
+        """Let `target` answer to `name`, even if an earlier one with that name has ended."""
         self._actors[name] = _Actor(target)
 
     def names(self) -> list[str]:
-        """The actors that live."""
+        """Return the names of living actors."""
         return [name for name, actor in self._actors.items() if actor.cause is None]
 
     def kill(self, name: str, cause: str = "killed") -> None:
@@ -205,7 +204,7 @@ class InProcessCalls:
             call.cancel()
 
     async def crash_of(self, name: str) -> str:
-        """Return when the actor is killed: of what."""
+        """Wait until the actor is killed and return the cause."""
         actor = self._actors[name]
         await actor.died.wait()
         return actor.cause or ""
@@ -222,7 +221,7 @@ class InProcessCalls:
         found.running.add(call)
         call.add_done_callback(found.running.discard)
         try:
-            # A caller that gives up does not stop what it asked for.
+            # A caller that gives up does not stop its call.
             await asyncio.wait({call})
         except asyncio.CancelledError:
             if method in LONG_POLLS:
@@ -238,7 +237,7 @@ class InProcessCalls:
     async def serve(
         self, name: str, target: object, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run one call: its value, or the `CallFailure` that stands for its error."""
+        """Run one call; return its value, or a `CallFailure` for its error."""
         return await serve(target, method, args, kwargs)
 
 
@@ -255,7 +254,7 @@ class Proxy:
 
 
 def methods_of(port: type) -> frozenset[str]:
-    """The methods of a port."""
+    """Return the methods of a port."""
     return frozenset(
         name
         for base in port.__mro__
@@ -267,7 +266,7 @@ def methods_of(port: type) -> frozenset[str]:
 
 @cache
 def proxy_class(port: type) -> type[Proxy]:
-    """The proxies of actors with this port."""
+    """Return the proxy class for actors with this port."""
     methods = {name: _calling(name, getattr(port, name)) for name in methods_of(port)}
     return type(f"{port.__name__}Proxy", (Proxy,), methods)
 
@@ -281,20 +280,20 @@ def _calling(name: str, declared: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def ledger_of(calls: Calls) -> Ledger:
-    """The ledger, for hosts and the directory."""
+    """Return the ledger, for hosts and the directory."""
     return cast(Ledger, proxy_class(Ledger)(calls, LEDGER))
 
 
 def ledger_client_of(calls: Calls) -> LedgerClient:
-    """The ledger, for the service."""
+    """Return the ledger, for the service."""
     return cast(LedgerClient, proxy_class(LedgerClient)(calls, LEDGER))
 
 
 def host_of(calls: Calls, name: str) -> Host:
-    """The host with that name."""
+    """Return the host with that name."""
     return cast(Host, proxy_class(Host)(calls, name))
 
 
 def directory_of(calls: Calls) -> Directory:
-    """The directory."""
+    """Return the directory."""
     return cast(Directory, proxy_class(Directory)(calls, DIRECTORY))

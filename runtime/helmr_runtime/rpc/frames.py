@@ -2,16 +2,16 @@
 
 A frame is a header (length of the body, kind, incarnation of the process that is called, request id) and a body, which
 is one value: JSON types, bytes, tuples, sets, aware datetimes (UTC when they arrive), and frozen dataclasses with slots
-of `helmr_runtime`. Pickle's C code writes and reads it, the fastest of what was tried (decision 0027); but what is read
-can name nothing except makers of those values, objects that do nothing else and can't be changed. Bytes made on purpose
-can cost memory; sockets take them from processes of this user only.
+of `helmr_runtime`. Pickle's C code writes and reads it, the fastest of the codecs tried (decision 0027); but a body can
+name only makers of those values, which do nothing else and can't be changed. Malicious bytes can cost memory; sockets
+take frames only from processes of this user.
 """
 
 from __future__ import annotations
 
 import importlib
 import io
-import pickle  # noqa: TID251 - its home: reads makers of our own values, and nothing else
+import pickle  # noqa: TID251 - its home: reads only makers of our own values
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, get_type_hints
 
 FRAME_BYTES_MAX = 32 * 1024 * 1024
-"""Of a body."""
+"""Longest body, in bytes."""
 
 HEADER = struct.Struct("!IBQQ")
 """Bytes of the body, kind, incarnation, request id."""
@@ -34,26 +34,26 @@ PROTOCOL = 5
 
 
 class FrameKind(IntEnum):
-    """What a frame is; the number is on the wire."""
+    """The kind of a frame; its number is on the wire."""
 
     HELLO = 1
-    """The client's first: `{version, name}`, of itself and of whom it wants."""
+    """The client's first: `{version, name}`, its own version and the wanted actor's name."""
     WELCOME = 2
     """The server's answer to it; the header has the server's incarnation."""
     REFUSED = 3
-    """Nothing of this frame has run; the value says why. The connection ends."""
+    """The frame was not run; the value is the reason. The connection ends."""
     CALL = 4
     """`(method, args, kwargs)`."""
     ANSWER = 5
-    """What the method returned, or a `CallFailure`."""
+    """The method's result, or a `CallFailure`."""
     LARGE = 6
-    """The answer is too large for a frame; the value is the key under which it is kept."""
+    """The result is too large for a frame; the value is the key to fetch it by."""
     CANCEL = 7
     """The caller of a long poll has given up."""
 
 
 class Frame(NamedTuple):
-    """A frame that has arrived; `decode` makes the value of its body."""
+    """A received frame; `decode` makes the value of its body."""
 
     kind: FrameKind
     incarnation: int
@@ -62,7 +62,7 @@ class Frame(NamedTuple):
 
 
 class FrameError(ValueError):
-    """These bytes are no frame, or this value can't be one."""
+    """The bytes are not a frame, or the value can't be sent as one."""
 
 
 class FrameTooLarge(FrameError):
@@ -70,7 +70,7 @@ class FrameTooLarge(FrameError):
 
 
 class _Model:
-    """How the instances of one class are taken apart, and made: called with the values of its fields."""
+    """Takes instances of one class apart; called with the values of the fields, makes one."""
 
     __slots__ = ("_class", "_setters", "read")
 
@@ -89,11 +89,11 @@ class _Model:
         keep("_setters", [_setter(cls, name, enum) for name, enum in members.items()])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse: what is read can name this object, and must not change it."""
+        """Refuse, since frames can name this object and must not change it."""
         raise FrameError("the maker of a value can't be changed")
 
     def __call__(self, *values: Any) -> Any:
-        """An instance; runs no code of the class."""
+        """Return an instance without running code of the class."""
         made: Any = object.__new__(self._class)
         for put, value in zip(self._setters, values, strict=True):
             put(made, value)
@@ -115,10 +115,10 @@ def _setter(cls: type, name: str, members: dict[str, StrEnum] | None) -> Callabl
 
 @cache
 def _model(cls: type) -> _Model:
-    """The model of a class whose values may cross.
+    """Return the model of a class whose values may be sent.
 
     Raises:
-        FrameError: They may not.
+        FrameError: They may not be sent.
     """
     is_ours = (
         is_dataclass(cls)
@@ -139,7 +139,7 @@ def _read_datetime(value: datetime) -> tuple[type, tuple[str]]:
 
 
 class _Readers(dict[type, Callable[[Any], tuple[Any, ...]]]):
-    """By class: its instances as (class, values). Filled when a class is first met."""
+    """Functions by class that turn an instance into (class, values). Filled when a class is first met."""
 
     def __missing__(self, cls: type) -> Callable[[Any], tuple[Any, ...]]:
         read = _model(cls).read
@@ -158,7 +158,7 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """The maker that this name stands for."""
+        """Return the maker that this name stands for."""
         return _MAKERS.get((module, name)) or _find_maker(module, name)
 
 
@@ -173,11 +173,11 @@ def _find_maker(module: str, name: str) -> Callable[..., Any]:
 
 
 def encode(kind: FrameKind, incarnation: int, request: int, value: Any = None) -> bytes:
-    """A whole frame.
+    """Return a whole frame.
 
     Raises:
         FrameTooLarge: The value takes too many bytes.
-        FrameError: There is something in it that may not cross.
+        FrameError: It holds a value that may not be sent.
     """
     file = io.BytesIO()
     file.write(bytes(HEADER.size))
@@ -193,10 +193,10 @@ def encode(kind: FrameKind, incarnation: int, request: int, value: Any = None) -
 
 
 def decode(body: bytes) -> Any:
-    """The value of a body.
+    """Return the value of a body.
 
     Raises:
-        FrameError: It is damaged, or names what may not cross.
+        FrameError: It is damaged, or names a value that may not be sent.
     """
     file = io.BytesIO(body)
     try:
@@ -222,7 +222,7 @@ def decode(body: bytes) -> Any:
 
 
 def decode_call(body: bytes) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Method, arguments and named arguments.
+    """Return method, arguments and named arguments.
 
     Raises:
         FrameError: It is something else.
@@ -237,16 +237,16 @@ def decode_call(body: bytes) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
 
 
 class FrameReader:
-    """Cuts what arrives into frames."""
+    """Cuts received bytes into frames."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are complete with `data`, in order.
+        """Yield the frames that are complete with `data`, in order.
 
         Raises:
-            FrameError: What comes is not a frame; nothing after it can be read.
+            FrameError: The bytes are not a frame; nothing after them can be read.
         """
         self._rest += data
         start, rest = 0, self._rest

@@ -1,8 +1,8 @@
-"""Actor calls through Ray: the only module that says `.remote`.
+"""Actor calls through Ray: the only module that calls `.remote`.
 
-Owns the cache of actor handles and the translation of Ray's errors. Ray's errors never leave this
-module, and `max_task_retries` is never set: a call that got no answer may have run, so repeating it
-is the caller's decision, with the same operation id.
+Owns the cache of actor handles and the translation of Ray's errors. Ray's errors never leave this module, and
+`max_task_retries` is never set: an unanswered call may have run, so repeating it with the same operation id is the
+caller's decision.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NAMESPACE = "helmr"
 """The Ray namespace of every actor; names are unique in it."""
 
 REACH = "reach"
-"""In errors, what an actor was asked of which only Ray was asked whether it is there."""
+"""The method in errors about an actor whose process only Ray was asked about."""
 
 RUN_ON_WITHIN_S = 20.0
 
@@ -67,10 +67,10 @@ class RayCalls:
         return answer
 
     async def reach(self, actor: str) -> None:
-        """Return when Ray says that the actor's process is there; nothing of the actor is called.
+        """Return once Ray reports the actor's process; the actor itself is not called.
 
         Raises:
-            CallError: It is not; the subclass says what Ray knows.
+            CallError: It is not there; the subclass says what Ray knows.
         """
         handle = self._handles.get(actor) or await self._find(actor, REACH)
         await self._answered(actor, REACH, handle.__ray_ready__.remote())
@@ -97,7 +97,7 @@ class RayCalls:
         is_here: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Have Ray start a detached actor under that name; returns before it runs.
+        """Make Ray start a detached actor under that name; returns before it runs.
 
         Args:
             is_here: It must run on this process's node, now and after each restart.
@@ -114,12 +114,12 @@ class RayCalls:
         self._handles[name] = await asyncio.to_thread(declared.remote, *args)
 
     async def run_on(self, node: str, function: Callable[..., T], *args: object) -> T:
-        """What a plain function returns when it runs once in a worker of that node.
+        """Run a plain function once in a worker of that node and return its result.
 
-        It takes the start of a process, about a second.
+        It starts a process, which takes about a second.
 
         Raises:
-            NodeGone: The node is none of the cluster any more, or did not answer in time.
+            NodeGone: The node has left the cluster, or did not answer in time.
         """
         place = NodeAffinitySchedulingStrategy(node, soft=False)
         remote = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
@@ -140,7 +140,7 @@ class RayCalls:
             return
 
     async def names(self) -> list[str]:
-        """The named actors of the namespace."""
+        """Return the named actors of the namespace."""
         named = await asyncio.to_thread(list_named_actors, all_namespaces=True)
         return [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]
 
@@ -164,7 +164,7 @@ def this_node() -> str:
 
 
 def cause_of(error: ActorDiedError) -> str:
-    """What Ray knows of a crash, in a few words. It does not know the signal or the exit code."""
+    """Return Ray's cause of a crash in a few words. Ray does not know the signal or the exit code."""
     text = str(error)
     if "ray.kill" in text:
         return "killed by the runtime"

@@ -1,8 +1,8 @@
 """Calling actors: as frames where the actor listens on this machine, through Ray otherwise.
 
-There is one connection to each process that is called, made at the first call. A call that was not sent has not run
-(`NotSent`); behind one that was sent, the end of the connection leaves it open whether it ran (`ConnectionEnded`). Ray
-stays the way to other nodes, to an actor that is not built or not there, and it is what knows of a crash.
+Each called process has one connection, made at the first call. A call that was not sent has not run (`NotSent`); a sent
+call may have run if the connection ends (`ConnectionEnded`). Ray carries calls to other nodes, and to actors that are
+not built or not there, and it reports crashes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from helmr_runtime.rpc.sockets import OPEN_MAX, Connection, socket_path
 logger = logging.getLogger(__name__)
 
 UNSENT_BYTES_MAX = 16 * 1024 * 1024
-"""What waits for a process to read it, unless it is a single call."""
+"""Most bytes that wait for a process to read them, unless they are a single call."""
 
 GREET_WITHIN_S = 10.0
-"""A process whose loop is that busy is called through Ray, where its silence is noticed."""
+"""Seconds for a process to greet; a busier one is called through Ray, where its silence is noticed."""
 
 
 class NotSent(Exception):
-    """The call has not run: there is no one at that socket, or no one who can be spoken to."""
+    """The call has not run: no process listens at that socket, or none that can be called."""
 
 
 class ConnectionEnded(Exception):
@@ -53,13 +53,13 @@ class ConnectionEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LargeAnswer:
-    """The call has run; its answer is fetched under this key by another way."""
+    """The call has run; its result is fetched under this key, not by a frame."""
 
     key: str
 
 
 class Peer(Connection):
-    """The connection to one process that is called. `Sockets` makes them."""
+    """The connection to one called process. `Sockets` makes them."""
 
     def __init__(self, name: str, version: str, on_lost: Callable[[Peer], None]) -> None:
         super().__init__()
@@ -73,19 +73,19 @@ class Peer(Connection):
         self.greeted: asyncio.Future[bool] = self._loop.create_future()
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The answer; a `LargeAnswer` stands for one that is fetched by another way.
+        """Return the result; a `LargeAnswer` stands for one too large for a frame.
 
-        A caller that gives up ends a long poll, and nothing else: its call runs on, and counts as open.
+        A caller that gives up ends only a long poll: other calls run on, and count as open.
 
         Raises:
-            NotSent: The connection had ended; or the call is too large.
-            ActorOverloaded: Too much is under way; nothing was sent.
+            NotSent: The connection had ended, or the call is too large.
+            ActorOverloaded: Too many calls are open; nothing was sent.
             ConnectionEnded: It may have run.
-            FrameError: An argument, or the answer, is not a value that may cross.
+            FrameError: An argument or the result is not a value that may be sent.
         """
         if self.transport is None or self.transport.is_closing():
             raise NotSent
-        # The directory tells a stopped process from a busy one by its pings, of which it has one open at a time.
+        # Pings tell the directory a stopped process from a busy one; it has one open at a time.
         is_bounded = method != PING
         if is_bounded and len(self._calls) >= OPEN_MAX:
             raise ActorOverloaded(f"{OPEN_MAX} calls are open", actor=self.name)
@@ -111,13 +111,13 @@ class Peer(Connection):
         return LargeAnswer(value) if frame.kind is FrameKind.LARGE else value
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say who is wanted."""
+        """Send the name of the wanted actor."""
         super().connection_made(transport)
         hello = {"name": self.name, "version": self._version}
         self.send(encode(FrameKind.HELLO, NO_INCARNATION, 0, hello))
 
     def received(self, frame: Frame) -> None:
-        """Hand an answer to its caller."""
+        """Pass a reply to its caller."""
         if not self.greeted.done():
             if frame.kind is FrameKind.WELCOME:
                 self._incarnation = frame.incarnation
@@ -134,12 +134,12 @@ class Peer(Connection):
             answer.set_result(frame)
 
     def flush(self) -> None:
-        """Hand over what this turn has sent; from now on it may run."""
+        """Write the frames of this turn; from now on they may run."""
         self._in_outbox.clear()
         super().flush()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Say of each open call what is known."""
+        """Fail each open call with what is known about it."""
         super().connection_lost(error)
         self._on_lost(self)
         if not self.greeted.done():
@@ -152,7 +152,7 @@ class Peer(Connection):
 
 
 class Sockets:
-    """The connections of one process to others, made when they are first needed. Belongs to one loop.
+    """The connections of one process to others, made when first needed. Belongs to one loop.
 
     Args:
         run_dir: Where the socket files are.
@@ -167,10 +167,10 @@ class Sockets:
         self._waiting: dict[str, int] = {}
 
     async def peer(self, name: str) -> Peer | None:
-        """The connection to that process; None if there is no one at its socket.
+        """Return the connection to that process; None if none listens at its socket.
 
         Raises:
-            ActorOverloaded: Too many wait for it to greet.
+            ActorOverloaded: Too many calls wait for its greeting.
         """
         return self._peers.get(name) or await self._opened(name)
 
@@ -215,29 +215,29 @@ class Sockets:
 
 
 BY_RAY = frozenset({"build", "forever", "spec"})
-"""What is asked of an actor's process, not of the actor; `forever` ends at a crash."""
+"""Methods of an actor's process instead of the actor; `forever` ends at a crash."""
 
 ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})
-"""Their starter has them built again when they have died: no caller need wake them."""
+"""Actors that their starter builds again after a crash: callers need not wake them."""
 
 AWAY_S = 5.0
-"""For this long, one of them that was here is not looked up at Ray: Ray would know no more, and every try of every
-caller would ask it while that one restarts. Later the cause may be that its socket file can't be made."""
+"""Seconds in which one of them that was here is not looked up at Ray: while it restarts, Ray knows no more, and every
+try of every caller would ask it. Later its socket file may be impossible to make."""
 
 FATE_WITHIN_S = 2.0
 FATE_PAUSE_S = 0.02
-"""Ray knows of a crash some 10 ms after the connection's end."""
+"""Seconds between questions to Ray, which knows of a crash some 10 ms after the connection's end."""
 
 
 class SocketCalls(RayCalls):
-    """Calls named actors.
+    """Calls named actors by frames or through Ray.
 
     Args:
         run_dir: Where their socket files are.
         version: Of Helmr.
 
     Attributes:
-        frames: Those of the counted calls that went as frames.
+        frames: Counts the calls that went as frames.
     """
 
     def __init__(self, run_dir: str, version: str) -> None:
@@ -275,14 +275,14 @@ class SocketCalls(RayCalls):
         return answer
 
     def _is_coming_back(self, actor: str) -> bool:
-        """No one is at its socket now, but was a moment ago."""
+        """True if no process listens at its socket now, but one did a moment ago."""
         if actor not in self._here:
             return False
         now_s = asyncio.get_running_loop().time()
         return now_s - self._away_since_s.setdefault(actor, now_s) < AWAY_S
 
     async def _lost(self, actor: str, method: str) -> CallError:
-        """What the end of a connection means: all but those that exist once stay dead."""
+        """Return the error for a connection's end: only actors that exist once may come back."""
         if actor not in ONCE:
             asking = self._fates.get(actor)
             if asking is None:
@@ -294,7 +294,7 @@ class SocketCalls(RayCalls):
         return ActorUnavailable(actor=actor, method=method, detail="the connection ended")
 
     async def _crash_cause(self, actor: str) -> str | None:
-        """Why it died, as Ray has it; None if it lives, or Ray does not know in time."""
+        """Return Ray's cause of its crash; None if it lives, or Ray does not know in time."""
         ends_at = asyncio.get_running_loop().time() + FATE_WITHIN_S
         while asyncio.get_running_loop().time() < ends_at:
             try:

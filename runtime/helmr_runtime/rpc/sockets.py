@@ -1,11 +1,11 @@
-"""Calls as frames on unix sockets of one machine and one user: what both ends share, and the end that answers.
+"""Calls as frames on unix sockets of one machine and one user: the parts shared by both ends, and the server.
 
-One socket file for each process that is called, `<run_dir>/sockets/<name>.sock`; a connection for each caller, which
-greets first: version, name, and in return the incarnation, random for each process. Answers come in any order. What is
-sent in one turn of a loop goes out together, and what arrives together starts together. Every queue has a bound.
+Each called process has a socket file, `<run_dir>/sockets/<name>.sock`, with a connection for each caller. The caller
+greets first with version and name, and gets the incarnation, random for each process. Replies come in any order. Frames
+of one turn of the loop are sent together, and those that arrive together start together. Every queue has a bound.
 
-Task code may fork. A forked child must keep no connection of this process open, nor its port, nor the lock of its data
-directory: what is given to `hold` is closed in the child.
+Task code may fork. A forked child must not keep this process's connections, port or lock of the data directory open:
+descriptors passed to `hold` are closed in the child.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "sockets"
 PATH_BYTES_MAX = 100
-"""The kernel takes 107."""
+"""Longest path of a socket; the kernel takes 107 bytes."""
 
 OPEN_MAX = 1_000
-"""Calls of one caller that one process has not answered."""
+"""Open calls of one caller to one process."""
 
 
 def socket_path(run_dir: str | Path, name: str) -> Path | None:
-    """Where the process of that name listens; None if the kernel takes no path that long."""
+    """Return the path at which the process of that name listens; None if the kernel takes no path that long."""
     folder = Path(run_dir) / FOLDER
     short = hashlib.sha256(name.encode()).hexdigest()[:16]
     paths = (folder / f"{name}.sock", folder / f"{short}.sock")
@@ -54,17 +54,17 @@ def socket_path(run_dir: str | Path, name: str) -> Path | None:
 
 
 def is_own_user(uid: int) -> bool:
-    """Whether a peer with this user id may be spoken to."""
+    """True if a peer with this user id may connect."""
     return uid == os.getuid()
 
 
 def hold_open(connection: socket.socket) -> int:
-    """Its file descriptor, which no forked child keeps open: the end of this process must end its connections."""
+    """Return the connection's descriptor and `hold` it: the end of this process must end its connections."""
     return hold(connection.fileno())
 
 
 class Connection(asyncio.Protocol):
-    """Either end of a connection: cuts frames, gathers what is sent."""
+    """Either end of a connection: cuts frames, and batches sent ones."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Speak with processes of this user only."""
+        """Accept only processes of this user."""
         self.transport = cast(asyncio.Transport, transport)
         connection = transport.get_extra_info("socket")
         self._descriptor = hold_open(connection)
@@ -85,12 +85,12 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing is sent any more."""
+        """Stop sending."""
         release(self._descriptor)
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Take received bytes."""
         try:
             for frame in self._reader.feed(data):
                 self.received(frame)
@@ -102,26 +102,26 @@ class Connection(asyncio.Protocol):
         raise NotImplementedError
 
     def give_up(self, reason: str) -> None:
-        """End the connection at once, whatever waits on it."""
+        """End the connection at once, even if calls wait on it."""
         if self.transport is not None:
             logger.warning("a connection is ended: %s", reason)
             self.transport.abort()
 
     @property
     def unsent_bytes(self) -> int:
-        """What the peer has not taken yet."""
+        """Bytes that the peer has not taken yet."""
         waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
         return waiting + self._outbox_bytes
 
     def send(self, data: bytes) -> None:
-        """Send it with whatever else this turn of the loop sends."""
+        """Send bytes together with the others of this turn of the loop."""
         if not self._outbox:
             self._loop.call_soon(self.flush)
         self._outbox.append(data)
         self._outbox_bytes += len(data)
 
     def flush(self) -> None:
-        """Hand over what this turn has sent."""
+        """Write the frames of this turn."""
         data = b"".join(self._outbox)
         self._outbox.clear()
         self._outbox_bytes = 0
@@ -133,20 +133,20 @@ _held: set[int] = set()
 
 
 def hold(descriptor: int) -> int:
-    """Let a forked child have nothing of it, until `release`; returns it."""
+    """Close the descriptor in forked children until `release`; returns it."""
     _held.add(descriptor)
     return descriptor
 
 
 def release(descriptor: int) -> None:
-    """It is about to be closed, or has been: its number may become another file's."""
+    """End `hold` for a descriptor that is or will be closed, since its number may become another file's."""
     _held.discard(descriptor)
 
 
 def _let_go_in_child() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in _held:
-        # Closed, its number would go to another file, which an object of the parent's may close.
+        # If it were closed, another file could get its number, which an object of the parent's may then close.
         os.dup2(nothing, descriptor, inheritable=False)
     _held.clear()
     os.close(nothing)
@@ -156,27 +156,27 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 SERVED_MAX = 2 * OPEN_MAX
-"""A caller that keeps `OPEN_MAX` stays below it: pings and long polls that are ending come on top."""
+"""Open calls served for one caller; above `OPEN_MAX`, since pings and ending long polls are extra."""
 
 UNREAD_BYTES_MAX = 64 * 1024 * 1024
-"""Answers that wait for a caller to read them; then it is given up."""
+"""Most bytes of replies that wait for a caller to read them; beyond that, the connection is closed."""
 
 LARGE_KEPT_S = 60.0
 LARGE_MAX = 16
-"""Answers too large for a frame that wait to be fetched."""
+"""Results too large for a frame that wait to be fetched."""
 
 BACKLOG = 128
 Handle = Callable[..., Coroutine[Any, Any, Any]]
-"""`handle(method, *args, **kwargs)`: the answer; what fails is a `CallFailure`."""
+"""`handle(method, *args, **kwargs)` returns the reply; errors are a `CallFailure`."""
 
 
 class SocketServer:
-    """Answers the calls of other processes at one socket file.
+    """Serves the calls of other processes at one socket file.
 
     Args:
-        path: Of the socket file; what is there is replaced.
-        name: Of the actor that answers.
-        version: Of Helmr; callers of another are refused.
+        path: Path of the socket file; an existing one is replaced.
+        name: Name of the actor that answers.
+        version: Helmr's version; callers of another one are refused.
         handle: Answers a call.
     """
 
@@ -198,11 +198,11 @@ class SocketServer:
         listening = await asyncio.to_thread(_listen, self._path)
         hold_open(listening)
         loop = asyncio.get_running_loop()
-        # uvloop ends a server that nothing refers to.
+        # uvloop ends an unreferenced server.
         self._server = await loop.create_unix_server(partial(_Served, self), sock=listening)
 
     def keep(self, answer: Any) -> str:
-        """Keep an answer that is too large for a frame; the key to fetch it by."""
+        """Keep a result that is too large for a frame; return the key to fetch it by."""
         key = secrets.token_hex(8)
         self._large[key] = answer
         while len(self._large) > LARGE_MAX:
@@ -211,7 +211,7 @@ class SocketServer:
         return key
 
     def take_large(self, key: str) -> Any:
-        """The answer that was kept under that key, once."""
+        """Return and drop the result that was kept under that key."""
         lost = CallFailure.of(Unavailable("an answer that was too large for a frame is gone"))
         return self._large.pop(key, lost)
 
@@ -232,7 +232,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 class _Served(Connection):
-    """A caller."""
+    """The server's end of a connection to one caller."""
 
     def __init__(self, server: SocketServer) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class _Served(Connection):
         self._is_greeted = False
 
     def received(self, frame: Frame) -> None:
-        """Start a call, or end one that is waited for no more."""
+        """Start a call, or end one that its caller gave up."""
         if not self._is_greeted:
             self._greet(frame)
         elif frame.kind is FrameKind.CANCEL:
@@ -258,7 +258,7 @@ class _Served(Connection):
             self._start(frame)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Long polls end with their caller; what else it asked for goes on."""
+        """End the caller's long polls; its other calls go on."""
         super().connection_lost(error)
         for method, task in self._running.values():
             if method in LONG_POLLS:
@@ -294,7 +294,7 @@ class _Served(Connection):
         del self._running[request]
         if task.cancelled():
             answer: Any = CallFailure.of(HelmrError("the call was cancelled"))
-        elif (error := task.exception()) is not None:  # only a bug in what handles calls gets here
+        elif (error := task.exception()) is not None:  # only a bug in the handler gets here
             logger.error("a call failed", exc_info=error)
             answer = CallFailure.of(HelmrError(f"{type(error).__name__}: {error}"))
         else:
