@@ -1,7 +1,7 @@
 """A feature as a runtime knows it: its facts in the ledger, its part of the service, its numbers.
 
-A process loads only the parts that it needs: the ledger's never imports a service. Who starts something hands the
-features in, as a tuple (`helmr_runtime.features`); below that no module names one.
+A process loads only the parts that it needs: the ledger's never imports a service. The code that starts a process
+passes the features as a tuple (`helmr_runtime.features`); no module below names one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from helmr import feature
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """What a feature adds to a runtime, each part as `module:name`.
+    """The parts that a feature adds to a runtime, each as `module:name`.
 
     Attributes:
         face: The same feature in `helmr`: its name and its operations.
-        ledger: A `LedgerPart` (`helmr_runtime.ledger.index.features`): entry kinds, fold, table, what is due.
-        service: Makes the part that serves its operations, of the `Service`.
-        metrics: Makes its metrics, of the registry that counters are kept in: what it hears, and what a scrape shows.
+        ledger: A `LedgerPart` (`helmr_runtime.ledger.index.features`): entry kinds, fold, table, due work.
+        service: Makes the part that serves its operations from the `Service`.
+        metrics: Makes its metrics from the registry of counters: the events it counts, and the numbers of a scrape.
     """
 
     face: feature.Feature
@@ -30,9 +30,9 @@ class Feature:
 
     @property
     def name(self) -> str:
-        """Of the feature."""
+        """The feature's name."""
         return self.face.name
 
 
 Features = Sequence[Feature]
-"""Those that something was started with."""
+"""The features that a process was started with."""

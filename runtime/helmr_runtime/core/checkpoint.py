@@ -505,9 +505,8 @@ def _referenced(session_id: str, offset: int, referenced: Mapping[int, Entry]) -
 def difference(folded: SessionState, restored: SessionState) -> str | None:
     """Return the name of the first thing that differs between the states; None if they decide and replay alike.
 
-    Where something is stored is not a part of what it says: feed offsets, pieces and the spelling of a body's text are
-    left out, and so are the receipts that only a live session remembers, and what checkpoints of release 0.1.0 did
-    not say.
+    Storage details do not count: feed offsets, pieces and the spelling of a body's text are left out. So are receipts
+    that only a live session remembers, and fields that checkpoints of release 0.1.0 did not have.
 
     Args:
         folded: From entries alone.

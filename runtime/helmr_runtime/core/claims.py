@@ -40,7 +40,7 @@ class WaitClaim:
     until: datetime
 
     def is_of(self, principal: Principal) -> bool:
-        """That principal made it, for the same person."""
+        """True if that principal made it, for the same person."""
         return _who(self.by) == _who(principal)
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class WaitClaims:
     def claimed(
         self, by: Principal, now: datetime, *, for_s: float, override: bool = False
     ) -> WaitClaims:
-        """That principal claims the wait for so many seconds, or renews its claim.
+        """Claim the wait for that principal for `for_s` seconds, or renew its claim.
 
         Raises:
             WaitClaimed: Another principal has claimed it, and is not overridden.
@@ -113,12 +113,12 @@ class WaitClaims:
         return known._ended("released", by, now)
 
     def overridden(self, by: Principal, at: datetime) -> WaitClaims:
-        """That principal has answered over the claim."""
+        """End the claim, since that principal has answered over it."""
         known = self._lapsed(at)
         return known if known.claim is None else known._ended("overridden", by, at)
 
     def given_back(self, by: Principal, now: datetime) -> WaitClaims:
-        """That principal has ended the claim of a person who is disabled (S-117)."""
+        """End a disabled person's claim, on that principal's order (S-117)."""
         known = self._lapsed(now)
         return known if known.claim is None else known._ended("released", by, now)
 
@@ -132,7 +132,7 @@ class WaitClaims:
         return replace(self, unwritten=rest, claim=None if is_over else self.claim)
 
     def without_written(self, through: datetime | None) -> WaitClaims:
-        """Without what was written up to that time."""
+        """Drop the entries written up to that time."""
         if through is None:
             return self
         rest = tuple(fact for fact in self.unwritten if from_iso(fact.body["at"]) > through)

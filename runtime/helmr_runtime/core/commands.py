@@ -290,13 +290,13 @@ class FeatureFact(SessionCommand):
     """Base of the facts that features write into the system stream."""
 
     feature: ClassVar[str]
-    """Its name; facts of one feature are decided in turn."""
+    """The feature's name; facts of one feature are decided in turn."""
 
     def decide(self, memory: Any, now: datetime) -> tuple[Sequence[Draft], Mapping[str, Any]]:
-        """What is written, and the receipt. Pure.
+        """Return the entries to write, and the receipt. Pure.
 
         Args:
-            memory: The feature's own (`helmr_runtime.ledger.index.features.FeatureMemory`).
+            memory: The feature's own memory (`helmr_runtime.ledger.index.features.FeatureMemory`).
             now: The ledger's time.
 
         Raises:
@@ -307,7 +307,7 @@ class FeatureFact(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureQuestion:
-    """Base of the reads of what features have in the ledger's memory."""
+    """Base of the reads of features' memory in the ledger."""
 
     feature: ClassVar[str]
 
@@ -377,7 +377,7 @@ def receipt(
     """The receipt that an entry carries, also before it has its place.
 
     Args:
-        carrier: The entry, or what it is made of.
+        carrier: The entry or its draft.
         session_id: Its session.
         seq: Its seq; only a note's receipt says it.
         at: Its time; only a completion's receipt says it.

@@ -1,4 +1,4 @@
-"""Corrections: what a rewind takes back, what it keeps, and what it would do again (S-75…S-79). Pure.
+"""Corrections: the ops that a rewind takes back, keeps, and repeats (S-75…S-79). Pure.
 
 A rewind to an op sets that op aside and every op behind it. Answers that the set-aside waits had are *held*: a wait
 that asks the same takes them again. An amendment is a rewind to a resolved wait with another answer for it.
@@ -76,7 +76,7 @@ class Rewind:
 
     @property
     def hash(self) -> str:
-        """Names the list: the rewind carries it back, so that no one rewinds what they did not see (S-76)."""
+        """The plan's hash: the rewind carries it, so that people rewind only what they have seen (S-76)."""
         return jsontext.same_data_hash(self.to_json())
 
 

@@ -83,8 +83,8 @@ features write
                    see the modules that own them
 ```
 
-The opening of an op may also have asked, the hash of what it asked (`core/requests.py`), and drift[], earlier ops in
-which the code asks something else than other code did (S-126).
+The opening of an op may also have asked, the hash of its request (`core/requests.py`), and drift[], earlier ops in
+which the code asks otherwise than other code did (S-126).
 
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
 

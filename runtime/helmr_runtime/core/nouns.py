@@ -125,7 +125,7 @@ class SessionRow:
     """The session that this is a fork of, and the seq in it behind which it begins (S-86)."""
     origin_seq: Annotated[int | None, SMALL] = None
     parent_id: Annotated[str | None, NounColumn("parent", id_of=ids.SESSION)] = None
-    """The session that this is a child of, the run of it that made it, and by which op (S-91)."""
+    """The parent session, and the parent's run and op that made this child (S-91)."""
     parent_run_id: Annotated[str | None, NounColumn("parent_run", id_of=ids.RUN)] = None
     parent_op: Annotated[int | None, SMALL] = None
     status: Annotated[str, NounColumn(words=("session_status", SessionStatus), changes=True)] = (

@@ -9,7 +9,7 @@ Bodies of the entries (JSON keys; `?` may be absent):
 ```
 public_token.created  public_token_id scope{type session_id? stream? token_id? correlation_id? wait_id? person?}
                       secret_hash key_id? max_uses? expires_at allowed_origins[] operation?
-public_token.spent    public_token_id uses          in one commit with the entry of what was accepted
+public_token.spent    public_token_id uses          in one commit with the accepted entry
 public_token.revoked  public_token_id operation?
 ```
 

@@ -111,7 +111,7 @@ class FileWriter:
             code_hash: Hash of the runtime's code.
             last_seq: The last entry that will be in the file.
             schemas: `{payload, result, inputs: {name: schema}, outputs: {name: schema}}` of the task; None if
-                the code has no such task any more.
+                the code no longer has it.
         """
         self._header = self._line(
             {

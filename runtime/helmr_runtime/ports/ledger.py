@@ -409,7 +409,7 @@ class LedgerClient(Protocol):
         ...
 
     async def ask(self, question: FeatureQuestion) -> Any:
-        """What a feature's memory answers, as JSON.
+        """Return the reply of a feature's memory, as JSON.
 
         Raises:
             FeatureMissing: The ledger does not have that feature.
@@ -469,8 +469,8 @@ class LedgerClient(Protocol):
         ...
 
     async def numbers(self) -> Json:
-        """Return the numbers that only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, commit_seconds?,
-        commit_jobs?}`, and those of each feature under its name; `commit_…` as in
+        """Return the numbers that only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims,
+        commit_seconds?, commit_jobs?}`, and those of each feature under its name; `commit_…` as in
         `ledger.log.group.Distribution.to_json`, if there is a disk.
         """
         ...

@@ -158,7 +158,7 @@ class DetachedRun:
         return [f"op {op}: {recorded}; now {met}" for op, (recorded, met) in found]
 
     async def has_left_nothing(self, *, within_s: float = TREE_END_S + 1.0) -> bool:
-        """Wait for the end of the code's tree; false if parts of it did not end."""
+        """Wait for the end of the code's tree; return false if parts of it did not end."""
         done, _ = await asyncio.wait({self._closed}, timeout=within_s)
         return bool(done) and self._closed.result() and not self._driver.has_threads
 

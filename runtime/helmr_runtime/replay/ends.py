@@ -148,7 +148,7 @@ def _is_of_other_loop(error: RuntimeError) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """`ValueError: what it says`, for an exception of any kind."""
+    """Return `ValueError: its message`, for an exception of any kind."""
     return f"{type(error).__name__}: {_text(error)}"
 
 

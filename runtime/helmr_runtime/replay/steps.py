@@ -334,7 +334,7 @@ class StepRunner:
         return op in self._tasks or self.has_thread(op)
 
     def is_trying(self, step: StepRef) -> bool:
-        """That try executes, and has no outcome yet."""
+        """True if that try executes and has no outcome yet."""
         return self._trying.get(step.op) is step
 
     def expect(self, op: int, call: StepCall) -> None:

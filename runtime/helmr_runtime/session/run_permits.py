@@ -136,7 +136,7 @@ class RunPermits:
         del self._session, self._only_waits
 
     def close(self, limit: str, for_s: float) -> None:
-        """Close the limit for that many seconds: the provider behind it takes no more."""
+        """Close the limit for that many seconds: the provider behind it refuses further calls."""
         self._host.close(limit, for_s)
 
     def _look_later(self, delay_s: float) -> None:

@@ -84,7 +84,7 @@ def cancel_run(state: SessionState, command: CancelRun, context: DecisionContext
 def cancel_session(
     state: SessionState, command: CancelSession, context: DecisionContext
 ) -> Decided:
-    """Cancel the session and what is open in it, in one commit (S-6)."""
+    """Cancel the session with its open run, wait and tokens, in one commit (S-6)."""
     if state.status is not SessionStatus.OPEN:
         return Decided(reply={"session_id": state.id, "status": state.status.value})
     drafts: list[Draft] = []
@@ -448,7 +448,7 @@ def _rewound(
     amended: Mapping[str, Any] | None = None,
     told: Mapping[str, Any] | None = None,
 ) -> tuple[Draft, ...]:
-    """Close what is open behind the op, then take the run back; the last entry carries the receipt."""
+    """Close the wait and steps open behind the op, then take the run back; the last entry carries the receipt."""
     reason = checked_reason(reason)
     gone = set(plan.set_aside)
     ends: list[Draft] = []

@@ -28,7 +28,7 @@ from helmr_runtime.core.state import SessionState, first_match
 from helmr_runtime.core.tokens import TokenQuestion
 
 STEP_BACKOFF_MAX_S = 3600.0
-"""As a run's retry."""
+"""Longest pause between a step's tries, as for a run's."""
 
 
 def key_of(state: SessionState, run: Run, op: int, step: str) -> str:
