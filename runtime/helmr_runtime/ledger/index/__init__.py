@@ -1,1 +1,1 @@
-"""What a ledger knows, in memory: pure. Heads, tokens, keys, features, and the work that is to be done."""
+"""The ledger's in-memory index, pure: heads, tokens, keys, features and the work list."""

@@ -1,7 +1,7 @@
-"""What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the system stream.
+"""Entries that the ledger writes itself: session starts, timeouts of unheld sessions, facts of the system stream.
 
-Pure: each takes the index and returns entries. The same entries as an actor would have written (S-2, S-14). `Bodies`
-turns them into what is stored, which may be sealed, and back; it is safe to use from several threads.
+Pure: each function takes the index and returns the entries an actor would have written (S-2, S-14). `Bodies` converts
+bodies to their stored form, sealed or not, and back; threads may share it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class StartMatch:
-    """What a start repeats. `by`: operation, key or external_id, the first that matches wins (S-2, S-61).
+    """The earlier start that this one repeats, matched `by` operation, key or external_id, in that order (S-2, S-61).
 
     `feed_offset` is that of the operation's entry, or of the session's `session.created`.
     """
@@ -145,7 +145,7 @@ class StartMatch:
 
 
 def find_start(index: LedgerIndex, start: StartSession) -> StartMatch | None:
-    """What of the index's operations, keys and open sessions this start repeats."""
+    """Find the start that this one repeats, by operation, then key, then open session."""
     if start.operation is not None:
         known = index.operations.offset_of(start.operation.id)
         if known is not None:
@@ -326,7 +326,7 @@ def fork_entries(
 
 
 def forked(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What a fork is answered: the receipt of its `session.forked`; those before are copies."""
+    """Return the receipt of the fork's `session.forked`; the entries before it are copies."""
     return receipt_of(next(e for e in reversed(entries) if e.kind is EntryKind.SESSION_FORKED))
 
 
@@ -411,7 +411,7 @@ def token_end_entries(
 
 
 def _claims_of(head: Head, now: datetime) -> tuple[Draft, ...]:
-    """What the session's next entry says of claims of its pending wait (S-81)."""
+    """Return the claim entries to write ahead of the session's next entry (S-81)."""
     return head.claims.pending(now) if head.claims is not None else ()
 
 

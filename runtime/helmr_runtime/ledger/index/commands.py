@@ -1,7 +1,7 @@
-"""What the ledger decides of its own: tokens, their public tokens, API keys. Pure decisions over the index.
+"""Commands that the ledger decides itself: tokens, their public tokens, API keys. Pure decisions over the index.
 
-Each is one conditional write into the system stream; the caller has looked up what memory no longer holds and
-answered a repeated operation before (S-61).
+Each is one conditional write to the system stream. The caller has already answered a repeated operation (S-61) and
+looked up what memory no longer holds.
 
 Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45, S-46.
 """
@@ -95,9 +95,9 @@ def token_of(fact: LedgerCommand) -> str | None:
 
 
 def touched_by(fact: LedgerCommand) -> frozenset[str]:
-    """What the decision about this fact reads or changes beside its operation; two that share some are decided in turn.
+    """Return the ids that deciding this fact reads or changes; facts that share an id are decided one after the other.
 
-    The index shows a fact only once it is stored; those of one transaction don't see each other.
+    The index shows a fact only once it is stored, so facts of one transaction don't see each other.
     """
     match fact:
         case CreateToken():
@@ -126,7 +126,7 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
 
 
 def expired_end(token: TokenHead, wait_id: str, at: datetime) -> TokenEnded:
-    """How the expiry of a token reaches a wait on it."""
+    """Build the command that tells a wait its token has expired."""
     return TokenEnded(
         principal=RUNTIME,
         wait_id=wait_id,
@@ -152,7 +152,7 @@ def repeated(index: LedgerIndex, fact: SessionCommand, entry: Entry) -> Mapping[
 def decide(
     index: LedgerIndex, fact: LedgerCommand, now: datetime, ended_by: Entry | None
 ) -> Decided:
-    """What this fact does now.
+    """Decide a command.
 
     Args:
         index: The ledger's memory; `token_of(fact)` has been looked up.

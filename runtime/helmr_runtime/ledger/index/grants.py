@@ -49,12 +49,12 @@ class GrantIndex:
             self._forget(next(iter(self.by_id.values())))
 
     def of_agent(self, client: str, agent: str, now: datetime) -> list[Grant]:
-        """What counts now in an agent's session, oldest first."""
+        """Return the grants in force in an agent's session, oldest first."""
         found = (self.by_id[one] for one in self._of_agent.get((client, agent), ()))
         return sorted((one for one in found if one.counts(now)), key=lambda one: one.created_offset)
 
     def given_by(self, person: str, now: datetime) -> list[Grant]:
-        """What a person has given and counts now."""
+        """Return the grants in force that this person gave."""
         found = self.by_id.values()
         return [one for one in found if one.counts(now) and one.created_by.person == person]
 

@@ -48,7 +48,7 @@ class HeadWait:
 
     @property
     def due_at(self) -> datetime | None:
-        """When time next does something to it."""
+        """Time of its next escalation step, else its deadline."""
         return self.deadline_at if self.escalates_at is None else self.escalates_at
 
     @property
@@ -158,7 +158,7 @@ def fold(head: Head, entry: Entry) -> None:
 
 
 def head_after(head: Head, entries: Sequence[Entry]) -> Head:
-    """What the head will be when these entries are stored, but for its tail.
+    """Return the head as it will be when these entries are stored; its tail omits earlier ones.
 
     Raises:
         DataError: They can't be folded into it.
@@ -171,7 +171,7 @@ def head_after(head: Head, entries: Sequence[Entry]) -> Head:
 
 
 def _copied(head: Head) -> Head:
-    """As `copy.copy`, which asks a class with slots for its whole state first: a third of the time."""
+    """Copy the head in a third of the time of `copy.copy`, which gathers the state of a slotted class first."""
     copied = object.__new__(Head)
     for name in Head.__slots__:
         setattr(copied, name, getattr(head, name))
@@ -219,8 +219,7 @@ def lost_steps(head: Head) -> frozenset[int]:
 
 
 def alarm_of(head: Head, now: datetime) -> datetime | None:
-    """When time does something to an unheld session: its wait's next escalation step or deadline, or its run's next
-    attempt."""
+    """Return when an unheld session is next due: its wait's escalation step or deadline, or its run's next attempt."""
     if head.is_held or not head.has_active_run:
         return None
     if head.wait is not None:
@@ -231,12 +230,12 @@ def alarm_of(head: Head, now: datetime) -> datetime | None:
 
 
 class Standing(NamedTuple):
-    """What the index must do for a session as its head is now.
+    """The index's duties for a session, from its current head.
 
     Attributes:
-        is_ready: As `is_ready`.
-        rings_at: As `alarm_of`.
-        only_waits: An actor holds it, and it does nothing but wait.
+        is_ready: The result of `is_ready`.
+        rings_at: The result of `alarm_of`.
+        only_waits: An actor holds the session only to wait.
     """
 
     is_ready: bool
@@ -262,12 +261,12 @@ def is_escalating(head: Head, now: datetime) -> bool:
 
 
 def next_deadline(head: Head) -> datetime | None:
-    """When the session next needs someone: its wait's next escalation step or deadline, or its run's next attempt."""
+    """Return when the session is next due, held or not: its wait's escalation step or deadline, or its next attempt."""
     return head.wait.due_at if head.wait is not None else head.retry_at
 
 
 def _claims_after(head: Head, claims: WaitClaims, entry: Entry) -> WaitClaims | None:
-    """What of the claims is left when this entry is stored: none of a wait that is over."""
+    """Return the claims that remain once this entry is stored; None if the wait is over."""
     if head.wait is None or head.wait.id != claims.wait.wait_id:
         return None
     if entry.kind in (EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED):
@@ -381,7 +380,7 @@ def _wait_changed(head: Head, entry: Entry) -> None:
 
 
 def _set_escalation(wait: HeadWait, body: Mapping[str, Any]) -> None:
-    """What of the wait's escalation comes when, as the entry with that body says."""
+    """Set the times of the next escalation step and of the default from an entry's body."""
     wait.escalates_at, wait.default_at = (
         from_iso(body[name]) if name in body else None
         for name in ("next_escalation_at", "default_at")
@@ -487,17 +486,17 @@ class Census:
 
     @property
     def held(self) -> int:
-        """Those that someone holds."""
+        """Number of sessions that an actor holds."""
         return sum(count for (_, is_held, _), count in self._counts.items() if is_held)
 
     @property
     def parked(self) -> int:
-        """Those that wait and that no one holds."""
+        """Number of unheld sessions that wait."""
         return self._counts[Activity.WAITING, False, False]
 
     @property
     def failed(self) -> int:
-        """Those whose newest run has failed."""
+        """Number of sessions whose newest run failed."""
         return sum(count for (_, _, has_failed), count in self._counts.items() if has_failed)
 
     def by_activity(self) -> dict[str, int]:

@@ -73,7 +73,7 @@ def operations_max() -> int:
 
 
 def digest(text: str) -> bytes:
-    """How external ids, keys and operation ids are kept in memory: 16 bytes however long they are."""
+    """Shorten an external id, key or operation id to 16 bytes, as memory holds it."""
     return hashlib.sha256(text.encode("utf-8")).digest()[:16]
 
 
@@ -111,7 +111,7 @@ class KnownOperations:
         return self._dropped < self._oldest or self._dropped == 0
 
     def offset_of(self, operation_id: str) -> int | None:
-        """Where the receipt stands."""
+        """Return the feed offset of the operation's receipt; None if it is unknown or too old."""
         key = _key(operation_id)
         for group in reversed(self._groups):
             place = group.places.get(key)
@@ -218,7 +218,7 @@ class Timers:
             heapq.heapify(self._heap)
 
     def next_at(self) -> datetime | None:
-        """When the earliest alarm rings."""
+        """Return the time of the earliest alarm."""
         while self._heap and self._armed.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
@@ -332,9 +332,9 @@ class LedgerIndex:
     # --- checking -------------------------------------------------------------------------------
 
     def check(self, flush: Flush) -> Verdict:
-        """Whether the flush may be stored now. The session's head is in the index.
+        """Decide if the flush may be stored now. The session's head must be in the index.
 
-        A flush that is stored already is done whatever its epoch (S-61, S-62): its actor may have
+        A flush that is already stored succeeds whatever its epoch (S-61, S-62): its actor may have
         lost only the answer.
         """
         head = self.heads[flush.session_id]
@@ -447,7 +447,7 @@ class LedgerIndex:
         tail.extend(entries)
 
     def settle(self, head: Head, now: datetime, *, flush: Flush | None = None) -> None:
-        """What a write means beside its entries: the checkpoint, the epoch, the holder, the indexes.
+        """Apply a write's checkpoint and release to the head, then reindex the session.
 
         Args:
             head: The session written to.
@@ -500,7 +500,7 @@ class LedgerIndex:
             self._forget(head)
 
     def _forget(self, head: Head) -> None:
-        """Of a session that is over."""
+        """Drop a closed session from memory."""
         del self.heads[head.session_id]
         self.forgotten += 1
         self._ended.pop(head.session_id, None)
@@ -555,9 +555,9 @@ class LedgerIndex:
         return head.epoch
 
     def end_holder(self, holder: str) -> None:
-        """That holder is given up, and adopts nothing more, whatever of it is still on its way.
+        """Bar a holder that was given up from adopting sessions.
 
-        One that only was out of reach would else take a session that no one looks for there.
+        If it was only unreachable, it could otherwise take a session that no one looks for there.
         """
         self._ended_holders[holder] = None
         if len(self._ended_holders) > ENDED_HOLDERS_MAX:
@@ -573,7 +573,7 @@ class LedgerIndex:
         return True
 
     def holdings(self) -> list[HeldLease]:
-        """Which sessions are held, by whom, under which epoch."""
+        """Return the held sessions, with holder and epoch."""
         return [
             HeldLease(session_id=head.session_id, epoch=head.epoch, holder=head.held_by)
             for head in self.heads.values()
@@ -604,20 +604,19 @@ class LedgerIndex:
         return min((since for _, since in self._waiting_held.values()), default=None)
 
     def deliver(self, session_id: str, wait_id: str, now: datetime) -> None:
-        """Have the end of its token delivered to that wait, if it is still pending."""
+        """Schedule delivery of the token's end to the wait, if the wait is still pending."""
         head = self.heads.get(session_id)
         if head is not None and head.wait is not None and head.wait.id == wait_id:
             self.work.deliver(head, now)
 
     def end_child(self, session_id: str, now: datetime) -> None:
-        """Have a child cancelled that its parent has ended, unless it takes nothing more anyway."""
+        """Schedule the end of a child that its parent has ended, if the child is still open."""
         head = self.heads.get(session_id)
         if head is not None and head.status is SessionStatus.OPEN:
             self.work.end(head, now)
 
     def next_due_at(self) -> datetime | None:
-        """When the earliest timer of an unheld session rings, a token's time is over, or something of a feature
-        is due."""
+        """Return the earliest time at which an unheld session, a token's expiry or a feature is due."""
         times = (
             self._timers.next_at(),
             self.tokens.next_expiry_at() if self.tokens.expiries else None,
@@ -668,7 +667,7 @@ class LedgerIndex:
         ]
 
     def counts(self) -> dict[str, int]:
-        """How many open sessions there are and what they do; `parked` are those that wait unheld."""
+        """Count the open sessions by what they do; `parked` ones wait without a holder."""
         census = self._census
         return {
             "open": self.open_count,

@@ -57,7 +57,7 @@ class PlannedLine:
 
 @dataclass(frozen=True, slots=True)
 class WrittenLine:
-    """What is to be stored of a line, and what is answered then; no entries for one that is repeated."""
+    """The entries to store for a line, and the reply to it; a repeated line has no entries."""
 
     entries: tuple[Entry, ...]
     reply: Mapping[str, Any]
@@ -109,7 +109,7 @@ class LineWriter:
         return PlannedLine(line, state, await self._older(head, state, line.send))
 
     def _head(self, line: SessionLine) -> Head | None:
-        """Of the open session that the line's start names."""
+        """Return the head of the open session that the line's start names."""
         assert line.start.external_id is not None
         index = self._index()
         session_id = index.names.get(digest(line.start.external_id))

@@ -108,7 +108,7 @@ class PeopleIndex:
             )
 
     def check_binding(self, command: BindPerson) -> bool:
-        """Whether the binding is new.
+        """Check a binding; True if it is new.
 
         Raises:
             PersonBound: The person is another subject's, or the subject another person's.
@@ -134,7 +134,7 @@ class PeopleIndex:
         return True
 
     def check_new_key(self, command: AddSigningKey) -> bool:
-        """Whether the key is new.
+        """Check a signing key; True if it is new.
 
         Raises:
             Conflict: It is another person's, or was revoked.
@@ -160,7 +160,7 @@ class PeopleIndex:
         return True
 
     def check_revocation(self, command: RevokeSigningKey) -> bool:
-        """Whether the key is not revoked yet.
+        """Check the revocation of a key; True if the key is still valid.
 
         Raises:
             KeyNotFound: The person has no such key.
@@ -181,7 +181,7 @@ def signing_keys(person: Person) -> list[dict[str, Any]]:
 
 
 def person_json(person: Person, enabled_at: datetime | None = None) -> Json:
-    """What the ledger knows of a person; all but `enabled_at` a part of a `PersonInfo`."""
+    """Return a person's facts in the ledger: fields of `PersonInfo`, and `enabled_at`."""
     return {
         "id": person.id,
         "issuer": person.issuer,

@@ -1,7 +1,7 @@
-"""What is in memory behind the tables: the newest entries, and what entries make of the rows of the nouns. Pure.
+"""Changes that the tables lack so far, in memory: the newest entries, and the row changes that follow from them. Pure.
 
-The tables are written behind. A list waits for them; one object is put together from what they have and what is here.
-Followers, adoptions and the projection ask for the newest entries again at once.
+The tables are written later. A list waits for them; a single object combines its row with the changes here.
+Followers, adoptions and the projection read the newest entries again from here.
 
 Invariants: S-53 (the tables are exactly the fold of the entries), S-11, S-26; every read shows what was acknowledged.
 """
@@ -32,7 +32,7 @@ from helmr_runtime.ledger.index.heads import Head
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """Where an accepted operation's receipt stands (S-61)."""
+    """The place of an accepted operation's receipt (S-61)."""
 
     operation_id: str
     session_id: str
@@ -43,7 +43,7 @@ class OperationRow:
 
 @dataclass(frozen=True, slots=True)
 class SendKeyRow:
-    """What an idempotency key was used for (S-26)."""
+    """The record that an idempotency key was used for (S-26)."""
 
     session_id: str
     stream: str
@@ -54,16 +54,16 @@ class SendKeyRow:
 
 @dataclass(slots=True)
 class Projection:
-    """What changed since the tables were last written.
+    """The changes since the tables were last written.
 
     Attributes:
         through: Feed offset of the last entry folded.
         new_sessions, new_runs, new_waits: Rows as they began.
-        runs, waits: What has changed of those and of earlier ones since.
+        runs, waits: Changed columns of new and of earlier rows.
         touched: Sessions whose numbers changed; the rows are made from their heads when written.
         token_tags: JSON text of the tags of new tokens; their other columns are in the index.
         chains: New sessions, and the id of the master key that their hash chain begins with.
-        pruned: Sessions whose rows are to go.
+        pruned: Sessions whose rows must be deleted.
     """
 
     through: int = 0
@@ -161,7 +161,7 @@ class Projection:
 
 
 def run_changes(head: Head) -> Changes:
-    """What changes of a session's newest run, as its head is now."""
+    """Return the columns of a session's newest run that its head determines."""
     assert head.run_status is not None
     return {
         "status": head.run_status.value,
@@ -174,7 +174,7 @@ def run_changes(head: Head) -> Changes:
 
 
 def session_changes(head: Head) -> Changes:
-    """What changes of a session, as its head is now."""
+    """Return the columns of a session that its head determines."""
     return {
         "status": head.status.value,
         "activity": head.activity.value,
@@ -197,7 +197,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Known(Generic[R]):
-    """What memory has of a row: the row as it began, if it is new, and what has changed since, oldest first."""
+    """A row's state in memory: the row as it began, if it is new, and its changes since, oldest first."""
 
     began: R | None
     changes: Changes
@@ -226,7 +226,7 @@ class Unwritten:
         self._heads = heads
 
     def session(self, session_id: str) -> Known[SessionRow]:
-        """What is known of a session."""
+        """Return what memory knows of a session."""
         is_touched = any(session_id in layer.touched for layer in self._layers)
         return Known(
             self._first(lambda layer: layer.new_sessions.get(session_id)),
@@ -234,21 +234,21 @@ class Unwritten:
         )
 
     def run(self, run_id: str) -> Known[RunRow]:
-        """What is known of a run."""
+        """Return what memory knows of a run."""
         return Known(
             self._first(lambda layer: layer.new_runs.get(run_id)),
             self._changes(lambda layer: layer.runs.get(run_id)),
         )
 
     def wait(self, wait_id: str) -> Known[WaitRow]:
-        """What is known of a wait."""
+        """Return what memory knows of a wait."""
         return Known(
             self._first(lambda layer: layer.new_waits.get(wait_id)),
             self._changes(lambda layer: layer.waits.get(wait_id)),
         )
 
     def send_key(self, session_id: str, stream: str, key_hash: str) -> SendKeyRow | None:
-        """What an idempotency key was used for, if that is not in the tables yet."""
+        """Return the use of an idempotency key, if the tables lack it so far."""
         return self._first(lambda layer: layer.send_keys.get((session_id, stream, key_hash)))
 
     def _changes(self, look: Callable[[Projection], Changes | None]) -> Changes:
@@ -307,7 +307,7 @@ class FeedTail:
             self._text -= len(dropped.body_json)
 
     def split(self, offsets: Iterable[int]) -> tuple[dict[int, Entry], list[int]]:
-        """Those that are here, and the offsets of those that must be read."""
+        """Return the entries that are in memory, and the offsets of those that must be read."""
         found: dict[int, Entry] = {}
         missing: list[int] = []
         for offset in offsets:

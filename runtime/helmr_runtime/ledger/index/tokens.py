@@ -130,7 +130,7 @@ class TokenIndex:
         return self._tokens.get(token_id)
 
     def first_ended(self, awaited: Iterable[str]) -> TokenHead | None:
-        """Of these, the one that ended first."""
+        """Return the one of these tokens that ended first."""
         found = (self._tokens.get(one) for one in awaited)
         ended = [token for token in found if token is not None and not token.is_pending]
         return min(ended, key=lambda token: token.ended_offset, default=None)
@@ -279,7 +279,7 @@ class TokenIndex:
         ]
 
     def _owned(self, session_id: str) -> list[TokenHead]:
-        """What that session has made and has not ended, oldest first."""
+        """Return the session's pending tokens, oldest first."""
         owned = [self._tokens[token_id] for token_id in self._of_session.get(session_id, ())]
         return sorted(owned, key=lambda token: token.created_offset)
 
@@ -349,7 +349,7 @@ class TokenIndex:
     # --- expiry -----------------------------------------------------------------------------------
 
     def next_expiry_at(self) -> datetime | None:
-        """When the next pending token's time is over."""
+        """Return the earliest expiry of a pending token."""
         while self.expiries:
             at, token_id = self.expiries[0]
             token = self._tokens.get(token_id)
@@ -461,7 +461,7 @@ def unreadable_token_json(token: TokenHead, created: Entry, tags: list[str], pro
 
 
 def _asked(body: Any, pinned: Entry | None, name: str) -> Any:
-    """What the person is asked: the token's own text, else that of the wait that pinned its schema."""
+    """Return the text to ask with: the token's own, else that of the wait that pinned its schema."""
     own = body.get(name)
     return own if own is not None or pinned is None else pinned.body.get(name)
 

@@ -1,7 +1,7 @@
-"""What lists and objects are read from, and what is made of it: the dicts that fit `helmr.models`. Pure.
+"""Rows of lists and objects, and the dicts of `helmr.models` made from them. Pure.
 
-`Rows` is the port between the reads and what holds the rows; both ledgers share the rest. Cursors are keyset cursors:
-where a list goes on, opaque to callers, bound to their list.
+`Rows` is the port between the reads and the storage of rows; both ledgers share the rest. Cursors are keyset cursors:
+the place where a list continues, opaque to callers and bound to their list.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def session_json(
 
 
 def listed_session(session: Json) -> Json:
-    """As it stands in a list: a page of waits' bodies of a megabyte each is more than anyone reads."""
+    """Return the session as a list shows it: without its wait's body, which may take a megabyte."""
     wait = session["wait"]
     return session if wait is None else {**session, "wait": {**wait, "body": None}}
 
@@ -193,7 +193,7 @@ def wait_json(
 
 
 def _resolver(row: WaitRow, ended_by: Mapping[str, Any] | None) -> Json | None:
-    """Who ended the wait; of what the runtime wrote for it, its escalation is named."""
+    """Return the principal that ended the wait; `name` says `escalation` if its default did."""
     if ended_by is None:
         return None
     named = {"name": "escalation"} if row.mode == AnswerMode.DEFAULT.value else {}
@@ -231,7 +231,7 @@ def record_json(entry: Entry, consumed_by: str | None) -> Json:
 
 
 def principal_of(entry: Entry) -> Json:
-    """Who wrote an entry."""
+    """Return the JSON of the principal that wrote an entry."""
     return dict(entry.principal.to_json())
 
 
@@ -279,8 +279,11 @@ class Rows(Protocol):
     async def public_token(self, public_token_id: str) -> Json | None: ...
 
     async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
-        """Of waits `resolving` are those whose token has ended: no longer pending to callers, though their sessions
-        do not know it yet."""
+        """Return one page of a list.
+
+        `resolving` holds waits whose token has ended: callers no longer see them as pending, though
+        their sessions do not know it yet.
+        """
         ...
 
     async def wait_totals(self, resolving: Collection[str]) -> list[Json]:

@@ -1,4 +1,4 @@
-"""What the directory must see to: ends of tokens on their way to waits, and runs that no one holds. Pure, in memory."""
+"""The directory's work list, in memory, pure: ends of tokens to deliver to waits, and runs without a holder."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class WorkList:
             self._ready[head.session_id] = self._comes(head.session_id)
 
     def deliver(self, head: Head, now: datetime) -> None:
-        """What the session's pending wait awaits has ended: have that delivered until a commit resolves the wait."""
+        """List the end of the pending wait's token for delivery until a commit resolves the wait."""
         wait = head.wait
         assert wait is not None
         if wait.id in self.deliveries:
@@ -99,12 +99,12 @@ class WorkList:
         self._remove(wait_id)
 
     def resolving(self) -> dict[str, str]:
-        """How the token has ended of each wait whose session has yet to decide on that."""
+        """Return the status of each ended token whose wait's session has yet to decide on it, by wait."""
         found = ((wait_id, self.token_ended(wait_id)) for wait_id in self.deliveries)
         return {wait_id: status for wait_id, status in found if status is not None}
 
     def token_ended(self, wait_id: str) -> str | None:
-        """How the wait's token has ended, if its session has yet to decide on that."""
+        """Return the status of the wait's ended token, if the session has yet to decide on it."""
         item = self.deliveries.get(wait_id)
         if item is None or item.wait_id is None or is_child(item.token_id or ""):
             return None
@@ -157,7 +157,7 @@ class WorkList:
     def since(
         self, known: WorkPosition, recent: Callable[[int], Entry | None] = lambda offset: None
     ) -> WorkChanges:
-        """What has changed behind `known`; all of it if that is void; at most `WORK_ITEMS_MAX` items of each kind.
+        """Return the changes after `known`, at most `WORK_ITEMS_MAX` of each kind; everything if `known` is void.
 
         Args:
             known: The position that the reader has.
@@ -216,7 +216,7 @@ class WorkList:
         )
 
     def counts(self) -> dict[str, int]:
-        """How many items there are of each kind, and of the sessions that wait those whose token has ended."""
+        """Count the items of each kind, and the waiting sessions whose token has ended."""
         waiting = (
             self._heads[self.deliveries[wait_id].session_id].activity
             for wait_id in self.resolving()
@@ -229,7 +229,7 @@ class WorkList:
 
 
 def _behind(numbered: dict[str, int], known: int) -> list[tuple[str, int]]:
-    """Those with a higher number; they stand in the order of their numbers, and only the newest are looked at."""
+    """Return the items numbered above `known`. The dict is in number order, so only the newest are read."""
     found = list(takewhile(lambda one: one[1] > known, reversed(numbered.items())))
     found.reverse()
     return found
