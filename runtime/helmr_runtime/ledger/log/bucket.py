@@ -63,7 +63,7 @@ AT_ONCE = 16
 
 
 class Bucket:
-    """As `Objects`.
+    """An `Objects` store in a cloud bucket.
 
     Args:
         store: What `obstore` made of the URL; names are below its prefix.

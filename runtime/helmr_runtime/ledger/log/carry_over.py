@@ -44,11 +44,11 @@ ROOM = 1.5
 
 
 class CarryProgress:
-    """How far the carrying over of a ledger is: its thread tells, other threads ask, and say that it is to end.
+    """Progress of carrying a ledger over. Its thread reports; other threads read it and may ask it to stop.
 
     Attributes:
         total: Entries of the ledger; 0 before it has begun.
-        done: Those that are folded.
+        done: Entries folded so far.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class CarryProgress:
 
     @property
     def lasts_s(self) -> float:
-        """How long it has been under way; 0 if it is not."""
+        """Seconds since the carry-over began; 0 if none is running."""
         return time.monotonic() - self._began_s if self._is_under_way else 0.0
 
     @property
@@ -76,12 +76,12 @@ class CarryProgress:
         )
 
     def begin(self, total: int) -> None:
-        """So many entries are to be folded."""
+        """Start the clock, with the number of entries to fold."""
         self.total, self.done, self._began_s = total, 0, time.monotonic()
         self._is_under_way = True
 
     def advance(self, entries: int) -> None:
-        """So many more are folded."""
+        """Count this many more entries as folded."""
         self.done += entries
 
     def end(self) -> None:
@@ -89,7 +89,7 @@ class CarryProgress:
         self._is_under_way = False
 
     def stop(self) -> None:
-        """Have it end between two pages, now and whenever it begins."""
+        """Stop this carry-over and any later one at its next page boundary."""
         self._is_stopped = True
 
     def check(self) -> None:

@@ -62,17 +62,17 @@ class LogStore(Protocol):
 
     @property
     def log_id(self) -> int:
-        """Whose log it is; 0 if only the ledger can say that."""
+        """Id of the ledger that owns the log; 0 if only the ledger knows it."""
         ...
 
     @property
     def is_full(self) -> bool:
-        """What is there has to be trimmed before more can be written."""
+        """True when records must be trimmed before more can be written."""
         ...
 
     @property
     def held_bytes(self) -> int:
-        """So much the database may lack; to be asked from any thread."""
+        """Size of the records that the database may lack; callable from any thread."""
         ...
 
     def open(self, log_id: int) -> None:
@@ -144,7 +144,7 @@ class CommitLog:
         return bool(self._unmerged)
 
     def unmerged(self) -> Appends:
-        """What stands here and not in the database."""
+        """Return everything in the log that the database lacks."""
         return self.to_merge()[1]
 
     def to_merge(self) -> tuple[int, Appends]:
@@ -163,7 +163,7 @@ class CommitLog:
 
     @property
     def unmerged_bytes(self) -> int:
-        """So much of the log the database may lack; also to be asked from other threads."""
+        """Size of the records that the database may lack; callable from any thread."""
         return self._store.held_bytes
 
     def open(self, log_id: int, number: int) -> None:
@@ -191,12 +191,12 @@ class CommitLog:
 
     @property
     def is_shared(self) -> bool:
-        """As `LogStore.is_shared`."""
+        """True when other machines reach the log, as `LogStore.is_shared` says."""
         return self._store.is_shared
 
     @property
     def log_id(self) -> int:
-        """As `LogStore.log_id`."""
+        """Id of the ledger that owns the log, as `LogStore.log_id` says."""
         return self._store.log_id
 
     def belongs_to(self, log_id: int) -> None:
@@ -211,7 +211,7 @@ class CommitLog:
         ]
 
     def take_in(self, records: Iterable[tuple[int, Appends]]) -> None:
-        """Have records that were read on: the database takes them next."""
+        """Keep records that another runtime committed; the database merges them next."""
         with self._lock:
             for number, appends in records:
                 self.number = number
@@ -265,13 +265,13 @@ def text_of(appends: Appends) -> bytes:
 
 
 def appends_of(text: bytes, where: str, number: int) -> Appends:
-    """What a record's text says.
+    """Parse the text of a record.
 
     Args:
-        where: What it was read from, for the error.
+        where: Name of its source, for the error.
 
     Raises:
-        LedgerDamaged: It is nothing that a ledger writes.
+        LedgerDamaged: No ledger writes such a text.
     """
     try:
         entries, checkpoints, holdings, *more = json.loads(text)

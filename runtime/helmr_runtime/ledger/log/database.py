@@ -115,17 +115,17 @@ SPILL_MAX = "1GB"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much of the machine the database takes."""
+    """Limits on what the database takes of the machine."""
 
     memory_limit: str = "1GB"
     wal_size: str = "16MB"
-    """So much of its own log the engine puts into the file."""
+    """The engine checkpoints its own log into the file at this size."""
     threads: int = 1
     """The engine's own workers would run a query at full priority, whatever that of the thread that asked."""
 
     @property
     def query_memory_bytes(self) -> int:
-        """What a query may hold: half of all, so that the writer and short reads always find room."""
+        """Memory limit of a query: half of the total, so the writer and short reads always find room."""
         number, unit = self.memory_limit[:-2], self.memory_limit[-2:]
         return int(float(number) * _UNITS[unit]) // 2
 
@@ -299,12 +299,12 @@ class Database:
             self.cache.log.end()
 
     def numbers(self) -> dict[str, int]:
-        """What `meta` says; in the writer's thread."""
+        """Return the numbers in `meta`. Call in the writer's thread."""
         return dict(self.writer.execute("SELECT name, number FROM meta").fetchall())
 
     @property
     def log_number(self) -> int:
-        """Of the last record; to be asked from any thread."""
+        """Number of the last record; callable from any thread."""
         return self._log.number
 
     @property
@@ -319,14 +319,14 @@ class Database:
 
     @property
     def log_bytes(self) -> int:
-        """What the log of commits has for the database; to be asked from any thread."""
+        """Size of the commits that the database may lack; callable from any thread."""
         return self._log.unmerged_bytes
 
     def read_on(self) -> list[tuple[int, Appends]]:
-        """What another runtime has committed behind the last record that this one has; in the writer's thread.
+        """Read the records that another runtime committed after our last one. Call in the writer's thread.
 
         Raises:
-            LedgerBehind: That is not in the log any more; `trimmed` is among its facts.
+            LedgerBehind: They are no longer in the log; its facts hold `trimmed`.
             LedgerDamaged, LogNewer, StoreUnavailable: It can't be read.
         """
         return self._log.read_on()
@@ -375,10 +375,10 @@ class Database:
         self._write_mark(appends.entries[-1])
 
     def merge(self) -> None:
-        """Have readers see everything that was committed before the call.
+        """Make everything committed before the call visible to readers.
 
         Raises:
-            duckdb.Error, StoreUnavailable: They don't; nothing is lost.
+            duckdb.Error, StoreUnavailable: The merge failed; nothing is lost.
         """
         if not self._log.has_unmerged:
             return
@@ -456,7 +456,7 @@ class Database:
         return int(row[0]) if row is not None else 0
 
     def set_number(self, name: str, number: int) -> None:
-        """Have `meta` say so, in the writer's thread."""
+        """Store a number in `meta`. Call in the writer's thread."""
         self.require_open()
         with self.transaction() as connection:
             connection.execute(
@@ -489,7 +489,7 @@ class Database:
 
     @contextmanager
     def taken_back(self) -> Iterator[Connection]:
-        """As `transaction`, of which nothing stays."""
+        """Open a transaction that is always rolled back."""
         connection = self.writer
         connection.begin()
         try:
@@ -522,7 +522,7 @@ class Database:
 
     @property
     def reading_count(self) -> int:
-        """How many threads read now."""
+        """Number of threads that read now."""
         return self._readers.busy_count
 
     def interrupt_query(self) -> None:
@@ -533,7 +533,7 @@ class Database:
 
     @property
     def query_memory_bytes(self) -> int:
-        """What a query may hold."""
+        """Memory limit of a query."""
         return self._settings.query_memory_bytes
 
     def close(self) -> None:

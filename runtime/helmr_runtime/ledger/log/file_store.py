@@ -83,12 +83,12 @@ class FileStore:
 
     @property
     def is_full(self) -> bool:
-        """What is there has to be trimmed before more can be written."""
+        """True when the file must be trimmed before more can be written."""
         return self._place >= FULL_BYTES
 
     @property
     def held_bytes(self) -> int:
-        """So much of the file was not trimmed; also to be asked from other threads."""
+        """Size of the untrimmed part of the file; callable from any thread."""
         return self._place
 
     def newest(self) -> int:
@@ -166,7 +166,7 @@ def file_log(path: Path) -> CommitLog:
 
 
 def read_unmerged(path: Path, log_id: int, number: int) -> Appends:
-    """What a log holds that its ledger's database lacks; the file is left as it is. Raises as `CommitLog.open`."""
+    """Read the commits that a ledger's database lacks; the file stays unchanged. Raises as `CommitLog.open`."""
     appends, damage = read_to_damage(path, log_id, number)
     if damage is not None:
         raise damage
@@ -174,7 +174,7 @@ def read_unmerged(path: Path, log_id: int, number: int) -> Appends:
 
 
 def read_to_damage(path: Path, log_id: int, number: int) -> tuple[Appends, DataError | None]:
-    """As `read_unmerged`, up to what makes the rest of the log unusable, and what that is."""
+    """Read the commits that the database lacks up to any damage, and return the damage beside them."""
     try:
         fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -64,7 +64,7 @@ def check_is_database(path: Path) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file with something in it, or what is not a file."""
+    """True if the path holds a file that is not empty, or something that is not a regular file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -131,7 +131,7 @@ class HeadPosition:
 
 
 def position_of(last: Entry) -> HeadPosition:
-    """Where a ledger stands whose last entry is this."""
+    """Return the head position of a ledger that ends with this entry."""
     assert last.feed_offset is not None
     return HeadPosition(last.feed_offset, last.hash)
 

@@ -26,10 +26,10 @@ PART = ".part-"
 
 
 class Folder:
-    """As `Objects`.
+    """An `Objects` store in a folder.
 
     Args:
-        path: The folder; it is made, with what is in it for its user alone.
+        path: The folder, created if missing; only its user can read its files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +123,7 @@ class Folder:
 
 
 def _tag(found: os.stat_result) -> str:
-    """Of a file that is only ever replaced as a whole."""
+    """Return the tag of a file's current version. Files are only ever replaced whole."""
     return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
 

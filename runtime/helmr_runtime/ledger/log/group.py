@@ -75,7 +75,7 @@ class WriterThread:
         atexit.register(self._end_with_process)
 
     def run(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """What the call returns, or raises."""
+        """Queue a call; the future holds its result or error."""
         future: asyncio.Future[Any] = self._loop.create_future()
         self._jobs.put((future, call, args))
         return future
@@ -129,7 +129,7 @@ class MarkTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def committed(self) -> None:
-        """Have the mark on disk within a second, unless the disk is slower."""
+        """Schedule a sync of the mark, within a second unless the disk is slower."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SYNC_AFTER_S, self._begin)
 
@@ -216,7 +216,7 @@ COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 
 
 class Distribution:
-    """How many values fell between which bounds; counts only rise.
+    """A histogram of values by upper bound; counts only rise.
 
     Args:
         bounds: The upper bounds, rising; one more bucket has no bound.
@@ -256,7 +256,7 @@ class Latency:
         return {"commit_seconds": self.seconds.to_json(), "commit_jobs": self.jobs.to_json()}
 
     def percentiles(self) -> dict[str, float | None]:
-        """What half of the last commits and 99 of 100 stayed under."""
+        """Return the median and 99th percentile of the last commits, in ms."""
         return {"commit_p50_ms": self.percentile_ms(0.5), "commit_p99_ms": self.percentile_ms(0.99)}
 
     def percentile_ms(self, share: float) -> float | None:
@@ -378,7 +378,7 @@ class GroupCommit:
             future.set_result(None)
 
     def _board(self) -> None:
-        """What rides is queued."""
+        """Queue the jobs that ride along with the next commit."""
         if self._riding:
             self._queue.extend(self._riding)
             self._riding.clear()
@@ -737,7 +737,7 @@ class GroupCommit:
 
 
 def append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> None:
-    """What a flush says beside its entries: its checkpoint, and who holds the session."""
+    """Append a flush's checkpoint, and the release of its session."""
     if flush.checkpoint is not None:
         last = write.entries[-1] if write.entries else None
         offset = last.feed_offset if last is not None else head.last_offset

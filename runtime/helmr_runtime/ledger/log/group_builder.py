@@ -55,7 +55,7 @@ DUE_MAX = 2_000
 
 @dataclass(slots=True)
 class Write:
-    """What a job wants stored: entries of one session, what its flush says beside them, and what is to be removed."""
+    """A job's request to store: entries of one session, its flush and a removal, if any."""
 
     session_id: str
     entries: tuple[Entry, ...]
@@ -73,7 +73,7 @@ class Write:
 
 @dataclass(slots=True)
 class Facts:
-    """What a job wants written into the system stream: stamped behind those that the group has already.
+    """A job's drafts for the system stream, stamped after those already in the group.
 
     Attributes:
         at: The time of its entries.
@@ -127,7 +127,7 @@ class CommitGroup:
 
     @property
     def room_for_due(self) -> int:
-        """How many timeouts fit."""
+        """Number of timeouts that still fit."""
         return max(0, DUE_MAX - self.entries)
 
     def add(self, write: Write) -> None:

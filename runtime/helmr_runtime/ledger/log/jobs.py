@@ -1,4 +1,4 @@
-"""What is queued for the writer: flushes, starts, the catalog. Each is checked against the index, then answered.
+"""The writer's queued jobs: flushes, starts, the catalog. Each is checked against the index, then answered.
 
 A job reads the file only for what memory no longer holds: an ended session's head, the entry that a repeated
 operation's receipt stands in, an entry older than the last flush.
@@ -81,7 +81,7 @@ KEYS_MAX = 1_000
 
 
 class Looked(NamedTuple):
-    """What a look has found: the start's `created_offset`, if there was one, when so many were forgotten."""
+    """Result of a lookup: the start's `created_offset`, if any, and the count of forgotten sessions at that time."""
 
     offset: int | None
     forgotten: int
@@ -107,7 +107,7 @@ class StartKeys:
         self._reading: asyncio.Task[None] | None = None
 
     async def of(self, start: StartSession) -> Looked | None:
-        """As `look`, for a start that has a key."""
+        """Look up the start's key; None if it has none."""
         key = start.idempotency_key
         return await self.look(key_hash(key)) if key is not None else None
 
@@ -121,7 +121,7 @@ class StartKeys:
         return await self._in_reader(lambda reader: reads.start_keys(reader, keys))
 
     async def look(self, hashed: str) -> Looked:
-        """Whether a session was started with that key.
+        """Look up the session that was started with this key.
 
         Raises:
             StoreUnavailable: The engine can't answer now.
@@ -164,7 +164,7 @@ T = TypeVar("T")
 
 
 class Lookups(Protocol):
-    """What a job may have to read from the file."""
+    """Reads from the file that a job may need."""
 
     async def head(self, session_id: str) -> Head | None:
         """The session's head, admitted to the index; None if there is no such session."""
@@ -329,7 +329,7 @@ class StartJob(PendingJob[Started]):
         self._line: LineJob | None = None
 
     def bring(self, line: LineJob) -> None:
-        """Have the line written in the same commit, if this makes the session."""
+        """Write the line in the same commit, if this start creates the session."""
         self._line = line
         self.keys |= line.keys
 
@@ -507,7 +507,7 @@ class EscalationJob:
         self._now = now
 
     async def prepare(self) -> Write | None:
-        """What has come by now, unless another was first."""
+        """Return the escalation steps that are due now; None if another commit came first."""
         head, now = self._index.heads.get(self._state.id), self._now()
         if head is None:
             return None

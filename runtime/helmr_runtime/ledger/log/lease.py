@@ -77,7 +77,7 @@ class LeaseKeeper:
             await asyncio.sleep(RENEW_S)
 
     async def say_goodbye(self) -> None:
-        """Have a standby take over at once. If that can't be said, it does when the lease has lapsed."""
+        """Give up the lease so that a standby takes over at once. If that fails, it waits until the lease lapses."""
         with suppress(HelmrError):
             lease, tag = self._lease, self._tag
             if tag is None or not await self._wrote(lease, tag):

@@ -1,16 +1,16 @@
-"""What happens to a ledger's files before it serves: they are made, the engine's torn log is cut, commits are merged.
+"""Preparation of a ledger's files before it serves: create them, cut the engine's torn log, merge commits.
 
-A file beside the database says that it is being made, from before there is any other until all of it is on disk. While
-it is there nothing can have been acknowledged, and what a kill or a loss of power leaves is made again.
+A marker file beside the database says that it is being created. It is the first file written, and goes once everything
+is on disk. While it exists nothing can have been acknowledged, so files left by a kill or power loss are created again.
 
-A loss of power can tear the tail of the database engine's own log, `ledger.duckdb.wal`. The engine appends a
-transaction and syncs it before the next. Lost power may leave any part of the last one: cut off at any byte the
-engine takes it for the end, with a hole in it it refuses the file, for ever. What such a transaction held was not
-acknowledged by the database, and stands in the log of commits.
+A loss of power can tear the tail of the database engine's own log, `ledger.duckdb.wal`. The engine syncs each
+transaction before it appends the next, so any part of the last one may remain. The engine takes a transaction cut short
+for the end of the log; it refuses a file with a hole in one, for ever. The database never acknowledged such a
+transaction, and the log of commits holds its contents.
 
-So the log is cut where the engine says that it is bad, on three conditions: at most one transaction begins there (with
-another one behind it, it was synced, and is damaged); the log of commits goes on where the database then ends; and the
-entry that the head mark names is there. The log as it was is kept beside it.
+So the log is cut where the engine reports it bad, on three conditions: at most one transaction begins there (a second
+one behind it means that the first was synced, and is damaged); the log of commits continues where the database then
+ends; and the entry that the head mark names exists. A copy of the uncut log is kept beside it.
 
 Invariants: S-52, S-53, S-60 (nothing is written over before what replaces it is on disk, by name too), S-63.
 """
@@ -51,12 +51,12 @@ Connection = duckdb.DuckDBPyConnection
 
 
 class Merging:
-    """What of the log the database has.
+    """The database's position in the log of commits.
 
     Args:
         log: Not open yet.
-        settle: Brings to disk what stands in for records of the log. Called after a transaction, before they may be
-            written over; if it fails, they are not.
+        settle: Syncs the files that replace records of the log. Called after a transaction, before the records may
+            be overwritten; if it fails, they stay.
 
     Attributes:
         number: The last record that the database is known to have.
@@ -107,7 +107,7 @@ class Merging:
             self._moved = (number, position_of(appends.entries[-1]))
 
     def moved(self) -> None:
-        """That transaction is on disk."""
+        """Record that the transaction is on disk, and let the log trim."""
         self.number, self.head = self._moved
         self._give_back()
 
@@ -187,7 +187,7 @@ SUFFIX = ".making"
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether that database is being made, or was when its maker ended."""
+    """True if the database is being created, or its creation was interrupted."""
     return path.with_name(path.name + SUFFIX).exists()
 
 
@@ -222,7 +222,7 @@ def begin(path: Path, mark: HeadPosition) -> None:
 
 
 def end(path: Path) -> None:
-    """What was made is on disk, but for its names: afterwards these are too."""
+    """Remove the marker and sync the names; the files' contents must be on disk already."""
     path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
     sync_directory(path.parent)
 
@@ -263,14 +263,14 @@ class EngineLog:
         self._name.sync_name()
 
     def committed(self) -> None:
-        """As `sync_name`, after each transaction; if it fails the next one tries again."""
+        """Sync the log's name after a transaction; on failure the next transaction tries again."""
         try:
             self.sync_name()
         except OSError as error:
             logger.warning("the name of %s can't be synced: %s", self.path, error)
 
     def bad_place(self, error: duckdb.Error) -> int | None:
-        """Where the log is bad, by an error of the engine; None if that is about something else."""
+        """Return the byte at which an engine's error says the log is bad; None for any other error."""
         said = str(error)
         if _READING not in said or not self.path.exists():
             return None
@@ -278,9 +278,9 @@ class EngineLog:
         return int(place[1]) if place is not None else 0
 
     def is_torn(self, place: int, error: duckdb.Error) -> bool:
-        """What is behind that place can be one transaction that was not synced: no other one ends there.
+        """True if the bytes after `place` can be one unsynced transaction, with no second one behind it.
 
-        Or all of it stands in the file since: the log that was made after that lost its name.
+        Also true if the file already holds all of it: a later log then lost its name.
         """
         rounds = _ROUNDS.search(str(error))
         if rounds is not None and int(rounds[2]) < int(rounds[1]):
@@ -365,7 +365,7 @@ class EngineLog:
 def _lacking(
     connection: duckdb.DuckDBPyConnection, database: Path, mark: HeadPosition
 ) -> str | None:
-    """What of the acknowledged neither that database nor its log of commits has; None if nothing lacks."""
+    """Describe acknowledged entries that both the database and its log lack; None if all are there."""
     numbers = log_numbers(connection)
     log = database.with_name(database.name + LOG_SUFFIX)
     try:

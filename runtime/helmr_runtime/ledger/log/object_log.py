@@ -189,7 +189,7 @@ class ObjectLog:
             self._openings.add(number)
 
     def trim(self, up_to: int) -> None:
-        """Have the records up to that one go: first the floor is stored, then they are deleted."""
+        """Raise the stored floor to this record, then delete the records up to it."""
         self.change_root(lambda root: raised(root, up_to))
         self.sweep()
 
@@ -198,14 +198,14 @@ class ObjectLog:
         self._ends.set()
 
     def close(self) -> None:
-        """As `end`, and let go of the store."""
+        """End, then close the store."""
         self.end()
         self.objects.close()
 
     # --- what snapshots and takeovers need ----------------------------------------------------------
 
     def root(self) -> LogRoot | None:
-        """What the store says of the log now; None if it holds none."""
+        """Read the log's root from the store; None if it holds no log."""
         found = self.objects.get(ROOT)
         return root_of(found[0]) if found is not None else None
 
@@ -268,7 +268,7 @@ class ObjectLog:
         return [record_of(number, data) for number, data in found]
 
     def lease(self) -> tuple[StoreLease, str] | None:
-        """What the runtime at work says of itself, and its tag; None if none ever did."""
+        """Read the primary's lease and its tag; None if none was ever written."""
         found = self.objects.get(LEASE)
         return (lease_of(found[0]), found[1]) if found is not None else None
 
@@ -410,7 +410,7 @@ class ObjectLog:
         return [(number, number in self._openings) for number in numbers]
 
     def require_root(self) -> LogRoot:
-        """As `root`; raises LedgerBehind if it holds none."""
+        """Read the log's root; raises LedgerBehind if the store holds no log."""
         root = self.root()
         if root is None:
             raise LedgerBehind(f"{self.objects.name} holds no log any more")
@@ -435,7 +435,7 @@ class ObjectLog:
 
 
 def superseded_in(name: str) -> LedgerSuperseded:
-    """What a primary says whose log another has opened."""
+    """Build the error of a primary whose log another runtime has opened."""
     return LedgerSuperseded(
         f"another runtime has opened the log in {name}",
         hint="Speak to that runtime; this one acknowledges nothing any more.",
@@ -443,7 +443,7 @@ def superseded_in(name: str) -> LedgerSuperseded:
 
 
 def lost_in(name: str, number: int) -> LedgerSuperseded:
-    """What a writer says whose store has lost a commit that it can't store again."""
+    """Build the error of a writer whose store lost a commit that can't be stored again."""
     return LedgerSuperseded(
         f"{name} has lost commit {number}, which was stored there",
         hint="Put back the store as it was, with every commit; this runtime's file has them.",

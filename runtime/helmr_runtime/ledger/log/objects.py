@@ -1,8 +1,8 @@
-"""What a store of objects has to do, so that a log of commits can stand in it: five calls and two promises.
+"""Port of an object store that can hold a log of commits: five calls and two promises.
 
-The promises: an object is created only if there is none with its name, whatever others try; and one is replaced only if
-it is the one that was read. What a call has done whose answer was lost is not known. Reads see what was stored; lists
-may be late.
+The promises: `create` succeeds only if no object has that name, whatever others try; and an object is replaced only if
+it is still the version that was read. A call whose answer was lost may have taken effect. Reads see what was stored;
+lists may lag.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Objects(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in messages: its URL, without secrets."""
+        """Name in messages: its URL, without secrets."""
         ...
 
     def create(self, key: str, data: bytes) -> None:
@@ -64,7 +64,7 @@ class Objects(Protocol):
         ...
 
     def durability(self) -> str | None:
-        """What the store says of how it keeps a commit; None if it says nothing."""
+        """Describe how the store keeps a commit; None if it does not say."""
         ...
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ class Deadlines:
 
 
 def _shut(connection: Postgres) -> None:
-    """Have the thread that waits on the connection get an error."""
+    """Shut the connection's socket, so a thread that waits on it gets an error."""
     with contextlib.suppress(OSError, psycopg.Error):
         copy = socket.socket(fileno=os.dup(connection.fileno()))
         try:
@@ -98,12 +98,12 @@ def _shut(connection: Postgres) -> None:
 
 
 class PostgresObjects:
-    """As `Objects`.
+    """An `Objects` store in a PostgreSQL table.
 
     Args:
-        conninfo: As libpq has it.
-        ledger: Whose rows these are.
-        name: What it is called in messages.
+        conninfo: Connection string of libpq.
+        ledger: Name of the ledger that owns the rows.
+        name: Name in messages.
     """
 
     def __init__(self, conninfo: str, ledger: str, name: str) -> None:

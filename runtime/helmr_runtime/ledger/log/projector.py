@@ -1,8 +1,8 @@
-"""When the tables are written: five seconds after a change, sooner after many, or before someone reads them.
+"""The projector writes the tables: five seconds after a change, sooner after many, or before they are read.
 
-What is written is the index at one feed offset; commits go on meanwhile.
+It writes the index as of one feed offset; commits continue meanwhile.
 
-Invariants: S-53; everyone reads what was acknowledged, also while nothing can be written (S-65).
+Invariants: S-53; every read shows what was acknowledged, also while nothing can be written (S-65).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Read = Callable[[Reader], Any]
 
 @dataclass(frozen=True, slots=True)
 class ReadUnwritten:
-    """What a read saw in tables that could not be written: exactly what was acknowledged."""
+    """Result of a read over tables that could not be written; it still saw exactly what was acknowledged."""
 
     value: Any
 
@@ -54,10 +54,10 @@ Asked = tuple[asyncio.Future[ReadUnwritten | None], Read | None]
 
 
 class Projector:
-    """What changed since the tables were written, and who waits for them.
+    """Writes changes to the tables, and wakes the readers that wait for them.
 
     Args:
-        database: Where the tables are.
+        database: Holds the tables.
         restored: The ledger's memory.
         clock: Tells the time.
         in_writer: Runs a blocking call in the writer's thread.
@@ -94,7 +94,7 @@ class Projector:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the tables lack something."""
+        """True while the tables lack changes."""
         return self._writing is not None or self._is_ahead
 
     @property
@@ -103,7 +103,7 @@ class Projector:
 
     @property
     def unwritten(self) -> Unwritten:
-        """What the tables lack now; also what is on its way to them."""
+        """The changes that the tables lack now, including those being written."""
         return Unwritten(self._layers, self._index.heads)
 
     @property
@@ -142,7 +142,7 @@ class Projector:
         return future
 
     def tick_soon(self) -> None:
-        """Have the tables written within `PROJECT_AFTER_S`."""
+        """Schedule a write of the tables within `PROJECT_AFTER_S`."""
         if self._tick is None:
             self._due_s = asyncio.get_running_loop().time() + PROJECT_AFTER_S
             self._look_later()
@@ -196,7 +196,7 @@ class Projector:
         self.has_written = True
 
     def _take(self) -> Projection:
-        """What the tables lack; it stays as it is, for another thread reads it, and what is committed is kept apart."""
+        """Take the changes to write. Another thread reads them, so later commits go into a new projection."""
         taken, self.projection = self.projection, Projection(through=self.projection.through)
         self._writing = taken
         return taken

@@ -92,7 +92,7 @@ ChainKeyOf = Callable[[str, str | None], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class LedgerKeys:
-    """What entries are opened with and folded by, and chains are checked by.
+    """Keys and features that open entries, fold them and check their chains.
 
     Args:
         ring: The master keys, if there are any.
@@ -130,7 +130,7 @@ class LedgerKeys:
 
 @dataclass(frozen=True, slots=True)
 class Unsaid:
-    """What a ledger knows that no entry of it says.
+    """Facts of a ledger that its entries don't hold.
 
     Args:
         numbers: The rows of `meta` that are named in `UNSAID`.
@@ -178,7 +178,7 @@ class Refold:
 
     @property
     def gaps(self) -> int:
-        """How many entries lack that no `sessions.pruned` names."""
+        """Number of missing entries that no `sessions.pruned` accounts for."""
         return self.index.head_offset - self.entries - self.index.pruned_entries
 
     def add(self, found: Sequence[engine.Row], checkpoints: Covered = ()) -> list[Entry]:
@@ -365,7 +365,7 @@ def connected(path: Path) -> Iterator[Connection]:
 
 
 def set_numbers(connection: Connection, numbers: Mapping[str, int]) -> None:
-    """Have `meta` say so, in the open transaction if there is one."""
+    """Store numbers in `meta`, within the open transaction if there is one."""
     for name, number in numbers.items():
         connection.execute(_SET, [name, number])
 

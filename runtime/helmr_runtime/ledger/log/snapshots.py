@@ -245,7 +245,7 @@ class Cache:
 
     @property
     def aside(self) -> Path:
-        """Where a copy of the database is made for a snapshot."""
+        """Path of the copy that a snapshot is made from."""
         return self.path.with_name(f".{self.path.name}{_ASIDE}")
 
     def _marked_id(self) -> int | None:

@@ -97,7 +97,7 @@ class StoredLedger:
 
     @property
     def schema(self) -> int:
-        """That of its tables."""
+        """Schema number of its tables."""
         return self.meta["schema"]
 
     @property
@@ -107,12 +107,12 @@ class StoredLedger:
 
     @property
     def encrypts(self) -> bool:
-        """Whether bodies of new entries are sealed."""
+        """True if bodies of new entries are sealed."""
         return bool(self.meta.get(ENCRYPTS, 0))
 
     @property
     def known_gaps(self) -> int:
-        """How many entries lack that no `sessions.pruned` names: an operator had that one dropped."""
+        """Number of entries missing because an operator dropped their `sessions.pruned`."""
         return self.meta.get(KNOWN_GAPS, 0)
 
     def require_keys(self, keys: LedgerKeys) -> None:
@@ -121,7 +121,7 @@ class StoredLedger:
             check_ring(self.file, keys.ring, self.path)
 
     def header(self, version: str) -> BackupHeader:
-        """What a backup of it begins with."""
+        """Build the header of its backup."""
         return BackupHeader(
             helmr=version,
             schema=self.meta["schema"],
@@ -141,7 +141,7 @@ class StoredLedger:
 
     @property
     def known(self) -> Unsaid:
-        """What its entries do not say."""
+        """Facts that its entries don't hold."""
         return Unsaid(self.meta, known_keys(self.file))
 
     def pages(self) -> Iterator[Page]:
@@ -169,7 +169,7 @@ class StoredLedger:
         return self._all(_CHECKPOINT_ROWS, after, through)
 
     def count(self) -> int:
-        """How many entries there are."""
+        """Count the entries."""
         return int(self._all("SELECT count(*) FROM stored.entries")[0][0])
 
     def read_mark(self) -> HeadPosition:
@@ -217,7 +217,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
 
 @contextmanager
 def read_only(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedger]:
-    """As `stored_ledger`, of a file that this process holds."""
+    """Open a stored ledger whose file this process already holds."""
     connection = duckdb.connect(":memory:", config={**ENGINE})
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")

@@ -1,4 +1,4 @@
-"""Which store a URL names; what it needs is loaded only then."""
+"""Stores by URL; each loads its library only when a URL names it."""
 
 from __future__ import annotations
 

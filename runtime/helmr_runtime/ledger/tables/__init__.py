@@ -1,1 +1,1 @@
-"""What DuckDB holds: entries, and tables that are the fold of them. Reads and writes on a connection that is given."""
+"""The DuckDB side: entries and the tables folded from them, read and written on the caller's connection."""

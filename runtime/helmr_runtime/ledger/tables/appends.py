@@ -1,7 +1,7 @@
-"""What commits append to the database, nothing updated: entries, checkpoints, holdings; pruned sessions removed (S-69).
+"""Commits append entries, checkpoints and holdings, and remove pruned sessions (S-69); they update nothing.
 
-One statement for each table. Its cost is that of being read and planned, whatever it appends: a few rows cost less as
-VALUES than as a `BatchStatement` has them, and two hundred eight times as much.
+There is one statement for each table. Its cost is to be parsed and planned, whatever it appends: VALUES are cheaper
+than a `BatchStatement` for a few rows, and cost eight times as much for two hundred.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class LeaseRow:
 
 @dataclass(slots=True)
 class Appends:
-    """What one commit appends, and which sessions it removes. Entries have their feed offsets."""
+    """The rows that one commit appends, and its removals. Entries have their feed offsets."""
 
     entries: list[Entry] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)

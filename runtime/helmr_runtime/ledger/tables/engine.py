@@ -1,8 +1,8 @@
-"""What the tables' code asks of the engine: a connection that reads entries, statements of many rows, values, errors.
+"""The tables' access to the engine: a connection that reads entries, statements of many rows, values, errors.
 
-Few rows go into a statement as a list for each column. To read those the engine holds the interpreter's lock, so that
-many rows would hold up everything else: they go in as one JSON text, which it takes apart without. Times go in as aware
-datetimes and come out as microseconds, so that no session setting can shift them.
+A few rows enter a statement as one list per column. The engine holds the GIL while it reads lists, so many rows enter
+as one JSON text, which it parses without the GIL. Times enter as aware datetimes and leave as microseconds, so no
+session setting can shift them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def time_of(micros: int) -> datetime:
 
 
 def micros_of(moment: datetime) -> int:
-    """What `time_of` makes the time of again."""
+    """Convert a time to microseconds; `time_of` converts back."""
     return (moment - EPOCH) // MICROSECOND
 
 
@@ -210,9 +210,9 @@ class Reader:
     def readable_entries(
         self, statement: str, parameters: Sequence[Any] = ()
     ) -> tuple[list[Entry], dict[int, str]]:
-        """As `entries`, but one that can't be opened has an empty body, and its feed offset a problem.
+        """Read entries. One that can't be opened has an empty body, and a problem under its feed offset.
 
-        For lists, which one bad entry must not take down; nothing is decided by what this returns.
+        Lists use it, so that one bad entry does not fail them. Never decide anything from its result.
         """
         found: list[Entry] = []
         problems: dict[int, str] = {}

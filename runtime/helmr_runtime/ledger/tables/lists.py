@@ -392,7 +392,7 @@ def _resolved(
 
 
 def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
-    """Who resolved each wait.
+    """Return the principal that resolved each wait.
 
     An earlier record that satisfied a wait at once was matched by the runtime; who resolved
     the wait is who sent that record.

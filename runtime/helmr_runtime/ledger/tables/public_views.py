@@ -1,4 +1,4 @@
-"""What SQL queries see and may be: one SELECT over `sessions, runs, waits, records, entries, tokens` (docs/sql.md).
+"""Views and limits of SQL queries: one SELECT over `sessions, runs, waits, records, entries, tokens` (docs/sql.md).
 
 These are temporary views of the query's own connection, made again whenever the file is opened: their columns are
 this code's, whatever release wrote the file, and they hide the tables of the same names. Hashes of secrets never
@@ -7,9 +7,9 @@ stand in them: not as columns, and taken out of the bodies that hold them.
 Ids are TypeIDs as everywhere else; a column `…_key` is the same id as a UUID, which costs nothing to read and
 joins and groups ten times faster (making a TypeID's text takes about 1.2 µs a row).
 
-The engine's own parser says what a query's text is, and its own tree of the statement is walked: every table must be
-one of the views or a CTE of the query, every function one of those that compute from their arguments. What is
-executed is the same text. Behind this stand the engine's own walls: a read-only transaction, no files, no extensions,
+The engine's own parser parses the query, and we walk its tree: every table must be one of the views or a CTE of the
+query, every function one that computes from its arguments. The engine then executes the same text. A second line of
+defence is the engine's own: a read-only transaction, no files, no extensions,
 locked settings (`helmr_runtime.ledger.log.database`).
 """
 

@@ -1,11 +1,11 @@
-"""What adoptions, followers, backups and the service ask of entries and checkpoints: by offset, by session, by stream.
+"""Reads of entries and checkpoints by offset, session or stream, for adoptions, followers, backups and the service.
 
-Each function runs on a reader's cursor and returns entries or plain values. What is acknowledged is in `entries`, so
-none needs a projection. Reads by feed offset cost about the same however long the log is; those by session scan one
-column of it.
+Each function runs on a reader's cursor and returns entries or plain values. `entries` holds everything acknowledged, so
+no function needs a projection. The length of the log hardly changes the cost of a read by feed offset; a read by
+session scans one column of it.
 
-A backup reads pages of rows as JSON text from a ledger that works (S-66), each in three short reads by feed offset.
-The engine writes the text while Python is free for others, so that a commit waits for no more than a cursor does.
+A backup reads pages of rows as JSON text from a running ledger (S-66), each in three short reads by feed offset. The
+engine writes the text without the GIL, so a commit waits no longer than for a cursor.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def listed_entries(
 def bodies_at(
     reader: Reader, offsets: Iterable[int], *, strict: bool
 ) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-    """As `listed_entries`, for who needs no more than the bodies: it is read in little more than half the time.
+    """Read only the bodies of entries, in little more than half the time of `listed_entries`.
 
-    An entry that can't be opened has an empty one, and its feed offset a problem; strict raises the first.
+    An entry that can't be opened has an empty body, and a problem under its feed offset; `strict` raises instead.
     """
     wanted = list(offsets)
     bodies: dict[int, dict[str, Any]] = {}
@@ -185,7 +185,7 @@ def stream_entries(
 def consumers(
     reader: Reader, session_id: str, since_offset: int, record_ids: Sequence[str]
 ) -> dict[str, str]:
-    """Which wait took each record of a session."""
+    """Return the wait that took each record of a session."""
     if not record_ids:
         return {}
     found = reader.execute(
@@ -226,7 +226,7 @@ def start_keys(reader: Reader, keys: Sequence[str]) -> dict[str, int]:
 
 
 def operation_offset(reader: Reader, operation_id: str) -> int | None:
-    """Where an operation's receipt stands, also one that memory no longer holds."""
+    """Return the feed offset of an operation's receipt, even if memory no longer holds it."""
     row = first_row(
         reader.execute(
             "SELECT feed_offset FROM operations WHERE id = $1 ORDER BY feed_offset LIMIT 1",

@@ -176,7 +176,7 @@ SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY f
 
 @dataclass(slots=True)
 class RestoredMemory:
-    """What open gives the ledger: its memory, as it was."""
+    """The ledger's memory, as restored when it opens."""
 
     index: LedgerIndex
     projection: Projection

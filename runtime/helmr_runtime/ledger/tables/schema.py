@@ -177,7 +177,7 @@ def schema_of(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def sign(connection: duckdb.DuckDBPyConnection) -> None:
-    """Have the file keep that this Helmr has opened it."""
+    """Record this Helmr's version in the file."""
     if written_by(connection) != helmr_version():
         connection.execute(
             "INSERT INTO meta_texts VALUES ($1, $2) ON CONFLICT DO UPDATE SET text = excluded.text",
@@ -202,7 +202,7 @@ def too_new(schema: int, writer: str | None) -> str:
 
 
 def use_newer(writer: str | None) -> str:
-    """What to do about it."""
+    """Build the hint for a file that a newer Helmr wrote."""
     return (
         f"Use Helmr {writer} or later."
         if writer is not None
@@ -259,7 +259,7 @@ def known_keys(connection: Connection) -> dict[str, str]:
 
 
 def remember(connection: Connection, fingerprints: Mapping[str, str]) -> None:
-    """Have the file know these keys too, in the open transaction if there is one."""
+    """Record the fingerprints of keys in the file, within the open transaction if there is one."""
     for key_id, mark in fingerprints.items():
         connection.execute(_REMEMBER, [KEY_PREFIX + key_id, mark])
 

@@ -80,7 +80,7 @@ class NounTable(Generic[R]):
 
     @property
     def statements(self) -> tuple[str, str]:
-        """What makes the table, and the view."""
+        """SQL that creates the table, and SQL that creates its view."""
         columns = ", ".join(
             f"{column_of(one)} {type_of(one)}"
             + (" PRIMARY KEY" if one.column.is_key else "" if one.is_optional else " NOT NULL")
@@ -224,7 +224,7 @@ NOUNS: tuple[NounTable[Any], ...] = (
 
 
 def word_types() -> Iterable[str]:
-    """What makes the enums of the nouns' columns."""
+    """Yield the SQL that creates the enums of the nouns' columns."""
     words = {one.column.words for table in NOUNS for one in table.fields if one.column.words}
     for name, kind in sorted(words, key=lambda one: one[0]):
         members = ", ".join(f"'{member.value}'" for member in kind)

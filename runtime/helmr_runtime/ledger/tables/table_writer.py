@@ -37,15 +37,15 @@ DELETE FROM holdings h WHERE
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What one projection transaction writes.
+    """The rows that one projection transaction writes.
 
     Attributes:
-        projection: What changed; not touched while this is written.
-        sessions: What changes of the touched sessions, as it is now.
+        projection: The changes; not modified while they are written.
+        sessions: Current columns of the touched sessions.
         facts: Tokens, public tokens, API keys.
         meta: Names and numbers of `meta`.
-        forgets_holdings: Rows of `holdings` go that are not their session's newest, or say only what its row in
-            `sessions` does: that no one holds it under that epoch.
+        forgets_holdings: Delete rows of `holdings` that are not their session's newest, or that only repeat its
+            row in `sessions`: unheld under that epoch.
         forget_before: If given, operations accepted before this are deleted (S-61).
     """
 

@@ -114,7 +114,7 @@ class FactRows:
 
 
 class Touched:
-    """What of the index's tokens and keys changed since the tables were written; given back if they can't be."""
+    """Tokens, keys and people that changed since the tables were written; given back if the write fails."""
 
     def __init__(self, index: LedgerIndex) -> None:
         self._index = index

@@ -1,1 +1,1 @@
-"""What an operator does to a whole ledger: back it up, restore, verify, repair, prune."""
+"""An operator's tools for a whole ledger: back up, restore, verify, repair, prune."""

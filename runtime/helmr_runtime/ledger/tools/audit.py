@@ -1,8 +1,8 @@
-"""Whether a stored ledger is what its entries say: chains, tables, checkpoints, head mark (S-67). Reads only.
+"""Checks a stored ledger against its entries: chains, tables, checkpoints, head mark (S-67). Read-only.
 
-The entries are folded again into the scratch database beside the file, as far as the file's tables are written, and
-the engine compares table with table. What entries do not say is not compared: who holds a session, under which epoch.
-Checkpoints are compared state by state, with the core's fold of the same entries.
+The check folds the entries again into a scratch database beside the file, up to where the file's tables are written,
+and the engine compares table with table. Facts that no entry holds are not compared: a session's holder and epoch.
+Checkpoints are compared state by state with the core's fold of the same entries.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ BATCH_ENTRIES = 20_000
 
 @dataclass(slots=True)
 class Audit:
-    """What was looked at, and found good.
+    """Counts of a check that found no damage.
 
     Attributes:
         through: Feed offset of the last entry.
         projected: Feed offset of the last entry that the tables show; a ledger that opens writes the rest.
-        schema: Of its tables.
-        tables: Whether they were compared; those of an older schema are not.
+        schema: Number of the tables' schema.
+        tables: True if the tables were compared; those of an older schema are not.
     """
 
     entries: int = 0

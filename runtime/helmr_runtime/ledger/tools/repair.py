@@ -67,7 +67,7 @@ class Copy:
         self._taken: set[Block] = set()
 
     def take(self, block: Block) -> bool:
-        """Have the engine take that block as it is; False if it was, or too many were."""
+        """Make the engine accept a block by fixing its checksum; False if done before, or for too many."""
         if block in self._taken or len(self._taken) >= BLOCKS_MAX:
             return False
         self._taken.add(block)
@@ -94,13 +94,13 @@ KEPT = ".before-repair"
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done.
+    """Result of a repair.
 
     Attributes:
-        damage: What was found bad; None if nothing was, and then nothing was done.
-        checked: What the ledger holds now.
-        dropped_entries: How many entries were left out, as was asked.
-        dropped_checkpoints: How many checkpoints were left out; their sessions are folded from entries.
+        damage: The damage found; None if there was none, and nothing was changed.
+        checked: The check of the ledger afterwards.
+        dropped_entries: Number of entries left out, as requested.
+        dropped_checkpoints: Number of checkpoints left out; their sessions are folded from entries.
         kept: The old file.
     """
 
@@ -154,7 +154,7 @@ def repair(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What was asked for: the arguments of `repair`."""
+    """Arguments of `repair`."""
 
     path: Path
     keys: LedgerKeys

@@ -40,14 +40,14 @@ from helmr_runtime.ledger.tools.audit import Audit, audit
 
 @dataclass(frozen=True, slots=True)
 class CheckedLog:
-    """What a log in a store is.
+    """Result of checking a log in a store.
 
     Attributes:
         store: Its name.
         commit: The last record.
-        floor: Records up to that one are in each snapshot.
-        snapshots: Of each the record that it goes up to.
-        checked: What the check of the ledger has found that they make.
+        floor: Each snapshot includes the records up to this one.
+        snapshots: The last record in each snapshot.
+        checked: The check of the ledger that they make.
     """
 
     store: str
@@ -88,11 +88,11 @@ def check_log(log: ObjectLog, path: Path, keys: LedgerKeys, now: datetime) -> Ch
 
 
 def move_to_store(path: Path, log: ObjectLog) -> int:
-    """Have a ledger's commits stand in a store from now on; returns its last. Closes the log.
+    """Move a ledger's commits to a store; returns the number of the last. Closes the log.
 
     Args:
-        path: The ledger's file, which no runtime has open and will have open without `--log` again.
-        log: Where to; not open yet.
+        path: The ledger's file. No runtime has it open, now or later without `--log`.
+        log: The target; not open yet.
 
     Raises:
         UsageError: The file is a cache already, or the store holds something else.
@@ -142,14 +142,14 @@ def _take_room(log: ObjectLog, log_id: int, number: int, path: Path) -> None:
 async def move_to_disk(
     path: Path, opens: Callable[[], ObjectLog], keys: LedgerKeys, clock: Clock
 ) -> int:
-    """Have a ledger's commits stand beside its database from now on; returns its last.
+    """Move a ledger's commits beside its database; returns the number of the last.
 
-    A runtime that works on the log is superseded first.
+    A runtime that uses the log is superseded first.
 
     Args:
         path: The file, in a data directory that is the log's cache, or empty.
-        opens: Opens the log where it stands.
-        keys: Of the ledger.
+        opens: Opens the log in its store.
+        keys: The ledger's keys.
         clock: Tells the time.
 
     Raises:
