@@ -41,19 +41,19 @@ PASSES = 2
 
 
 class Journals(Protocol):
-    """Where journals are read."""
+    """Source of runs and their journals."""
 
     def runs(self, status: RunStatus) -> AsyncIterator[RunInfo]:
         """The runs with that status."""
         ...
 
     async def journal(self, run_id: str) -> RunJournal:
-        """What a replay of the run follows."""
+        """Read the journal that a replay of the run follows."""
         ...
 
 
 class RemoteJournals:
-    """Those of a running runtime."""
+    """Journals of a running runtime."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -63,19 +63,19 @@ class RemoteJournals:
         return self._client.runs.list(status=status.value, limit=200)
 
     async def journal(self, run_id: str) -> RunJournal:
-        """What a replay of the run follows."""
+        """Read the journal that a replay of the run follows."""
         return await self._client.runs.journal(run_id)
 
 
 async def check_runs(
     journals: Journals, registry: Registry, *, silence_s: float = SILENCE_S
 ) -> list[RunCheck]:
-    """What a resume of each run that has not ended would come to, in the order of their ids.
+    """Check each active run by replaying it with the new code; results come in the order of run ids.
 
     Args:
-        journals: Where they are read.
-        registry: The code.
-        silence_s: Seconds after which code that does nothing is `unsure`.
+        journals: Source of the runs.
+        registry: The code to check.
+        silence_s: Seconds without progress after which a run is `unsure`.
     """
     found: dict[str, asyncio.Task[RunCheck | None]] = {}
     room = asyncio.Semaphore(AT_ONCE)
@@ -139,7 +139,7 @@ class StoredJournals:
                 return
 
     async def journal(self, run_id: str) -> RunJournal:
-        """What a replay of the run follows."""
+        """Read the journal that a replay of the run follows."""
         return await read_journal(self._ledger, run_id)
 
 

@@ -93,7 +93,7 @@ def prepare_to_join() -> None:
 
 
 def import_roots() -> list[str]:
-    """Where our packages lie, if not among the installed ones: workers must find them first."""
+    """Return the folders of our packages that are not installed; workers must find them first."""
     roots = [Path(package.__path__[0]).resolve().parent for package in (helmr, helmr_runtime)]
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     return [str(root) for root in roots if root not in installed]
@@ -152,10 +152,10 @@ class Cluster:
         return self.address
 
     def room(self) -> int:
-        """How many hosts the nodes have a place for.
+        """Count the hosts that the nodes have room for.
 
         Raises:
-            UsageError: No node offers the resource that they take.
+            UsageError: No node offers the resource that hosts take.
         """
         import ray  # noqa: PLC0415 - see `start`
 
@@ -170,7 +170,7 @@ class Cluster:
         return int(offered[HOST_RESOURCE])
 
     def dead_processes(self) -> list[str]:
-        """Which of Ray's own processes have ended."""
+        """Return the kinds of Ray's own processes that have ended."""
         if self._node is None:
             return []
         return [str(kind) for kind, _ in self._node.dead_processes()]

@@ -49,7 +49,7 @@ class ClusterDeployment:
         self.port: int | None = None
 
     async def look(self, spec: RuntimeSpec) -> Mapping[str, Any] | None:
-        """What the runtime in this cluster is built from; None if there is none.
+        """Return the settings of the runtime in this cluster; None if there is none.
 
         Raises:
             RuntimeHeld: It has another data directory.
@@ -95,7 +95,7 @@ class ClusterDeployment:
         return await superseded(self._calls, self._spec, LOOK_WITHIN_S) is not None
 
     async def take_over(self) -> None:
-        """Have the ledger open its log now, if it waits for another runtime's end."""
+        """Make the ledger open its log now, if it stands by."""
         await self._calls.call(LEDGER, "take_over")
 
     async def create(self, *, port: int) -> None:
@@ -177,7 +177,7 @@ WORDS = {
 
 
 def changes(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, in words. Port 0 takes whichever there is."""
+    """Name the settings that differ, in words. Port 0 matches any port."""
     found = []
     for name in sorted({*running, *wanted}):
         if name == "port" and wanted.get(name) == FREE_PORT:

@@ -53,7 +53,7 @@ LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentRecord:
-    """Which cluster has the runtime of a data directory.
+    """Record of the cluster that runs a data directory's runtime.
 
     Shape on disk: `{address, pointer}`.
     """
@@ -164,7 +164,7 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
 
 
 def take_over(data_dir: Path, terminal: Terminal) -> None:
-    """Have the runtime that a cluster has for this data directory open its log, if it stands by.
+    """Make a cluster's runtime for this data directory open its log, if it stands by.
 
     Raises:
         RuntimeNotFound: There is none.
@@ -185,7 +185,7 @@ def _spec(
     key: str,
     limits: Mapping[str, Any],
 ) -> RuntimeSpec:
-    """What the actors are to be built from."""
+    """Build the spec of the actors."""
     folder, data_dir = folders
     return options.spec(
         folder,

@@ -101,7 +101,7 @@ class RuntimeProcess:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """URL of the runtime."""
         return self._known.url
 
     @property
@@ -111,7 +111,7 @@ class RuntimeProcess:
 
     @property
     def pid(self) -> int:
-        """Of its supervisor."""
+        """Pid of its supervisor."""
         return self._known.pid
 
     @property
@@ -142,7 +142,7 @@ class RuntimeProcess:
         return tuple(processes.marked(record.mark)) if record is not None else ()
 
     def output(self) -> str:
-        """What the supervisor has said."""
+        """Return the supervisor's output so far."""
         try:
             return (self.data_dir / LOG_NAME).read_text()
         except FileNotFoundError:

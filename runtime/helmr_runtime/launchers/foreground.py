@@ -201,7 +201,7 @@ def _log_to(path: Path, formatter: JsonFormatter | None) -> None:
 
 
 class _SafeFormatter(logging.Formatter):
-    """What sessions have supplied is shown, not obeyed."""
+    """Escapes control characters, so that text from sessions can't control the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of a record."""
@@ -239,7 +239,7 @@ Stamps = Mapping[Path, int]
 
 
 def file_stamps(tasks: Sequence[str], folder: Path) -> Stamps:
-    """Of the task modules' files, named as for `up`, and of the modules beside them."""
+    """Return the modification times of the task modules' files, named as for `up`, and of modules beside them."""
     found = {}
     for place in {path.parent for path in _files(tasks, folder)}:
         for path in place.glob("*.py"):
@@ -265,7 +265,7 @@ def changed_files(before: Stamps, now: Stamps) -> list[Path]:
 
 
 def syntax_error(paths: Iterable[Path]) -> str | None:
-    """What is wrong with the first of these files that is no Python."""
+    """Describe the first syntax error in these files; None if there is none."""
     for path in paths:
         try:
             compile(path.read_bytes(), str(path), "exec")

@@ -177,7 +177,7 @@ class InProcessSpawner:
         return ProcessState.RUNNING
 
     async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
-        """What a host of an earlier process held and did; one of several suspects is not blamed."""
+        """Return the slots of a host of an earlier process. With several suspects, none is blamed."""
         found = self._found.pop(place.name, {})  # a host dies once
         return {
             session_id: replace(status, executing=False) if session_id in self._unblamed else status
@@ -191,7 +191,7 @@ class InProcessSpawner:
 
 
 def take_statuses(folder: Path) -> Statuses:
-    """What hosts of an earlier process held when it ended, whose files go; the folder is there afterwards, empty."""
+    """Read the slots of an earlier process's hosts and delete their files; leaves an empty folder."""
     found = {path.stem: host_status.read(path) for path in folder.glob("*.status")}
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
@@ -294,7 +294,7 @@ class InProcess:
                 raise by
 
     async def take_over(self) -> None:
-        """As `Runtime`."""
+        """Make the ledger open its log now, if it stands by."""
         if self._ledger is not None:
             await self._ledger.take_over()
 

@@ -106,7 +106,7 @@ class RayRuntime:
     # --- keep -------------------------------------------------------------------------------------
 
     async def _keep(self, name: str) -> None:
-        """Have an actor up again whenever it dies."""
+        """Rebuild an actor whenever it dies."""
         has_died = False
         while True:
             try:
@@ -218,7 +218,7 @@ class RayRuntime:
             return None
 
     async def take_over(self) -> None:
-        """As `Runtime`."""
+        """Make the ledger open its log now, if it stands by."""
         await self._calls.call(LEDGER, "take_over")
 
     # --- stop -------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""What all launchers have in common: a `Runtime` that starts and stops, and how it does either in order.
+"""Common code of all launchers: a `Runtime`, and the order of its start and stop.
 
-A launcher decides where the actors live: in a Ray of its own (`ray_runtime`), on one loop (`in_process`), in a cluster
-that was there before (`deploy_cluster`). In the foreground a signal parks what waits, a second one ends it at once; the
-manager of services that has started the process hears of both (sd_notify(3), a datagram to $NOTIFY_SOCKET).
+A launcher decides where the actors run: in its own Ray (`ray_runtime`), on one loop (`in_process`), or in an existing
+cluster (`deploy_cluster`). In the foreground a first signal parks waiting sessions, a second ends the runtime at once.
+The service manager is notified of start and stop (sd_notify(3), a datagram to $NOTIFY_SOCKET).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SHARED = (LEDGER, DIRECTORY, GATEWAY)
 
 
 async def superseded(calls: Calls, spec: RuntimeSpec, within_s: float) -> LedgerSuperseded | None:
-    """Why a runtime that has served is to end, as its ledger says; None also if it does not say."""
+    """Ask the ledger if a runtime that has served was superseded; None if not, or without a reply in time."""
     if spec.log_url is None:
         return None
     try:
@@ -187,11 +187,10 @@ class Launch:
 
     @contextlib.asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """What is in the block has `START_WITHIN_S`, and as much again after each progress of a ledger that is carried
-        over.
+        """Limit the block to `START_WITHIN_S`; each progress of a carry-over starts the limit again.
 
         Raises:
-            Unavailable: That took too long; says what was lacking.
+            Unavailable: It took too long; names what was missing.
         """
         try:
             async with asyncio.timeout(START_WITHIN_S) as self._limit:
@@ -350,7 +349,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """What signals ask of one runtime.
+    """The stop requests that signals make of a runtime.
 
     Args:
         say: One line for the person at the terminal.

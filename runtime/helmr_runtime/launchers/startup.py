@@ -1,4 +1,4 @@
-"""What `helmr up` is asked for, and what it finds out and makes ready before it starts anything."""
+"""Options of `helmr up`, and the checks and preparations before it starts anything."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class UpOptions(RuntimeSettings):
 
     @property
     def hosts_count(self) -> int:
-        """What was asked for, or the default."""
+        """Number of hosts: as requested, else the default."""
         return self.hosts or (1 if self.in_process else max(1, (os.cpu_count() or 1) // 2))
 
     @property
@@ -136,7 +136,7 @@ class UpOptions(RuntimeSettings):
         key: str,
         **more: Any,
     ) -> RuntimeSpec:
-        """What every actor of the runtime is built from; the same from the same options, so that it can be compared.
+        """Build the spec of every actor. Equal options give equal specs, so specs can be compared.
 
         Args:
             folder: Tasks are looked up from it.
@@ -144,7 +144,7 @@ class UpOptions(RuntimeSettings):
             run_dir: Holds statuses and pids.
             catalog_hash: The code that hosts must have loaded.
             key: The local admin key.
-            more: What else is said of the runtime, or said otherwise than by the options.
+            more: Further fields of the spec, and fields that override the options.
         """
         found = {
             **self.settings(),
@@ -176,7 +176,7 @@ class UpOptions(RuntimeSettings):
 
 
 def _check_base_url(url: str) -> None:
-    """See that links can begin with it."""
+    """Raise unless links can begin with this URL."""
     try:
         parts = urlsplit(url)
         is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -250,9 +250,9 @@ def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """What the lock's file says: who holds it, and which file that is.
+    """Contents of the lock file: its holder, and its own identity.
 
-    Earlier versions have written the pid alone.
+    Earlier versions wrote only the pid.
     """
 
     pid: str
@@ -268,18 +268,18 @@ class _Holder:
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder:
-        """What the file says."""
+        """Read the lock file."""
         text = os.pread(descriptor, 4096, 0).decode(errors="replace")
         return cls(*[*text.splitlines(), "", "", ""][:3])
 
     @property
     def text(self) -> str:
-        """As it stands in the file: the pid in the first line."""
+        """Text of the lock file, with the pid in the first line."""
         return f"{self.pid}\n{self.process}\n{self.file}\n"
 
     @property
     def works(self) -> bool:
-        """That very process goes on: no later one that has its pid."""
+        """True while that very process runs, not a later one with the same pid."""
         return self.pid.isdigit() and self.process != "" and self.process == _process(int(self.pid))
 
 
@@ -306,7 +306,7 @@ def _check_not_copied(data_dir: Path, before: _Holder, descriptor: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartClaim:
-    """What a runtime in the foreground has to itself while it runs."""
+    """Resources that a foreground runtime holds exclusively."""
 
     folder: Path
     data_dir: Path
@@ -347,11 +347,11 @@ def make_spec(
     run_dir: Path,
     key: str,
 ) -> RuntimeSpec:
-    """What every actor of a runtime in the foreground is built from; `key` is its local one.
+    """Build the spec of every actor of a foreground runtime; `key` is its local admin key.
 
     Raises:
-        TaskNotFound, UsageError: The session that it is to ensure can't be started.
-        BadDefinition: The code names a limit that no one declares, or uses one as it can't be.
+        TaskNotFound, UsageError: The session to ensure can't be started.
+        BadDefinition: The code names an undeclared limit, or misuses one.
     """
     registry, catalog = code
     if options.ensured is not None:
@@ -517,7 +517,7 @@ def trim_logs(folder: Path) -> None:
 
 
 def give_seed(data_dir: Path) -> None:
-    """Have processes that are started from now on take the seed, or a fresh one; `keep_seed` stores it."""
+    """Give the stored seed, or a fresh one, to processes started from now on; `keep_seed` stores it."""
     os.environ.setdefault(VARIABLE, kept_seed(data_dir) or fresh_seed())
 
 

@@ -34,7 +34,7 @@ RUN_DIR_PREFIX = "helmr-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRecord:
-    """What one `up` has started.
+    """Record of the processes that one `up` started.
 
     Shape on disk: `{marker, supervisor: [pid, started], run_dir, processes: [[pid, started], …]}`.
     """
@@ -125,7 +125,7 @@ class Watchdog:
 
     @property
     def pid(self) -> int | None:
-        """Of the watching process."""
+        """Pid of the watching process."""
         return self._process.pid if self._process is not None else None
 
     @property

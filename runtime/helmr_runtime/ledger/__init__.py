@@ -1,1 +1,1 @@
-"""Where the ledger keeps what happened: the index of heads in memory, DuckDB on disk, lists for tests."""
+"""The ledger stores entries: an index of heads in memory, DuckDB on disk, plain lists for tests."""

@@ -92,12 +92,12 @@ def _forwarded(
 
 @dataclass(frozen=True, slots=True)
 class LedgerPlace:
-    """Where a ledger is, and what it may hold.
+    """The location of a ledger, and the features that it may hold.
 
     Attributes:
-        path: Of the database.
-        open_log: Opens the log that other machines reach, of which the file is a cache; None: its log stands beside it.
-        features: Those that have a part in it.
+        path: The database file.
+        open_log: Opens the shared log that the file caches; returns None if the log is beside the file.
+        features: Features with a part in it.
     """
 
     path: Path
@@ -221,7 +221,7 @@ class LedgerActor(Ledger):
     # --- those of its own -------------------------------------------------------------------------
 
     async def start_session(self, start: StartSession, line: SessionLine | None = None) -> Json:
-        """As the port's.
+        """Start a session, if the process has room for it.
 
         Raises:
             Overloaded: This process may begin nothing more.
@@ -238,7 +238,7 @@ class LedgerActor(Ledger):
         return {"open": True, **await ledger.stats()}
 
     async def freshness(self) -> ReadFreshness:
-        """As the port's. A gateway asks for it when a client comes to a runtime that stands by."""
+        """Return the freshness of reads. Gateways of a standby ask for it when a client calls."""
         if self._watch is not None:
             self._watch.called()
         return await (await self._open()).freshness()
@@ -273,10 +273,10 @@ class LedgerActor(Ledger):
             self._watch.take_over()
 
     async def superseded(self) -> str | None:
-        """What to say if another runtime has opened the log that this one had opened (S-97): this one is to end.
+        """Return the message to end with if another runtime has opened this one's log (S-97); None otherwise.
 
-        To be asked of a runtime that has served: there a ledger that waits for another runtime's end is in the place of
-        one whose process died, and does not know that it had the log.
+        Ask only a runtime that has served. A ledger that stands by there replaces one whose process crashed, and does
+        not know that it had the log.
         """
         if self._watch is not None and self._role.is_waiting:
             return superseded_in(self._watch.store).message
@@ -418,7 +418,7 @@ def _not_carried(progress: CarryProgress) -> NotReady:
 
 
 def _look_at(opening: asyncio.Task[DuckLedger]) -> None:
-    """Have asyncio not complain of an error that no caller has waited for."""
+    """Retrieve the error, so that asyncio does not log one that no caller awaited."""
     if not opening.cancelled():
         opening.exception()
 

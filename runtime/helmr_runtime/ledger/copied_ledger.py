@@ -19,16 +19,16 @@ Reading = Callable[[Callable[[Reader], Any]], Awaitable[Any]]
 
 
 class LedgerCopies:
-    """What of a ledger over a file is asked for all of it.
+    """Reads a backup of a ledger over a file.
 
     Args:
-        database: Its file.
+        database: The ledger's file.
         group: Its writer, which keeps the index.
-        encrypts: Whether bodies of new entries are sealed.
-        openings: How often the file was opened before.
-        reading: Sees everything that was committed.
-        in_reader: Sees what the database has.
-        on_copy: Called when a page of a backup is asked for.
+        encrypts: True if bodies of new entries are sealed.
+        openings: Number of times the file was opened before.
+        reading: Sees every commit.
+        in_reader: Sees only the database.
+        on_copy: Called for each requested page.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class LedgerCopies:
         self._on_copy = on_copy
 
     def backup_header(self, version: str) -> BackupHeader:
-        """What a backup begins with: the ledger at the feed offset that it has now."""
+        """Build the header of a backup at the current feed offset."""
         head = self._group.index.head_offset
         return BackupHeader(version, SCHEMA, head, self.openings, self._encrypts)
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        """A page of a backup, and whether sessions have gone by the time that it was read: it may lack a part of them.
+        """Read a page of a backup, with the offset of the newest prune: the page may lack parts of pruned sessions.
 
-        What fills a page in the database already is read from there: to bring it what was committed since is a
-        transaction that others' reads wait for, and what removes sessions.
+        A page that the database can already fill is read from there. Merging newer commits first would delay other
+        reads, and remove sessions.
         """
         self._on_copy()
         index = self._group.index

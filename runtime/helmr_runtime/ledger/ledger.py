@@ -159,7 +159,7 @@ class DuckLedger(ReadableLedger):
 
     @property
     def openings(self) -> int:
-        """How often the ledger was opened; of one whose log other machines reach, its generation."""
+        """Number of times the ledger was opened; the generation, if its log is shared."""
         return self._copies.openings
 
     def standby(self) -> StandbyMemory:
@@ -305,7 +305,7 @@ class DuckLedger(ReadableLedger):
         await asyncio.gather(*(self.abandon(one.session_id, one.epoch) for one in held))
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
-        """What an idempotency key was used for (S-26). `key_hash` as `core.decide.inputs.key_hash`."""
+        """Return the use of an idempotency key (S-26). `core.decide.inputs.key_hash` makes its hash."""
         head = await self._require_head(session_id)
         if not head.has_keys:
             return None
@@ -435,8 +435,8 @@ class DuckLedger(ReadableLedger):
         return count
 
     async def stats(self) -> dict[str, Any]:
-        """How the ledger does: offsets, size, commit latency, counts, and whether it is failing; if its store has been
-        away for longer than a standby waits, since when."""
+        """Return offsets, sizes, commit latency, counts and any failure; also since when the store is away, if that
+        is longer than a standby waits."""
         engine_bytes = await self._queries.engine_bytes()
         sizes = await asyncio.to_thread(room, self._database.path)
         since = (await self.freshness()).stale_as_of
@@ -585,7 +585,7 @@ def _stats(group: GroupCommit, engine_bytes: int, sizes: Mapping[str, int]) -> d
 
 
 def _check_shape(flush: Flush) -> None:
-    """What an actor that works as written never sends."""
+    """Assert that the entries are numbered as a correct actor sends them."""
     for number, entry in enumerate(flush.entries, start=flush.first_seq):
         assert entry.session_id == flush.session_id
         assert entry.seq == number

@@ -330,7 +330,7 @@ class MemoryLedger(ReadableLedger):
         return Pruned(sessions=len(gone), entries=counted, is_last=is_last, gone=went)
 
     def _remove(self, gone: Collection[str]) -> None:
-        """Of sessions that are gone nothing stays."""
+        """Remove everything of these sessions."""
         self.stored.remove(gone)
         self._keys = {key: entry for key, entry in self._keys.items() if key[0] not in gone}
         self._rows = MemoryRows(self.stored.entries, self._index)
@@ -384,7 +384,7 @@ class MemoryLedger(ReadableLedger):
         return max((e.seq for e in entries if (e.feed_offset or 0) <= feed_offset), default=0)
 
     async def stats(self) -> dict[str, Any]:
-        """What of a ledger's numbers there is without a disk."""
+        """Return the ledger's numbers that exist without a disk."""
         return {
             "open": True,
             "feed_offset": self.index.head_offset,
@@ -406,7 +406,7 @@ class MemoryLedger(ReadableLedger):
         return MemoryLedger(self.clock, self.stored, ring=self.ring, features=self._features)
 
     def take_over(self, entries: Sequence[Entry]) -> None:
-        """Have a session as it was recorded elsewhere, up to one of its entries; it is not here yet."""
+        """Import a session's first entries from another ledger; it must not exist here."""
         previous, stamped = GENESIS, []
         for entry in entries:
             draft = Draft(entry.kind, entry.body, entry.run_id, entry.op, entry.principal)

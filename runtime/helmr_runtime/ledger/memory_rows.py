@@ -1,9 +1,9 @@
-"""What the memory ledger has stored, and what its lists and objects are read from: shapes and order of the tables.
+"""Entries of the memory ledger, and rows for its lists and objects, in the shapes and order of the tables.
 
-Rows are folded from the entries by the projection that the tables are made of, when they are asked for. So a client of
-the test harness is answered as a client of a runtime; there is no SQL here. What was pruned leaves gaps. The rule of
-pruning is that of the tables (`helmr_runtime.ledger.pruning`), written again over the index; a test compares the two.
-A session that is held stays, without holding up the others: in a test no host parks it by and by.
+Reads fold the rows from the entries with the tables' own projection, so the test harness replies as a runtime does,
+without SQL. Pruned entries leave gaps. The rule of pruning is that of the tables (`helmr_runtime.ledger.pruning`),
+written again over the index; a test compares the two. A held session stays, and does not delay the others: a test has
+no host that would park it in time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class KeptEntries(list[Entry]):
 
     @property
     def next_offset(self) -> int:
-        """Of the next entry. The last one is never pruned: it says what was."""
+        """Feed offset of the next entry. The last entry is never pruned: it records the pruning."""
         return (self[-1].feed_offset or 0) + 1 if self else 1
 
     def at(self, offset: int) -> Entry:
@@ -54,7 +54,7 @@ class KeptEntries(list[Entry]):
         self[:] = [entry for entry in self if entry.session_id not in gone]
 
     def _place(self, offset: int) -> int:
-        """Of the first entry that is not before that offset."""
+        """Return the index of the first entry at or after this offset."""
         place = offset - 1
         if not self or self[-1].feed_offset == len(self):  # nothing is gone
             return min(place, len(self))
@@ -63,7 +63,7 @@ class KeptEntries(list[Entry]):
 
 @dataclass(slots=True)
 class Stored:
-    """What is on this ledger's disk."""
+    """The data that a ledger on disk would store."""
 
     entries: KeptEntries = field(default_factory=KeptEntries)
     checkpoints: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -314,7 +314,7 @@ def _ends_first(row: WaitRow) -> tuple[int | str, ...]:
 
 
 def _fits(given: Mapping[str, Any], info: Json) -> bool:
-    """Whether an object is one of those that these filters take."""
+    """True if the object passes these filters."""
     return all(_holds(name, value, info) for name, value in given.items())
 
 

@@ -97,7 +97,7 @@ class PrunedSessions:
 
     @property
     def removal(self) -> Removal:
-        """What is to be done."""
+        """The removal of these sessions."""
         return Removal(
             sessions=tuple(engine.id_of(ids.SESSION, one[0]) for one in self.found),
             first_offset=min(one[1] for one in self.found),
@@ -111,11 +111,11 @@ class PrunedSessions:
 
     @property
     def entries(self) -> int:
-        """How many they have."""
+        """Number of entries in these sessions."""
         return sum(one[3] for one in self.found)
 
     def parts(self) -> Iterator[PrunedSessions]:
-        """What goes in one transaction each, in order."""
+        """Yield parts that each fit one transaction, in order."""
         for at in range(0, len(self.found), AT_ONCE):
             yield PrunedSessions(self.found[at : at + AT_ONCE])
 
@@ -125,7 +125,7 @@ Only = Sequence[UUID] | None
 
 
 def count(reader: Reader, before: datetime, only: Only, kept: Sequence[UUID]) -> tuple[int, int]:
-    """How many sessions may go whose last entry is older, and how many entries they have."""
+    """Count the sessions that may be pruned, because their last entry is older, and their entries."""
     found = engine.first_row(reader.execute(_COUNT, [before, only, kept]))
     assert found is not None
     return int(found[0]), int(found[1] or 0)
@@ -273,7 +273,7 @@ class Pruner:
         )
 
     async def _show(self, *, at_once: bool) -> None:
-        """Have what is chosen from in the tables: no older than a page may be."""
+        """Project to the tables that pages are chosen from, unless that was done recently."""
         now_s, shown_at_s = self._clock.elapsed_s(), self._shown_at_s
         if at_once or shown_at_s is None or now_s - shown_at_s >= SHOWN_FOR_S:
             await self._group.project()
@@ -383,7 +383,7 @@ class Retainer:
         self._clock = clock
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Prune at intervals until cancelled."""
         await self._sleep(FIRST_AFTER)
         while True:
             await self._look()

@@ -165,7 +165,7 @@ class QueryRunner:
                 raise execution.ended_by
 
     async def engine_bytes(self) -> int:
-        """What the engine holds in memory: blocks of the file, and what it works on; 0 if it does not say."""
+        """Return the engine's memory use: cached blocks and working memory; 0 if the engine does not say."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._watcher, self._memory, _ENGINE)
 
@@ -277,7 +277,7 @@ class _Execution:
         return batches, False
 
     def translated(self, error: duckdb.Error) -> HelmrError:
-        """What the engine's error means to the caller."""
+        """Translate the engine's error for the caller."""
         if self.ended_by is not None:
             return self.ended_by
         match error:

@@ -1,11 +1,10 @@
-"""What both ledgers answer alike: every read of the service, claims, and what follows from the master keys.
+"""Common code of both ledgers: reads of the service, claims, and keys derived from the master keys.
 
-Reads return JSON-typed dicts that fit `helmr.models`; waits come without their stream's schema, which stands in the
-catalog.
+Reads return JSON-typed dicts that fit `helmr.models`. Waits come without their stream's schema: the catalog has it.
 
-Claims stay in a ledger's memory: made, renewed and released there, shown with their waits, never written alone.
+A ledger makes, renews and releases claims in memory. Waits show them; an entry never holds only claims.
 
-Invariants: S-54, S-81; everyone reads what was acknowledged.
+Invariants: S-54, S-81; every read shows what was acknowledged.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class ClaimKeeper:
     async def claim_wait(
         self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
     ) -> ClaimsKept:
-        """As `helmr_runtime.ports.ledger.LedgerClient`."""
+        """Claim the wait, or renew the claim, for `for_s` seconds."""
         self._may_act(by)
         head, now = await self._waiting(session_id, wait_id), self._now()
         known = head.claims or _no_claim(head, now)
@@ -97,7 +96,7 @@ class ClaimKeeper:
         return _kept(head)
 
     async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
-        """As `helmr_runtime.ports.ledger.LedgerClient`."""
+        """Release this principal's claim on the wait."""
         head = await self._waiting(session_id, wait_id)
         if head.claims is not None:
             head.claims = head.claims.released(by, self._now())
@@ -143,7 +142,7 @@ class ClaimKeeper:
         return {**wait, "claim": claim.to_json() if claim is not None else None}
 
     def count(self) -> int:
-        """How many waits someone is at now."""
+        """Count the waits with a live claim."""
         now = self._now()
         return sum(
             head.claims is not None
@@ -167,7 +166,7 @@ def _kept(head: Head) -> ClaimsKept:
 
 
 class KeyKeeper:
-    """What a ledger derives of its key ring.
+    """Keys that a ledger derives from its key ring.
 
     Args:
         ring: The master keys; None if there are none.
@@ -232,7 +231,7 @@ class ReadableLedger(ABC):
     @property
     @abstractmethod
     def rows(self) -> Rows:
-        """What lists and objects are read from."""
+        """The rows behind lists and objects."""
 
     @abstractmethod
     def now(self) -> datetime:
@@ -287,7 +286,7 @@ class ReadableLedger(ABC):
     # --- starts and the catalog ------------------------------------------------------------------------
 
     async def start_session(self, start: StartSession, line: SessionLine | None = None) -> Json:
-        """As `start`; what is then known of session and run comes with it: `{created, lined, session, run}`."""
+        """Start a session; return `{created, lined, session, run}`, with session and run as they are afterwards."""
         self.index.work.set_off(
             start.session_id, start.trace
         )  # its run may be on the list before this goes on
@@ -336,7 +335,7 @@ class ReadableLedger(ABC):
         return token_json(token, created, ended, pinned, in_full=True)
 
     async def token_end(self, token_id: str) -> Json | None:
-        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
+        """Return the end of a token, `{status, ended_at, ended_by, data?}`; None while it is pending."""
         token = await self.token(token_id)
         if token is None or token.is_pending:
             return None
@@ -392,12 +391,12 @@ class ReadableLedger(ABC):
         return api_key_json(key)
 
     async def people(self) -> Sequence[Json]:
-        """What the ledger knows of each person, by id."""
+        """Return the ledger's facts of each person, in the order of their ids."""
         found, enabled = self.index.people.by_id, self.index.people.enabled_at
         return [person_json(found[one], enabled.get(one)) for one in sorted(found)]
 
     async def disabled(self) -> DisabledPeople:
-        """As `helmr_runtime.ports.ledger.Ledger`."""
+        """Return the disabled people and revoked keys."""
         return self.index.people.disabled
 
     async def grants_of(self, client: str, agent: str) -> Sequence[Json]:
@@ -450,13 +449,13 @@ class ReadableLedger(ABC):
         return self.index.head_offset
 
     async def work(self, known: WorkPosition = FROM_START, timeout_s: float = 0.0) -> WorkChanges:
-        """What has changed on the work list behind `known`, once something was added; see `WorkList.since`."""
+        """Wait for news on the work list, up to `timeout_s`; return the changes after `known`, as `WorkList.since`."""
         work = self.index.work
         await self._until(lambda: work.has_news(known), min(timeout_s, POLL_MAX_S))
         return work.since(known, self.recent)
 
     async def held(self) -> Sequence[HeldLease]:
-        """Which sessions are held, by whom and under which epoch."""
+        """Return the held sessions, with holder and epoch."""
         return self.index.holdings()
 
     async def lead(self, directory: str) -> str:
@@ -574,13 +573,13 @@ class ReadableLedger(ABC):
         return dict((await self.entry(offset)).body["positions"]) if offset else {}
 
     async def ask(self, question: FeatureQuestion) -> Any:
-        """What a feature answers to this."""
+        """Answer a question from the state of its feature."""
         return question.answer(self.index.features[question.feature])
 
     async def unconsumed(self, head: Head) -> int | None:
-        """How many records of the session no wait has taken; None if it can't be read now.
+        """Count the session's records that no wait has taken; None if it can't be read now.
 
-        After a restart the session is read once for it.
+        The first call after a restart reads the session.
         """
         if head.unconsumed is None:
             with suppress(DataError):
@@ -591,7 +590,7 @@ class ReadableLedger(ABC):
         return head.unconsumed
 
     async def numbers(self) -> Json:
-        """As `helmr_runtime.ports.ledger.LedgerClient`."""
+        """Return the numbers for metrics: latency, waits, claims, schedules."""
         return {
             **(self.latency.to_json() if self.latency is not None else {}),
             "waits": await self.rows.wait_totals(self.index.work.resolving()),

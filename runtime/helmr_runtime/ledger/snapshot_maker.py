@@ -1,7 +1,7 @@
-"""When a ledger whose log other machines reach makes a snapshot: a copy of its database in the same store (S-100).
+"""Makes snapshots of a ledger whose log is shared: copies of its database in the same store (S-100).
 
-Commits never wait for one. While the file is copied beside itself the tables are not written, so that reads which need
-what was committed meanwhile wait; the copy is uploaded beside everything else.
+Commits never wait for a snapshot. The tables are not written while the file is copied, so reads that need a commit made
+meanwhile wait for the copy. The upload delays nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SnapshotMaker:
         self._pruned_offset = group.index.pruned_offset
 
     async def run(self) -> None:
-        """Until it is cancelled, or another has opened the log."""
+        """Make snapshots until cancelled, or until another runtime opens the log."""
         while self._group.role.superseded is None:
             await asyncio.sleep(LOOK_EVERY_S)
             if self.is_due():
@@ -60,7 +60,7 @@ class SnapshotMaker:
                     await asyncio.sleep(AGAIN_AFTER_S)
 
     def is_due(self) -> bool:
-        """Whether one is worth it now."""
+        """True when a snapshot is worth making now."""
         newest = self._root.newest
         records = self._group.database.log_number - (
             newest.number if newest is not None else self._root.floor
@@ -88,7 +88,7 @@ class SnapshotMaker:
         return self._root
 
     def _pruned_s(self) -> float | None:
-        """How long ago the last prune was that not both snapshots have seen; after the first of them, that one."""
+        """Return the seconds since the last prune, until as many snapshots as we keep were made after it; then None."""
         now_s = asyncio.get_running_loop().time()
         pruned = self._group.index.pruned_offset
         if pruned != self._pruned_offset:

@@ -39,7 +39,7 @@ PART = 200
 
 
 class StandbyMemory:
-    """What a ledger takes in that another one has committed.
+    """Applies another runtime's commits to a standby ledger's memory.
 
     Args:
         group: Its writer, which appends nothing meanwhile.
@@ -52,14 +52,14 @@ class StandbyMemory:
 
     @property
     def number(self) -> int:
-        """Of the last record that was taken in."""
+        """Number of the last record applied."""
         return self._group.database.log_number
 
     async def read(self) -> Records:
-        """What has been committed behind that one.
+        """Read the records committed after that one.
 
         Raises:
-            LedgerBehind: It is not in the log any more, or the log ends before.
+            LedgerBehind: They are no longer in the log, or the log ends before that one.
             LedgerDamaged, LogNewer, StoreUnavailable: It can't be read.
         """
         found: Records = await self._group.run_in_writer(self._group.database.read_on)
@@ -168,7 +168,7 @@ class LeaseWatch:
 
     @property
     def store(self) -> str:
-        """What the store of the log calls itself."""
+        """Name of the log's store in messages."""
         return self._log.objects.name
 
     def take_over(self) -> None:
@@ -238,10 +238,10 @@ class LeaseWatch:
             await self._pause()
 
     async def _claim(self) -> None:
-        """Have the primary end when it next renews its lease, if this one has the order to take over.
+        """Claim the primary's lease if ordered to take over, so that it ends at its next renewal.
 
-        One that commits without a pause has the next record before anyone who has read the one before it. If this can't
-        be written now, or the primary has just renewed, the next look does it.
+        A primary that commits without pause always wins the race for the next record. If the claim can't be written
+        now, or the primary has just renewed, the next look tries again.
         """
         seen = self._seen
         if not self._is_ordered or seen is None or seen.lease is None or self._is_free(()):
@@ -250,16 +250,15 @@ class LeaseWatch:
             await self._run(self._log.write_lease, seen.lease.claimed(self._log.writer), self._tag)
 
     def _is_free(self, records: Records) -> bool:
-        """Whether the next record can be this one's: the primary has gone; or it could read the claim in its lease,
-        and has stored none since the look before but these.
-        """
+        """True if this runtime may try to write the next record: the primary is gone, or its lease holds our claim
+        and it has stored no record since the last look."""
         seen = self._seen
         if seen is None or seen.lease is None or seen.may_try(asyncio.get_running_loop().time()):
             return True
         return seen.lease.writer == self._log.writer and not records
 
     def refusal(self) -> Standby:
-        """What callers get meanwhile."""
+        """Build the error that callers of a standby get."""
         behind = max(0, self._newest - self._applied)
         said = f"{behind} commits behind it" if behind else "level with it"
         return Standby(

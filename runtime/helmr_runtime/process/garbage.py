@@ -1,19 +1,19 @@
-"""What the garbage collector looks through in a process of a runtime."""
+"""Tuning of the garbage collector in a runtime's processes."""
 
 from __future__ import annotations
 
 import gc
 
 COLLECTS = (5_000, 10, 5)
-"""The collector's thresholds: by CPython's an answer, of sixteen at once, took a seventh more processor time; by higher
-ones a host kept 20 MB more of what sessions had left."""
+"""The collector's thresholds. With CPython's, an answer (of sixteen at once) took a seventh more CPU time; with higher
+ones a host kept 20 MB more of garbage from sessions."""
 
 
 def look_through_less() -> None:
-    """From now on nothing that is there now is looked through, and what is made later less often.
+    """Exempt present objects from garbage collection, and collect later ones less often.
 
-    All of it took the gateway 0.14 s, and every call waited; a process in which a chat of 400 turns went on, 0.22 s at
-    each fourth turn.
+    A full collection stopped the gateway and all its calls for 0.14 s, and a process with a chat of 400 turns for
+    0.22 s at every fourth turn.
     """
     gc.freeze()
     gc.set_threshold(*COLLECTS)

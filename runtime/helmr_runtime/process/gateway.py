@@ -125,7 +125,7 @@ class GatewayActor:
         return bound
 
     async def introduce(self) -> Introduction | None:
-        """What a Ray job must know to call the actors itself."""
+        """Return the facts that a Ray job needs to call the actors itself."""
         return self._introduction
 
     async def stop(self) -> None:
@@ -216,7 +216,7 @@ class _Server(uvicorn.Server):
         self._files_max = files_max
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
+        """Start uvicorn without sockets, then accept on each of them ourselves."""
         await super().startup(sockets=[])
         files = OpenFiles(self._files_max, asyncio.get_running_loop().time)
         for listener in sockets or ():
@@ -233,7 +233,7 @@ class _Server(uvicorn.Server):
         return protocol
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
+        """Stop accepting, let accepted connections settle, then shut uvicorn down."""
         for one in self.accepting:
             one.stop()
         for one in self.accepting:

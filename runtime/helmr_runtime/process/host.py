@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 def loaded(load: Callable[[], T], register: Callable[[ModuleType], None]) -> T:
-    """What `load` returns; the modules that it imported from folders it added to the path are registered.
+    """Call `load`, register the modules that it imported from folders it added to the path, and return its result.
 
     Args:
         load: Imports task modules.

@@ -36,7 +36,7 @@ from helmr_runtime.service.health import Introduction
 
 
 def this_job() -> Principal:
-    """Who acts."""
+    """Return the principal of this Ray job."""
     return Principal("ray_job", ray.get_runtime_context().get_job_id())
 
 

@@ -1,4 +1,4 @@
-"""How programs of this user and machine come in: the local admin key, and the files by which they find a runtime."""
+"""Access for this user's programs on this machine: the local admin key, and the files that locate a runtime."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def stored_key(data_dir: Path) -> str:
 def credentials(
     host: str, port: int, *, key: str, data_dir: Path, is_shared: bool = False
 ) -> Credentials:
-    """Of a runtime that lives as long as this process.
+    """Build the credentials of a runtime that lives as long as this process.
 
     Args:
-        host: It listens on this address.
-        port: And there.
+        host: Address that it listens on.
+        port: Port that it listens on.
         key: The local admin key.
-        data_dir: Has the master keys.
-        is_shared: Other machines reach its log: local programs get a key with which they can go on there.
+        data_dir: Holds the master keys.
+        is_shared: Other machines reach its log: local programs get a key that also works there.
     """
     ring = read_key_ring(data_dir / RING_NAME, os.environ) if is_shared else None
     if ring is not None:

@@ -1,16 +1,14 @@
-"""What a process of a runtime logs and prints: whose it is, as text or as JSON, into a file of bounded size.
+"""Logs and printed output of a runtime's process: attributed to its session, as text or JSON, in a bounded file.
 
-A run's code, its steps and their threads have the run in their context (`helmr.current`), so that each line of it has
-the session's id in front; what they start without it, threads of their own above all, has none.
+A run's code, its steps and their threads carry the run in their context (`helmr.current`), so each of their lines starts
+with the session's id. Threads that they start without that context have no id.
 
 As JSON each line is an object: `time`, `level`, `logger`, `message`, `process`, `session`, `run`, `op`, `wait`,
-`trace`; `exception` where there is one. Ids are those of the code that logs; of a line of the runtime itself, those
-that its message names, or under which it was logged; else null. `trace` is that of the span below which it was
-logged, where spans are made.
+`trace`, and `exception` if there is one. Ids are those of the code that logs; for a line of the runtime itself, those
+in its message or its logging context; else null. `trace` is that of the current span, if the process makes spans.
 
-A log file is for its owner alone, and is moved aside when it is full, so that two of them hold all that is kept. The
-terminal that `up` was started from gets our few lines, and the log file the rest: Ray writes to the standard streams of
-the process that connects to it.
+Only its owner can read a log file. A full one is moved aside, so two files hold all that is kept. The terminal of `up`
+gets our few lines, the log file the rest: Ray writes to the standard streams of the process that connects to it.
 """
 
 from __future__ import annotations
@@ -126,7 +124,7 @@ def current_session() -> str | None:
 
 
 class TextOutput(Protocol):
-    """Where text goes."""
+    """A stream that text is written to."""
 
     def write(self, text: str, /) -> int: ...
 
@@ -204,7 +202,7 @@ class SessionStream:
             stream.write(text)
 
     def flush(self) -> None:
-        """Have what was written seen; the rest of a line waits for its end."""
+        """Flush complete lines; the rest of a line waits for its end."""
         for stream in self._streams:
             stream.flush()
 
@@ -336,7 +334,7 @@ class LogFileHandler(RotatingFileHandler):
 
 
 def look_at_log_file() -> None:
-    """What was printed may have filled the process's log file."""
+    """Move the process's log file aside if printed output has filled it."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogFileHandler):
             handler.look()

@@ -1,7 +1,7 @@
-"""How the processes of a runtime are found and ended.
+"""Finds and ends the processes of a runtime.
 
-A process is named by pid and start time, never by its pid alone: pids are used again. What belongs
-to a runtime is found even after its parent has ended: everything that `up` starts inherits a random
+A pid alone never identifies a process, since pids are reused: pid and start time do. A runtime's
+processes are found even after their parent has ended: everything that `up` starts inherits a random
 marker in its environment, and Ray's agents, which write their title over their environment, hold
 files open in the runtime's own folder.
 """
@@ -77,7 +77,7 @@ def is_stopped(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeMark:
-    """What the processes of one runtime have in common."""
+    """The mark shared by the processes of one runtime."""
 
     marker: str
     run_dir: Path

@@ -1,6 +1,6 @@
-"""What Ray programs ask of sessions by their handles (`helmr.ray`), carried out in the gateway actor's process.
+"""Calls that Ray programs make on session handles (`helmr.ray`), carried out in the gateway actor's process.
 
-Each caller gets the routes of a Ray job (`JobGateway`), so that its rights and what is recorded of it are the job's.
+Each caller gets the routes of a Ray job (`JobGateway`), so it has the job's rights and is recorded as the job.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class HandleCalls:
         """The one that has called last comes last."""
 
     async def ask(self, request: SessionRequest) -> Any:
-        """What the handle's method returns.
+        """Call the handle's method and return its result.
 
         Raises:
-            HelmrError: What it raises.
+            HelmrError: The method raised it.
         """
         key = request.job, request.key, request.on_behalf_of
         caller = self._callers.pop(key, None) or _Caller(self._client(request))

@@ -132,7 +132,7 @@ class RaySpawner:
         return [name for name in await self._calls.names() if name.startswith(HOST_PREFIX)]
 
     async def look(self, place: HostLocation) -> ProcessState:
-        """What the system says of a process."""
+        """Return the state of a host's process."""
         assert place.pid is not None, "it has started"
         try:
             found = await self._there(place, processes.look, place.pid)
@@ -144,9 +144,9 @@ class RaySpawner:
         return ProcessState.STOPPED if is_stopped else ProcessState.RUNNING
 
     async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
-        """What a dead host held and did.
+        """Return the slots of a dead host.
 
-        Nothing where its node is gone too: no task's code ended that.
+        Empty if its node is gone too: then no task's code is to blame.
         """
         try:
             return await self._there(place, _take_statuses, self._spec.status_path(place.name))

@@ -1,4 +1,4 @@
-"""What a runtime is asked for and what its actors build themselves by, as frozen values."""
+"""Settings of a runtime and specs of its actors, as frozen values."""
 
 from __future__ import annotations
 
@@ -90,23 +90,23 @@ DEFAULT_LINGER_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
-    """What a runtime is asked for and its actors go by.
+    """Settings of a runtime that its actors follow.
 
     Attributes:
         tasks: Task modules, dotted or as files, looked up from a folder.
         port: 0 takes a free one.
-        linger_s: How long a waiting session stays in memory.
-        host_memory_bytes: What a host may allocate before another takes its place; None: a quarter of the memory of its
-            machine, or of what its control group may have.
-        serves_http: Whether anything listens; if not, only programs in the cluster reach it.
-        encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
-        external_url: What the links of tokens begin with, if not with host and port.
-        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
+        linger_s: Seconds that a waiting session stays in memory.
+        host_memory_bytes: Memory that a host may allocate before it is replaced; None: a quarter of its machine's
+            memory, or of its control group's limit.
+        serves_http: False: nothing listens, only programs in the cluster reach it.
+        encrypts: True seals bodies of new entries; None keeps the data directory's setting.
+        external_url: Base URL of token links, if not made of host and port.
+        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies whose forwarded client addresses count.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         traces: Make spans, and send them where the OTEL_ variables say.
         json_logs: Log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
-        retention: How long sessions that are over are kept; None keeps them.
+        retention: Time that ended sessions are kept; None keeps them for ever.
         log_url: The store of the log of commits; None: it stands beside the database.
         log_peer: The other runtime of a pair, to which a standby sends browsers.
     """
@@ -183,7 +183,7 @@ class RuntimeSpec(RuntimeSettings):
 
     @property
     def base_url(self) -> str:
-        """What the links of tokens begin with."""
+        """Base URL of token links."""
         if self.external_url is not None:
             return self.external_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -210,9 +210,9 @@ class RuntimeSpec(RuntimeSettings):
         return Path(self.run_dir) / "statuses"
 
     def status_path(self, name: str) -> Path:
-        """Where a host says what it holds and does."""
+        """Return the path of a host's status file."""
         return self.status_dir / f"{name}.status"
 
     def pid_path(self, name: str) -> Path:
-        """Where an actor says its pid."""
+        """Return the path of an actor's pid file."""
         return self.status_dir / f"{name}.pid"

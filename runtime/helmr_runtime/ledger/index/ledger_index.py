@@ -500,7 +500,7 @@ class LedgerIndex:
             self._forget(head)
 
     def _forget(self, head: Head) -> None:
-        """Drop a closed session from memory."""
+        """Drop an ended session from memory."""
         del self.heads[head.session_id]
         self.forgotten += 1
         self._ended.pop(head.session_id, None)
