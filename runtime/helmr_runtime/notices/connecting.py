@@ -76,7 +76,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the internet, not of this machine or network."""
+    """True if an address is on the public internet, not on this machine or network."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _SPECIAL_V4)
     inner = address.ipv4_mapped

@@ -1,4 +1,4 @@
-"""What a notice says: as a CloudEvent, and as a title and a text. Never more than its target's detail."""
+"""Contents of a notice: a CloudEvent, a title and a text, never beyond its target's level of detail."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ TEST = "test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What an event is about, as it is when the notice is sent; empty for a test."""
+    """The wait or run of an event, as it is when the notice is sent; empty for a test."""
 
     wait: WaitInfo | None = None
     run: RunInfo | None = None
@@ -69,7 +69,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What is sent. `data` is JSON; `late`: it comes out of order, after it was passed by."""
+    """A notice to send. `data` is JSON; `late`: it was skipped once and now comes out of order."""
 
     id: str
     event: str
@@ -145,7 +145,7 @@ class Notice:
         return str(self.data["body"])[:TEXT_CHARS_MAX]
 
     def _ends(self) -> list[str]:
-        """When time ends the wait, and what then answers, as a sentence; the time is UTC, and counts from the event."""
+        """Say in a sentence when the wait's time ends and what then answers; in UTC, relative to the event."""
         data = self.data
         if data.get("status") != "pending":
             return []
@@ -160,7 +160,7 @@ class Notice:
         return []
 
     def _facts(self) -> list[tuple[str, str]]:
-        """What else it says, by label: what concerns the reader first, what names it in the runtime last."""
+        """Return the other facts by label: those that concern the reader first, ids of the runtime last."""
         found = [(label, self.data.get(key)) for key, label in _FACTS.items()]
         return [
             (label, _one_line(", ".join(value) if isinstance(value, list) else str(value)))
@@ -225,7 +225,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def _readable(text: str) -> str:
-    """What a person reads of a text; of controls newlines and tabs stay."""
+    """Strip a text of control characters, except newlines and tabs, for people to read."""
     text = _CONTROLS.sub("", _BREAKS.sub("\n", text))
     return _SURROGATES.sub("\ufffd", text)
 

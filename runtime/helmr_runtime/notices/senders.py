@@ -59,7 +59,7 @@ class Webhook:
         self._poster = Poster(private=target.private_addresses)
 
     async def send(self, notice: Notice) -> None:
-        """See `Sender`."""
+        """Post the notice as a signed CloudEvent."""
         url = await asyncio.to_thread(self._secrets.url, self._target)
         key = await asyncio.to_thread(self._secrets.signing_key, self._target)
         body, timestamp = notice.cloud_event().encode(), int(self._now().timestamp())
@@ -82,7 +82,7 @@ class Slack:
         self._poster = Poster(private=target.private_addresses)
 
     async def send(self, notice: Notice) -> None:
-        """See `Sender`."""
+        """Post the notice to a Slack webhook."""
         url = await asyncio.to_thread(self._secrets.url, self._target)
         title = notice.title(self._target.title)
         text = notice.text(self._target.text, below_title=True)
@@ -108,7 +108,7 @@ class Email:
         self._secrets = secrets
 
     async def send(self, notice: Notice) -> None:
-        """See `Sender`."""
+        """Send the notice by SMTP."""
         target = self._target
         password = None
         if target.user is not None:
@@ -176,7 +176,7 @@ class Command:
         self._environ = {name: value for name, value in environ.items() if name in names}
 
     async def send(self, notice: Notice) -> None:
-        """See `Sender`."""
+        """Run the target's command with the notice on its standard input."""
         folder = self._target.folder
         try:
             process = await asyncio.create_subprocess_exec(
@@ -222,5 +222,5 @@ def sender_of(target: Target, environ: Mapping[str, str], now: Callable[[], date
 
 
 def _slack_text(text: str) -> str:
-    """What Slack would read as a mention or a link is shown as it is."""
+    """Escape text so that Slack shows mentions and links literally."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

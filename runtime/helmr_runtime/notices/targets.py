@@ -55,16 +55,16 @@ Events = Annotated[tuple[EventName, ...], Field(min_length=1)]
 
 
 class _Target(BaseModel):
-    """What every target says.
+    """Settings common to all targets.
 
     Attributes:
-        events: The events that it gets.
-        filter: Of waits, as `helmr wait list --filter` has it; all must hold.
-        detail: How much a notice says: ids and times alone, what lists show too, or all.
-        links: For whom a wait that opens gets an answer link; None makes none.
-        due_soon: How long before time ends it a wait is due soon.
-        private_addresses: It may have an address that only this network knows.
-        longest_pause: Between two tries.
+        events: The events that it receives.
+        filter: Filter of waits in the syntax of `helmr wait list --filter`; all of its terms must hold.
+        detail: Amount of detail in a notice: only ids and times, also what lists show, or everything.
+        links: The person that an opening wait's answer link is made for; None makes no link.
+        due_soon: Time before the end of a wait from which it is due soon.
+        private_addresses: True permits an address on the private network.
+        longest_pause: Longest pause between two tries.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -299,7 +299,7 @@ def _said(error: ErrorDetails) -> str:
 
 
 def to_json(targets: tuple[Target, ...]) -> dict[str, Any]:
-    """As `read_targets` reads them again, in another process. Holds no secret."""
+    """Serialize targets without secrets; another process reads them back with `read_targets`."""
     return {
         one.name: one.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
         for one in targets
@@ -342,10 +342,10 @@ class Secrets:
         return found
 
     def url(self, target: WebhookTarget | SlackTarget) -> str:
-        """Where a target listens.
+        """Return a target's URL.
 
         Raises:
-            UsageError: It is not there or no URL.
+            UsageError: It is missing or not a URL.
         """
         given = getattr(target, "url", None)
         url: str = given if given is not None else self.read(target, "url")

@@ -1,6 +1,6 @@
 """Logs and printed output of a runtime's process: attributed to its session, as text or JSON, in a bounded file.
 
-A run's code, its steps and their threads carry the run in their context (`helmr.current`), so each of their lines starts
+A run's code, its steps and their threads carry the run in their context (`helmr.current`), so each line starts
 with the session's id. Threads that they start without that context have no id.
 
 As JSON each line is an object: `time`, `level`, `logger`, `message`, `process`, `session`, `run`, `op`, `wait`,

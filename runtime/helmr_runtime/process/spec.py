@@ -101,7 +101,7 @@ class RuntimeSettings:
         serves_http: False: nothing listens, only programs in the cluster reach it.
         encrypts: True seals bodies of new entries; None keeps the data directory's setting.
         external_url: Base URL of token links, if not made of host and port.
-        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies whose forwarded client addresses count.
+        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies whose X-Forwarded headers are believed.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         traces: Make spans, and send them where the OTEL_ variables say.
         json_logs: Log files hold a JSON object a line.

@@ -1,4 +1,4 @@
-"""What the body of a callback POST says, by its content type (S-42).
+"""Parses the body of a callback POST by its content type (S-42).
 
 ```
 application/json              must be {"data": …}
@@ -150,7 +150,7 @@ _NONCE_CHARS_MAX = 120
 
 
 class NonceState(StrEnum):
-    """What a nonce is worth."""
+    """Result of checking a nonce."""
 
     VALID = "valid"
     STALE = "stale"

@@ -37,11 +37,11 @@ def public_keys(ring: KeyRing) -> tuple[tuple[str, str], ...]:
 
 
 def check_signature(checked: Checked, keys: Sequence[str]) -> str:
-    """Which of these public keys has signed the file.
+    """Return the one of these public keys that signed the file.
 
     Raises:
         UsageError: One of them is not a public key.
-        SessionFileDamaged: None has; the line is the footer's.
+        SessionFileDamaged: None of them signed it; the line is the footer's.
     """
     known = {key.strip(): _public(key) for key in keys}
     said = checked.signature

@@ -29,7 +29,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "Ed
 """Public keys only: with `HS256` an issuer's public key would be a secret, and `none` is no signature."""
 
 LEEWAY = timedelta(seconds=60)
-"""How far the issuer's clock may lie from ours."""
+"""Tolerated difference between the issuer's clock and ours."""
 
 TOKEN_CHARS_MAX = 16_384
 SUBJECT_MAX = 255
@@ -39,17 +39,17 @@ GROUP_CHARS_MAX = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """What a good token says.
+    """Claims of a valid ID token.
 
     Attributes:
-        issuer, subject: Who it is to the issuer.
-        email: Theirs, in lower case, if the issuer has verified it, and it is an address of ASCII characters.
-        issued_at: When the issuer has made the token.
-        groups: What the claim of groups says; None if it does not say all of them.
-        groups_at: When that was so.
-        groups_why: Why the issuer's userinfo did not say them, and what to do; None if it did or was not asked.
-        expires_at: Of the token.
-        nonce: What the sign-in that it answers sent along, if anything.
+        issuer, subject: The person's identity at the issuer.
+        email: Lower-case address, if the issuer verified it and it is ASCII.
+        issued_at: Time of the token.
+        groups: Groups in the claim; None if the claim does not list all of them.
+        groups_at: Time at which the person had these groups.
+        groups_why: Reason and remedy if the issuer's userinfo did not give them; None if it did or was not asked.
+        expires_at: Expiry of the token.
+        nonce: The nonce that the sign-in sent, if any.
     """
 
     issuer: str
@@ -64,7 +64,7 @@ class SignIn:
 
 
 def is_like(text: str) -> bool:
-    """Whether it could be such a token at all."""
+    """True if the text could be an ID token, judged by its form alone."""
     return len(text) <= TOKEN_CHARS_MAX and text.count(".") == 2 and text.isascii()
 
 
@@ -88,18 +88,18 @@ def check_id_token(
     now: datetime,
     may_lack_groups: bool = False,
 ) -> SignIn:
-    """What the token says, if it is good.
+    """Validate an ID token and return its claims.
 
     Args:
         token: From the client.
-        keys: Of the issuer.
-        issuer, client_id: Whose token, and for whom.
-        groups_claim: Where it says groups; None: it says none.
+        keys: The issuer's keys.
+        issuer, client_id: Expected issuer and audience.
+        groups_claim: Name of the claim of groups; None if there is none.
         now: The time.
-        may_lack_groups: Userinfo says them, so that a token without the claim says nothing of groups.
+        may_lack_groups: Userinfo has the groups, so a token without the claim leaves them unknown.
 
     Raises:
-        Unauthenticated: In the same words for all that can be wrong.
+        Unauthenticated: The token is invalid; the message is the same for every reason.
     """
     try:
         _check_keys(token)

@@ -319,7 +319,7 @@ _RESTORE_HINT = (
 
 
 def fingerprint(key: MasterKey) -> str:
-    """What a ledger remembers of a master key."""
+    """Return the fingerprint by which a ledger recognizes a master key."""
     return derive(key.key, "fingerprint", key.id).hex()[:FINGERPRINT_CHARS]
 
 

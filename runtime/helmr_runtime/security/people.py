@@ -124,7 +124,7 @@ class NamedPerson(BaseModel):
 
 
 class PeopleSettings(BaseModel):
-    """What `[people]` says beside people."""
+    """Settings in `[people]` that apply to all people."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -161,7 +161,7 @@ class PeopleSettings(BaseModel):
         return self.groups_from == "userinfo"
 
     def is_proxy(self, address: str) -> bool:
-        """Whether a connection from there is of a proxy whose header says who a person is."""
+        """True if the address is that of a proxy whose header names the person."""
         try:
             peer = ip_address(address.partition("%")[0])
         except ValueError:
@@ -170,11 +170,11 @@ class PeopleSettings(BaseModel):
 
 
 class PeopleConfig:
-    """Who there is.
+    """The people that a runtime knows from its configuration.
 
     Args:
-        named: Those with a table.
-        settings: What holds for all; None: the runtime knows no people.
+        named: People with a table of their own.
+        settings: Settings for all; None: the runtime knows no people.
     """
 
     def __init__(
@@ -202,10 +202,10 @@ class PeopleConfig:
         return NamedPerson(id=email, email=email)
 
     def get(self, name: str) -> NamedPerson:
-        """As `find`.
+        """Find a person by name, as `find` does.
 
         Raises:
-            PersonNotFound: It means no one.
+            PersonNotFound: The name matches no person.
         """
         found = self.find(name)
         if found is not None:
@@ -284,7 +284,7 @@ class PeopleConfig:
         return frozenset(found)
 
     def role_of(self, person: NamedPerson) -> Role:
-        """What they may do, unless a key of theirs says less."""
+        """Return a person's role; a key of theirs may narrow it."""
         return person.role or self.settings.role
 
 

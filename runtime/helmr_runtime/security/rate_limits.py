@@ -205,7 +205,7 @@ class _Counters(Storage):
 
 
 def source_key(address: str) -> str:
-    """What counts as one source: an IPv4 address, an IPv6 /64, or the text if it is neither."""
+    """Return the key that an address is limited under: the IPv4 address, the IPv6 /64, else the text itself."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

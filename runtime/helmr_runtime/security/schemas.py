@@ -80,7 +80,7 @@ class DataSchema:
             raise BadSchema(f"the schema can't be used: {reason[:_MESSAGE_CHARS_MAX]}") from error
 
     def problems(self, data: Any) -> list[SchemaProblem]:
-        """Where and why the data does not fit; empty if it fits."""
+        """List the places where the data does not fit, with reasons; empty if it fits."""
         found: list[SchemaProblem] = []
         for error in self._validator.iter_errors(data):
             found.extend(_problems(error))
@@ -105,7 +105,7 @@ class DataSchema:
 
 
 def _fits(format: str, of: Any) -> Callable[[str], bool]:
-    """Whether a text fits a format by its RFC, or is what a type of tasks takes."""
+    """Return a check that a text fits a format, by its RFC or by the tasks' own type."""
 
     def fits(text: str) -> bool:
         return _by_rfc(format).is_valid(text) or _is_of(of, text)

@@ -32,7 +32,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class SecretKind(StrEnum):
-    """What a secret opens; the value stands in its text."""
+    """Kind of access that a secret gives; its text contains the value."""
 
     API_KEY = "key"
     PUBLIC_TOKEN = "pat"
@@ -104,12 +104,12 @@ def _base62(number: int, width: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """What one master key gives one session; 32 bytes each, kept out of every repr."""
+    """Keys that one master key derives for one session: 32 bytes each, left out of reprs."""
 
     chain: bytes = field(repr=False)
     """HMAC key of the hash chain (S-52)."""
     secrets: bytes = field(repr=False)
-    """What the secrets of the session's tokens are derived from."""
+    """The secrets of the session's tokens derive from it."""
     payload: bytes = field(repr=False)
     """AES-256-GCM key of the session's entry bodies and sealed settings."""
 

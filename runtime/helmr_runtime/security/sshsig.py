@@ -70,7 +70,7 @@ class SigningKey:
 
     @property
     def blob(self) -> bytes:
-        """As signatures hold it."""
+        """The key in the binary form that signatures contain."""
         return base64.b64decode(self.text.partition(" ")[2])
 
 
@@ -235,7 +235,7 @@ class AllowedSigner:
     valid_before: datetime | None = None
 
     def admits(self, person: str, key: str, at: datetime) -> bool:
-        """That this person's signature by the key with that fingerprint counts, if it was given then."""
+        """True if a signature of this person with this key, made at that time, counts."""
         return (
             self.key.fingerprint == key
             and _fits(self.principals, person)
@@ -246,7 +246,7 @@ class AllowedSigner:
 
 
 def _fits(patterns: Sequence[str], name: str) -> bool:
-    """As OpenSSH's match_pattern_list: one that excludes wins."""
+    """Match a name as OpenSSH's match_pattern_list does: a pattern that excludes wins."""
     out = [one[1:] for one in patterns if one.startswith("!")]
     if any(_is_like(name, one) for one in out):
         return False

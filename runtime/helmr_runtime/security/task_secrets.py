@@ -1,6 +1,6 @@
-"""What a run may make of its session's keys: tokens with derived secrets, the same at every replay.
+"""Secrets that a run derives from its session's keys for its tokens, the same at every replay.
 
-A value of the live session, used on a run's thread: it computes and stores nothing.
+The live session holds this value and a run's thread uses it: it only computes, and stores nothing.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class TaskSecrets:
         return link_id, key_id, secret_hash(self.secret("link", link_id, key_id))
 
     def link_url(self, link_id: str, key_id: str) -> str:
-        """Where a person answers."""
+        """Return the URL at which a person answers."""
         return f"{self._base_url}{LINK_PATH}{self.secret('link', link_id, key_id)}"
 
     def secret(self, kind: str, object_id: str, key_id: str) -> str:
@@ -115,7 +115,7 @@ class TaskSecrets:
         return derive_secret(self._keys, SecretKind(kind), object_id, key_id)
 
     def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:
-        """Where an outside system completes the token; for raw bodies if the token takes them."""
+        """Return the URL at which an outside system completes the token; `is_raw` makes it take raw bodies."""
         secret = self.secret("cb", token_id, key_id)
         return f"{self._base_url}{CALLBACK_PATH}{secret}{'?raw=1' if is_raw else ''}"
 

@@ -44,7 +44,7 @@ _STANDARD_KEY_BYTES = range(16, 129)
 
 
 class SignatureScheme(StrEnum):
-    """How a provider signs; the value is the wire name."""
+    """Signature scheme of a provider; the value is the wire name."""
 
     GITHUB = "github"
     SLACK = "slack"
@@ -53,7 +53,7 @@ class SignatureScheme(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What `tokens.create(verify=…)` says: how this token's callbacks are signed, and with what."""
+    """Scheme and secret that sign a token's callbacks, from `tokens.create(verify=…)`."""
 
     scheme: SignatureScheme
     secret: str = field(repr=False)
@@ -88,7 +88,7 @@ class Verification:
         return cls(scheme=SignatureScheme(scheme), secret=secret, tolerance_s=tolerance_s)
 
     def sealed(self, cipher: PayloadCipher, token_id: str) -> dict[str, Any]:
-        """What the token's entry stores: the secret only encrypted, bound to the token."""
+        """Return the form that the token's entry stores: its secret is encrypted and bound to the token."""
         return {
             "scheme": self.scheme.value,
             "tolerance_s": self.tolerance_s,

@@ -1,6 +1,6 @@
-"""Whether this process makes spans, and who makes them. Off costs a look at one variable where a span could begin.
+"""Switch for this process's spans, and their maker. While off, each possible span costs one look at a variable.
 
-Nothing of OpenTelemetry is imported until `start` is called. What a span is made of is in `helmr_runtime.tracing.otel`.
+`start` imports OpenTelemetry, nothing before it does. `helmr_runtime.tracing.otel` makes the spans.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_installed() -> None:
 
 
 def is_off(signal: str, environ: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's own variables turn a signal off, as they do for every program: `traces` or `metrics`."""
+    """True if OpenTelemetry's standard variables turn a signal off: `traces` or `metrics`."""
     exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
     is_disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     return is_disabled or exporter == "none"
@@ -68,7 +68,7 @@ def use(made: Spans | None) -> None:
 
 
 def carry(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """What the calling task asks for belongs below the span that a request's headers name, if they name one."""
+    """Make the span named in a request's headers, if any, the parent of all that the calling asyncio task does."""
     global is_on
     found = next((value.decode("latin-1") for key, value in headers if key == b"traceparent"), None)
     caller.set(found)

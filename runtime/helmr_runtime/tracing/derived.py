@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Derived(NamedTuple):
-    """A span whose ids come of an id of ours; `kind` is session, run or wait."""
+    """A span whose ids derive from an id of ours; `kind` is session, run or wait."""
 
     kind: str
     id: str

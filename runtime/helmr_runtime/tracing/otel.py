@@ -74,18 +74,18 @@ class DerivedIds(RandomIdGenerator):
             self._fixed.place = None
 
     def generate_span_id(self) -> int:
-        """Of the next span."""
+        """Return the id of the next span."""
         place = getattr(self._fixed, "place", None)
         return place.span_id if place is not None else super().generate_span_id()
 
     def generate_trace_id(self) -> int:
-        """Of the next span that has no parent."""
+        """Return the trace id of the next span without a parent."""
         place = getattr(self._fixed, "place", None)
         return place.trace_id if place is not None else super().generate_trace_id()
 
 
 def place_of(session_id: str, span: Derived) -> SpanContext:
-    """Where a derived span of a session is."""
+    """Return the context of a derived span of a session."""
     return SpanContext(
         trace_id=_number("trace", session_id, 16),
         span_id=_number(span.kind, span.id, 8),
@@ -107,7 +107,7 @@ class Open:
 
     @property
     def traceparent(self) -> str | None:
-        """What names it to others, as W3C has it."""
+        """The W3C `traceparent` of this span."""
         return _traceparent(set_span_in_context(self._span))
 
     def answered(self, route: str, status: int) -> None:
@@ -151,7 +151,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("helmr")
 
     def current(self) -> str | None:
-        """What names the span that the calling code is below; None outside of any."""
+        """Return the `traceparent` of the current span; None outside any span."""
         return _traceparent(otel_context.get_current())
 
     def request(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Open:
@@ -171,14 +171,14 @@ class Spans:
     def turn(
         self, task: str, session_id: str, run_id: str, *, sent: str | None, goes_on: str | None
     ) -> Open:
-        """What a run executes from now on, to its next wait.
+        """Open the span of a run's code from now to its next wait.
 
         Args:
-            task: Of the session.
-            session_id: Whose run.
-            run_id: Which.
-            sent: What set it off; None is the run itself.
-            goes_on: The wait that it goes on from.
+            task: The session's task.
+            session_id: The session.
+            run_id: The run.
+            sent: The `traceparent` that triggered it; None for the run itself.
+            goes_on: The wait that the run resumes from.
         """
         above = _above(place_of(session_id, Derived("run", run_id)))
         if sent is not None:

@@ -49,15 +49,15 @@ class RecordExists(Exception):
 
 
 class LogStore(Protocol):
-    """Where the records of a log are. Every method blocks; one thread at a time appends.
+    """Storage of a log's records. Every method blocks; one thread at a time appends.
 
-    `append`, `read`, `newest` and `trim` are what a store is; `tests/ledger/test_log_stores.py` runs against each, and
-    is the specification.
+    `append`, `read`, `newest` and `trim` define a store; `tests/ledger/test_log_stores.py` runs against each store, and
+    is its specification.
     """
 
     @property
     def is_shared(self) -> bool:
-        """Other machines reach it, and the database is a cache: records stay until a snapshot has them."""
+        """True when other machines reach the log and the database caches it: records stay until a snapshot has them."""
         ...
 
     @property

@@ -234,9 +234,9 @@ def read_only(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedger]:
 
 @contextmanager
 def attached(connection: Connection, path: Path) -> Iterator[DataError | None]:
-    """Have the file as `stored`, with what only its log of commits has; what is wrong with either log.
+    """Attach the file as `stored` with the commits that only its log has; yields the damage of either log, if any.
 
-    A torn tail of the engine's log is passed over, as a ledger that opens cuts it off.
+    A torn tail of the engine's log is skipped; a ledger that opens cuts it off.
     """
     engine_log = EngineLog(path)
     engine_log.put_back()
