@@ -34,7 +34,7 @@ from helmr_runtime.security.keys import read_key_ring
 from helmr_runtime.service.sessions import read_journal, read_runs
 
 AT_ONCE = 16
-"""Replays beside each other: those that fall silent hold up no other for long."""
+"""Number of concurrent replays, so that silent ones do not delay others for long."""
 
 PASSES = 2
 """Runs change their status while they are listed by it; the second pass finds those that the first has missed."""
@@ -97,7 +97,7 @@ async def check_runs(
 async def _check(
     run_id: str, journals: Journals, registry: Registry, silence_s: float
 ) -> RunCheck | None:
-    """None if the run has ended meanwhile."""
+    """Check one run; None if it has ended since."""
     try:
         journal = await journals.journal(run_id)
     except (RunNotFound, RunNotNewest):
@@ -120,7 +120,7 @@ PAGE = 200
 
 
 class StoredJournals:
-    """The journals in a ledger that no one else has open."""
+    """Journals in a ledger that only this process has open."""
 
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger

@@ -212,7 +212,7 @@ def check_answers(address: str) -> None:
 
 
 def _found(address: str) -> str:
-    """The address that `auto` stands for, a Ray of this machine; any other as it is.
+    """Resolve `auto` to this machine's Ray; return any other address unchanged.
 
     Raises:
         Unavailable: There is none.

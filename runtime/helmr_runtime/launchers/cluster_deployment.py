@@ -19,7 +19,7 @@ from helmr_runtime.rpc.ray import RayCalls
 logger = logging.getLogger(__name__)
 
 LOOK_WITHIN_S = 10.0
-"""A shared actor that does not say in this time what it is built from is ended and replaced."""
+"""A shared actor that does not report its settings within these seconds is ended and replaced."""
 
 CREATE_WITHIN_S = 10.0
 """Ray frees the name of an actor that was killed a moment later."""
@@ -88,7 +88,7 @@ class ClusterDeployment:
         return running
 
     async def _is_superseded(self) -> bool:
-        """Another runtime has opened its log: this one serves no more, and stands by when it is started again."""
+        """True if another runtime has opened its log: this one stops serving, and stands by when restarted."""
         assert self._spec is not None, "`look` came first"
         if LEDGER in self._missing:
             return False
@@ -173,7 +173,7 @@ WORDS = {
     "pointer_dir": "the folder of pointers",
     "run_dir": "the run folder",
 }
-"""How a person calls what a runtime is built from, where the field's own name would not say it."""
+"""Words for the settings whose field names would not tell a person."""
 
 
 def changes(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

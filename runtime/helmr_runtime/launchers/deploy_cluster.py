@@ -247,7 +247,7 @@ def _withdraw_if_moved(data_dir: Path, pointer: str | None) -> None:
 
 
 def _port(host: str, port: int, *, fallback: int) -> tuple[int, socket.socket]:
-    """The port to listen on; that of a gateway that has just been ended is free in a moment."""
+    """Return the port to listen on; the port of a gateway just ended becomes free in a moment."""
     deadline = time.monotonic() + GONE_WITHIN_S / 3
     while True:
         try:

@@ -137,7 +137,7 @@ class RuntimeProcess:
         return found
 
     def processes(self) -> tuple[OsProcess, ...]:
-        """Every process of it, Ray's too."""
+        """All processes of the runtime, Ray's included."""
         record = watchdog.read_record(self.data_dir)
         return tuple(processes.marked(record.mark)) if record is not None else ()
 

@@ -64,7 +64,7 @@ RUN = "run"
 LOG_NAME = "in-process.log"
 
 SWITCH_INTERVAL_S = 0.0005
-"""How long a spinning task may keep the interpreter from the runtime's loop."""
+"""Seconds that a spinning task may keep the GIL from the runtime's loop."""
 
 
 def run_in_process(options: UpOptions, terminal: Terminal) -> int:

@@ -1,9 +1,9 @@
 """A runtime whose actors live in this process and on this loop, without Ray, on the same files.
 
-For code that is trusted: it shares the address space with the ledger and the keys. Nothing can be killed but all of it.
-A host is made at once, and one that retires is drained as in processes of their own. What a kill would end goes on in
-its thread until it returns: it is counted, shown, and from a bound on no new run starts. Only the end of the process
-ends it, which the next start sees in the status files (S-3).
+For trusted code: it shares the address space with the ledger and the keys. Nothing can be killed but the whole process.
+A host is created at once; a retiring one is drained as if it had its own process. Code that a kill would end continues
+in its thread until it returns. It is counted and shown, and beyond a bound no new run starts. Only the end of the
+process ends it, which the next start sees in the status files (S-3).
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ class InProcessSpawner:
         self._hosts: dict[str, tuple[HostActor, InProcessStatuses]] = {}
         self.leftovers = Leftovers()
         self.pace = HostPace()
-        """Of all hosts: they share one loop."""
+        """The pace of all hosts: they share one loop."""
         self._unblamed: frozenset[str] = frozenset()
-        """Sessions one of which has ended the earlier process; no one knows which, so it counts for none."""
+        """Sessions of which an unknown one ended the earlier process, so none is blamed."""
         self.suspects: set[str] = set()
-        """Those of them that have not settled; anyone who finds that one has takes it out."""
+        """Suspects that have not settled yet; the finder of a settled one removes it."""
 
     def judge(self, held: Collection[HeldLease]) -> None:
         """Find out whose code executed when an earlier process ended, of what the ledger believes held."""
@@ -282,7 +282,7 @@ class InProcess:
         self._calls.register(GATEWAY, built)
 
     async def until_lost(self) -> None:
-        """Run until another runtime has opened the log: what it lives in is this process.
+        """Run until another runtime opens the log; nothing else can be lost but this process.
 
         Raises:
             LedgerSuperseded: One has.
@@ -299,7 +299,7 @@ class InProcess:
             await self._ledger.take_over()
 
     async def stop(self) -> None:
-        """Park what waits, close the file; idempotent. Then nothing of it is on disk but what it stored."""
+        """Park waiting sessions and close the file; idempotent. Only stored data stays on disk."""
         await self._tasks.stop()
         if self._directory is None and GATEWAY in self._calls.names():  # it stood by
             await self._calls.call(GATEWAY, "stop")
@@ -335,7 +335,7 @@ class InProcess:
             await self._look(directory)
 
     async def _look(self, directory: DirectoryActor) -> None:
-        """Give as much room as what has happened allows."""
+        """Set the number of runs that may start, given the code that is stuck."""
         count, suspects = len(self._spawner.leftovers), len(self._spawner.suspects)
         room, why = self._spec.sessions_per_host, None
         if suspects:

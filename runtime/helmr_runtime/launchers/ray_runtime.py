@@ -1,10 +1,10 @@
 """Starts the actors of a runtime in order, keeps alive those that exist once, and stops them all.
 
-One call stays pending on each of ledger, directory and gateway: it fails when the actor dies, and
-asking again is what sets the restarted one up. One that is stopped keeps its connections, and so is looked for.
+One call stays pending on each of ledger, directory and gateway. It fails when the actor dies; calling again sets up
+the restarted one. A stopped process keeps its connections, so the launcher looks for stopped ones too.
 
-Ray says that a call has failed after a second of wall clock, in which it waits to hear of a crash: when the clock is
-set back meanwhile, after as much more. So the process is looked for as well, and what has no answer is asked again.
+Ray reports a failed call after a second of wall clock, longer if the clock is set back. So the launcher also looks for
+the process, and repeats a call that gets no reply.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RayRuntime:
     # --- start ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Return when it serves, however long it stands by before.
+        """Return when the runtime serves, which may take long if it stands by first.
 
         Raises:
             Unavailable: A part can't be started, or Ray has died.
@@ -169,13 +169,13 @@ class RayRuntime:
             await self._look()
 
     async def _look_forever(self) -> None:
-        """Look after what has been started while the rest starts, or stands by."""
+        """Watch the parts that have started while the rest starts or stands by."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self._look()
 
     async def _look(self) -> None:
-        """Look after all of it once.
+        """Check every part once.
 
         Raises:
             Unavailable: Ray has died.
@@ -200,7 +200,7 @@ class RayRuntime:
             raise by
 
     def _end_stopped(self) -> None:
-        """Kill what exists once and was stopped at the last look too: it is started again, and goes on at its disk."""
+        """Kill singletons that were also stopped at the last look; they restart and resume from disk."""
         stopped = frozenset(filter(None, map(self._stopped_process, SHARED)))
         for one in stopped & self._stopped:
             logger.warning("process %d was stopped; it is replaced", one.pid)

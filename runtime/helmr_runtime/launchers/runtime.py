@@ -112,15 +112,15 @@ async def serve(
     """Start a runtime in the foreground, and stop it at a signal or when it is lost; in the main thread.
 
     Args:
-        runtime: Which.
+        runtime: The runtime to run.
         say: One line for the person at the terminal.
         on_ready: Called when it serves.
 
     Returns:
-        What asked it to stop.
+        The stop request.
 
     Raises:
-        LedgerSuperseded: Another runtime has opened its log: nothing of it goes on here.
+        LedgerSuperseded: Another runtime has opened its log: nothing of it runs here any more.
     """
     stop = Stop(say)
     stop.on_signals()
@@ -168,7 +168,7 @@ class Launch:
         self._on_standby: Callable[[], None] | None = on_standby
         self._not_ready = ""
         self._hint: str | None = None
-        """What to do about that, if it says so."""
+        """Hint that comes with it, if any."""
         self._limit: asyncio.Timeout | None = None
         self._carried = -1
         """The most entries that a ledger of an earlier edition was carried over by."""
@@ -223,7 +223,7 @@ class Launch:
         self._say("the ledger is open")
 
     async def await_pool(self) -> None:
-        """Return when a host lives, and the session that is to be there is."""
+        """Return when a host is up and the ensured session exists."""
         await self._until_answered(DIRECTORY, self._check_pool)
         if (ensured := self._spec.ensured) is not None:
             await self._until_answered(LEDGER, lambda: ensure(self._calls, ensured, self._say))
@@ -281,7 +281,7 @@ class Launch:
         await asyncio.sleep(STANDBY_LOOK_S)
 
     def _goes_on(self, done: int, progress: str) -> None:
-        """Wait for the ledger as long as it gets further than it has been; the person and the manager hear of it."""
+        """Keep waiting while the ledger makes progress; report it to the person and the service manager."""
         now_s = asyncio.get_running_loop().time()
         self._not_ready, self._hint = progress, None
         if done > self._carried and self._limit is not None and not self._limit.expired():
@@ -327,10 +327,10 @@ async def _asked(calls: Calls, name: str, method: str, within_s: float) -> Any:
 
 
 SUPERSEDED = 8
-"""The exit code of a runtime whose log another has opened; started again it stands by."""
+"""Exit code of a runtime whose log another has opened; when restarted it stands by."""
 
 TAKEOVER_SIGNAL = signal.SIGUSR1
-"""What `helmr takeover` sends to a runtime that stands by."""
+"""Signal that `helmr takeover` sends to a standby."""
 
 
 def on_takeover(take_over: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -384,7 +384,7 @@ class Stop:
         return await _done_before(work, self.asked)
 
     async def unless_hurried(self, work: Awaitable[None]) -> bool:
-        """Do what comes at the end; False if an immediate end was asked for meanwhile."""
+        """Do the final work; False if an immediate end was requested before it was done."""
         return await _done_before(work, self.hurried)
 
 

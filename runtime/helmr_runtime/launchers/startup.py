@@ -118,7 +118,7 @@ class UpOptions(RuntimeSettings):
 
     @property
     def host_room(self) -> int:
-        """Sessions per host: what was asked for, or the default."""
+        """Sessions per host: as requested, else the default."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if self.in_process:
             files //= self.hosts_count  # they share them
@@ -167,7 +167,7 @@ class UpOptions(RuntimeSettings):
         )
 
     def folders(self) -> tuple[Path, Path]:
-        """The folder that tasks are looked up from, and the data directory, which is made."""
+        """Return the folder of the tasks, and the data directory, which is created."""
         folder = (self.folder or Path.cwd()).resolve()
         data_dir = (folder / self.data_dir).resolve()
         with writing(data_dir):
@@ -375,7 +375,7 @@ def announce(
     say: Callable[[str], None],
     state: str = "ready",
 ) -> Path:
-    """Let local programs find the runtime, which is ready or stands by; says where its pointer is."""
+    """Publish the runtime, ready or standing by, to local programs; return the path of its pointer."""
     data_dir = claimed.data_dir
     credentials = local_access.credentials(
         options.host,
@@ -433,7 +433,7 @@ def _held(data_dir: Path, holder: _Holder) -> RuntimeHeld:
 def load_code(
     tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]
 ) -> tuple[Registry, Catalog]:
-    """Import the task modules, as every host will, and read what is in them."""
+    """Import the task modules, as every host will, and read their definitions."""
     registry, catalog = load_registry(tasks, folder=folder)
     noun = "task" if len(catalog.tasks) == 1 else "tasks"
     say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
@@ -472,7 +472,7 @@ def _no_address(host: str) -> UsageError:
 
 
 def look_at_ledger(data_dir: Path, log_url: str | None = None) -> None:
-    """Return if keys may be made beside the ledger, where any would be; what is there already is checked as it opens.
+    """Check that keys may be created beside the ledger; existing keys are checked when it opens.
 
     Args:
         data_dir: Where it is, or will be.

@@ -1,7 +1,7 @@
-"""The end of what a runtime has started, when its supervisor is gone: by a watching process, or by the next start.
+"""Ends the processes of a runtime whose supervisor is gone: by a watching process, or at the next start.
 
-A record in the data directory names what was started. It is written before Ray starts, so that a supervisor that is
-killed in its first second leaves a name for what it began too.
+A record in the data directory names them. It is written before Ray starts, so even a supervisor killed in its first
+second leaves a record of what it started.
 
 The watching process is this module, run by itself. It holds the reading end of a pipe whose writing end only the
 supervisor has: the kernel closes it when the supervisor ends, also by SIGKILL. Nothing else ever comes through it.
@@ -148,7 +148,7 @@ class Watchdog:
         os.close(reading)
 
     def dismiss(self, *, timeout_s: float) -> None:
-        """Let it look once more for what is left, and wait for its end."""
+        """Make it look once more for remaining processes, and wait for its end."""
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None

@@ -53,16 +53,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOCK_PATIENCE_S = 2.0
-"""How long an open waits for a lock that a killed predecessor's process is about to lose."""
+"""Seconds that an open waits for the lock of a predecessor's dying process."""
 
 OPENINGS_MAX = 5
-"""How often an opening of a log that other machines reach is tried again because another record was first."""
+"""Number of retries of opening a shared log when another record came first."""
 
 LOCK_RETRY_S = 0.05
-"""Between two tries meanwhile."""
+"""Seconds between two tries."""
 
 CARRY_PATIENCE_S = 2.0
-"""How long a call waits for a ledger that is carried over."""
+"""Seconds that a call waits for a ledger that is carried over."""
 
 CARRY_LOOK_S = 0.25
 """Between two looks whether one is; and at an open that lasts."""
@@ -79,7 +79,7 @@ def _no_bound() -> None:
 def _forwarded(
     method: Callable[Concatenate[DuckLedger, P], Awaitable[T]],
 ) -> Callable[Concatenate[LedgerActor, P], Coroutine[Any, Any, T]]:
-    """Return a method of the actor that opens the ledger and calls this one of it."""
+    """Return a method of the actor that opens the ledger and calls the ledger's method."""
     name = method.__name__
 
     @wraps(method)
@@ -149,9 +149,9 @@ class LedgerActor(Ledger):
         self._is_closed = False
         self._closing: asyncio.Task[None] | None = None
         self._watch: LeaseWatch | None = None
-        """Of an opening that waits, or may have to, for another runtime's end."""
+        """Watch of an opening that waits, or may have to wait, for another runtime's end."""
         self._is_ordered = False
-        """To open the log although another runtime is at work on it, until that is done."""
+        """True from an order to open the log, even if another runtime uses it, until that is done."""
         self._role = LedgerRole()
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
@@ -284,7 +284,7 @@ class LedgerActor(Ledger):
         return ended_by.message if ended_by is not None else None
 
     async def close(self) -> None:
-        """Write what is queued and close the file; called again, return when that is done. Other calls are refused."""
+        """Write queued commits and close the file; a second call waits for the first. Other calls are refused."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name="closing")
         await asyncio.shield(self._closing)
@@ -328,7 +328,7 @@ class LedgerActor(Ledger):
         return opening.result()
 
     def _is_final(self, opening: asyncio.Task[DuckLedger]) -> bool:
-        """Every caller is to hear of it: its ledger was carried over as far as an entry that is damaged."""
+        """True if every caller must get this error: the carry-over stopped at a damaged entry."""
         return bool(self._carrying.total) and isinstance(opening.exception(), DataError)
 
     async def _open_again(self) -> DuckLedger:

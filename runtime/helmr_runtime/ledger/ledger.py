@@ -85,7 +85,7 @@ epochs from a fresh million keeps an adoption that a crash forgot from sharing i
 
 
 LINE_TRIES_MAX = 3
-"""How often a line is planned again because its session has gone on; then a host writes it."""
+"""Number of times a line is planned again because its session changed; then a host writes it."""
 
 
 class DuckLedger(ReadableLedger):
@@ -281,7 +281,7 @@ class DuckLedger(ReadableLedger):
             raise
 
     async def snapshot(self, session_id: str) -> Loaded:
-        """The session as it is on disk now, under the epoch that it has: nothing is marked."""
+        """Read the session as it is on disk, under its current epoch; marks nothing."""
         head = await self._quiet_head(session_id)
         return await self._loaded(head, head.epoch)
 
@@ -402,7 +402,7 @@ class DuckLedger(ReadableLedger):
     async def read_tables(
         self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a query over the tables after everything acknowledged stands in them."""
+        """Run a query over the tables once they hold everything acknowledged."""
 
         def run(reader: Reader) -> T:
             return query(reader, *args, **kwargs)
@@ -445,7 +445,7 @@ class DuckLedger(ReadableLedger):
         return {**_stats(self._group, engine_bytes, sizes), **self._log_facts, **away}
 
     async def close(self) -> None:
-        """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
+        """Store queued commits, write the tables, close the file and release its lock. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -520,7 +520,7 @@ class DuckLedger(ReadableLedger):
         return read_head(self._database.writers_reader, self.index, session_id, self._clock.now())
 
     async def _quiet_head(self, session_id: str) -> Head:
-        """The session's head while no write of it is on its way to disk."""
+        """Return the session's head once no write of it is in flight."""
         while True:
             head = await self._require_head(session_id)
             if not self._group.is_claimed(session_id):

@@ -590,7 +590,7 @@ class ReadableLedger(ABC):
         return head.unconsumed
 
     async def numbers(self) -> Json:
-        """Return the numbers for metrics: latency, waits, claims, schedules."""
+        """Return the numbers for metrics: latency, waits, claims and those of features."""
         return {
             **(self.latency.to_json() if self.latency is not None else {}),
             "waits": await self.rows.wait_totals(self.index.work.resolving()),

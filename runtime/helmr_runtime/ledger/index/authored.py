@@ -97,7 +97,7 @@ class Chain:
         ring: The master keys; without them new chains are plain.
 
     Attributes:
-        bodies: Seals what is written, opens what is read.
+        bodies: Seals bodies to write, opens bodies that were read.
     """
 
     def __init__(self, ring: KeyRing | None = None) -> None:
@@ -418,7 +418,7 @@ def _claims_of(head: Head, now: datetime) -> tuple[Draft, ...]:
 def catalog_drafts(
     catalog: Mapping[str, Any], principal: Principal, index: LedgerIndex
 ) -> tuple[Draft, ...]:
-    """A new catalog and what it means for features; facts of the system stream."""
+    """Build the entries of a new catalog and its effects on features; facts of the system stream."""
     written = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
     return (written, *index.features.following(written))
 

@@ -79,10 +79,10 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tokens import TokenHead
 
 PEOPLE = "people"
-"""What touches people: in a group nothing is decided behind it, since all that follows may be theirs."""
+"""Key of commands that change people. A group decides nothing after one: later commands may be those people's."""
 
 GRANTS = "grants"
-"""What touches grants is decided in turn."""
+"""Key of commands that change grants; they are decided one after the other."""
 
 
 def token_of(fact: LedgerCommand) -> str | None:

@@ -14,14 +14,14 @@ from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.views import Json, iso_or_none
 
 OF_GRANTS = frozenset({EntryKind.GRANT_CREATED, EntryKind.GRANT_REVOKED})
-"""What changes something here."""
+"""Kinds of entries that change this index."""
 
 
 class GrantIndex:
     """The newest grants by id, oldest first, and by the agent's session.
 
     Attributes:
-        touched: Ids whose rows are to be written again.
+        touched: Ids whose rows must be written again.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class GrantIndex:
         self.admit(grant)
 
     def admit(self, grant: Grant) -> None:
-        """Take in a grant as it is now; the oldest makes room."""
+        """Store a grant's current state; the oldest makes room."""
         self.by_id[grant.id] = grant
         self._of_agent.setdefault((grant.scope.client, grant.scope.agent), set()).add(grant.id)
         if len(self.by_id) > GRANTS_MAX:

@@ -179,7 +179,7 @@ def _copied(head: Head) -> Head:
 
 
 def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
-    """A copy of the head whose chain goes on behind these stamped entries; they need not be stored yet."""
+    """Return a copy of the head that continues the chain after these stamped entries, stored or not."""
     moved = _copied(head)
     for entry in entries:
         if entry.seq == 1:
@@ -212,7 +212,7 @@ def is_ready(head: Head, now: datetime) -> bool:
 
 
 def lost_steps(head: Head) -> frozenset[int]:
-    """Steps that were running when their actor let go; a step in backoff is the wait itself."""
+    """Return the steps that ran when their actor released the session; a step in backoff is the wait itself."""
     if head.wait is not None and head.wait.is_backoff:
         return head.open_steps - {head.wait.op}
     return head.open_steps
@@ -244,13 +244,13 @@ class Standing(NamedTuple):
 
 
 def standing_of(head: Head, now: datetime) -> Standing:
-    """All of it at once: it is asked after every write."""
+    """Compute the standing in one pass: every write needs it."""
     only_waits = head.held_by is not None and head.wait is not None and not lost_steps(head)
     return Standing(is_ready(head, now), alarm_of(head, now), only_waits)
 
 
 def is_escalating(head: Head, now: datetime) -> bool:
-    """A step of its pending wait's escalation is due, and no one holds the session."""
+    """True if a step of the pending wait's escalation is due and the session is unheld."""
     escalates_at = head.wait.escalates_at if head.wait is not None else None
     return (
         not head.is_held
@@ -464,7 +464,7 @@ _KINDS: dict[Kind, Kind] = {
 
 
 class Census:
-    """Sessions by what they do, and whether someone holds them."""
+    """Counts of sessions by activity, hold and failure."""
 
     def __init__(self) -> None:
         self._counts: Counter[Kind] = Counter()

@@ -37,7 +37,7 @@ OF_KEYS = frozenset(
         EntryKind.API_KEY_REVOKED,
     }
 )
-"""What changes something here."""
+"""Kinds of entries that change this index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ApiKey:
     role: str
     name: str
     person: str | None = None
-    """Whose it is (S-111)."""
+    """The person who owns it (S-111)."""
     expires_at: datetime | None = None
     revoked_at: Annotated[datetime | None, CHANGES] = None
 

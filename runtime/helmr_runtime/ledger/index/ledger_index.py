@@ -55,7 +55,7 @@ from helmr_runtime.ports import (
 )
 
 OPERATION_AGE = timedelta(hours=24)
-"""How long a repeated operation is known (S-61)."""
+"""Time for which a repeated operation is recognized (S-61)."""
 
 GROUP_MAX = 87_381
 """Operation ids of a group: as many as fill the table of a dictionary, two thirds of 2^17."""
@@ -64,7 +64,7 @@ GROUPS_MAX = 12
 """Groups kept in memory: a million operation ids, 130 MB; the ledger's table answers for older ones of the same day."""
 
 _TIME_BITS = 56
-"""Of a place, for its time in microseconds since 1970; those before it are its feed offset."""
+"""Low bits of a place: its time in microseconds since 1970. The bits above are its feed offset."""
 
 
 def operations_max() -> int:
@@ -94,9 +94,9 @@ class KnownOperations:
     def __init__(self) -> None:
         self._groups = deque([_Group()])
         self._oldest = 0
-        """What was recorded earlier is not known any more."""
+        """Operations recorded before this time are forgotten."""
         self._dropped = 0
-        """When the newest was recorded that was forgotten because there were too many."""
+        """Time of the newest operation that was forgotten for lack of room."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Every operation that is known: a number made of its id, and its feed offset."""
@@ -265,7 +265,7 @@ class NeedsLookup:
 
 @dataclass(frozen=True, slots=True)
 class OperationKnown:
-    """Declined: the operation's receipt stands in the entry at this feed offset."""
+    """Declined: the entry at this feed offset holds the operation's receipt."""
 
     precondition: OperationUnused
     feed_offset: int
@@ -309,7 +309,7 @@ class LedgerIndex:
         self.names = OpenNames(self.heads)
         self.start_keys: dict[bytes, str] = {}
         self.forgotten = 0
-        """How many sessions are no longer in memory."""
+        """Number of sessions dropped from memory."""
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.people = PeopleIndex()
@@ -317,7 +317,7 @@ class LedgerIndex:
         self.features = FeatureMemories(features)
         self.open_count = self.catalog_offset = self.notices_offset = 0
         self.pruned_offset = self.pruned_entries = 0
-        """Of the newest `sessions.pruned`; and how many entries they all have removed."""
+        """Feed offset of the newest `sessions.pruned`, and the number of entries that all of them removed."""
         self.generation = 1
         """One more with each opening of a log that other machines reach (S-98); up to 0.7 also with each promotion."""
         self.work = WorkList(self.heads, self.tokens)
@@ -529,7 +529,7 @@ class LedgerIndex:
     # --- holding --------------------------------------------------------------------------------
 
     def lead(self, directory: str) -> str:
-        """The term of that directory: the one that there is, or a new one."""
+        """Return the directory's term: its current one, or a new one."""
         if self._term is None or self._leader != directory:
             self._leader, self._term = directory, new_id("term")
         return self._term

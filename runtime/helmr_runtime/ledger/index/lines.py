@@ -1,7 +1,7 @@
-"""Lines: records that the ledger itself adds to a session which no host holds, beside other entries of a commit.
+"""Lines: records that the ledger itself adds to an unheld session, in a commit with other entries.
 
-A gated call is noted in its agent's session (S-109). Sent to a host, that note would cost commits of its own: of a
-start, an adoption and a flush. As a line it goes into the commit that it is about. The ledger decides it by the same
+A gated call is noted in its agent's session (S-109). Sent to a host, that note would cost extra commits: a start, an
+adoption and a flush. As a line it shares the commit that it is about. The ledger decides it by the same
 function as a host, on a state that it keeps of the sessions written last. A session that a host holds is the host's to
 write (S-62): then there is no line, and the record is sent as any other.
 """
@@ -32,7 +32,7 @@ from helmr_runtime.ports import KnownKey, Loaded, SessionLine
 from helmr_runtime.ports.ledger import restore
 
 STATES_MAX = 64
-"""Sessions whose state is kept; that of another is read first."""
+"""Number of session states kept in memory; any other is read first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class LineWriter:
         return WrittenLine((*begun, *added), decided.reply)
 
     def stored(self, planned: PlannedLine, entries: Sequence[Entry]) -> None:
-        """Keep the state, which goes on with what was stored."""
+        """Keep the session's state as of the stored entries."""
         state = planned.state if planned.state is not None else SessionState(planned.session_id)
         for entry in entries:
             state.apply(entry)

@@ -35,7 +35,7 @@ OF_PEOPLE = frozenset(
         EntryKind.PERSON_KEY_REVOKED,
     }
 )
-"""What changes something here."""
+"""Kinds of entries that change this index."""
 
 
 class PeopleIndex:
@@ -46,7 +46,7 @@ class PeopleIndex:
         self.disabled = NO_ONE_DISABLED
         self.touched: set[str] = set()
         self.enabled_at: dict[str, datetime] = {}
-        """When those who were disabled were enabled again, the last time."""
+        """Time of the last re-enabling, by person."""
         self._by_subject: dict[tuple[str, str], str] = {}
         self._signers: dict[str, str] = {}
         """By the fingerprint of a signing key whose it is or was."""

@@ -80,7 +80,7 @@ class Projection:
     pruned: list[str] = field(default_factory=list)
 
     def absorb(self, later: Projection) -> None:
-        """Take in what was gathered after this, as if all had been folded here."""
+        """Add the changes of a later projection, as if all had been folded here."""
         self.through = later.through
         self.new_sessions |= later.new_sessions
         self.touched |= later.touched
@@ -152,11 +152,11 @@ class Projection:
         return changed(self.new_sessions[head.session_id], session_changes(head))
 
     def run(self, run_id: str) -> RunRow:
-        """The row of a run that is new here, as it is now."""
+        """Return the current row of a run that is new here."""
         return changed(self.new_runs[run_id], self.runs.get(run_id))
 
     def wait(self, wait_id: str) -> WaitRow:
-        """The row of a wait that is new here, as it is now."""
+        """Return the current row of a wait that is new here."""
         return changed(self.new_waits[wait_id], self.waits.get(wait_id))
 
 
@@ -203,22 +203,22 @@ class Known(Generic[R]):
     changes: Changes
 
     def over(self, row: R | None) -> R | None:
-        """The row as it is now, given the table's; None if there is no such object."""
+        """Return the current row, given the table's; None if the object does not exist."""
         base = self.began if self.began is not None else row
         return changed(base, self.changes) if base is not None else None
 
     @property
     def whole(self) -> R | None:
-        """The row as it is now, if none of it must be read."""
+        """Return the current row if memory has all of it; None otherwise."""
         return self.over(None)
 
 
 class Unwritten:
-    """The projections that are not in the tables yet.
+    """Projections that the tables lack so far.
 
     Args:
-        layers: The newest first: the one that is gathered, and the one that is being written, if one is.
-        heads: The index's, from which a session's changing half is made.
+        layers: Newest first: the one being gathered, then the one being written, if any.
+        heads: The index's heads, which give a session's changing columns.
     """
 
     def __init__(self, layers: Sequence[Projection], heads: Mapping[str, Head]) -> None:
@@ -263,7 +263,7 @@ class Unwritten:
 
 ENTRIES_MAX = 4_096
 TEXT_MAX = 32 * 1024 * 1024
-"""Bounds of what is kept: entries, and characters of their bodies."""
+"""Bounds of the tail: entries, and characters of their bodies."""
 
 
 class FeedTail:
@@ -301,7 +301,7 @@ class FeedTail:
         return [self._entries[offset] for offset in range(feed_offset + 1, last + 1)]
 
     def forget_through(self, feed_offset: int) -> None:
-        """Drop what is not behind that offset: some of it was pruned, and what stays here has no gaps."""
+        """Drop entries up to this offset: some were pruned, and the tail must have no gaps."""
         while self._entries and next(iter(self._entries)) <= feed_offset:
             _, dropped = self._entries.popitem(last=False)
             self._text -= len(dropped.body_json)

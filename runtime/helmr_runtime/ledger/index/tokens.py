@@ -48,13 +48,13 @@ OF_TOKENS = frozenset(
         *ENDS,
     }
 )
-"""What changes something here."""
+"""Kinds of entries that change this index."""
 
 GENERATIONS_MAX = 100
-"""How far a session's ancestors are followed."""
+"""Most generations of a session's ancestors that are followed."""
 
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""When the time of a child session is over."""
+"""Expiry of a child session."""
 
 WAIT_ENDS = frozenset(
     {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
@@ -118,10 +118,10 @@ class TokenIndex:
         self._of_session: dict[str, set[str]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self.expiries: list[tuple[datetime, str]] = []
-        """A heap; what has ended meanwhile is skipped."""
+        """Heap of expiries; ended tokens in it are skipped."""
         self._awaited: dict[str, tuple[str, ...]] = {}
         self.orphans: list[str] = []
-        """Children that their parents have ended and that no one has been asked to end; the reader takes them."""
+        """Children whose parents ended them but whose end is not requested yet; the reader takes them."""
         self.touched: set[str] = set()
         """Tokens whose numbers changed since the tables were last asked to follow."""
 
@@ -331,7 +331,7 @@ class TokenIndex:
         return token
 
     def evict(self) -> None:
-        """Forget the longest ended tokens beyond `ENDED_TOKENS_MAX` that no one waits on."""
+        """Forget the tokens that ended first, beyond `ENDED_TOKENS_MAX`, unless a wait awaits them."""
         for token_id in list(self._ended)[: max(0, len(self._ended) - ENDED_TOKENS_MAX)]:
             token = self._tokens[token_id]
             if not token.waits and token_id not in self.touched:
@@ -374,7 +374,7 @@ class TokenIndex:
 
 
 def _ends(token: TokenHead, run_id: str | None = None) -> bool:
-    """A child that ends with its parent: with that run of it, if one is named."""
+    """True for a child that ends with its parent, or with the named run of it."""
     parent = token.parent
     return parent is not None and not parent.leaves and run_id in (None, parent.run_id)
 

@@ -37,7 +37,7 @@ _EXECUTING = (RunStatus.RUNNING.value, RunStatus.WAITING.value)
 _WITH_ERROR = (RunStatus.FAILED.value, RunStatus.BLOCKED.value)
 
 UNREADABLE = "(can't be read)"
-"""Stands in a list for the subject of what has a `problem`."""
+"""Subject that a list shows for an item with a `problem`."""
 
 
 def session_json(
@@ -206,7 +206,7 @@ def needs_run(row: SessionRow) -> bool:
 
 
 def needs_outcome(run: RunRow | None) -> bool:
-    """The run has an error, which stands in the entry at its `outcome_offset`."""
+    """True if the run has an error; the entry at its `outcome_offset` holds it."""
     return run is not None and run.outcome_offset is not None and run.status in _WITH_ERROR
 
 
@@ -241,7 +241,7 @@ def record_kind(direction: str) -> EntryKind:
 
 
 def iso_or_none(moment: datetime | None) -> str | None:
-    """A time as it stands in JSON."""
+    """Format a time for JSON."""
     return iso(moment) if moment is not None else None
 
 
@@ -257,7 +257,7 @@ _WAIT_PARTS: Sequence[tuple[str, Callable[[Any], Any]]] = [
     for one in fields_of(WaitRow)
     if not one.column.is_inner
 ]
-"""What a list shows of a wait's row: fields by name, and how each becomes JSON."""
+"""Fields of a wait's row that a list shows, each with its conversion to JSON."""
 
 
 FAR_FUTURE_US = 2**62
@@ -267,10 +267,10 @@ Wanted = SessionsQuery | RunsQuery | WaitsQuery | TokensQuery
 
 
 class Rows(Protocol):
-    """Objects as JSON that fits `helmr.models`, None where there is none; pages go on behind a cursor of their own.
+    """Objects as JSON that fits `helmr.models`, None for a missing one; pages continue after a cursor.
 
-    Waits are sorted by when time ends them (soonest first, never last; the escalation's default, else the deadline),
-    then id; what has a seq, by it; all else newest first.
+    Waits are sorted by the time that ends them (the escalation's default, else the deadline; soonest first, none last),
+    then by id; items with a seq by seq; everything else newest first.
     """
 
     async def session(self, session_id: str) -> Json | None: ...
@@ -352,7 +352,7 @@ def _fits(part: Any, kind: type | tuple[type, ...]) -> bool:
 
 
 def limit_of(limit: int | None) -> int:
-    """A list's limit within 1…200, 50 if none is asked for."""
+    """Clamp a list's limit to 1…200; 50 if none is given."""
     return LIST_LIMIT_DEFAULT if limit is None else max(1, min(limit, LIST_LIMIT_MAX))
 
 

@@ -20,13 +20,13 @@ WORK_ITEMS_MAX = 1_000
 """Most items of each kind that one look at the list shows, oldest first."""
 
 GONE_MAX = 10_000
-"""How many that have left the list are remembered for readers that know them; of more, the oldest are forgotten."""
+"""Number of removed items remembered for readers that know them; the oldest beyond it are forgotten."""
 
 TRACES_MAX = 1_000
 """Calls whose trace context is remembered until a reader gets what they set off; of more, the oldest is forgotten."""
 
 ENDS_TEXT_MAX = 64 * 1024
-"""Characters of tokens' ends that one look carries; those that do not fit are asked for one by one (`token_end`)."""
+"""Characters of tokens' ends in one reply; readers fetch those that do not fit one by one (`token_end`)."""
 
 
 class WorkList:
@@ -50,9 +50,9 @@ class WorkList:
         self._ready: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._set_off: OrderedDict[str, str] = OrderedDict()
-        """By session or token, the trace of the call that what is to be seen to comes from. In memory only."""
+        """Trace of the call that caused the work, by session or token. In memory only."""
         self._forgotten = 0
-        """Up to this change it is no longer known what has left the list."""
+        """Items that left the list up to this change are forgotten."""
         self._version = 0
         self._added = 0
         """The newest change that has added something."""
@@ -66,7 +66,7 @@ class WorkList:
             self._set_off.popitem(last=False)
 
     def set_ready(self, head: Head, is_ready: bool) -> None:
-        """The session's run can go on once an actor takes it up, or can't (any more)."""
+        """Note if the session's run can proceed once an actor adopts it."""
         if not is_ready:
             self._set_off.pop(head.session_id, None)
             if self._ready.pop(head.session_id, None) is not None:
@@ -151,7 +151,7 @@ class WorkList:
         return self._is_void(known) or self._added > known[0]
 
     def _is_void(self, known: WorkPosition) -> bool:
-        """It is nothing, or forgotten what has left the list since, or from a ledger that has ended."""
+        """True for a position that is unset, too old, or from an earlier process of the ledger."""
         return not max(0, self._forgotten) <= known[1] <= self._version
 
     def since(
