@@ -1,9 +1,9 @@
-"""What a ledger remembers of its features, and which of them hears an entry. Pure, folded from entries.
+"""The ledger's memory of its features, and the routing of entries to them. Pure, folded from entries.
 
-A feature declares a `LedgerPart`. Its facts stand in the system stream: a `FeatureFact` decides on the feature's memory
-what is written, a `FeatureQuestion` reads from it.
+A feature declares a `LedgerPart`. Its facts are in the system stream: a `FeatureFact` decides the entries to write from
+the feature's memory, a `FeatureQuestion` reads that memory.
 
-Invariants: S-148 (an entry of a feature that is not here is refused, never passed by).
+Invariants: S-148 (an entry of a missing feature is refused, never skipped).
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class FactTable:
 
 
 class FeatureMemory(ABC, Generic[T]):
-    """What a feature has in the ledger's memory.
+    """One feature's state in the ledger's memory.
 
     Attributes:
         things: Its things by name.
-        touched: Names of those whose rows are to be written again.
+        touched: Names of things whose rows must be written again.
     """
 
     def __init__(self) -> None:
@@ -86,26 +86,26 @@ class FeatureMemory(ABC, Generic[T]):
         """Take in a thing as its row and the entry that says what it is have it."""
 
     def next_at(self) -> datetime | None:
-        """When something of it is due next."""
+        """Return the time at which the feature is next due."""
         return None
 
     def due(
         self, now: datetime, is_active: Callable[[str], bool]
     ) -> Iterator[StartSession | Draft]:
-        """What is to be written, the longest due first. What is not written stays due.
+        """Yield the due starts and drafts, the longest due first. Those not written stay due.
 
         Args:
             now: The ledger's time.
-            is_active: Whether a session's newest run has not ended.
+            is_active: True if a session's newest run has not ended.
         """
         yield from ()
 
     def follows(self, fact: Draft) -> Sequence[Draft]:
-        """What is written in one commit with a fact of the kernel."""
+        """Return the drafts to write in one commit with a fact of the kernel."""
         return ()
 
     def numbers(self) -> Json:
-        """What only `/metrics` shows."""
+        """Return the numbers that only `/metrics` shows."""
         return {}
 
 
@@ -222,7 +222,7 @@ class FeatureMemories:
         return FirstReceipt(operation, entry.principal, receipt)
 
     def next_at(self) -> datetime | None:
-        """When something of a feature is due next."""
+        """Return the earliest time at which a feature is due."""
         times = [at for _, one in self if (at := one.next_at()) is not None]
         if not times:
             return None
@@ -231,18 +231,18 @@ class FeatureMemories:
     def due(
         self, now: datetime, is_active: Callable[[str], bool], busy: Collection[str] = ()
     ) -> Iterator[StartSession | Draft]:
-        """What features have to write now, but for the busy ones: starts of sessions, and facts."""
+        """Yield the due starts and facts of all features except the busy ones."""
         if self.held_until is None or now >= self.held_until:
             for name, memory in self._memories.items():
                 if name not in busy:
                     yield from memory.due(now, is_active)
 
     def following(self, fact: Draft) -> tuple[Draft, ...]:
-        """What features write in one commit with a fact of the kernel."""
+        """Return the drafts that features write in one commit with a fact of the kernel."""
         return tuple(draft for _, memory in self for draft in memory.follows(fact))
 
     def warming(self, name: str | None = None) -> list[Callable[[Any], None]]:
-        """What reads files for a decision: of one feature, or of all."""
+        """Return the functions that preload files for decisions, of one feature or of all."""
         return [
             part.warm
             for one, part in self.parts.items()
@@ -261,7 +261,7 @@ class FeatureMemories:
         }
 
     def numbers(self) -> Json:
-        """What only `/metrics` shows, by feature; nothing of one that has no numbers."""
+        """Return the numbers that only `/metrics` shows, by feature; features without numbers are left out."""
         found = {name: memory.numbers() for name, memory in self._memories.items()}
         return {name: numbers for name, numbers in found.items() if numbers}
 

@@ -255,7 +255,7 @@ def restore(reader: Reader, now: datetime, features: Features = ()) -> RestoredM
 
 
 def _features(reader: Reader, index: LedgerIndex, meta: Mapping[str, int]) -> dict[str, int]:
-    """Which features the ledger holds entries of (S-148): it names them, unless a Helmr wrote it that did not."""
+    """Require and return the features with entries in the ledger (S-148), by its marks; by entries in an older one."""
     named = {
         name.removeprefix(FEATURE_MARK): at
         for name, at in meta.items()

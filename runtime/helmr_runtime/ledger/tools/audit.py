@@ -182,7 +182,7 @@ def _compare_tables(ledger: StoredLedger, refold: Refold, now: datetime) -> None
 
 
 def _unsaid(name: str, number: int) -> int | None:
-    """What the ledger means where it has no such row: an earlier Helmr did not name features."""
+    """Return the number that a missing row of `meta` stands for: an earlier Helmr did not name features."""
     return number if name.startswith(FEATURE_MARK) else _META_UNSAID.get(name)
 
 
