@@ -1,7 +1,7 @@
-"""A runtime that stands by: it follows the log of the one at work into its own database and memory until it takes over.
+"""A standby follows the primary's log into its own database and memory until it takes over.
 
-What it takes in is folded as at an opening, record by record, with the tables written beside it, so that taking over
-costs no fold. It appends nothing, runs nothing that is due and refuses every call.
+It folds each record as an opening would and writes the tables too, so a takeover needs no fold. It appends nothing,
+acts on no deadline and refuses every call.
 
 Invariants: S-98.
 """
@@ -66,7 +66,7 @@ class StandbyMemory:
         return found
 
     async def fold(self, records: Records) -> None:
-        """Take them into the database, the index and the tables.
+        """Apply records to the database, the index and the tables.
 
         Raises:
             StoreUnavailable: The database can't be written; memory may lack some of them, and is to be restored.
@@ -118,7 +118,7 @@ class StandbyMemory:
 
 
 def _parts(records: Records) -> Iterator[Records]:
-    """Some at a time; what removes sessions goes by itself, behind what it removes."""
+    """Split records into parts; a removal of sessions is a part of its own, after the entries that it removes."""
     some: list[tuple[int, Appends]] = []
     for one in records:
         if some and (one[1].removals or some[-1][1].removals or len(some) >= PART):

@@ -150,7 +150,7 @@ def _data(found: tuple[bytes, str] | None) -> bytes | None:
 
 
 def open_bucket(url: str) -> Bucket:
-    """The bucket that a URL names; nothing is asked of it yet.
+    """Return the bucket that a URL names, without a request to it.
 
     Args:
         url: `s3://bucket/prefix?region=…`. Settings behind the question mark are those of `obstore`; what is not there

@@ -1,9 +1,9 @@
 """A ledger of an earlier edition becomes one of today's: its entries are verified and folded into today's tables.
 
-The one way from any earlier schema to today's. The new file is made beside the old one, and takes its name in one step
-when it is whole and on disk: whatever ends this before leaves the old file as it was, and the next open begins again.
-What stands in no entry restarts above a floor (`helmr_runtime.ledger.log.rebuild.UNSAID`). An encrypted ledger needs
-its keys. `CarryProgress` says how far it is, and ends it between two pages.
+This is the only way from any earlier schema to today's. The new file is created beside the old one and takes its name
+in one step once it is complete and on disk: an interruption leaves the old file unchanged, and the next open starts
+again. Numbers that no entry holds restart above a floor (`helmr_runtime.ledger.log.rebuild.UNSAID`). An encrypted
+ledger needs its keys. `CarryProgress` reports the progress, and can stop it between two pages.
 
 Invariants: S-52, S-53, S-62, S-63.
 """
@@ -37,7 +37,7 @@ ENTRIES_A_SECOND = 15_000
 """What a log line promises before: 25,000 were measured, on a core that had nothing else to do."""
 
 SAYS_EVERY_S = 10.0
-"""Between two log lines meanwhile."""
+"""Seconds between two log lines of progress."""
 
 ROOM = 1.5
 """The new file's size by the old one's, at most: it holds the same rows, packed once."""
@@ -99,7 +99,7 @@ class CarryProgress:
 
 
 def carry_over(path: Path, keys: LedgerKeys, now: datetime, progress: CarryProgress) -> None:
-    """Return when the file, which this process holds and has closed, has today's tables.
+    """Bring a file, which this process holds and has closed, to today's tables.
 
     Args:
         path: The file, of an earlier schema; its logs are empty.
@@ -121,7 +121,7 @@ def carry_over(path: Path, keys: LedgerKeys, now: datetime, progress: CarryProgr
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[tuple[StoredLedger, Path]]:
-    """The file as it is, and the path of the one that takes its place at the end."""
+    """Yield the old file, and the path of the file that replaces it at the end."""
     fresh = path.with_name(f".{path.name}.carried.part")
     _remove(fresh)
     _check_room(path)

@@ -1,16 +1,15 @@
-"""The log of commits: what was acknowledged and does not stand in the database yet.
+"""The log of commits: acknowledged commits that the database lacks so far.
 
-A commit costs the database more than a millisecond of processor time, whatever it stores. So a commit is one record
-appended to this log, and what the records hold is moved into the database many at a time, in one of its transactions,
-which also says up to which record (`meta`, `LOG_NUMBER`).
+A commit to the database costs more than a millisecond of CPU time, whatever it stores. So a commit appends one record
+to this log, and a later database transaction merges many records at once, and notes the last one (`meta`,
+`LOG_NUMBER`).
 
-Where the records are is a store's matter, by four calls (`LogStore`): a file beside the database, or a store that other
-machines reach too. `log_id` is a number that the database has too: a log that belongs to another ledger is found out.
+A store keeps the records, by four calls (`LogStore`): a file beside the database, or a store that other machines reach
+too. The database has the same `log_id`, which exposes a log of another ledger.
 
-A record's text is JSON, made of what a commit appends and read back (`text_of`, `appends_of`).
+A record's text is JSON of the rows that a commit appends (`text_of`, `appends_of`).
 
-Every method blocks. One thread appends; another one, which writes the database, asks what is `to_merge` and says
-what was `merged`, while the first goes on.
+Every method blocks. One thread appends; another, which writes the database, calls `to_merge` and `merged` meanwhile.
 
 Invariants: S-52, S-60 (durable when `append` returns), S-65, S-96.
 """
@@ -28,7 +27,7 @@ from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow, R
 from helmr_runtime.ledger.tables.engine import EPOCH, MICROSECOND, time_of
 
 LOG_ID, LOG_NUMBER = "log_id", "log_number"
-"""Rows of `meta`: whose log it is, and its last record that stands in the database."""
+"""Rows of `meta`: the id of its log, and the last record that the database has."""
 
 Kinds = tuple[type, ...]
 _INT, _TEXT = (int,), (str,)
@@ -114,7 +113,7 @@ class LogStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the store."""
         ...
 
 
@@ -136,11 +135,11 @@ class CommitLog:
         self._sessions: set[str] = set()
         """Whose they are."""
         self._lock = threading.Lock()
-        """Held by who changes what is unmerged."""
+        """Guards the unmerged records."""
 
     @property
     def has_unmerged(self) -> bool:
-        """Something stands here and not in the database; also to be asked from other threads."""
+        """True if the database lacks something in the log; callable from any thread."""
         return bool(self._unmerged)
 
     def unmerged(self) -> Appends:
@@ -148,17 +147,17 @@ class CommitLog:
         return self.to_merge()[1]
 
     def to_merge(self) -> tuple[int, Appends]:
-        """Number of the last record, and what stands up to it and not in the database."""
+        """Return the last record's number, and everything up to it that the database lacks."""
         with self._lock:
             return self.number, joined(appends for _, appends in self._unmerged)
 
     def lacks(self, session_id: str) -> bool:
-        """The database lacks something of that session; also to be asked from other threads."""
+        """True if the database lacks something of the session; callable from any thread."""
         return session_id in self._sessions
 
     @property
     def is_full(self) -> bool:
-        """The database has to take what is here before more can be written."""
+        """True when the database must merge the log before more can be written."""
         return self._store.is_full
 
     @property

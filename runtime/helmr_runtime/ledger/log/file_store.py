@@ -1,13 +1,13 @@
 """The log of commits in a file beside the database: the default.
 
-What the database has of it is no one's any more, and the next records are written over it from the file's beginning: a
-file that does not grow is synced faster.
+Records that the database has are free, and new ones overwrite them from the file's beginning: a file that does not grow
+syncs faster.
 
-A record is a header (mark, log, number, length and checksum of the text) and a JSON text in ASCII, so that nothing that
-a text holds can pass for a header. Reading ends at a record that is torn, or does not carry the next number: it is what
-an earlier round has left, or was never acknowledged. But a record is written only when the one before it is on disk, so
-a whole one with a higher number behind a bad one proves that the bad one was acknowledged: that is damage, never the
-end. `log` is a number that the database has too: a file that belongs to another ledger is found out.
+A record is a header (mark, log, number, length and checksum of the text) and a JSON text in ASCII, so no text can pass
+for a header. Reading ends at a record that is torn or lacks the next number: it is left from an earlier round, or was
+never acknowledged. But each record is written only once the one before it is on disk, so a whole record with a higher
+number behind a bad one proves that the bad one was acknowledged: that is damage, never the end. The database has the
+same `log` number, which exposes a file of another ledger.
 
 Invariants: S-52, S-60 (on disk when `append` returns), S-65, S-96 (a failed append is a known no).
 """
@@ -38,7 +38,7 @@ MARK = b"\xffHL\x01"
 
 GROWS_BYTES = 1024 * 1024
 FULL_BYTES = 16 * 1024 * 1024
-"""So much may lie in the file; then the database has to take it before the next commit."""
+"""Size at which the database must merge the file before the next commit."""
 
 
 class FileStore:
@@ -57,7 +57,7 @@ class FileStore:
         self._id = 0
         self._newest = 0
         self._place = 0
-        """Where the next record begins."""
+        """Offset at which the next record begins."""
         self._size = 0
         self._is_read = False
         """What of it counts is known; before, nothing of it may be lost."""
@@ -141,7 +141,7 @@ class FileStore:
         self._newest, self._place = number, end
 
     def trim(self, up_to: int) -> None:
-        """The records up to that one are no one's any more; those of a file go together."""
+        """Free the records up to this one; a file frees all of them together."""
         with self._lock:
             if up_to < self._newest:
                 return

@@ -4,10 +4,10 @@ The lock is a file of our own. DuckDB's own POSIX lock is lost when any code of 
 database file; nothing but DuckDB ever does.
 
 The head mark holds the offset and hash of the last entry. It is written in place, after the commit that it
-names has returned from disk, so it is never ahead of what is durable, whatever is lost; a commit does not wait
-for it (one small pwrite, 2 µs, no fsync). A killed process loses none of it. It is synced within a second of a commit,
-and before anything in the log of commits is written over: after a loss of power it may be a second behind, and never
-behind what only the database has. Read at open, it shows a lost log or an older copy of the file (S-52).
+names is on disk, so it is never ahead of durable data; a commit does not wait for it (one small pwrite, 2 µs, no
+fsync). A kill loses none of it. It is synced within a second of a commit, and before any of the log of commits is
+overwritten: after a loss of power it may be a second behind, but never behind what only the database has. At
+open it exposes a lost log or an older copy of the file (S-52).
 
 There are two copies, in blocks of their own. Only one of them has bytes that are not synced: a loss of power can tear
 that one, and the other is whole.

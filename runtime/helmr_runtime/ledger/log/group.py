@@ -1,11 +1,11 @@
-"""Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one record of the log.
+"""Group commit: one loop takes all queued jobs, checks them in memory and stores them as one record of the log.
 
-The index is touched on the event loop only; the log is written in one thread, and the database in another, so that
-commits go on while the tables are written. Storing comes first, applying after: a failed commit leaves the index as it
-was. `GroupBuilder` decides what shares a group.
+Only the event loop touches the index. One thread writes the log and another the database, so commits continue while
+the tables are written. A commit is stored first and applied after: a failed one leaves the index unchanged.
+`GroupBuilder` decides which jobs share a group.
 
-The head mark is brought to disk a second after a commit, beside the commits that follow. What it lacks on disk is at
-most what was committed in that second, so that after a loss of power it still shows the loss of everything before.
+The head mark is synced a second after a commit, beside later commits. On disk it lacks at most the commits of that
+second, so after a loss of power it still exposes the loss of anything earlier.
 
 Invariants: S-52, S-60 (answers follow the commit), S-62, S-65.
 """
@@ -88,7 +88,7 @@ class WriterThread:
         return ended
 
     def _end_with_process(self) -> None:
-        """No one has closed the ledger: what was asked for is done all the same."""
+        """Finish queued calls when the process ends without closing the ledger."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -193,7 +193,7 @@ QUEUE_MAX = 20_000
 """Jobs that may wait; beyond that, callers get `StoreUnavailable` (S-64)."""
 
 RETRY_DUE_AFTER = timedelta(seconds=1)
-"""How long timeouts wait after a failed commit."""
+"""Pause of timeouts after a failed commit."""
 
 
 RIDE_S = 0.1
@@ -310,7 +310,7 @@ class GroupCommit:
         self._riding: list[Job] = []
         """Jobs that wait for the next one."""
         self._boarding: set[asyncio.Future[None]] = set()
-        """Of jobs that are about to ride, and still read what they are made of."""
+        """Futures of jobs that are still being prepared to ride."""
         self._wake = asyncio.Event()
         self._current: CommitGroup | None = None
         self._current_over: asyncio.Future[None] | None = None
@@ -368,7 +368,7 @@ class GroupCommit:
 
     @contextmanager
     def boarding(self) -> Iterator[None]:
-        """Meanwhile a job that rides is made: the next batch waits for it, at most for `RIDE_S`."""
+        """Hold the next batch, for at most `RIDE_S`, while the block prepares a job to ride in it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._boarding.add(future)
         try:
@@ -385,7 +385,7 @@ class GroupCommit:
             self._wake.set()
 
     def lead(self) -> None:
-        """The log is this one's: what is due is done from now on."""
+        """Become the primary: act on due deadlines from now on."""
         self.role.leads()
         self._arm()
 

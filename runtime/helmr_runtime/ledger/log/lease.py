@@ -1,8 +1,8 @@
 """The lease of a log that several machines reach, as its primary keeps it (`ledger.standby` watches it).
 
-It decides who tries, and never who may write. A primary that finds a later opening's in the place of its own, or that
-of one that has the order to take over, is superseded, also if it has nothing to commit; one whose store is away goes on
-trying, for nothing of it is acknowledged meanwhile.
+The lease decides who tries to write, never who may. A primary that finds the lease of a later opening in place of its
+own, or of a standby ordered to take over, is superseded, even with nothing to commit. A primary whose store is away
+keeps trying: it acknowledges nothing meanwhile.
 
 Invariants: S-97, S-98; at most one request in two seconds.
 """
@@ -57,8 +57,8 @@ class LeaseKeeper:
 
     @property
     def fresh_s(self) -> float:
-        """For so many seconds more no other can be the primary; negative: one may, as no renewal has succeeded for as
-        long as a standby waits (S-102)."""
+        """Seconds for which no other can be the primary yet. Negative: one may be, since no renewal has succeeded for
+        as long as a standby waits (S-102)."""
         return fresh_s(self._renewed_s, self._times()[0])
 
     def _times(self) -> tuple[float, datetime]:
@@ -66,7 +66,7 @@ class LeaseKeeper:
         return time.monotonic(), self._now()
 
     async def keep(self) -> LedgerSuperseded:
-        """Renew it for as long as it is this one's; returns what to say when it is another's."""
+        """Renew the lease while this primary has it; return the error to end with once another has it."""
         while True:
             try:
                 if not await self._renew():

@@ -211,7 +211,7 @@ class PostgresObjects:
 
 
 def open_postgres(url: str) -> PostgresObjects:
-    """The database that a URL names; nothing is asked of it yet.
+    """Return the database store that a URL names, without a connection to it.
 
     Args:
         url: As libpq has it, `postgresql://user@host/database`; `?ledger=NAME` says which of the logs in it, `main` if

@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def open_objects(url: str) -> Objects:
-    """The store that a URL names; nothing is asked of it yet.
+    """Return the store that a URL names, without a request to it.
 
     Raises:
         UsageError: No store is called so.
