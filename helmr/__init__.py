@@ -120,11 +120,11 @@ _HOMES = {
     "step_key": "steps",
     "task": "tasks",
 }
-"""Which module has what of `__all__` is not a module itself."""
+"""Module of each name in `__all__` that is not a module itself."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is first used: the command line is there, and heeds Ctrl-C, before any of it."""
+    """Import a name at its first use, so that the command line starts, and heeds Ctrl-C, before any import."""
     if name not in __all__:
         raise AttributeError(f"module 'helmr' has no attribute {name!r}")
     import importlib

@@ -30,7 +30,7 @@ TOO_LARGE = (
     f"The tool was called, but its result is too large to be passed on: it has more than {VALUE_BYTES_MAX} bytes of "
     "JSON. Ask for less of it."
 )
-"""What the model sees of such a result."""
+"""Text that the model sees in place of a result that is too large."""
 
 
 class Approval(NoTruth, BaseModel):
@@ -50,7 +50,7 @@ class Approval(NoTruth, BaseModel):
         return self.decision == "approve"
 
     def edited(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """What to call the tool with: the person's arguments, else those that were asked for."""
+        """Return the arguments to call the tool with: the person's if they changed them, else `asked`."""
         return dict(asked if self.arguments is None else self.arguments)
 
 
@@ -87,17 +87,16 @@ async def ask_approval(
 ) -> Approval:
     """Wait until a person approves or declines a tool call.
 
-    The form starts with the arguments as they were asked for and without a decision, which is the person's to make;
-    declining the wait declines the call, and so does its timeout. Branches of a run that ask at once are asked about
-    one after the other, since a run has one wait at a time.
+    The form starts with the requested arguments and no decision. Declining the wait declines the call, and so does its
+    timeout. A run has one wait at a time, so parallel branches ask one after the other.
 
     Args:
         stream: Where people answer.
         tool: Its name.
         arguments: What it is to be called with.
         call_id: Becomes the wait's correlation id.
-        arguments_schema: The tool's own JSON Schema: the form then has a field for each argument, and what does not fit
-            it is refused when it is sent.
+        arguments_schema: The tool's own JSON Schema. The form then has a field for each argument, and rejects
+            arguments that do not fit.
         timeout: Of the wait; None waits for ever.
         options: Of the wait, instead of what this call would say.
 

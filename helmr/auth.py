@@ -25,7 +25,7 @@ class PublicToken:
 
     Attributes:
         id: To list and revoke it.
-        expires_at: Until when it can be used.
+        expires_at: The end of its validity.
         public_access_token: The secret.
     """
 

@@ -32,12 +32,12 @@ class TaskContext:
 
     @property
     def run(self) -> RunRef:
-        """The run; from its second attempt on a replay lets what the code makes of it differ (S-126)."""
+        """The run. Reading it in a second or later attempt lets ops differ from those of earlier attempts (S-126)."""
         return self._run.look_at_run()
 
     @property
     def attempt(self) -> int:
-        """Which try at the run this is, from 1."""
+        """The number of this attempt at the run, from 1."""
         return self.run.attempt
 
     @property
@@ -50,11 +50,11 @@ class TaskContext:
         return require_run("ctx.now()").now()
 
     def patched(self, name: str) -> bool:
-        """Whether this run takes the new way of a change that old journals do not know (S-88).
+        """Return True when this run takes the new path of a code change that older journals lack (S-88).
 
-        True at a place that the run reaches for the first time, and from then on at each replay of it; false where its
-        journal goes on as the old code recorded it. No op: it takes no number, and code without the call passes its
-        mark by. Each place of a loop is a place of its own: ask before the loop for one answer.
+        The first time that the run reaches this place the answer is True, and replays repeat it. The answer is False
+        where the journal continues as the old code recorded it. The call is no op: it takes no number, and code without
+        it ignores the mark. Every iteration of a loop is a place of its own: call it before the loop for one answer.
 
         Args:
             name: Of the change; letters, digits, dot, underscore and dash.

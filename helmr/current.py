@@ -1,13 +1,13 @@
-"""The run that the calling code belongs to: what the SDK asks of it, and what its code has called and not awaited.
+"""The run that the calling code belongs to: the protocol that the SDK calls, and durable calls not awaited yet.
 
 The SDK knows the protocol `DurableRun` only; the runtime's replay driver implements it. A durable call outside a run,
 or inside a step, has no run to ask and raises `NotInTask`.
 
-A durable call is a value: made where it is written, performed where it is awaited. In a run it is a `DurableCall`, of
-which `MadeCalls` has the place until then (S-125); elsewhere it is a coroutine as any other. One that was dropped
-without an `await` fails the run at its next durable op, before anything of that op leaves; one that is kept, which the
-code may still await, fails it at its end. A call that the code has tested for truth counts as dropped unless it is the
-next to be awaited: `if approval.wait():` is true whatever the person would have said.
+A durable call is a value: created where it is written, performed where it is awaited. In a run it is a `DurableCall`,
+and `MadeCalls` remembers its place until the `await` (S-125); elsewhere it is an ordinary coroutine. A call dropped
+without an `await` fails the run at its next durable op, before that op takes effect. A call that the code still holds
+fails the run at its end. A call that the code tested for truth counts as dropped unless it is the next one awaited:
+`if approval.wait():` is true no matter what the person answers.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Made:
 
     Attributes:
         what: As the code would write it: `approval.wait()`.
-        module: Where it was made.
-        file: There.
-        line: There.
-        function: In which function.
+        module: Module of the code that made it.
+        file: Its file.
+        line: Its line.
+        function: Its function.
         handled: The `id` of the exception that was being handled there.
-        is_statement: It was dropped where it stood, as a statement of its own.
-        is_tested: The code has asked whether it is true.
+        is_statement: The code dropped it at once, as a statement of its own.
+        is_tested: The code tested it for truth.
     """
 
     what: str
@@ -72,7 +72,7 @@ class Made:
         return f"{self.what} at {_file_of(self.file, self.module)}:{self.line}"
 
     def error(self) -> NotAwaited:
-        """What to tell the developer."""
+        """Return the error that shows the developer the forgotten `await`."""
         what = "tested for truth and not" if self.is_tested else "made and never"
         message = f"{self} was {what} awaited"
         return NotAwaited(message, file=self.file, line=self.line)
@@ -86,7 +86,7 @@ class Made:
 
 
 class MadeCalls:
-    """The durable calls of one run that were made and not awaited yet. Only `lose` is called by other threads."""
+    """The durable calls of one run that were made and not awaited yet. Other threads call `lose` alone."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -95,7 +95,7 @@ class MadeCalls:
         self._tested: list[int] = []
 
     def add(self, what: str) -> int:
-        """A call is made; its number."""
+        """Record that the code made a call, and return its number."""
         self._count += 1
         frame = _caller()
         code, handled = frame.f_code, sys.exc_info()[1]
@@ -118,28 +118,28 @@ class MadeCalls:
         return str(self._made[number])
 
     def begin(self, number: int) -> None:
-        """The call is awaited, or was ended on purpose."""
+        """Record that the call is awaited, or was ended on purpose."""
         self._made.pop(number, None)
         if self._tested:
             self._tested = [one for one in self._tested if one != number]
 
     def lose(self, number: int, dropped_by: FrameType) -> None:
-        """The call is dropped without an `await`, by code in that frame."""
+        """Record that code in that frame dropped the call without an `await`."""
         made = self._made.pop(number, None)
         if made is not None:
             made.is_statement = _is_statement(dropped_by)
             self._lost.append(made)
 
     def test(self, number: int) -> None:
-        """The code asks whether the call is true."""
+        """Record that the code tests the call for truth."""
         if number in self._made:
             self._made[number].is_tested = True
             self._tested.append(number)
 
     def forgotten(self) -> Made | None:
-        """What the next op must not pass by.
+        """Return the first forgotten call, which must fail the run at its next op.
 
-        A call that an exception may have kept from being awaited is passed while that exception is handled.
+        A call that an exception may have kept from being awaited does not count while that exception is handled.
         """
         if not self._lost and not self._tested:
             return None
@@ -151,7 +151,7 @@ class MadeCalls:
         return None
 
     def unawaited(self) -> Made | None:
-        """What the end must not pass by: the first call that was never awaited."""
+        """Return the first call that was never awaited, which must fail the run at its end."""
         return next(iter((*self._lost, *self._made.values())), None)
 
 
@@ -164,14 +164,14 @@ def _caller() -> FrameType:
 
 
 def code_place(root: object = None) -> str:
-    """Where the task's code is, which has called Helmr on this stack: `tasks.py:24`.
+    """Return the place in the task's code that called Helmr on this stack: `tasks.py:24`.
 
-    Of an agent that is where the framework was called, and not where the framework calls, unless the code itself is
-    installed as a package.
+    For an agent it is the call into the framework, not the framework's own call, unless the code itself is an
+    installed package.
 
     Args:
-        root: The code's outermost coroutine. A framework may call from a task that it has made: then the place is
-            where the code awaits it.
+        root: The code's outermost coroutine. If a framework calls from an asyncio task of its own, the place is
+            the line that awaits this coroutine.
     """
     frames: list[FrameType] = []
     frame: FrameType | None = sys._getframe(1)
@@ -207,7 +207,7 @@ _INSTALLED = (
     *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")},
     "<",
 )
-"""Where files lie that no one writes who writes a task."""
+"""Folders of files that task authors do not write."""
 
 
 def _is_ours(module: str) -> bool:
@@ -215,7 +215,7 @@ def _is_ours(module: str) -> bool:
 
 
 def _is_statement(frame: FrameType) -> bool:
-    """The frame is throwing the value of a statement away. Bytecode of CPython 3.11 to 3.14."""
+    """True while the frame discards the value of a statement. Reads bytecode of CPython 3.11 to 3.14."""
     code = frame.f_code.co_code
     return 0 <= frame.f_lasti < len(code) and code[frame.f_lasti] == _POP_TOP
 
@@ -282,7 +282,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitCall:
-    """What the code waits for. One of stream, token_id, session_ids and a time (timeout_s or until, kind timer)."""
+    """A wait that the code asks for: on a stream, a token, sessions or a time (timeout_s or until, kind timer)."""
 
     kind: str
     stream: str | None = None
@@ -353,7 +353,7 @@ class PublicTokenMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitOutcome:
-    """How a wait ended. `status`: fulfilled, timed_out or cancelled; `reason` says why it was cancelled."""
+    """The end of a wait. `status`: fulfilled, timed_out or cancelled; `reason` explains a cancellation."""
 
     op: int
     wait_id: str
@@ -381,14 +381,14 @@ class StepCall:
     dry_run_safe: bool = False
     """Its body may be executed for a dry run."""
     loop: Literal["steps", "run"] = "steps"
-    """Where an async body runs: on the loop that all of them share, or on its run's own."""
+    """The loop of an async body: the one that all steps share, or that of its run."""
     arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
-    """What a replay compares; None compares nothing."""
+    """Text that a replay compares; None compares nothing."""
     limit: str | None = None
     """The limit under which each try begins."""
 
     def retries_on(self, raised: Exception) -> bool:
-        """Whether this failure is tried again, if tries are left."""
+        """Return True when this failure is worth another try."""
         on = self.retry_on
         return isinstance(raised, on) if isinstance(on, tuple) else on(raised)
 
@@ -399,7 +399,7 @@ class DurableRun(Protocol):
     session: SessionRef
     run: RunRef
     made: MadeCalls
-    """What its code has called and not awaited yet."""
+    """Calls that its code made and has not awaited yet."""
 
     @property
     def replaying(self) -> bool:
@@ -408,16 +408,16 @@ class DurableRun(Protocol):
 
     @property
     def has_been_here(self) -> bool:
-        """The run's code has come by this place before: what it does to the world here it does again."""
+        """True when the run's code has passed this place before, so its side effects here are repeats."""
         ...
 
     @property
     def is_muted(self) -> bool:
-        """What the code logs has been logged before, or is not to be: the code is only tried."""
+        """True when log lines are dropped: they were logged before, or this is a dry run."""
         ...
 
     def look_at_run(self) -> RunRef:
-        """The run, of which the code may tell what it asks: its attempt is another one after a failure."""
+        """Return the run; from now on ops may differ from those that earlier attempts recorded."""
         ...
 
     def now(self) -> datetime:
@@ -425,7 +425,7 @@ class DurableRun(Protocol):
         ...
 
     def patched(self, name: str) -> bool:
-        """Whether the code takes a patch's new way at this place."""
+        """Return True when the code takes the patch's new path at this place."""
         ...
 
     def uuid(self) -> uuid.UUID:
@@ -449,7 +449,7 @@ class DurableRun(Protocol):
         ...
 
     def emit(self, stream: str, data: Any) -> None:
-        """Let a chunk out to anyone who follows an output stream, unrecorded; in steps too."""
+        """Send a chunk to the followers of an output stream, unrecorded; also inside steps."""
         ...
 
     async def create_token(self, call: TokenCall) -> TokenMade:
@@ -485,7 +485,7 @@ class DurableRun(Protocol):
         ...
 
     def unreadable(self, op: int, message: str, refused: SchemaMismatch) -> BaseException:
-        """Recorded data that the code's types refuse now: blocks the run; raise what this returns."""
+        """Block the run because the code's types reject recorded data; raise the error that this returns."""
         ...
 
 
@@ -527,12 +527,12 @@ T = TypeVar("T")
 
 
 class DurableCall(Coroutine[Any, Any, T], Generic[T]):
-    """A coroutine that a run knows of until it is awaited.
+    """A coroutine that its run tracks until it is awaited.
 
     Args:
         what: As the code would write it.
         calls: Of the run; None outside of one.
-        coroutine: What awaiting it does; None if `_make` makes it then.
+        coroutine: The coroutine that an `await` runs; None if `_make` creates it then.
     """
 
     __slots__ = ("__weakref__", "_calls", "_coroutine", "_number")
@@ -557,7 +557,7 @@ class DurableCall(Coroutine[Any, Any, T], Generic[T]):
         return self._coroutine
 
     def _release(self) -> None:
-        """It is awaited, or something else answers for it."""
+        """Mark it as awaited, or as handled elsewhere."""
         if self._calls is not None:
             self._calls.begin(self._number)
             self._calls = None
@@ -569,25 +569,25 @@ class DurableCall(Coroutine[Any, Any, T], Generic[T]):
         return NotAwaited(f"{taker} was given {what} itself, not its value")
 
     def __await__(self) -> Generator[Any, None, T]:
-        """As of a coroutine."""
+        """Same as for a coroutine."""
         return self._begin().__await__()
 
     def send(self, value: Any, /) -> Any:
-        """As of a coroutine."""
+        """Same as for a coroutine."""
         return self._begin().send(value)
 
     def throw(self, *error: Any) -> Any:
-        """As of a coroutine."""
+        """Same as for a coroutine."""
         return self._begin().throw(*error)
 
     def close(self) -> None:
-        """As of a coroutine."""
+        """Same as for a coroutine."""
         self._release()
         if self._coroutine is not None:
             self._coroutine.close()
 
     def __bool__(self) -> bool:
-        """True as any coroutine is, whatever its value would be."""
+        """Always True, like any coroutine; its value does not matter."""
         if self._calls is not None:
             self._calls.test(self._number)
         return True
@@ -597,7 +597,7 @@ class DurableCall(Coroutine[Any, Any, T], Generic[T]):
         return self is other
 
     def __hash__(self) -> int:
-        """The same at each replay, and with it the order of a set of calls."""
+        """Same at each replay, which also fixes the order of a set of calls."""
         return self._number or object.__hash__(self)
 
     if not TYPE_CHECKING:  # a checker knows that a coroutine has none of this
@@ -616,7 +616,7 @@ class DurableCall(Coroutine[Any, Any, T], Generic[T]):
             raise self._misused("a collection", "for … in await {what}:")
 
     _loop: ClassVar[str] = "for … in await {what}:"
-    """What code says that has written `async for … in` before such a call."""
+    """Suggestion for code that wrote `async for … in` before such a call."""
 
     def _hint_at(self, used: str) -> str:
         if self._calls is None:
@@ -654,7 +654,7 @@ for _name in (
 
 
 def made_calls() -> MadeCalls | None:
-    """Those of the run that the calling code belongs to; None outside of a run, and inside a step."""
+    """Return the calls of the current run; None outside of a run and inside a step."""
     run = current_run.get()
     return None if run is None or current_step.get() is not None else run.made
 
@@ -665,7 +665,7 @@ def durable_call(
     """Make an async function's calls durable calls.
 
     Args:
-        what: As the code would write it; what begins with a dot stands behind the id of the first argument.
+        what: The call as the code would write it. A leading dot puts the id of the first argument before it.
     """
 
     def declare(

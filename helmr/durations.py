@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from helmr.errors import BadDuration, UsageError
 
 Duration = str | int | float | timedelta
-"""What every `timeout=` takes."""
+"""Values that every `timeout=` accepts."""
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d|w)")
@@ -83,7 +83,7 @@ def spell(duration_s: float) -> str:
 
 
 Size = str | int
-"""What `host_memory=` takes."""
+"""Values that `host_memory=` accepts."""
 
 _UNITS = {
     "": 1,
@@ -128,7 +128,7 @@ def spell_bytes(size: int) -> str:
 
 
 def cut_text(text: str, bytes_max: int) -> str:
-    """The beginning of a text, for a place that has no room for all of it, with a line that says how long it is."""
+    """Return the start of a text that is too long for its place, with a line that says how long the whole is."""
     encoded = text.encode()
     if len(encoded) <= bytes_max:
         return text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 EDITED_BYTES_MAX = 2_000_000
 LOOK_EVERY_S = 0.25
-"""How often what time does is looked after while the editor is open."""
+"""Seconds between two calls of `meanwhile` while the editor is open."""
 
 
 class EditorFailed(Exception):
@@ -30,10 +30,10 @@ def edit(
     suffix: str = ".txt",
     meanwhile: Callable[[], object] | None = None,
 ) -> str:
-    """What the person left in the editor; the trailing newline that editors add is taken away.
+    """Open the text in the person's editor and return the edited text, without the newline that editors append.
 
-    Blocks until the editor ends, so the app must be suspended around it. `meanwhile` is called every now and then; it
-    may not write to the terminal.
+    It blocks until the editor exits, so suspend the app around it. It calls `meanwhile` repeatedly, which must not
+    write to the terminal.
 
     Raises:
         EditorFailed: Says which command and why.

@@ -59,9 +59,9 @@ def start(
 
     Args:
         tasks: Task modules, dotted or as files, looked up from `folder`; a task stands for its module.
-        data_dir: Where sessions are stored, kept afterwards; an existing one goes on. None: a temporary one, which
-            goes when the runtime ends.
-        folder: Where tasks are looked up; None is the current one.
+        data_dir: Folder of the sessions, kept afterwards; an existing one is continued. None makes a temporary
+            folder, removed when the runtime ends.
+        folder: Folder to look tasks up in; None is the current one.
         hosts: Processes that sessions live in; None fits the machine.
         sessions_per_host: Sessions whose code one of them may have at once; None fits the machine.
         host_memory: Memory of one of them, like `"4GB"` or in bytes, above which another takes its place; None is a
@@ -210,7 +210,7 @@ class Embedded:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL that it serves."""
         return self._runtime.url
 
     @property
@@ -224,11 +224,11 @@ class Embedded:
         return isinstance(self._runtime, Credentials)
 
     def client(self, **options: Any) -> Client:
-        """A client of it; options as those of `Client`."""
+        """Return a client of this runtime; options as for `Client`."""
         return Client(url=self.url, key=self.key, **options)
 
     def async_client(self, **options: Any) -> AsyncClient:
-        """A client of it; options as those of `AsyncClient`. `helmr.experiments` takes this function."""
+        """Return an async client; options as for `AsyncClient`. `helmr.experiments` accepts this method."""
         return AsyncClient(url=self.url, key=self.key, **options)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""A wait's escalation: what is to happen while no one answers (S-82).
+"""A wait's escalation: reminders, assignments and a default answer while no one answers (S-82).
 
 ```python
 await approval.wait(
@@ -25,7 +25,7 @@ from helmr.models import ASSIGNEE_MAX, ESCALATION_STEPS_MAX, RECORD_BYTES_MAX
 from helmr.schema import Codec
 
 Start = Literal["opened", "assigned"]
-"""What an escalation step's time is counted from: the wait's opening, or its newest assignment."""
+"""Start of an escalation step's time: the wait's opening, or its newest assignment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +40,12 @@ class EscalationStep:
 
 
 def remind(after: Duration, *, from_: Start = "opened") -> EscalationStep:
-    """Tell people again."""
+    """Notify people again."""
     return EscalationStep(do="remind", after_s=seconds(after), from_=from_)
 
 
 def assign(after: Duration, *, to: str, from_: Start = "opened") -> EscalationStep:
-    """Make it someone else's."""
+    """Assign the wait to someone else."""
     if not 1 <= len(to) <= ASSIGNEE_MAX or not to.isprintable():
         raise BadEscalation(f"an assignee is one line of 1 to {ASSIGNEE_MAX} characters")
     return EscalationStep(do="assign", after_s=seconds(after), from_=from_, to=to)

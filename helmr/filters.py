@@ -14,9 +14,9 @@ run:failed                  of sessions: the newest run's status, also of those 
 error:TimeoutError          of sessions: the type, code or message of the newest run's error
 ```
 
-Words stand side by side and all must hold. A name and a colon are a field, and a field that there is not is refused:
-an inbox that is empty because of a slip says that nothing waits. What holds a colon itself, such as the correlation
-id `github:acme/api#2204`, stands in quotes or behind `correlation:`.
+Words stand side by side and all must hold. A name and a colon are a field. An unknown field is an error, because a typo
+would show an empty inbox as if nothing waited. Quote a text with a colon, such as the correlation id
+`github:acme/api#2204`, or write it after `correlation:`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ Facts = Mapping[str, Fact]
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields a kind of row has.
+    """The fields of one kind of row.
 
-    `times` maps a time field to the fact it reads and whether it counts from now on (`due`) or back (`age`);
-    `pushed` maps a field to the list parameter of the HTTP API that filters by the same equality; `words` a field to
-    the only values that it has, which no search of every text finds; `values` a field to the only values that it has,
-    which a search finds; `pushed_words` a word behind `is:` to the list parameters that say the same.
+    `times` maps a time field to its fact, and to True if it counts ahead (`due`) or False if back (`age`). `pushed`
+    maps a field to the list parameter of the HTTP API that filters by the same equality. `words` and `values` map a
+    field to its only values; a search of every text finds `values`, but not `words`. `pushed_words` maps a word after
+    `is:` to the list parameters with the same meaning.
     """
 
     noun: str
@@ -150,7 +150,7 @@ class Term:
     bound_s: float = 0.0
 
     def spell(self, fields: Fields) -> str:
-        """The term as it would be typed: with as few quotes as leave it what it is."""
+        """The term as it would be typed, with as few quotes as possible."""
         quoted = [f'"{value}"' for value in self.values]
         some = [_quote(value) for value in self.values]
         words = [self._word(values) for values in (self.values, some, quoted)]
@@ -172,16 +172,16 @@ class Filter:
         return bool(self.terms)
 
     def matches(self, facts: Facts, now: datetime) -> bool:
-        """Whether a row with these facts passes at that time."""
+        """Return True when a row with these facts passes at that time."""
         return all(self._holds(term, facts, now) != term.negated for term in self.terms)
 
     @property
     def asks_who(self) -> bool:
-        """It holds `is:mine`, which no one can say without a name."""
+        """True when it holds `is:mine`, which needs the name of a person."""
         return self.says("mine")
 
     def says(self, word: str) -> bool:
-        """Whether `is:` stands in it with this word, negated or not."""
+        """Return True when it holds `is:` with this word, negated or not."""
         return any(
             term.field == "is" and word in (value.lower() for value in term.values)
             for term in self.terms
@@ -192,10 +192,10 @@ class Filter:
         return " ".join(term.spell(self.fields) for term in self.terms)
 
     def pushed(self, *, texts: bool = True) -> dict[str, str]:
-        """List parameters that a gateway can filter by; the rest is filtered where it is shown.
+        """Return the list parameters that the gateway filters by; the client filters by the rest.
 
         Args:
-            texts: Also those of free texts, which a gateway finds only as they are spelt.
+            texts: Include fields of free text, which the gateway matches by exact spelling only.
         """
         found: dict[str, str] = {}
         for term in self.terms:
@@ -257,14 +257,14 @@ def wait_facts(
     snoozed: bool = False,
     drafted: bool = False,
 ) -> Facts:
-    """What `WAIT_FIELDS` filter on, at that time.
+    """Return the facts of a wait that `WAIT_FIELDS` filter by, at that time.
 
     Args:
         wait: The wait.
-        now: A claim that has lapsed by then is none.
-        me: On whose behalf the waits are looked at.
-        snoozed: Whether that person snoozed it.
-        drafted: Whether an answer to it was begun here.
+        now: The time; a claim that ended before it does not count.
+        me: The person who looks at the waits.
+        snoozed: True if that person snoozed it.
+        drafted: True if an answer to it was begun here.
     """
     claim = wait.claim if wait.claim is not None and now < wait.claim.until else None
     is_mine = bool(wait.is_mine) or (
@@ -302,7 +302,7 @@ def is_failed(session: SessionInfo) -> bool:
 
 
 def session_facts(session: SessionInfo) -> Facts:
-    """What `SESSION_FIELDS` filter on."""
+    """Return the facts of a session that `SESSION_FIELDS` filter by."""
     wait = session.wait
     said = {"failed": is_failed(session), "blocked": session.activity is Activity.BLOCKED}
     return {
@@ -325,13 +325,13 @@ def session_facts(session: SessionInfo) -> Facts:
 
 
 def _error_facts(session: SessionInfo) -> tuple[str, ...]:
-    """Why the newest run failed or is blocked: type, code and message."""
+    """Return type, code and message of the newest run's error; empty without one."""
     error = session.error
     return () if error is None else tuple(filter(None, (error.type, error.code, error.message)))
 
 
 _HEAD = re.compile(r"(-?)([A-Za-z][A-Za-z0-9_.-]{0,127})([:<>])(.*)", re.DOTALL)
-"""What reads as a field, whether there is one of that name or not."""
+"""Matches a name and a colon, whether a field of that name exists or not."""
 
 
 def _words(text: str) -> Iterator[str]:
@@ -402,10 +402,10 @@ def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fiel
 
 
 def _check_glued(name: str, rest: str, fields: Fields) -> None:
-    """Return if the value does not end in a filter of its own, as `fiveis:draft` does.
+    """Refuse a value that ends in a filter of its own, such as `fiveis:draft`.
 
     Raises:
-        BadFilter: It does: a space is missing, or quotes.
+        BadFilter: A space or quotes are missing.
     """
     before, colon, value = rest.rpartition(":")
     if not colon:
@@ -420,10 +420,10 @@ def _check_glued(name: str, rest: str, fields: Fields) -> None:
 
 
 def _check_values(name: str, values: Sequence[str], fields: Fields) -> None:
-    """Return if each value is one that the field can have.
+    """Refuse values that the field can't have.
 
     Raises:
-        BadFilter: One is not; the hint names those that there are, and the field that has it.
+        BadFilter: A value is unknown; the hint lists the known ones, and the field that has it.
     """
     fixed = {**fields.words, **fields.values}
     known = fixed.get(name)

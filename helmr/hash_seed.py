@@ -1,12 +1,12 @@
-"""One hash seed for each data directory, and how temporary folders end.
+"""One hash seed for each data directory; removal of temporary folders.
 
-A set of texts has the same order in every process that runs a directory's sessions. Python draws a seed for each
-process, and code that goes through a set would ask for other ops after a restart. The seed is a file of the data
-directory, made at the first start and secret: with a known one, texts can be made that are slow to look up. A
-`PYTHONHASHSEED` that is set when the runtime starts stays.
+Sets of texts must have the same order in every process that runs a directory's sessions. Python draws a seed for each
+process, so code that iterates over a set would ask for other ops after a restart. The first start writes the seed to
+a file of the data directory. It is secret, because a known seed lets attackers craft texts that are slow to look up.
+The runtime keeps a `PYTHONHASHSEED` that is already set.
 
-Temporary folders hold what explains a bad start, Ray's logs above all, and go when their owner ends.
-`HELMR_KEEP_TEMPORARY` names a folder to which they are moved instead.
+Temporary folders hold the evidence of a failed start, such as Ray's logs, and are removed when their owner ends.
+`HELMR_KEEP_TEMPORARY` names a folder to move them to instead.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import tempfile
 from pathlib import Path
 
 DATA_DIR = Path(".helmr")
-"""A runtime's, if none is named."""
+"""The data directory of a runtime that names none."""
 
 VARIABLE = "PYTHONHASHSEED"
 FILE = "hash-seed"
 SEED_BYTES = 4
 
 is_own_program = False
-"""The command line is its process's program, and may start it again; not where a test or another program calls it."""
+"""True when the command line is the program of its process and may restart it; False when other code calls it."""
 
 
 def kept_seed(data_dir: Path) -> str | None:
@@ -38,10 +38,10 @@ def kept_seed(data_dir: Path) -> str | None:
 
 
 def start_with_seed(data_dir: Path, *, makes_one: bool = True) -> None:
-    """Become a process of the same command with the seed: only a fresh interpreter takes it.
+    """Replace this process by the same command with the seed, which only a fresh interpreter reads.
 
-    Nothing happens in a process that has one, in one that is not a program of its own, and, unless `makes_one`, where
-    the data directory has none.
+    It does nothing in a process that has a seed or is not a program of its own, nor, unless `makes_one`, for a data
+    directory without a seed.
     """
     seed = kept_seed(data_dir) or (fresh_seed() if makes_one else None)
     if os.environ.get(VARIABLE) or seed is None or not is_own_program:
@@ -54,12 +54,12 @@ def start_with_seed(data_dir: Path, *, makes_one: bool = True) -> None:
 
 
 def fresh_seed() -> str:
-    """A seed that no one knows."""
+    """Return a random seed."""
     return str(int.from_bytes(os.urandom(SEED_BYTES), "big"))
 
 
 def is_seed(text: str) -> bool:
-    """Python takes it, and it is not a word for another in each process."""
+    """Return True when Python accepts it as a fixed seed; `random` is none."""
     return text.isascii() and text.isdigit() and int(text) < 256**SEED_BYTES
 
 
@@ -67,9 +67,9 @@ KEEP_VARIABLE = "HELMR_KEEP_TEMPORARY"
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a temporary folder, or move it to where `HELMR_KEEP_TEMPORARY` says; harmless if it is gone.
+    """Remove a temporary folder, or move it into the folder `HELMR_KEEP_TEMPORARY`; harmless if it is gone.
 
-    One that can't be moved there, because that is another file system, stays where it is.
+    A folder on another file system can't be moved and stays in place.
     """
     kept_in = os.environ.get(KEEP_VARIABLE)
     if not kept_in:

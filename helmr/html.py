@@ -1,4 +1,4 @@
-"""A session's transcript as a notebook shows it."""
+"""HTML of a session's transcript for notebooks."""
 
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ def from_uuid(prefix: str, value: uuid.UUID) -> str:
 
 def from_bytes(prefix: str, value: bytes) -> str:
     """The id with this prefix that holds the UUID of these 16 bytes."""
-    # As TypeID's own text, without the objects that it makes on the way: a ledger reads hundreds of thousands.
+    # Same text as TypeID's own, without its intermediate objects: a ledger reads hundreds of thousands.
     return f"{prefix}_{encode(value)}"
 
 
 def made_at(value: str) -> datetime | None:
-    """When an id was made, by its maker's clock, to the millisecond; None if its UUID tells no time."""
+    """Return the time in the id, to the millisecond of its maker's clock; None if its UUID holds no time."""
     try:
         found = to_uuid(value)
         return datetime.fromtimestamp((found.int >> 80) / 1000, UTC) if found.version == 7 else None
@@ -71,7 +71,7 @@ def made_at(value: str) -> datetime | None:
 
 
 def pattern(prefix: str) -> str:
-    """What an id with this prefix looks like, as a regular expression."""
+    """Return the regular expression of ids with this prefix."""
     return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
 
 

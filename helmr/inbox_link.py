@@ -1,7 +1,7 @@
 """A link that opens the inbox of a runtime on this machine for the holder of its local admin key, once. Pure.
 
-It carries `<made at>.<random>.<MAC>` and never the key. The MAC is made with the key's hash, which is all that a
-gateway has of it: so no route mints links, and a link needs no entry in the ledger.
+It carries `<made at>.<random>.<MAC>` and never the key. The gateway stores only the key's hash, so the hash keys the
+MAC: no route mints links, and a link needs no entry in the ledger.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def inbox_link(url: str, key: str, now: datetime) -> str:
 
 
 def made_at(key_hash: str, code: str) -> datetime | None:
-    """When the code was made; None if it was not made with the key of this hash."""
+    """Return the time at which the code was made; None if another key made it."""
     parts = code.split(".") if len(code) <= CODE_CHARS_MAX and code.isascii() else []
     if not key_hash or len(parts) != 3:
         return None

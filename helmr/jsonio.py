@@ -1,4 +1,4 @@
-"""Reads JSON from outside, and takes only what means the same to every reader.
+"""Reads JSON from outside, and accepts only text that means the same to every reader.
 
 Python's parser takes the last of two equal keys, NaN, lone surrogates and numbers that become
 infinite, and ends in RecursionError on deep nesting. Here each of these is a `BadJson` that says
@@ -30,7 +30,7 @@ _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(sign for sign in range(256) if sign not in b"[]{}")
 _STEP = {ord("["): 1, ord("]"): -1}
 _SHALLOW = 2
-"""Levels that are counted by taking them out, which is fast: a long text is seldom deep all over."""
+"""Levels to count by removing them one at a time: fast, since a long text is seldom deep throughout."""
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -73,10 +73,10 @@ def _decoded(raw: bytes) -> str:
 
 
 def _check_depth(text: str, depth_max: int) -> None:
-    """Return if the text, which is JSON, is not too deep. Most texts have too few brackets to be.
+    """Refuse JSON text that is nested too deeply. Most texts have too few brackets for a look.
 
-    JSON comes first because the parser ends at the first sign that is wrong, and at a depth of its own: a megabyte
-    of brackets, or of what never ends, costs next to nothing.
+    The JSON parser runs first: it stops at the first wrong character, and at a depth of its own, so a megabyte of
+    brackets or of an unfinished value costs next to nothing.
     """
     if text.count("[") + text.count("{") <= depth_max:
         return

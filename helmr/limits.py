@@ -8,7 +8,7 @@ openai = Limit("openai", at_once=8, per=200, within="1m")
 async def ask(question: str) -> str: ...
 ```
 
-`[limits.openai]` in `helmr.toml` says the same where operators can change it, and goes before what code says.
+`[limits.openai]` in `helmr.toml` declares the same for operators, and overrides the code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PER_MAX = 1_000_000
 WITHIN_MIN_S, WITHIN_MAX_S = 1.0, 86_400.0
 
 CLOSED_MAX_S = 86_400.0
-"""A provider's word is kept for at most a day."""
+"""The longest time that a provider's Retry-After closes a limit: a day."""
 
 KEYS = ("at_once", "per", "within", "unlimited")
 
@@ -38,13 +38,13 @@ class Limit:
 
     Args:
         name: Letters, digits and `._-`.
-        at_once: So many may go on at the same time.
-        per: So many may begin in any `within`.
+        at_once: Most that run at the same time.
+        per: Most that begin in any `within`.
         within: A duration from a second to a day, like `"1m"`.
-        unlimited: There is no bound, which is said on purpose: a name of which nothing is said is refused.
+        unlimited: States on purpose that there is no bound; a limit without any bound is an error.
 
     Raises:
-        BadDefinition: It bounds nothing, or by what can't be.
+        BadDefinition: It has no bound, or one out of range.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Limit:
     unlimited: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what can't be kept to."""
+        """Refuse bounds that can't be enforced."""
         trouble = self._trouble()
         if trouble is not None:
             raise BadDefinition(
@@ -84,11 +84,11 @@ class Limit:
 
     @property
     def within_s(self) -> float:
-        """The time in which `per` may begin; 0 without one."""
+        """Seconds in which `per` may begin; 0 without `within`."""
         return seconds(self.within, maximum_s=WITHIN_MAX_S) if self.within is not None else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As a table of `helmr.toml`."""
+        """Return the limit as a table of `helmr.toml`."""
         found = {
             "at_once": self.at_once,
             "per": self.per,
@@ -99,10 +99,10 @@ class Limit:
 
 
 class LimitClosed(Exception):
-    """Raised in a step that names a limit: its provider takes no more for now, as a 429 with Retry-After says.
+    """Raise this in a step with a limit when its provider rejects more calls for now, as a 429 with Retry-After does.
 
-    The limit is closed for that long, for every step and task that names it, and the step is tried again after that,
-    under another permit. It counts as none of the step's tries.
+    The limit closes for that time, for every step and task that names it. The step is then tried again, under another
+    permit; this does not count as one of its tries.
     """
 
     def __init__(
@@ -113,15 +113,15 @@ class LimitClosed(Exception):
 
 
 LimitName: TypeAlias = str | Limit
-"""What `limit=` takes."""
+"""Values that `limit=` accepts."""
 
 
 IN_ADAPTERS: dict[str, Limit] = {}
-"""Limits that adapters of agent frameworks were given: no task module shows what their objects hold. Of the process."""
+"""Limits of this process that adapters of agent frameworks hold, which scanning a task module can't find."""
 
 
 def limit_name(limit: LimitName | None, what: str) -> str | None:
-    """The name of what `limit=` was given.
+    """Return the name of the limit that `limit=` got.
 
     Raises:
         BadDefinition: It can't be a limit's.

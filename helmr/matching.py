@@ -1,12 +1,12 @@
-"""Rules as files say them: what one matches and what it says; one declaration, one matcher, one parser.
+"""Rules in files, with the calls and waits that they match: one declaration, one matcher, one parser.
 
-All that a rule names must hold of a call of an agent, or of a wait. What it says is
+Every condition of a rule must hold for an agent's call, or for a wait. A rule has one of
 
-- an `action`: the gate decides a call by it before a person is asked, if it stands in `helmr.toml`;
-- or an `answer`, which is only ever compared with what people have answered (`helmr.rules`).
+- an `action`: if it stands in `helmr.toml`, the gate decides a call by it before a person is asked;
+- an `answer`, used only for comparison with people's past answers (`helmr.rules`).
 
-The first that matches says it; none allows what touches the runtime's own directory. Files have one rule, several in
-tables `[[rule]]`, or those of the gate:
+The first rule that matches decides; no rule allows a call that touches the runtime's own directory. A file has one
+rule, several in tables `[[rule]]`, or those of the gate:
 
 ```toml
 [[gate.rule]]
@@ -16,9 +16,9 @@ matches = {command = "git push*"}
 action = "ask"
 ```
 
-It loads neither filters nor models until a rule has a filter: a hook matches a call in a process of its own.
+It imports filters and models only for a rule with a filter, because each hook matches a call in a new process.
 
-Invariants: S-109 (first match; a rule that can't be read refuses the start; what allows matches no more than it says).
+Invariants: S-109 (first match; an unreadable rule prevents the start; an allowing rule matches exactly what it names).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ RULES_MAX = 500
 GLOB_MAX = 1_000
 
 ANNOTATION = "@"
-"""What the name of an annotation begins with among the arguments that a rule matches: `"@readOnlyHint" = "true"`."""
+"""Prefix of annotations among the arguments that a rule matches: `"@readOnlyHint" = "true"`."""
 
 FOLDER = "{folder}"
-"""In a glob of an argument: the folder in which the agent's session began, and the argument is a path.
+"""Stands in a glob for the folder in which the agent's session began, and makes the argument a path.
 
 Real paths are compared, symbolic links resolved. A path with `..` in it is in no folder, and nothing is in `/`."""
 
@@ -62,29 +62,29 @@ OF_ACTION, OF_ANSWER = ("reason", *RESTRICTING), ("compare",)
 """Keys that go with one of the two things that a rule can say."""
 
 KEYS = ("name", *MATCHING, "action", *OF_ACTION, "answer", *OF_ANSWER)
-"""Of a rule's table."""
+"""Keys of a rule's table."""
 
 OF_GATE = tuple(key for key in KEYS if key not in ("filter", "answer", *OF_ANSWER))
-"""Those of a rule that decides: no wait is there yet, and no one has answered."""
+"""Keys of a rule that decides a call, before there is a wait or an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredRule:
-    """One rule; all that it names must hold.
+    """One rule; all of its conditions must hold.
 
     Attributes:
         name: What entries and reports call it.
-        action: What the gate does with a call; `ask` of a rule that has an answer.
+        action: Decision of the gate on a call; `ask` for a rule with an answer.
         tool: Globs of tools' names, one of which matches.
         client: A glob of the client's name.
         folder: A folder, with all that is below it, or a glob; empty for all.
-        matches: Globs for each of these arguments, one of which matches; an empty one is for an argument that is
-            missing or empty. Of a wait that is about no call: for what its form starts with.
-        reason: What the agent sees of a denial.
-        restriction: Who answers what it asks, by the names of a wait's options (`RESTRICTING`); empty if anyone may.
-        filter: What the wait must pass, in the console's grammar; None for all.
-        answer: What it would answer, as JSON; None if its action says it.
-        compare: The fields of an answer that count; without any, all of it does.
+        matches: Globs by argument, one of which must match; an empty one matches an argument that is missing or
+            empty. For a wait without a call, the arguments are the initial values of its form.
+        reason: Explanation of a denial for the agent.
+        restriction: People who may answer its waits, as options of a wait (`RESTRICTING`); empty for anyone.
+        filter: Filter that the wait must pass, in the console's grammar; None for all.
+        answer: Its answer, as JSON; None if it has an action.
+        compare: Fields of an answer that count; empty for the whole answer.
     """
 
     name: str
@@ -100,10 +100,10 @@ class DeclaredRule:
     compare: tuple[str, ...] = ()
 
     def matches_call(self, call: GatedCall) -> bool:
-        """Whether it says something of this call, whatever its filter.
+        """Return True when the rule applies to this call; its filter does not count.
 
-        Of a shell's command `allow` and an answer match a single one only, of plain words: `git status; rm -r .` begins
-        as `git status*` does, and is more than that. `ask` and `deny` match if one of several joined commands does.
+        For a shell, `allow` and an answer match only a single command of plain words, since `git status; rm -r .` also
+        begins with `git status`. `ask` and `deny` match if one of several joined commands does.
         """
         if not any(fnmatchcase(call.tool, glob) for glob in self.tool):
             return False
@@ -116,9 +116,9 @@ class DeclaredRule:
         )
 
     def matches_wait(self, wait: WaitInfo, call: GatedCall) -> bool:
-        """Whether it says something of this wait, which is about this call.
+        """Return True when the rule applies to this wait, which asks about this call.
 
-        Times of its filter count from the wait's opening. Of a call that no client has made an action says nothing.
+        Times of its filter count from the wait's opening. An action does not apply to a call that no client made.
         """
         if self.answer is None and not call.client:
             return False
@@ -132,11 +132,11 @@ class DeclaredRule:
 
     @property
     def _lets_pass(self) -> bool:
-        """It lets a call be made that people are not asked about: then it matches no more than it says."""
+        """True when it lets a call pass without asking people; it must then match exactly what it names."""
         return self.action is GateAction.ALLOW or self.answer is not None
 
     def _is_in_folder(self, call: GatedCall) -> bool:
-        """The agent began there; where people are asked or the call is denied, also if it is there now."""
+        """Return True when the agent began in the rule's folder or, for `ask` and `deny`, is in it now."""
         if not self.folder:
             return True
         wanted = self.folder.rstrip("/") or "/"
@@ -165,7 +165,7 @@ class DeclaredRule:
         return any(fnmatchcase(part, glob) for part in loose_parts(text))
 
     def _matches_path(self, call: GatedCall, text: str, glob: str) -> bool:
-        """Whether a path of the agent's is as the glob says, both as they really are."""
+        """Return True when the agent's path matches the glob, with symbolic links of both resolved."""
         home = real_path(call.home, "")
         if home is None or home == "/":
             return False
@@ -177,7 +177,7 @@ class DeclaredRule:
 
 
 def _is_at_home(call: GatedCall, globs: Iterable[str]) -> bool:
-    """Whether a path that the call leaves out, so that it is where the agent is, is one that `{folder}` means."""
+    """Return True when the agent's current folder, which stands for a missing path, is inside `{folder}`."""
     if not any(FOLDER in glob for glob in globs):
         return True
     home, now = real_path(call.home, ""), real_path(call.folder, "")
@@ -189,8 +189,8 @@ class DeclaredRules:
     """Rules in order.
 
     Attributes:
-        hash: Of what they were read from.
-        own: The runtime's data directory, which no rule and no grant lets an agent touch; None where it is not known.
+        hash: Hash of their source.
+        own: The runtime's data directory, which no rule and no grant lets an agent touch; None if unknown.
     """
 
     rules: tuple[DeclaredRule, ...] = ()
@@ -199,18 +199,18 @@ class DeclaredRules:
 
     @property
     def match_values(self) -> bool:
-        """One looks at a tool or what it is called with."""
+        """True when a rule looks at a tool or its arguments."""
         return any(rule.matches or rule.tool != ("*",) for rule in self.rules)
 
     def first(self, call: GatedCall) -> DeclaredRule | None:
-        """The rule that decides this call, if one does; one of ours in place of one that would allow too much."""
+        """Return the rule that decides this call, if any; a rule of ours replaces one that would allow too much."""
         found = next((rule for rule in self.rules if rule.matches_call(call)), None)
         if found is None or found.action is not GateAction.ALLOW:
             return found
         return self.kept_from(call) or found
 
     def kept_from(self, call: GatedCall) -> DeclaredRule | None:
-        """What is said of a call that rules or grants may not allow: a person is asked, or the agent told better."""
+        """Return our rule for a call that no rule or grant may allow: it asks a person or corrects the agent."""
         if self.own is None:
             return None
         own = self.own.resolved()
@@ -219,7 +219,7 @@ class DeclaredRules:
         return OWN_SEARCHED if own.is_searched(call) else None
 
     def first_of_wait(self, wait: WaitInfo, call: GatedCall) -> DeclaredRule | None:
-        """The rule that says something of this wait, if one does."""
+        """Return the first rule that applies to this wait, if any."""
         return next((rule for rule in self.rules if rule.matches_wait(wait, call)), None)
 
 
@@ -234,17 +234,17 @@ OWN_SEARCHED = DeclaredRule(
     reason="The runtime's own directory, with its keys, is below that folder. Name the folders and files that you "
     "mean in place of one that holds it.",
 )
-"""No rule allows it, and the agent can say better what it means."""
+"""No rule allows it; the reason has the agent name its folders more precisely."""
 
 
 # --- read -----------------------------------------------------------------------------------------
 
 
 def read_rules(table: Any, path: str) -> DeclaredRules:
-    """What the table `[gate]` of a file says.
+    """Read the rules in the table `[gate]` of a file.
 
     Raises:
-        UsageError: A rule can't be read; says which, and what is wrong with it.
+        UsageError: A rule can't be read; the message names the rule and its fault.
     """
     if not isinstance(table, dict) or set(table) - {"rule", "runs"}:
         unknown = sorted(set(table) - {"rule", "runs"}) if isinstance(table, dict) else []
@@ -259,12 +259,12 @@ def rules_of(found: Any, what: str, *, keys: Sequence[str] = KEYS) -> DeclaredRu
     """The rules of a file, in any of its forms: one rule, tables `[[rule]]`, or those of the gate.
 
     Args:
-        found: What stands in it.
-        what: What it is called in messages.
-        keys: Those that a rule may have.
+        found: Contents of the file.
+        what: Name of the file in messages.
+        keys: Keys that a rule may have.
 
     Raises:
-        UsageError, BadFilter: A rule can't be read; says which, and what is wrong with it.
+        UsageError, BadFilter: A rule can't be read; the message names the rule and its fault.
     """
     if not isinstance(found, dict):
         raise UsageError(f"{what} is not an object", hint='{"filter": …, "answer": …}')
@@ -337,7 +337,7 @@ def _rule(found: Mapping[str, Any], name: str, place: str, keys: Sequence[str]) 
 
 
 def _action(found: Mapping[str, Any], place: str, *, may_answer: bool) -> GateAction:
-    """What the rule does; `ask` if it has an answer, since no one is answered by it."""
+    """Return the rule's action; `ask` if it has an answer, which never answers a wait by itself."""
     if "answer" in found or (may_answer and "action" not in found):
         if "action" in found:
             raise UsageError(f"{place} has an action and an answer", hint="It says one of them.")
@@ -371,7 +371,7 @@ def rule_filter(text: str) -> Filter:
 
     Raises:
         BadFilter: It can't be read.
-        UsageError: It asks for what is not recorded.
+        UsageError: It compares something that is not recorded.
     """
     from helmr import filters
 
@@ -392,7 +392,7 @@ def _compare(found: Mapping[str, Any], place: str) -> tuple[str, ...]:
 
 
 def _spelt_rule(found: Mapping[str, Any]) -> str:
-    """What a rule without a name is called: `stream:refund → {"decision": "approve"}`."""
+    """Return a name for a rule without one: `stream:refund → {"decision": "approve"}`."""
     given = {key: found[key] for key in MATCHING if key in found}
     wanted = given.pop("filter", "")
     if given:
@@ -407,7 +407,7 @@ def _short(value: Any) -> str:
 
 
 def _restriction(found: Mapping[str, Any], action: GateAction, place: str) -> dict[str, Any]:
-    """Who answers, as far as the rule says it."""
+    """Return the rule's options that say who may answer, checked."""
     said = {name: found[name] for name in RESTRICTING if name in found}
     if said and action is not GateAction.ASK:
         raise UsageError(
@@ -460,7 +460,7 @@ def _check_text(text: Any, what: str) -> None:
 
 
 def rules_toml(rules: Iterable[DeclaredRule]) -> str:
-    """Rules of the gate as a part of `helmr.toml`."""
+    """Return rules of the gate as text for `helmr.toml`."""
     return "\n".join(_rule_toml(rule) for rule in rules)
 
 
@@ -497,7 +497,7 @@ terraform * | aws * | gcloud * | az *
 """
 _NOT_UNDONE = "rm * | sudo * | git reset --hard* | git clean* | dd * | mkfs* | shred *"
 _LISTS_OF_FILES = "wc *--f*"
-"""`wc --files0-from=FILE`, by any beginning of it, prints what is in FILE as names of files that there are not."""
+"""`wc --files0-from=FILE`, and any abbreviation of it, prints the contents of FILE as names of missing files."""
 _ONLY_LOOKS = (
     "ls | ls * | pwd | git status | git status -s | git diff | git log | git log --oneline | wc *"
 )
@@ -534,5 +534,5 @@ STARTER_RULES: tuple[DeclaredRule, ...] = (
     ),
     DeclaredRule("keeps its list", GateAction.ALLOW, ("TodoWrite",)),
 )
-"""What `helmr gate init` writes: what only looks is allowed; people are asked for what leaves the machine or can't
-be undone, and for all that no rule knows. The runtime's directory and the rules themselves are no agent's."""
+"""The rules that `helmr gate init` writes. Read-only calls are allowed. People are asked about calls that leave the
+machine, can't be undone or match no rule. Agents may not touch the runtime's directory or the rules themselves."""

@@ -1,8 +1,8 @@
-"""The Model Context Protocol over standard input and output: messages go to a runtime's `/mcp`, its answers come back.
+"""The Model Context Protocol over standard input and output: forwards messages to a runtime's `/mcp`, and its answers.
 
-The runtime does the protocol; this only carries it, for clients that start their servers as commands. Nothing is
-remembered but the revision that a client of an earlier one has agreed on. A request that is repeated because the
-runtime restarts acts once: it carries an operation id.
+The runtime implements the protocol; this module only forwards it, for clients that start servers as commands. It
+remembers only the protocol revision that an older client agreed on. A request repeated because the runtime restarts
+acts once: it carries an operation id.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ NAMES = {
 READS = ("server/discover", "initialize", "ping", "tools/list", "tasks/get")
 
 HELD_S = 30.0
-"""A call may be held that long by the runtime, and a little less."""
+"""Longest time in seconds that the runtime holds a call; it answers a little earlier."""
 
 ENDS_S = HELD_S + 5.0
-"""How long it waits for the answers of calls that are open when the client closes its end."""
+"""Seconds to wait for answers to open calls after the client closes its end."""
 
 IN_FLIGHT_MAX = 100
-"""Requests at a time; no more are read while so many are open."""
+"""Most open requests; reading pauses while there are that many."""
 
 PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
 _WITH_A_MESSAGE = (400, 404, 405, 406, 500)
@@ -62,7 +62,7 @@ class Bridge:
     """Carries messages between one client and a runtime.
 
     Args:
-        transport: To the runtime.
+        transport: The connection to the runtime.
         write: Takes each line for the client, without its end.
     """
 
@@ -74,7 +74,7 @@ class Bridge:
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     async def run(self, source: BinaryIO) -> None:
-        """Carry what the client sends, until it closes its end; what is open then is answered, as far as it is in time.
+        """Forward the client's messages until it closes its end; calls still open then get their answers, if in time.
 
         Raises:
             ExceptionGroup: `write` failed.
@@ -89,7 +89,7 @@ class Bridge:
                 task.cancel()
 
     async def _take(self, line: bytes, group: asyncio.TaskGroup) -> None:
-        """Begin with one line; it is answered later."""
+        """Start on one line; its answer comes later."""
         if len(line) > HTTP_BODY_BYTES_MAX:
             self._refuse(
                 None, INVALID_REQUEST, f"a message has at most {HTTP_BODY_BYTES_MAX} bytes"
@@ -146,7 +146,7 @@ class Bridge:
         )
 
     def _notice(self, message: dict[str, Any]) -> None:
-        """A request that is cancelled is not answered; what it has started goes on. Nothing else is for the runtime."""
+        """Drop the answer of a cancelled request; work that it started continues. Other notifications are ignored."""
         params = message.get("params")
         if message.get("method") == "notifications/cancelled" and isinstance(params, dict):
             task = self._open.get(_name(params.get("requestId")))
@@ -195,7 +195,7 @@ def _name(request_id: Any) -> str:
 
 
 def _header(value: str) -> str:
-    """A value as a header carries it: what is not plain ASCII is base64 behind a mark."""
+    """Return a value as a header carries it: other than plain ASCII, it is base64 behind a mark."""
     if value.isascii() and value.isprintable() and value == value.strip():
         return value
     return f"=?base64?{base64.b64encode(value.encode()).decode()}?="

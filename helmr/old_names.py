@@ -1,8 +1,7 @@
-"""Names that changed: what is stored or sent under an old one is read for ever; what is written has today's.
+"""Names that changed: old ones are read for ever, and only today's are written.
 
-The only table of them. An entry is stored as it was written, and its hash covers those bytes; the old names give way
-where its body is read. Requests, query strings, paths and command lines get today's names before anything looks at
-them.
+This is their only table. A stored entry keeps its bytes, which its hash covers; readers of its body translate the old
+names. Requests, query strings, paths and command lines get today's names before other code sees them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ ENTRY_FIELDS: Mapping[str, Mapping[str, str]] = {
     "token.created": {"ladder": "escalation"},
     "run.actor_died": {"counted": "attributed"},
 }
-"""By the kind of an entry: a field of its body, and what it is called now."""
+"""Renamed fields of an entry's body, by the entry's kind."""
 
 STATE_FIELDS: Mapping[str, str] = {"deaths": "crashes", "ladder": "escalation"}
 """Fields of a run and of its wait in a checkpoint."""
@@ -45,13 +44,13 @@ GONE_OPTIONS: Mapping[str, str] = dict.fromkeys(
     "A host holds many sessions: `--hosts N` processes with `--sessions-per-host N` each; without both, what fits the "
     "machine.",
 )
-"""Options of the command line that nothing stands for any more, and what to say instead."""
+"""Removed options of the command line, and the advice to print."""
 
 COMMANDS: Mapping[tuple[str, str], str] = {("wait", "rehearse"): "dry-run"}
-"""Commands, behind the group they are in."""
+"""Commands, each after its group."""
 
 DEPRECATED_AT_S = 1_795_910_400
-"""When the names of requests, paths and command lines changed, with 0.3.0 (Unix time)."""
+"""Unix time at which names of requests, paths and command lines changed, with 0.3.0."""
 
 GONE_COMMANDS: Mapping[str, str] = {
     "follow": "Run a second runtime with the same `helmr up --log URL`: it stands by and takes over. For a copy "
@@ -59,7 +58,7 @@ GONE_COMMANDS: Mapping[str, str] = {
     "promote": "A pair needs no promotion: the standby takes over, or `helmr takeover` has it do so now. `helmr repair "
     "--data-dir COPY` makes a ledger of a follower's copy, once its primary is stopped for good.",
 }
-"""Commands that nothing stands for any more, and what to do instead."""
+"""Removed commands, and the advice to print."""
 
 
 def body_of_today(kind: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def state_of_today(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def request_of_today(given: Any, known: Container[str]) -> Any:
-    """A request's body or query in today's names; `known` are the fields of its model, which no old name stands for."""
+    """A request's body or query in today's names; `known` are its model's fields, which are never translated."""
     if not isinstance(given, dict) or given.keys().isdisjoint(REQUEST_FIELDS):
         return given
     names = {old: new for old, new in REQUEST_FIELDS.items() if new in known and old not in known}
@@ -90,7 +89,7 @@ def path_of_today(path: str) -> str:
 
 
 def arguments_of_today(arguments: Sequence[str]) -> list[str]:
-    """A command line in today's names. What stands behind `--` is left as it is."""
+    """A command line in today's names. Words after `--` stay as they are."""
     found = list(arguments)
     end = found.index("--") if "--" in found else len(found)
     for at in range(end):

@@ -1,4 +1,4 @@
-"""What one operation of the runtime's API is, as a row of `helmr.operations`.
+"""One operation of the runtime's API, as a row of `helmr.operations`.
 
 Everything that offers or describes the API reads the rows: the gateway's router, the OpenAPI document, the table of
 roles, the clients, MCP's tools and the tests that hold the docs to it.
@@ -39,14 +39,14 @@ _PARAMETER = re.compile(r"{(\w+)}")
 
 
 class Repeat(StrEnum):
-    """What a second call does."""
+    """Effect of a second call."""
 
     READ = "read"
-    """Nothing, as the first: it changes nothing."""
+    """Has no effect, and neither had the first."""
     ONCE = "once"
     """Acts once per Operation-Id; a repeated call gets the first receipt."""
     AGAIN = "again"
-    """Acts again: it renews, or tells once more."""
+    """Acts again: it renews, or notifies once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class Media:
     """An answer that is not JSON.
 
     Attributes:
-        content_type: What the answer's header says.
-        description: What it is.
-        filename: What a browser saves it as; parameters of the path stand in braces.
+        content_type: Value of the answer's header.
+        description: One line for the OpenAPI document.
+        filename: File name for browsers, with parameters of the path in braces.
     """
 
     content_type: str
@@ -78,11 +78,11 @@ class PathName:
     """A parameter of paths that is a name and no id.
 
     Attributes:
-        noun: What it names.
-        pattern: That it matches.
-        chars_max: Its length.
-        says: Which characters it may have.
-        error: What a client raises for one that can't be it.
+        noun: Kind of the thing that it names.
+        pattern: Regular expression that it must match.
+        chars_max: Most characters of it.
+        says: Allowed characters, in words.
+        error: Error that a client raises for an invalid one.
     """
 
     noun: str
@@ -92,7 +92,7 @@ class PathName:
     error: type[HelmrError] = UsageError
 
     def check(self, value: str) -> None:
-        """Return if it may be the name; else raise the error."""
+        """Raise the error for an invalid name."""
         if len(value) > self.chars_max or re.fullmatch(self.pattern, value) is None:
             raise self.error(
                 f"{value[:80]!r} is not a name of {self.noun}",
@@ -102,28 +102,28 @@ class PathName:
 
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[T]):
-    """One operation: where it is, who may call it, what it takes and what it answers.
+    """One operation: its route, callers, arguments and answers.
 
     Attributes:
-        call: Where clients have it, `waits.answer`; empty for what browsers, probes and other protocols call.
+        call: Its name in clients, `waits.answer`; empty for operations of browsers, probes and other protocols.
         route: Method and path, `POST /v1/waits/{wait_id}/answer`.
-        need: What it asks of a key's role.
-        summary: What it does, in one line.
-        description: More of that.
-        tag: Its chapter of the OpenAPI document; the noun of `call` unless it says otherwise.
-        service: Where the service has it, unless at `call`.
-        scope: Which public token may call it instead of a key.
-        owner: Whose things it reaches.
-        query: What its query string is read into.
-        body: What its body is read into.
-        reply: What it answers.
-        also: What it answers instead if the header Accept asks for that.
-        status: Of success.
-        others: More statuses of success, and what each says.
-        problems: Statuses of refusal besides those that follow from the rest of the row.
-        leaves_out: Fields that a list leaves out of its items, with a dot of a part of each.
-        repeat: What a second call does.
-        is_documented: Whether the OpenAPI document has it.
+        need: Right that a key's role must have.
+        summary: Its effect, in one line.
+        description: Details after the summary.
+        tag: Its chapter of the OpenAPI document; the noun of `call` unless given.
+        service: Its name in the service, if other than `call`.
+        scope: Public tokens of this scope may call it instead of a key.
+        owner: Owner of the things that it reaches.
+        query: Model of its query string.
+        body: Model of its body.
+        reply: Model or type of its answer.
+        also: Answer that the header Accept can ask for instead.
+        status: Status of success.
+        others: Further statuses of success, with descriptions.
+        problems: Statuses of refusal beyond those that follow from the rest of the row.
+        leaves_out: Fields that lists leave out of their items; a dot leads to a field of a part.
+        repeat: Effect of a second call.
+        is_documented: True if the OpenAPI document has it.
         names: Parameters of the path that are names.
         name: The operation's id, `answer_wait`: its constant's name in `helmr.operations`.
     """
@@ -153,12 +153,12 @@ class Operation(Generic[T]):
 
     @cached_property
     def method(self) -> str:
-        """Of HTTP."""
+        """The HTTP method."""
         return self.route.partition(" ")[0]
 
     @cached_property
     def path(self) -> str:
-        """With its parameters in braces."""
+        """The path, with its parameters in braces."""
         return self.route.partition(" ")[2]
 
     @cached_property
@@ -174,7 +174,7 @@ class Operation(Generic[T]):
 
     @cached_property
     def excluded(self) -> dict[str, Any] | None:
-        """What pydantic leaves out of a list's items: `wait.body` is the body of an item's wait."""
+        """Fields for pydantic to leave out of a list's items: `wait.body` is the body of an item's wait."""
         tree: dict[str, Any] = {}
         for name in self.leaves_out:
             *above, leaf = name.split(".")
@@ -191,7 +191,7 @@ class Operation(Generic[T]):
 
     @cached_property
     def takes_operation_id(self) -> bool:
-        """True if the header Operation-Id means something to it."""
+        """True if it accepts the header Operation-Id."""
         return self.repeat is not Repeat.READ
 
     @cached_property

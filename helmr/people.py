@@ -1,4 +1,4 @@
-"""How lists of people and groups name them: `ada@example.com`, `ada`, `group:finance`."""
+"""Names in lists of people and groups: `ada@example.com`, `ada`, `group:finance`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PERSON = "person:"
 GROUP = "group:"
 
 STARTER = "starter"
-"""In `not_by`: the person who started the session or its run."""
+"""Stands in `not_by` for the person who started the session or its run."""
 
 PEOPLE_MAX = 50
 """Names that one list of a wait holds."""
@@ -26,17 +26,17 @@ REFUSALS_MAX = 20
 
 
 def person_key(name: str) -> str:
-    """A person's name as it is compared: without `person:` in front, and without regard to case."""
+    """Return a person's name for comparison: without the prefix `person:`, in one case."""
     return name.strip().removeprefix(PERSON).casefold()
 
 
 def group_key(name: str) -> str:
-    """A group's name as lists write it."""
+    """Return a group's name as lists write it."""
     return GROUP + name
 
 
 def list_key(name: str) -> str:
-    """A person's or group's name as it is compared."""
+    """Return a person's or group's name for comparison."""
     text = name.strip()
     return text if text.startswith(GROUP) else person_key(text)
 
@@ -44,7 +44,7 @@ def list_key(name: str) -> str:
 def answered_by(
     answerers: Sequence[str], not_by: Sequence[str], approvals: int, *, signed: bool = False
 ) -> str:
-    """Who may answer a wait: `by 2 people: group finance or ada, but not by starter`. The names are not made safe."""
+    """Describe the answerers of a wait: `by 2 people: group finance or ada, but not by starter`. Escapes no name."""
     people = _joined(answerers) if answerers else "any person who is signed in"
     by = f"by {approvals} people: {people}" if approvals > 1 else f"by {people}"
     but = f", but not by {_joined(not_by)}" if not_by else ""
@@ -52,14 +52,14 @@ def answered_by(
 
 
 def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:
-    """The people and groups of a list as they are compared, each once.
+    """Return the people and groups of a list for comparison, each once.
 
     Args:
-        names: As code gave them.
+        names: Names as given by code.
         what: The list, for messages.
 
     Raises:
-        UsageError: It is one text, a name is none, or there are too many.
+        UsageError: It is a single text, has an invalid name, or has too many.
     """
     listed = checked_list(names, what, "people and groups")
     found = tuple(dict.fromkeys(_checked(name, what) for name in listed))
@@ -69,10 +69,10 @@ def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def checked_list(given: Any, what: str, of: str) -> list[Any]:
-    """What an option lists.
+    """Return the items of an option that takes a list.
 
     Raises:
-        UsageError: It is one text, whose letters would be listed, an object, or nothing that can be.
+        UsageError: It is a text, which would give its letters, an object, or not iterable.
     """
     if isinstance(given, list | tuple | set | frozenset):
         return list(given)

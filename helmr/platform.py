@@ -1,10 +1,10 @@
-"""What operating systems do each in their own way: processes, who is at the other end of a socket, disks, memory.
+"""Everything that differs between operating systems: processes, peers of sockets, disks, memory.
 
-Processes are asked for by psutil. Otherwise Linux has its own calls; others, and Linux with `HELMR_PORTABLE=1`, what
-macOS and every POSIX system have. Nothing else in the packages asks for what only Linux has. What takes time to import
-is imported where it is used: a command line's start pays for this module.
+psutil lists processes. Beyond that, Linux uses calls of its own; other systems, and Linux with `HELMR_PORTABLE=1`, use
+calls of macOS and POSIX. No other module of the packages uses a Linux-only call. Slow modules are imported inside
+functions, because every start of the command line imports this one.
 
-A process is named by pid and start time, never by its pid alone: pids are used again.
+A pid and a start time together name a process, because systems reuse pids.
 
 Source: proc_pid_stat(5), proc_pid_status(5), cgroups(7), unix(4) of macOS, fsync(2) of macOS;
 the kernel's admin-guide/cgroup-v2 and cgroup-v1/memory.
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 VARIABLE = "HELMR_PORTABLE"
 IS_LINUX = sys.platform == "linux" and not os.environ.get(VARIABLE)
-"""Linux's own ways are taken."""
+"""True when Linux's own calls are used."""
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 STOPPED = "T"
-"""The state of a process that got SIGSTOP; that of what is traced is a small one."""
+"""State of a process stopped by SIGSTOP; a traced one has a lower-case `t`."""
 ENDED = "ZX"
-"""States of what has ended and was not reaped."""
+"""States of processes that have ended and were not reaped."""
 RUNS = "R"
 _LETTERS = {"stopped": STOPPED, "tracing-stop": "t", "zombie": "Z", "dead": "X"}
-"""What psutil calls the states that anyone here asks for."""
+"""Letters of the states that callers ask for, by psutil's names."""
 MICROSECONDS = 1_000_000
 POLL_S = 0.05
 
@@ -51,7 +51,7 @@ def look(pid: int) -> tuple[str, int] | None:
 
 
 def started_at_s(pid: int) -> float | None:
-    """When the process started, in seconds since 1970; None if there is none, only its remains, or no boot time."""
+    """Return the process's start in seconds since 1970; None if it has ended or the system has no boot time."""
     import psutil  # noqa: PLC0415
 
     found = look(pid)
@@ -64,14 +64,14 @@ def started_at_s(pid: int) -> float | None:
 
 
 def parents() -> dict[int, int]:
-    """Of each process its parent's pid."""
+    """Return the parent's pid of each process."""
     import psutil  # noqa: PLC0415
 
     return {one.pid: one.info["ppid"] for one in psutil.process_iter(["ppid"])}
 
 
 def command(pid: int) -> str:
-    """Its command line; empty if there is none, or no such process."""
+    """Return the process's command line; empty if it has none, or does not exist."""
     import psutil  # noqa: PLC0415
 
     try:
@@ -99,13 +99,13 @@ def open_files(pid: int) -> Iterator[str]:
 
 
 def send_signal(pid: int, number: int, *, started: int | None = None) -> bool:
-    """Send it to this very process, also if its pid is used again meanwhile, as far as the system can tell.
+    """Send a signal to this very process, even if its pid is reused meanwhile, as far as the system can tell.
 
     Args:
-        started: Of `look`; nothing is sent to a process that started at another time.
+        started: Start time from `look`; a process with another start time gets no signal.
 
     Returns:
-        Whether there was one.
+        True if the process existed.
 
     Raises:
         PermissionError: It belongs to another user.
@@ -133,7 +133,7 @@ def send_signal(pid: int, number: int, *, started: int | None = None) -> bool:
 
 
 def await_end(pid: int, *, started: int, within_s: float) -> bool:
-    """Wait until this very process has ended; whether it has in that time."""
+    """Wait until this very process ends; return True if it did in that time."""
     import select  # noqa: PLC0415
 
     ends_at_s = time.monotonic() + within_s
@@ -158,7 +158,7 @@ def await_end(pid: int, *, started: int, within_s: float) -> bool:
 
 
 def boot_id() -> str:
-    """Names this boot of this machine: pids mean nothing elsewhere."""
+    """Return a name for this boot of this machine, outside of which pids mean nothing."""
     if IS_LINUX:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     first = look(1)
@@ -166,7 +166,7 @@ def boot_id() -> str:
 
 
 def _look_in_proc(pid: int) -> tuple[str, int] | None:
-    """Not by psutil, whose start time is one of the wall clock, and moves when that is set."""
+    """Read /proc, because psutil's start time moves when the wall clock is set."""
     try:
         text = (PROC / str(pid) / "stat").read_bytes()
     except OSError:
@@ -191,15 +191,15 @@ def _look_portably(pid: int) -> tuple[str, int] | None:
 # --- sockets --------------------------------------------------------------------------------------
 
 _PEER = "3i"
-"""Linux: pid, uid, gid of a peer."""
+"""Format of a peer on Linux: pid, uid, gid."""
 _XUCRED, _XUCRED_BYTES = "2I", 76
-"""macOS: version and uid; groups follow."""
+"""Format of a peer on macOS: version and uid; groups follow."""
 _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
-"""macOS: of sys/un.h, which Python does not name."""
+"""Constants of sys/un.h on macOS, which Python does not name."""
 
 
 def peer_uid(connection: socket) -> int:
-    """The user id of the process at the other end, as it was when it connected or listened."""
+    """Return the user id of the process at the other end when it connected or listened."""
     import socket  # noqa: PLC0415
     import struct  # noqa: PLC0415
 
@@ -214,7 +214,7 @@ def peer_uid(connection: socket) -> int:
 
 
 def _sync(descriptor: int) -> None:
-    """On disk when this returns: macOS leaves it in the drive's cache unless told otherwise."""
+    """Flush to the disk itself; a plain fsync of macOS may stop at the drive's cache."""
     import fcntl  # noqa: PLC0415
 
     full = getattr(fcntl, "F_FULLFSYNC", None)
@@ -227,15 +227,15 @@ def _sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-# Not functions around them: what a commit waits for pays for each call.
+# These are no wrapper functions: a commit waits for every call.
 sync: Callable[[int], None] = os.fsync if IS_LINUX else _sync
-"""Bring a file or a folder to disk."""
+"""Flush a file or a folder to disk."""
 sync_data: Callable[[int], None] = os.fdatasync if IS_LINUX else _sync
-"""Bring a file's bytes to disk, and its size."""
+"""Flush a file's bytes and size to disk."""
 
 
 def allocate(descriptor: int, size: int) -> None:
-    """Have the file be that long, with its room on the disk if the system can promise it.
+    """Extend the file to that length, and reserve its disk space if the system can.
 
     Raises:
         OSError: There is no room.
@@ -255,7 +255,7 @@ _COUNTED = (b"RssAnon:", b"VmSwap:")
 
 
 def anonymous_bytes(proc: Path = PROC) -> int:
-    """What this process has allocated; costs some 40 microseconds. Elsewhere than on Linux: its peak."""
+    """Return the bytes that this process has allocated, or its peak if not on Linux. Takes about 40 microseconds."""
     if not IS_LINUX:
         import resource  # noqa: PLC0415
 
@@ -266,7 +266,7 @@ def anonymous_bytes(proc: Path = PROC) -> int:
 
 
 def machine_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """The machine's memory, or what the control group of this process may have of it."""
+    """Return the machine's memory, or the share of it that this process's control group may use."""
     if not IS_LINUX:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     first, *_ = (proc / "meminfo").read_text().splitlines()
@@ -274,12 +274,12 @@ def machine_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
 
 
 def elapsed_s() -> float:
-    """Seconds since the machine began, those that it slept included where the system tells them."""
+    """Return seconds since the machine booted, with time asleep where the system counts it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME if IS_LINUX else time.CLOCK_MONOTONIC)
 
 
 def _limits(proc: Path, cgroups: Path) -> Iterator[int]:
-    """Of the group and those around it, of either version; what is not a number is not a limit."""
+    """Yield the memory limits of this process's control group and its parents, of cgroups v1 and v2."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -291,7 +291,7 @@ def _limits(proc: Path, cgroups: Path) -> Iterator[int]:
         root = cgroups / "memory" if controllers else cgroups
         name = "memory.limit_in_bytes" if controllers else "memory.max"
         group = root / path.lstrip("/")
-        # In a container the path may be the host's, which is not there: its own group is the root.
+        # In a container the path may be the host's and not exist; the container's own group is the root.
         for folder in (group, *group.parents):
             if folder.is_relative_to(root):
                 yield from _number(folder / name)

@@ -1,9 +1,9 @@
-"""What one person set for themselves: filters and runtimes by name, how a terminal says that something waits.
+"""One person's settings: filters and runtimes by name, and notices of waits in a terminal.
 
-Settings are written by hand in `console.toml`, of the default profile or of named ones, such as one for the week on
-call; filters saved by a key go into one file of the profile in the state folder, where drafts, the key map and the log
-are. Console and command line read both. Contexts, runtimes by name, stand in `contexts.toml`, which `helmr context`
-writes and people may edit; it holds no secret: a key stays in its file.
+People write settings by hand in `console.toml`, for the default profile or for named ones, such as one for the week on
+call. Filters saved by a key go into one file per profile in the state folder, beside drafts, the key map and the log.
+Console and command line read both. Contexts, which are runtimes by name, stand in `contexts.toml`; `helmr context`
+writes it and people may edit it. It holds no secret: a key stays in its file.
 
 ```
 profile = "oncall"  # instead of the default one
@@ -39,7 +39,7 @@ from helmr.filters import WAIT_FIELDS, parse
 
 
 def read_toml(path: Path, *, bytes_max: int) -> dict[str, Any]:
-    """What stands in a file.
+    """Read a TOML file.
 
     Raises:
         FileNotFoundError: There is none.
@@ -58,14 +58,14 @@ def read_toml(path: Path, *, bytes_max: int) -> dict[str, Any]:
 
 
 def parse_toml(raw: bytes, what: str) -> dict[str, Any]:
-    """What a text in TOML says.
+    """Parse a text in TOML.
 
     Args:
         raw: The text, in UTF-8.
-        what: What it is called in the error.
+        what: Name of the text in the error.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not TOML.
     """
     try:
         return tomllib.loads(raw.decode("utf-8"))
@@ -113,10 +113,10 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{NAME_MAX - 1}}}")
 
 @dataclass(frozen=True, slots=True)
 class TerminalNotices:
-    """How a terminal tells that a wait has come.
+    """Announcements of new waits in a terminal.
 
     Args:
-        bell: Whether it rings.
+        bell: Ring the bell.
         osc: The escape code of a notification, 9 or 777; None for none.
         filter: The waits that it announces; empty for all.
     """
@@ -131,19 +131,19 @@ class TerminalNotices:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One profile. `filters` by name: built in ones, those of the settings, those saved by a key."""
+    """One profile. `filters` holds built-in filters, those of the settings and those saved by a key, by name."""
 
     name: str = DEFAULT
     filters: Mapping[str, str] = field(default_factory=lambda: dict(BUILT_IN))
     notices: TerminalNotices = TerminalNotices()
 
     def meant(self, text: str) -> str:
-        """The filter of this name; else the text, which is one itself."""
+        """Return the filter of this name; any other text is a filter itself."""
         return self.filters.get(text.strip(), text)
 
 
 def read_settings(environ: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
-    """`console.toml` as it stands, empty without one, and where it is.
+    """Return the contents of `console.toml`, empty without one, and its path.
 
     Raises:
         UsageError: It can't be read.
@@ -156,7 +156,7 @@ def read_settings(environ: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
 
 
 def person(environ: Mapping[str, str], named: str | None) -> str:
-    """Who answers at this machine: who is named, else the settings' `identity`, else `$USER`.
+    """Return the person who answers at this machine: `named`, else the settings' `identity`, else `$USER`.
 
     Raises:
         UsageError: The settings can't be read.
@@ -173,7 +173,7 @@ def read_profile(environ: Mapping[str, str], name: str | None = None) -> Profile
         name: None for the one that the settings name, else the default one.
 
     Raises:
-        UsageError: There is none of that name, or what is set in it is nothing that can be meant.
+        UsageError: No profile has that name, or a setting in it is invalid.
     """
     settings, path = read_settings(environ)
     chosen = name if name is not None else settings.get("profile", DEFAULT)
@@ -195,7 +195,7 @@ def read_profile(environ: Mapping[str, str], name: str | None = None) -> Profile
 
 
 def saved_path(folder: Path, profile: str) -> Path:
-    """Where filters are that were saved by a key, in the state folder."""
+    """Return the path of the profile's filters that were saved by a key, in the state folder."""
     return folder / "profiles" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', profile)}.json"
 
 
@@ -236,7 +236,7 @@ def texts(found: Any, path: Path, name: str) -> dict[str, str]:
 
 
 def _saved(path: Path) -> dict[str, str]:
-    """A file that can't be read holds no filters; it is left as it is until the next is saved."""
+    """Read saved filters. An unreadable file counts as empty, and stays until the next filter is saved."""
     try:
         if path.stat().st_size > SAVED_BYTES_MAX:
             return {}
@@ -278,7 +278,7 @@ class Context:
 
     Attributes:
         key_file: File with its API key; without it the key is found as for any URL.
-        on_behalf_of: The person who acts, unless a command says another.
+        on_behalf_of: The person who acts, unless a command names another.
     """
 
     name: str
@@ -288,12 +288,12 @@ class Context:
 
 
 def contexts_path(environ: Mapping[str, str]) -> Path:
-    """Where they stand."""
+    """Return the path of the file of contexts."""
     return config_folder(environ) / "contexts.toml"
 
 
 def read_contexts(environ: Mapping[str, str]) -> dict[str, Context]:
-    """All of them, by name.
+    """Read all contexts, by name.
 
     Raises:
         UsageError: The file can't be read, or something in it is not a context.
@@ -311,7 +311,7 @@ def read_contexts(environ: Mapping[str, str]) -> dict[str, Context]:
 
 
 def find_context(environ: Mapping[str, str], name: str) -> Context:
-    """The one of that name.
+    """Return the context of that name.
 
     Raises:
         UsageError: There is none, or the file can't be read.
@@ -329,10 +329,10 @@ def find_context(environ: Mapping[str, str], name: str) -> Context:
 
 
 def add_context(environ: Mapping[str, str], context: Context) -> bool:
-    """Keep a context, in place of the one of that name; whether there was one.
+    """Save a context, and return True if it replaced one of that name.
 
     Raises:
-        UsageError: It is none, or there are too many.
+        UsageError: It is not a context, or there are too many.
         OSError: It can't be written.
     """
     parts = {"url": context.url, "key_file": context.key_file, "on_behalf_of": context.on_behalf_of}
@@ -347,7 +347,7 @@ def add_context(environ: Mapping[str, str], context: Context) -> bool:
 
 
 def remove_context(environ: Mapping[str, str], name: str) -> None:
-    """Forget a context. Its key's file stays.
+    """Remove a context. Its key's file stays.
 
     Raises:
         UsageError: There is none of that name.
