@@ -1,6 +1,6 @@
 """The result of a SQL query: rows of JSON values, or Arrow, polars and pandas tables.
 
-Rows need nothing but Python. The tables need the extra `sql`; what is missing is named when it is asked for.
+Rows need only Python. Tables need the extra `sql`; asking for one without it raises an error that names the package.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 ARROW_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 METADATA_KEY = b"helmr"
-"""Where the schema of an Arrow stream holds `{columns, truncated, elapsed_s}` as JSON."""
+"""Key in the schema of an Arrow stream that holds `{columns, truncated, elapsed_s}` as JSON."""
 
 
 class QueryResult:
-    """What a query gave.
+    """The result of a query.
 
     Args:
         columns: Names and engine types.
         truncated: True if there were more rows than the limit.
-        elapsed_s: How long the query took in the ledger.
-        rows: The rows as lists of JSON values, if they came so.
-        arrow: The Arrow table, if it came so.
+        elapsed_s: Seconds that the query took in the ledger.
+        rows: The rows as lists of JSON values, if the answer was JSON.
+        arrow: The Arrow table, if the answer was Arrow.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class QueryResult:
         return safe_text.table([c.name for c in self.columns], shown, more=len(self) - len(shown))
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as dicts of JSON values, the same however they came: times are ISO 8601 texts, intervals the texts
-        of SQL, bytes are hex, what JSON has no number for (NaN, infinity) is None.
+        """The rows as dicts of JSON values, the same from JSON and Arrow answers. Times are ISO 8601 texts, intervals
+        are SQL texts, bytes are hex, NaN and infinity are None.
 
         Raises:
             BadQuery: A date is not in the years 1 to 9999.
@@ -151,7 +151,7 @@ class QueryResult:
         """The result as a polars frame; intervals are durations.
 
         Raises:
-            MissingExtra: polars or pyarrow is not installed, or the runtime's pyarrow.
+            MissingExtra: polars or pyarrow is not installed here, or pyarrow not in the runtime.
             BadQuery: An interval has months, which are no duration, or stands in a list or structure.
         """
         frames = _imported("polars", ".polars()")
@@ -162,7 +162,7 @@ class QueryResult:
         """The result as a pandas frame; intervals are durations.
 
         Raises:
-            MissingExtra: pandas or pyarrow is not installed, or the runtime's pyarrow.
+            MissingExtra: pandas or pyarrow is not installed here, or pyarrow not in the runtime.
             BadQuery: An interval has months, which are no duration, or stands in a list or structure.
         """
         _imported("pandas", ".pandas()")
@@ -209,14 +209,14 @@ def json_rows(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[Any]]:
 
 def _json_column(column: Any) -> list[Any]:
     if getattr(column.type, "tz", None) is not None:
-        # Instants are stored in UTC; told as such, no time zone is looked up on this machine.
+        # Instants are stored in UTC; saying so avoids a look-up of time zones on this machine.
         moments = column.cast(importlib.import_module("pyarrow").timestamp("us")).to_pylist()
         return [None if moment is None else f"{json_value(moment)}Z" for moment in moments]
     return [json_value(value) for value in column.to_pylist()]
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON has it; see `QueryResult.rows`."""
+    """Return a value as JSON has it, for `QueryResult.rows`."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -245,7 +245,7 @@ def json_value(value: Any) -> Any:
 
 
 def _interval(months: int, days: int, nanoseconds: int) -> str:
-    """As SQL writes it: `1 year 2 days 03:00:00.5`."""
+    """Return an interval as SQL writes it: `1 year 2 days 03:00:00.5`."""
     years = int(months / 12)
     counts = ((years, "year"), (months - 12 * years, "month"), (days, "day"))
     parts = [f"{count} {unit}{'s' * (abs(count) != 1)}" for count, unit in counts if count]

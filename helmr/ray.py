@@ -1,4 +1,4 @@
-"""A session as a handle for programs of its Ray cluster: its methods are called as an actor's, and return object refs.
+"""A handle on a session for programs in its Ray cluster; like an actor's, its methods return object refs.
 
 ```python
 import ray
@@ -9,9 +9,9 @@ receipt = ray.get(handle.send.remote("messages", "go on"))
 run = ray.get(handle.wait.remote())
 ```
 
-Each call is one call of the runtime's gateway actor, from any driver, task or actor of the cluster; no port and no key
-is needed. `ray.get` and `await` give what the method of `AsyncClient` gives, or raise its error. A call outlives the
-gateway's process: Ray makes it again, with the same operation id, so that it acts once.
+Any driver, task or actor of the cluster can call it, without a port or a key: each call is one call of the runtime's
+gateway actor. `ray.get` and `await` return the result of the same method of `AsyncClient`, or raise its error. A call
+survives a crash of the gateway: Ray repeats it with the same operation id, so it acts once.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ R = TypeVar("R")
 Verb = Callable[Concatenate[AsyncClient, str, P], Awaitable[R]]
 
 REPEATED = 10
-"""Ray makes a call so often again when the gateway's process has ended over it; without a bound, a call that ends the
-gateway would do so for ever."""
+"""Times that Ray repeats a call whose gateway process ended; without a bound, a call that crashes the gateway would
+crash it for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """What a handle asks of the gateway actor.
+    """A request of a handle to the gateway actor.
 
     Attributes:
         verb: The method of the handle.
         arguments: Its arguments by name, as JSON values.
-        job: Of Ray; the transcript records it as the one who acts.
-        key: An API key that is used in its place.
-        version: Of the program's Helmr.
+        job: Id of the Ray job, which the transcript records as the principal.
+        key: An API key to act with instead.
+        version: Version of the program's Helmr.
     """
 
     session_id: str
@@ -77,11 +77,11 @@ class SessionRequest:
 def session(
     session_id: str, *, key: str | None = None, on_behalf_of: str | None = None
 ) -> RaySession:
-    """A handle on the session with that id. Asks nothing: the first call says whether there is one.
+    """Return a handle on the session with that id. It sends no request: the first call fails if there is no session.
 
     Args:
         session_id: `ses_…`.
-        key: An API key, whose rights its calls have then; without one they may do everything, as the Ray job.
+        key: An API key, whose rights limit the calls; without one they may do everything, as the Ray job.
         on_behalf_of: The person for whom this program acts; recorded with everything it does.
 
     Raises:
@@ -100,7 +100,7 @@ class RayMethod(Generic[P, R]):
         self.__doc__ = verb.__doc__
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
-        """Have the gateway actor do it; returns at once.
+        """Send the call to the gateway actor, and return at once.
 
         Raises:
             RuntimeNotFound: This process is connected to no Ray cluster, or its cluster has no runtime.
@@ -115,12 +115,12 @@ class RayMethod(Generic[P, R]):
         return ref
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """As Ray's own methods, it has no other way to be called."""
+        """Refuse a direct call, as Ray's own methods do."""
         raise TypeError(f"call it as handle.{self._name}.remote(…)")
 
 
 class _Declared(Generic[P, R]):
-    """Declares a method of a handle by the function that the gateway runs for it."""
+    """Declares a method of a handle by the function that runs it in the gateway."""
 
     def __init__(self, verb: Verb[P, R]) -> None:
         self.verb = verb
@@ -217,7 +217,7 @@ async def _wait(
 
 
 def _plain(value: Any) -> Any:
-    """Durations as seconds; all else is JSON's to check."""
+    """Return durations as seconds; JSON encoding checks all other values."""
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
@@ -225,10 +225,10 @@ def _plain(value: Any) -> Any:
 
 
 class RaySession:
-    """One session, by id. Travels to other tasks and actors as any value does, with its key if it has one.
+    """One session, by id. It can be passed to other tasks and actors, with its key if it has one.
 
-    Each method is called by `.remote(…)` and returns an object ref. Besides what it names, `ray.get` may raise
-    `SessionNotFound`, `Unauthenticated` and `RoleDenied` of a key, `Unavailable`, `UsageError` if the runtime has
+    Call each method by `.remote(…)`, which returns an object ref. Besides the method's own errors, `ray.get` may raise
+    `SessionNotFound`, `Unauthenticated` and `RoleDenied` for a key, `Unavailable`, `UsageError` if the runtime has
     another version of Helmr, and Ray's own errors if the runtime has ended.
     """
 
@@ -262,7 +262,7 @@ class RaySession:
 
 
 def _gateway() -> tuple[Any, str]:
-    """The gateway actor of this process's cluster, and this process's job."""
+    """Return the gateway actor of this process's cluster, and this process's job."""
     import ray  # where a program has loaded it already
 
     from helmr_runtime.rpc.calls import GATEWAY
@@ -284,11 +284,11 @@ def _gateway() -> tuple[Any, str]:
 
 
 async def carried_out(client: AsyncClient, request: SessionRequest) -> Any:
-    """What a handle's method returns, on the side of the gateway.
+    """Run a handle's method in the gateway and return its result.
 
     Raises:
-        UsageError: The program has another version of Helmr than the runtime, or asks for what no handle has.
-        HelmrError: What the method raises.
+        UsageError: The program's version of Helmr differs from the runtime's, or handles have no such method.
+        HelmrError: The method failed.
     """
     if request.version != version():
         raise UsageError(

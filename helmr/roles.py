@@ -1,7 +1,7 @@
-"""Who may do what: the roles of API keys, what operations need, and what public tokens are for.
+"""Rights: the roles of API keys, the needs of operations, and the scopes of public tokens.
 
-An operation says what it needs and whose things it reaches (`helmr.operations`); a role covers some of the needs.
-Public tokens and the secrets in links and callbacks have no role: their scope is the right (S-44).
+An operation declares its need and the owner of the things that it reaches (`helmr.operations`); a role covers some of
+the needs. Public tokens and the secrets in links and callbacks have no role: their scope is the right (S-44).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What an API key may do."""
+    """Role of an API key."""
 
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -20,10 +20,10 @@ class Role(StrEnum):
 
 
 class Need(StrEnum):
-    """What an operation asks of its caller."""
+    """Right that an operation requires of its caller."""
 
     NOTHING = "nothing"
-    """Every caller that reaches the port may; answers no data of a session."""
+    """Open to every caller that reaches the port; returns no data of a session."""
     SECRET = "secret"
     """The secret in the path is the right."""
     READ = "read"
@@ -38,23 +38,23 @@ class Need(StrEnum):
     """Make tokens and public tokens: hand a part of one's own rights to an outside party."""
     QUERY = "query"
     ASK = "ask"
-    """Ask for leave for an agent's call, and see or withdraw what one has asked (S-110)."""
+    """Ask for permission for an agent's call, and see or withdraw one's own requests (S-110)."""
     TOOLS = "tools"
-    """Reach the endpoint of MCP; each tool there needs what its operation needs."""
+    """Reach the endpoint of MCP; each tool there also has the need of its operation."""
     PAGE = "page"
-    """Use the inbox in a browser: by the cookie of a person who is signed in, never by a key."""
+    """Use the inbox in a browser, by the cookie of a signed-in person and never by a key."""
     IDENTIFY = "identify"
     """Ask who one is."""
     ADMINISTER = "administer"
 
 
 class Owner(StrEnum):
-    """Whose things an operation reaches, for a caller whose role covers its need."""
+    """Owner of the things that an operation reaches for a caller whose role covers its need."""
 
     ALL = "all"
     """Everything of the runtime."""
     OWN = "own"
-    """What the caller has made itself; the role admin reaches all."""
+    """Things that the caller made itself; the role admin reaches all."""
 
 
 class ScopeType(StrEnum):
@@ -96,8 +96,8 @@ ROLE_NEEDS: dict[Role, frozenset[Need]] = {
     Role.VIEWER: frozenset({Need.READ, Need.TOOLS, Need.IDENTIFY}),
     Role.ASKER: frozenset({Need.ASK, Need.IDENTIFY}),
 }
-"""An operator answers and steers what runs; a sender is an app server; a viewer only looks; an asker
-is an agent's hook."""
+"""An operator answers waits and steers runs; a sender is an app server; a viewer only reads; an asker is an agent's
+hook."""
 
 ROLE_SUMMARIES: dict[Role, str] = {
     Role.ADMIN: "everything, also API keys and speaking for others",
@@ -113,9 +113,9 @@ SCOPE_NEEDS: dict[ScopeType, Need] = {
     ScopeType.TOKEN_COMPLETE: Need.COMPLETE,
     ScopeType.WAIT_ANSWER: Need.ANSWER,
 }
-"""What a key must be allowed itself, to make a public token for it."""
+"""Need that a key's own role must cover to make a public token of that scope."""
 
 
 def may(role: Role, need: Need) -> bool:
-    """True if a key of that role may do it."""
+    """Return True if a key of that role covers the need."""
     return need in (Need.NOTHING, Need.SECRET) or need in ROLE_NEEDS[role]

@@ -1,8 +1,8 @@
-"""Rules that would answer waits, tried on what people have answered: how often they say the same, and where not.
+"""Rules that would answer waits, back-tested on people's past answers: how often they agree, and where they differ.
 
-A rule is declared, with what it matches and its answer (`helmr.matching`), or a Python function that is given a wait
-and gives an answer, or None to leave it alone. Nothing here answers anything: a rule is only ever compared with past
-answers. So are rules of the gate, whose actions are compared with what people have said to agents' calls.
+A rule is a declaration of conditions and an answer (`helmr.matching`), or a Python function that takes a wait and
+returns an answer, or None to leave the wait alone. This module answers no wait: it compares rules with past answers,
+and actions of the gate's rules with people's decisions on agents' calls.
 
 ```python
 from helmr import Client, rules
@@ -45,24 +45,24 @@ if TYPE_CHECKING:
 
 RULE_BYTES_MAX = 1024 * 1024
 SHOWN_MAX = 50
-"""Differences that a notebook lists; the object has all."""
+"""Most differences that a notebook lists; the object has all."""
 
 _PEOPLE = (AnswerMode.PERSON, AnswerMode.LINK)
 _MISSING = object()
 
 NO_CALL = GatedCall("", "", "", {})
-"""What a wait is about that is about no call, where no rule asks what it holds."""
+"""The call of a wait without one, when no rule looks at arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which waits would be answered, and with what.
+    """A rule that would answer waits.
 
     Attributes:
-        name: What it is called in reports.
-        answer: The answer to a wait as it was when it opened, as JSON values or what pydantic makes such of; None
-            leaves the wait alone. Or declared rules, the first of which that matches says it.
-        compare: The fields of an answer that count; without any, all of it does.
+        name: Its name in reports.
+        answer: Returns the answer to a wait as it was when it opened, as JSON values or as types that pydantic
+            converts to JSON; None leaves the wait alone. Or declared rules, of which the first match answers.
+        compare: Fields of an answer that count; empty for the whole answer.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Rule:
     compare: tuple[str, ...] = ()
 
     def says(self, wait: WaitInfo, call: GatedCall | None) -> Saying | None:
-        """What it says of a wait as it was when it opened; `call` is the agent's that it is about."""
+        """Return its verdict on a wait as it was when it opened; `call` is the agent's call behind the wait."""
         if not isinstance(self.answer, DeclaredRules):
             found = _as_json(self.answer(wait))
             return None if found is None else Saying(self.name, found, self.compare)
@@ -86,7 +86,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Saying:
-    """What a rule says of a wait: an answer, or an action of the gate."""
+    """A rule's verdict on a wait: an answer, or an action of the gate."""
 
     rule: str
     value: Any
@@ -94,14 +94,14 @@ class Saying:
     action: GateAction | None = None
 
     def is_as(self, answer: Any, call: GatedCall | None) -> bool:
-        """Whether people said the same; an action counts as the decision that the agent has got."""
+        """Return True when people said the same; an action is compared with the decision that the agent got."""
         if self.action is None or call is None:
             return _agree(self.value, answer, self.compare)
         return decision_of(call, answer).is_allowed == (self.action is GateAction.ALLOW)
 
 
 class Difference(Wire):
-    """A wait that the rule answers otherwise than was answered."""
+    """A wait that people answered differently from the rule."""
 
     wait_id: str
     session_id: str
@@ -110,7 +110,7 @@ class Difference(Wire):
     said_by: str | None = None
     said_at: datetime | None = None
     rule: str | None = None
-    """Which of several rules says otherwise."""
+    """Name of the rule that differs, of several."""
     rule_says: Any = None
 
 
@@ -122,10 +122,10 @@ class Failure(Wire):
 
 
 class BackTest(Wire):
-    """How a rule did on the past.
+    """The result of a rule on past waits.
 
-    `same`, `differences`, `failures` and `left_alone` are together all that was looked at. `not_by_people` was not:
-    answers by programs and by defaults of escalations.
+    `same`, `differences`, `failures` and `left_alone` add up to the waits that were compared. `not_by_people` counts
+    answers by programs and by defaults of escalations, which were not.
     """
 
     rule: str
@@ -142,12 +142,12 @@ class BackTest(Wire):
 
     @property
     def answered(self) -> int:
-        """How many waits the rule has an answer for."""
+        """The number of waits that the rule answers."""
         return self.same + len(self.differences)
 
     @property
     def agreement(self) -> float | None:
-        """Which part of its answers people gave too, from 0 to 1; None if it has none."""
+        """The share of its answers that people gave too, from 0 to 1; None if it has none."""
         return self.same / self.answered if self.answered else None
 
     def verdict(self) -> str:
@@ -178,33 +178,33 @@ class BackTest(Wire):
 
 
 def rule(filter: str, answer: Any, *, compare: Iterable[str] = (), name: str = "") -> Rule:
-    """The same answer for all waits that pass a filter.
+    """Return a rule that gives the same answer to all waits that pass a filter.
 
     Args:
         filter: As in the console; `due` and `age` count from the wait's opening.
         answer: JSON, not null.
-        compare: The fields of an answer that count; without any, all of it does.
-        name: What it is called in reports.
+        compare: Fields of an answer that count; empty for the whole answer.
+        name: Its name in reports.
 
     Raises:
         BadFilter: The filter can't be read.
-        UsageError: It asks for what is not recorded, or the answer is none.
+        UsageError: The filter compares something that is not recorded, or the answer is invalid.
     """
     found = {"filter": filter, "answer": _as_json(answer), "compare": list(_names(compare))}
     return _declared(rules_of(found, "the rule"), name)
 
 
 def read_rule(text: str, *, compare: Iterable[str] = (), folder: Path | None = None) -> Rule:
-    """The rule that a text names.
+    """Return the rule that a text names.
 
     Args:
         text: JSON `{"filter": …, "answer": …, "compare": […]}` with any keys of `helmr.matching`, a file of that or of
             several (`.json`, `.toml`, also `helmr.toml`), or `module:function` or `file.py:function`.
-        compare: Fields that count in place of those that the rule names.
-        folder: Where files and modules are looked for; without it the working folder.
+        compare: Fields that count instead of the rule's own.
+        folder: Folder to look for files and modules in; by default the working folder.
 
     Raises:
-        UsageError, BadFilter: It can't be read; says what is wrong.
+        UsageError, BadFilter: It can't be read; the message says why.
     """
     folder = folder if folder is not None else Path.cwd()
     text, compare = text.strip(), _names(compare)
@@ -231,12 +231,12 @@ def back_test(
     filter: str = "",
     programs: bool = False,
 ) -> BackTest:
-    """Hold a rule against what was answered. Reads, and answers nothing.
+    """Compare a rule with past answers. It reads waits, and answers none.
 
     Args:
-        client: Of the runtime whose waits they are. Each wait that passes `filter` is read in full, one call each.
+        client: Client of the runtime. It reads each wait that passes `filter` in full, with one call each.
         rule: A rule, or its function.
-        since: Answered at most this long ago, or at this time or later.
+        since: Only answers at most this old, or given at this time or later.
         filter: Look at these waits only.
         programs: Count answers by programs too. Those by an escalation's default never count.
 
@@ -270,14 +270,14 @@ def back_test(
 
 
 def asked_call(client: Client, session_id: str) -> GatedCall | None:
-    """The agent's call that a session of the gate asks about; None if it is about something else."""
+    """Return the agent's call that a session of the gate asks about; None if it asks about something else."""
     entries = client.sessions.open(session_id).transcript(limit=5)
     payload = next((one.body["payload"] for one in entries if "payload" in one.body), None)
     return call_of(payload) if isinstance(payload, dict) and FLOOD not in payload else None
 
 
 def _asked_by_task(wait: WaitInfo) -> GatedCall:
-    """What rules match of a wait that no client of the gate has asked for: its tool's call, or its form's values."""
+    """Return the call to match for a wait from outside the gate: its tool's call, or its form's initial values."""
     form = form_of(wait.json_schema, initial=wait.initial) if wait.json_schema else None
     call = tool_call(form) if form is not None else None
     if call is not None:
@@ -292,7 +292,7 @@ def judge(
     since: datetime,
     calls: Mapping[str, GatedCall] | None = None,
 ) -> BackTest:
-    """Hold a rule against waits in full that are fulfilled; asks no one.
+    """Compare a rule with fulfilled waits that were read in full, without a client.
 
     Args:
         rule: The rule.
@@ -333,7 +333,7 @@ def judge(
 
 
 def _as_opened(wait: WaitInfo) -> WaitInfo:
-    """The wait as who answers sees it: a rule that could read the answer would be right about all of them."""
+    """Return the wait as its answerer saw it; a rule that could read the answer would always agree."""
     unknown: dict[str, Any] = {name: None for name, said in shown_fields(WaitInfo) if said.at_end}
     unknown |= {"status": WaitStatus.PENDING, "claim": None}
     return wait.model_copy(update=unknown, deep=True)
@@ -372,10 +372,10 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """The JSON values of an answer.
+    """Return an answer as JSON values.
 
     Raises:
-        UsageError: It has none.
+        UsageError: It has no JSON form.
     """
     try:
         found = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
@@ -410,7 +410,7 @@ def _parsed(raw: bytes, suffix: str, what: str) -> Any:
 
 
 def _declared(found: DeclaredRules, name: str = "", compare: tuple[str, ...] = ()) -> Rule:
-    """Declared rules as one, whose first that matches says it.
+    """Return declared rules as one rule, in which the first match decides.
 
     Raises:
         UsageError: An answer is not JSON.
@@ -441,7 +441,7 @@ def _function(module: str, name: str, folder: Path) -> Callable[[WaitInfo], Any]
 
 
 def _module(module: str, folder: Path) -> ModuleType:
-    """A module by its name, found from the folder too, or by its file."""
+    """Import a module by its file, or by its name, also from the folder."""
     try:
         if not module.endswith(".py"):
             if str(folder) not in sys.path:
@@ -452,7 +452,7 @@ def _module(module: str, folder: Path) -> ModuleType:
         if spec is None or spec.loader is None or not path.is_file():
             raise UsageError(f"there is no file {path}")
         made = importlib.util.module_from_spec(spec)
-        # Its models look for the names in their annotations there.
+        # Its models resolve the names in their annotations there.
         sys.modules.setdefault(path.stem, made)
         spec.loader.exec_module(made)
         return made

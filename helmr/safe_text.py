@@ -1,11 +1,11 @@
-"""The one way by which text from a session reaches a terminal, $EDITOR or a notebook's HTML.
+"""Makes text from a session safe for a terminal, $EDITOR or a notebook's HTML; there is no other way to them.
 
 Session data is untrusted: ESC starts commands to the terminal (clear the screen, set the title, write the
-clipboard), bidi controls reverse what a person reads, zero-width characters hide in it. What comes out of here
-holds none of them: they are shown, not obeyed.
+clipboard), bidi controls reverse text, zero-width characters hide in it. Text from this module shows such characters
+as visible symbols instead.
 
-In HTML (texts, tables and cards) it is escaped as well: nothing in a payload can act in the notebook, load anything or
-pose as something else. No script, no link, no style sheet.
+HTML (texts, tables and cards) is escaped as well: a payload can't run scripts in the notebook, load anything or pose
+as something else. It has no script, link or style sheet.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from html import escape
 from typing import Any
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Categories of characters that a terminal obeys or does not show."""
+"""Categories of characters that control a terminal or are invisible."""
 JOINERS = "\u200c\u200d"
-"""They keep letters of some scripts apart or join them, and make one picture of several emoji: to leave them out is to
-write another word."""
+"""Joiners separate or join letters of some scripts, and combine emoji: without them the text is another word."""
 _JOINED_SCRIPTS = ((0x0590, 0x1DFF), (0xA800, 0xABFF), (0x10A00, 0x11FFF), (0x16100, 0x1613F))
-"""Where letters need joiners, from Hebrew on: of Latin, Greek, Cyrillic and CJK letters none does."""
+"""Letters that need joiners, from Hebrew on: no Latin, Greek, Cyrillic or CJK letter does."""
 _BREAKS = re.compile("\r\n|[\r\x85\u2028\u2029]")
 """Terminals paste line breaks as `\r`; other programs have their own."""
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u034f")
@@ -32,12 +31,12 @@ _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u034f")
 
 
 def plain(value: object, limit: int | None) -> str:
-    r"""Text that is safe to print: what is not to be seen is shown, never sent to the terminal.
+    r"""Return text that is safe to print, with invisible characters as visible symbols.
 
     Newlines become `\n`; newline and tab stay. Other C0 controls and DEL become their pictures (`␛`, `␀`);
     C1 controls, bidi controls, zero-width and other format characters, line separators and lone surrogates
     become `⟨U+202E⟩`. A joiner (U+200C, U+200D) stays where it joins: between letters of a script that has them, or
-    emoji. The result is text and never markup: anyone who renders markup must say so to its renderer.
+    emoji. The result is plain text: a caller that renders markup must escape it for its renderer.
 
     Args:
         value: Text; bytes are decoded as UTF-8 with replacement; anything else by `str`.
@@ -58,19 +57,19 @@ def plain(value: object, limit: int | None) -> str:
 
 
 def one_line(value: object, limit: int | None) -> str:
-    """As `plain`, on one line: newlines become `␤`, tabs `␉`."""
+    """Return safe text, like `plain`, on one line: newlines become `␤`, tabs `␉`."""
     return plain(value, limit).replace("\n", "␤").replace("\t", "␉")
 
 
 def cells(text: str) -> int:
-    """How many terminal cells safe text takes: wide characters two, combining marks none."""
+    """Return the width of safe text in terminal cells: wide characters take two, combining marks none."""
     if text.isascii():
         return len(text)
     return sum(_width(char) for char in text)
 
 
 def joins(text: str, place: int) -> bool:
-    """Whether the joiner at this place stands between two letters that it is for, or two emoji; elsewhere it hides."""
+    """Return True when the joiner at this place joins two letters that need it, or two emoji."""
     return 0 < place < len(text) - 1 and _joinable(text[place - 1]) and _joinable(text[place + 1])
 
 
@@ -99,7 +98,7 @@ def _shown(char: str) -> str:
 def _cut(text: str, limit: int) -> str:
     if cells(text) <= limit:
         return text
-    # The suffix counts what is left out, and its own digits take room from what is kept.
+    # The suffix counts the characters left out, and its own digits leave less room for text.
     for digits in range(1, len(str(len(text))) + 1):
         kept = _prefix(text, limit - len("…+") - digits)
         left_out = str(len(text) - len(kept))
@@ -124,7 +123,7 @@ def _width(char: str) -> int:
 
 
 def json_text(text: str) -> str:
-    r"""JSON text that is safe to print and still the same JSON: what `plain` would show is escaped as `\uXXXX`."""
+    r"""Return JSON text that is safe to print and the same JSON: `\uXXXX` escapes what `plain` would replace."""
     if text.isascii() and "\x7f" not in text:
         return text  # C0 controls stand escaped in JSON text anyway
     return "".join(char if _shown(char) == char else _escaped(char) for char in text)
@@ -139,9 +138,9 @@ def _escaped(char: str) -> str:
 
 
 def typed(text: str) -> tuple[str, int]:
-    """What a person typed or pasted, without what can't be shown, and how many characters that were.
+    """Return typed or pasted text without invisible characters, and the number of those.
 
-    Line breaks, of whatever kind, tabs and joiners stay.
+    Line breaks of all kinds, tabs and joiners stay.
     """
     text = _BREAKS.sub("\n", text)
     kept = "".join(
@@ -153,16 +152,16 @@ def typed(text: str) -> tuple[str, int]:
 
 
 TEXT_MAX = 2000
-"""Cells of one value; the whole is in the object."""
+"""Most cells of one value; the object has all of it."""
 ROWS_MAX = 500
-"""Rows of one table; what is left out is counted."""
+"""Most rows of one table; the rest are counted."""
 
 _CARD = "border:1px solid #999;border-radius:6px;padding:0.6em 1em;max-width:46em"
 _LEFT = "text-align:left;vertical-align:top"
 
 
 def text(value: object, limit: int = TEXT_MAX) -> str:
-    """A value as HTML text that can't act."""
+    """Return a value as escaped HTML text."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -173,7 +172,7 @@ def text(value: object, limit: int = TEXT_MAX) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, more: int = 0) -> str:
-    """A table; `more` is how many rows it leaves out."""
+    """Return an HTML table; `more` is the number of rows left out."""
     head = "".join(f'<th style="{_LEFT}">{text(name)}</th>' for name in columns)
     lines = [
         "<tr>" + "".join(f'<td style="{_LEFT}">{text(cell)}</td>' for cell in row) + "</tr>"
@@ -184,7 +183,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, more: int
 
 
 def card(title: str, facts: Mapping[str, object], *, body: str | None = None) -> str:
-    """A box with a title, facts (those that are None are left out) and a text as it was written."""
+    """Return an HTML box with a title, facts (without those that are None) and a preformatted text."""
     lines = "".join(
         f'<tr><th style="{_LEFT}">{text(name)}</th><td style="{_LEFT}">{text(value)}</td></tr>'
         for name, value in facts.items()

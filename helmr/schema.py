@@ -1,8 +1,8 @@
 """A pydantic-compatible type as the codec of JSON values: decode, encode, JSON Schema.
 
-JSON has text and no bytes. Bytes that are UTF-8 stand in it as that text, as pydantic writes them. Results of steps,
-which only the code reads again, have a codec of their own: other bytes stand in them as Base64, and the value in an
-envelope that says where, so that any bytes come back as they were:
+JSON has text and no bytes. UTF-8 bytes become that text, as pydantic writes them. Results of steps, which only the code
+reads again, have a codec of their own: it stores other bytes as Base64, in an envelope that lists their places, so
+that any bytes come back unchanged:
 
 ```
 {
@@ -38,17 +38,17 @@ from helmr.errors import BadDefinition, SchemaMismatch
 T = TypeVar("T")
 
 on_encoded: Callable[[Codec[Any], Any, Any], None] | None = None
-"""While someone watches (`helmr_runtime.replay.round_trips`): gets codec, value and JSON of all that is encoded."""
+"""Called with codec, value and JSON of each encoded value, while `helmr_runtime.replay.round_trips` watches."""
 
 
 class Codec(Generic[T]):
     """Translates between a Python type and JSON values.
 
-    The adapter is made at first use, so that declaring a stream or step costs nothing at import.
+    The adapter is built at first use, so declaring a stream or step costs nothing at import.
 
     Args:
         type_: Any pydantic-compatible type; `Any` takes all JSON.
-        what: What this is the type of, for messages: `input stream approval`.
+        what: Name of the thing with this type, for messages: `input stream approval`.
         declared: The function that is annotated with it, if one is.
     """
 
@@ -84,15 +84,15 @@ class Codec(Generic[T]):
         return TypeAdapter(in_list, config=ConfigDict(ser_json_inf_nan="constants"))
 
     def require(self) -> None:
-        """See that the type can be read.
+        """Refuse a type that pydantic can't read.
 
         Raises:
-            BadDefinition: It can't.
+            BadDefinition: Pydantic can't read it.
         """
         _ = self._adapter
 
     def decode(self, value: Any) -> T:
-        """The Python value of JSON types; the caller's own: what it changes in it is not in `value`.
+        """Return the Python value of JSON types. It shares no containers with `value`, so the caller may change it.
 
         Raises:
             SchemaMismatch: `errors` names the failing paths.
@@ -150,7 +150,7 @@ class Codec(Generic[T]):
 
     @cached_property
     def _schema(self) -> dict[str, Any]:
-        """Made once: it takes a millisecond or two, and each catalog asks every codec for it."""
+        """Cached, because it takes a millisecond or two and each catalog asks every codec for it."""
         return self._adapter.json_schema(mode="validation")
 
     @cached_property
@@ -160,7 +160,7 @@ class Codec(Generic[T]):
 
 
 def codec_of(schema: Any, *, what: str) -> Codec[Any]:
-    """The codec of a type; a JSON Schema, which is a dict or bool, says nothing of types and takes any JSON."""
+    """Return the codec of a type; a JSON Schema (a dict or bool) names no Python type, so its codec takes any JSON."""
     return Codec(Any if schema is None or isinstance(schema, dict | bool) else schema, what=what)
 
 
@@ -178,9 +178,9 @@ def schema_digest(schema: Any) -> str:
 
 
 def is_json(value: Any) -> bool:
-    """True for JSON's own types through and through: no models, no subclasses that a codec writes in its own way.
+    """Return True for values made only of JSON's own types: no models, no subclasses that a codec writes its own way.
 
-    False for what contains itself or is nested too deeply: its codec says what is wrong with it.
+    A value that contains itself or is nested too deeply gives False; its codec then raises the error.
     """
     try:
         return _is_json(value, set())
@@ -231,7 +231,7 @@ Place = tuple[str | int, ...]
 
 
 class StoredCodec(Codec[T]):
-    """The codec of a step's result, from which any bytes come back as they were."""
+    """The codec of a step's result, which restores any bytes exactly."""
 
     @cached_property
     def _holds_bytes(self) -> bool:
@@ -252,7 +252,7 @@ class StoredCodec(Codec[T]):
         return checked, encoded
 
     def decode(self, value: Any) -> T:
-        """As `Codec.decode`."""
+        """Decode like `Codec.decode`, and restore sealed bytes."""
         if self._holds_bytes and _is_sealed(value):
             places = {tuple(place) for place in value[PLACES]}
             value = _opened(value[VALUE], places, ())
@@ -270,7 +270,7 @@ class StoredCodec(Codec[T]):
 
 
 def own_json(value: Any) -> Any:
-    """The same JSON value in containers of its own: a type such as `Any` or `dict` keeps those that it is given."""
+    """Copy the containers of a JSON value, because types such as `Any` or `dict` keep the ones that they get."""
     if isinstance(value, dict):
         return {key: own_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -283,7 +283,7 @@ def _is_sealed(value: Any) -> bool:
 
 
 def _texts(value: Any, here: Place, places: list[Place]) -> Any:
-    """The value with Base64 for its bytes, whose places are noted."""
+    """Return the value with Base64 for its bytes, and append their places to `places`."""
     if isinstance(value, _BYTES):
         places.append(here)
         return base64.urlsafe_b64encode(value).decode("ascii")
@@ -300,7 +300,7 @@ def _named(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _opened(value: Any, places: set[Place], here: Place) -> Any:
-    """The value with its bytes."""
+    """Return the value with the bytes restored at these places."""
     if here in places:
         return base64.urlsafe_b64decode(value)
     if isinstance(value, dict):

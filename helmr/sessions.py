@@ -10,8 +10,8 @@ async for ended in sessions.as_ended(children):
         found.append(ended.value)
 ```
 
-A child is a session as any other: it has its own transcript, waits for people by itself and is listed. Its parent parks
-while it waits for it. A replay gives the same children.
+A child is an ordinary session: it has its own transcript, waits for people by itself and appears in lists. Its parent
+parks while it waits for the child. A replay gives the same children.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Child(Generic[R]):
 
     Attributes:
         id: The session's id.
-        task: What it runs.
+        task: The task that it runs.
     """
 
     def __init__(self, task: Task[..., R], session_id: str) -> None:
@@ -53,7 +53,7 @@ class Child(Generic[R]):
         return f"Child({self.id!r})"
 
     def result(self, *, timeout: Duration | None = None) -> PendingWait[R]:
-        """Wait for the end of its run; a blocked one has not ended.
+        """Wait for the end of its run; a blocked run has not ended.
 
         Args:
             timeout: Afterwards the result has `WaitTimeout`, and the child goes on.
@@ -102,7 +102,7 @@ class Unsuccessful(Ending, Generic[R]):
 
 
 Ended: TypeAlias = Succeeded[R] | Unsuccessful[R]
-"""How a child ended. `ok` tells type checkers which of the two it is."""
+"""The end of a child. Type checkers narrow it by `ok`."""
 
 
 @overload
@@ -135,10 +135,10 @@ async def start(
     """Start a session of a task, as a child of this one; a replay gives the same child.
 
     Args:
-        task: What it runs.
+        task: The task that it runs.
         payload: What the task gets.
-        tags: To find it by.
-        metadata: JSON that is kept with it.
+        tags: Tags to find it by.
+        metadata: JSON to store with it.
         on_parent_cancel: `cancel` cancels it when this run is cancelled, `leave` lets it go on.
 
     Raises:
@@ -171,7 +171,7 @@ async def as_ended(
 
     Args:
         children: At most 1,000.
-        timeout: How long the next end may take.
+        timeout: Longest time until the next child ends.
 
     Raises:
         WaitTimeout: None ended in that time; the children go on.
@@ -199,9 +199,9 @@ def _call(children: tuple[Child[Any], ...], timeout: Duration | None) -> WaitCal
 
 
 def _ended(child: Child[R], outcome: WaitOutcome) -> Ended[R]:
-    """How the child ended, from what its parent's journal says.
+    """Return the child's end as recorded in its parent's journal.
 
-    A result that the task's type refuses now blocks the run, as other recorded data does.
+    A result that no longer fits the task's type blocks the run, as other recorded data does.
     """
     told: Mapping[str, Any] = outcome.data
     if told["status"] == "succeeded":

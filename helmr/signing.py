@@ -1,13 +1,13 @@
-"""Signed answers: what a person signs, and how their agent or key does (S-115).
+"""Signed answers: the text that a person signs, and signatures by their agent or key (S-115).
 
-The text that is signed is RFC 8785 JSON, so that anyone makes the same bytes of what a session file says:
+The signed text is RFC 8785 JSON, so that anyone can make the same bytes from a session file:
 
 ```
 {"data":…,"person":"ada","question_hash":"…","wait_id":"wait_…"}
 ```
 
-It is signed by `ssh-keygen -Y sign` in the namespace `helmr`, as git signs commits: with a key of an agent, of a file
-or of a hardware token. First the signer looks whether the question hash names what the person was shown.
+`ssh-keygen -Y sign` signs it in the namespace `helmr`, as git signs commits, with a key of an agent, a file or a
+hardware token. The signer first checks that the question hash matches the question that the person saw.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from helmr.people import person_key
 from helmr.wait_details import asks
 
 NAMESPACE = "helmr"
-"""Of the signatures: one that was made for anything else counts for nothing."""
+"""Namespace of the signatures; a signature made for anything else is invalid."""
 
 SIGNING_KEY = "HELMR_SIGNING_KEY"
-"""Names the file of the key to sign with; without it the registered key that agent or `~/.ssh` has."""
+"""Variable with the file of the key to sign with; by default a registered key in the agent or `~/.ssh`."""
 
 SIGN_TIMEOUT_S = 120.0
-"""For a passphrase, or a touch of a hardware token."""
+"""Longest wait for a signature, with its passphrase or the touch of a hardware token."""
 
 _ARMORED = "-----BEGIN SSH SIGNATURE-----"
 
 
 def message(*, wait_id: str, question_hash: str, data: Any, person: str) -> bytes:
-    """What is signed.
+    """Return the bytes to sign.
 
     Raises:
-        BadRequest: The data has a number that has no one form in JSON, as beyond 2**53.
+        BadRequest: The data has a number without a unique form in JSON, such as one beyond 2**53.
     """
     signed = {
         "data": data,
@@ -81,13 +81,13 @@ def fingerprint(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ToSign:
-    """An answer that its wait takes signed only.
+    """An answer to a wait that accepts only signed ones.
 
     Attributes:
-        wait: What was asked, in full.
+        wait: The wait, in full.
         data: The answer.
-        person: Who answers, as the runtime names them.
-        keys: Public keys that are registered for them.
+        person: The person who answers, as the runtime names them.
+        keys: Public keys registered for that person.
     """
 
     wait: WaitInfo
@@ -97,10 +97,10 @@ class ToSign:
 
     @property
     def message(self) -> bytes:
-        """What is signed.
+        """Return the bytes to sign.
 
         Raises:
-            BadRequest: The runtime says another question than the one that it shows, or the data can't be signed.
+            BadRequest: The question hash does not match the shown question, or the data can't be signed.
         """
         wait = self.wait
         hashed = wait.question_hash or ""
@@ -113,11 +113,11 @@ class ToSign:
 
 
 Sign = Callable[[ToSign], str | Awaitable[str]]
-"""Makes the signature of an answer, armored. A person may be asked meanwhile: beside a loop it is awaited."""
+"""Makes the armored signature of an answer. It may prompt a person; code on an event loop awaits it in a thread."""
 
 
 def as_shown(wait: WaitInfo, sign: Sign) -> Sign:
-    """Signs the question that the person was shown, whatever the runtime says meanwhile."""
+    """Signs the question that the person saw, even if the runtime's changes meanwhile."""
 
     def signed(asked: ToSign) -> str | Awaitable[str]:
         return sign(replace(asked, wait=wait))
@@ -139,9 +139,9 @@ class SshSigner:
 
     Args:
         environ: Names a key file, and the agent.
-        may_ask: A terminal is free to be asked for a passphrase on. Without it only agents and keys that need none
-            sign, and graphical askpass programs.
-        say: Prints a line for the person, as that a hardware token waits to be touched.
+        may_ask: True if it may prompt for a passphrase on the terminal. Otherwise only agents, keys without a
+            passphrase and graphical askpass programs sign.
+        say: Prints a line for the person, such as the request to touch a hardware token.
     """
 
     def __init__(
@@ -156,11 +156,11 @@ class SshSigner:
         self._say = say
 
     def __call__(self, asked: ToSign) -> str:
-        """The signature.
+        """Return the signature.
 
         Raises:
-            UsageError: There is no key to sign with, or it did not sign.
-            BadRequest: As `ToSign.message`.
+            UsageError: There is no key to sign with, or signing failed.
+            BadRequest: Raised by `ToSign.message`.
         """
         signed = asked.message
         chosen = self._environ.get(SIGNING_KEY)
@@ -188,12 +188,12 @@ class SshSigner:
         )
 
     def _in_agent(self) -> set[str]:
-        """The keys that the agent has; none without an agent."""
+        """Return the agent's keys; none without an agent."""
         done = self._run(["ssh-add", "-L"], b"", fails=True)
         return {_blob(line) for line in done.stdout.decode(errors="replace").splitlines()}
 
     def _files(self) -> Iterator[Path]:
-        """Public keys beside private ones in the user's folder."""
+        """Return public keys with a private key beside them, in the user's folder."""
         folder = Path(self._environ.get("HOME") or Path.home()) / ".ssh"
         if folder.is_dir():
             yield from (one for one in sorted(folder.glob("*.pub")) if one.with_suffix("").exists())
@@ -211,7 +211,7 @@ class SshSigner:
     def _run(
         self, words: Sequence[str], given: bytes, *, fails: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
-        """What the program did.
+        """Run the program and return its result.
 
         Raises:
             UsageError: It is not there, it failed, or it took too long.
@@ -224,7 +224,7 @@ class SshSigner:
                 env=self._environ,
                 timeout=SIGN_TIMEOUT_S,
                 check=False,
-                # Its own session has no terminal to ask on: a passphrase would be typed into the screen.
+                # A session of its own has no terminal to prompt on: its prompt would appear in our screen.
                 start_new_session=not self._may_ask,
             )
         except FileNotFoundError as error:
@@ -243,7 +243,7 @@ class SshSigner:
 
 
 def _blob(key: str) -> str:
-    """What of a line with a public key is the key."""
+    """Return the key itself from a line with a public key."""
     parts = key.split()
     return parts[1] if len(parts) > 1 else ""
 

@@ -46,11 +46,11 @@ RETRIES_MAX = 1000
 
 
 class _Annotated:
-    """Stands for the type that a step's function is annotated with."""
+    """Stands for the return annotation of a step's function."""
 
 
 class StepOptions(TypedDict, total=False):
-    """How a step is executed; `step` says what each means and has the defaults."""
+    """Options of a step; `step` documents them and has the defaults."""
 
     formerly: Sequence[str]
     retries: int
@@ -69,10 +69,10 @@ class Step(Generic[P, R]):
     In a class it binds as a function does: `service.charge(3)` runs the step with `service`, which is not recorded.
 
     Attributes:
-        name: What replay compares.
-        formerly: Names that it had: a journal that holds one of them fits.
-        function: What is executed. A test may put another one here; value and annotation stay those declared.
-        declares: The limit, where its bounds and not only its name were given.
+        name: The name that replay compares.
+        formerly: Its earlier names, which a journal may hold.
+        function: The function to run. A test may replace it; value and annotation stay those declared.
+        declares: The limit, if given with its bounds and not only by name.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class Step(Generic[P, R]):
 
     @property
     def is_bound(self) -> bool:
-        """It was taken from an object, as a bound method is."""
+        """True when it was taken from an object, like a bound method."""
         return self._unbound is not None
 
     @property
     def is_async(self) -> bool:
-        """The function is an `async def`, or an object whose call is one."""
+        """True when the function is an `async def`, or an object whose call is one."""
         function: Any = self.function
         while isinstance(function, functools.partial):
             function = function.func
@@ -152,7 +152,7 @@ class Step(Generic[P, R]):
 
     @functools.cached_property
     def codec(self) -> Codec[R]:
-        """Of the result's type, else of the return annotation; any JSON without one."""
+        """Codec of the result's type, else of the return annotation; without either, of any JSON."""
         if self._unbound is not None:
             return self._unbound.codec
         if self._result is not _Annotated:
@@ -179,15 +179,15 @@ class Step(Generic[P, R]):
         return bound
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run durably inside a run; inside another step, or outside a run, just run.
+        """Run durably inside a run; inside another step, or outside a run, call the function directly.
 
         In a run it happens at least once: a step that was running when its process died runs again, with the
-        same `step_key` (S-32). Arguments are not recorded; of those that have a JSON form a replay compares a hash
+        same `step_key` (S-32). Arguments are not recorded; a replay compares a hash of those that have a JSON form
         (S-126).
 
         Raises:
-            BadDefinition: The return annotation is not a type that pydantic can read; nothing was executed.
-            NotAwaited: An argument is a durable call, where its value was meant.
+            BadDefinition: Pydantic can't read the return annotation; nothing was executed.
+            NotAwaited: An argument is a durable call instead of its value.
             StepFailed: The last try failed.
             SchemaMismatch: The value has no JSON form or does not fit the return annotation.
             TooLarge: It has more than 1 MiB of JSON.
@@ -229,7 +229,7 @@ class Step(Generic[P, R]):
 
 
 def _check_retry_on(retry_on: object, what: str) -> None:
-    """Refuse what could not be asked of an exception: it would fail in place of the step's own error."""
+    """Refuse an invalid `retry_on`, which would later fail in place of the step's own error."""
     for one in retry_on if isinstance(retry_on, tuple) else (retry_on,):
         is_class = isinstance(one, type) and issubclass(one, Exception)
         if not is_class and (
@@ -242,7 +242,7 @@ def _check_retry_on(retry_on: object, what: str) -> None:
 
 
 def _codec(result: Any) -> Codec[Any]:
-    """The codec of a type, made once: names are as many as there are calls, types are few."""
+    """Return the cached codec of a type: calls have many names, but few types."""
     try:
         return _kept_codec(result)
     except TypeError:  # an annotation with a part that has no hash
@@ -274,7 +274,7 @@ class AsyncStepDecorator(Protocol):
 def step_key() -> str:
     """Names the step that is executing, for outside systems that take an idempotency key (S-32).
 
-    The same over retries, attempts and processes.
+    It is the same over retries, attempts and processes.
 
     Raises:
         NotInTask: No durable step is executing.
@@ -318,21 +318,21 @@ def step_call(
     result: Any = Any,
     **options: Unpack[StepOptions],
 ) -> Coroutine[Any, Any, Any]:
-    """Call a function as a step whose name and result type are known when the code runs: for integrations.
+    """Call a function as a step with a name and result type known only at run time, for integrations.
 
-    The name is what replay compares, so it must be the same at each replay: made of what the code is given, never of an
-    address, a time or a count that another process would make differently.
+    Replay compares the name, so it must be the same at each replay: derive it from the code's input, never from an
+    address, a time or a count that differs in another process.
 
     Args:
-        name: Of the step.
+        name: The step's name.
         function: Sync or async. For keyword arguments, `functools.partial`.
-        args: What it is called with; not recorded.
-        result: Its value's type, by which it is recorded and read back; default any JSON. Annotations don't count.
-        options: As of `step`.
+        args: Its arguments; not recorded.
+        result: Type that encodes and decodes its value; default any JSON. Annotations don't count.
+        options: Options of `step`.
 
     Raises:
         BadDefinition: The name is empty, or the type can't be read.
-        StepFailed, SchemaMismatch, TooLarge: As of a `Step`'s call.
+        StepFailed, SchemaMismatch, TooLarge: See `Step`.
     """
     if not name:
         raise BadDefinition("a step needs a name")
@@ -388,21 +388,21 @@ def step(
 ) -> Any:
     """Declare a step, bare or with arguments.
 
-    A method's object is not recorded: a replay has the one that the code has made again. `@staticmethod` and
-    `@classmethod` stand above `@step`.
+    A method's object is not recorded: a replay uses the one that the code creates again. `@staticmethod` and
+    `@classmethod` go above `@step`.
 
     Args:
         function: Sync or async.
-        name: What replay compares; default the function's name.
-        formerly: Names that the step had in earlier code: a journal that holds one of them fits.
+        name: The name that replay compares; default the function's name.
+        formerly: Names of the step in earlier code, which a journal may hold.
         retries: Tries after the first; `retries=3` is up to 4 tries.
         backoff: Before the second try; doubles with each, at most an hour.
-        retry_on: Which exceptions are tried again: classes, or a function that says so of one.
-        timeout: Of one try. A sync step is not interrupted: its late result is dropped.
-        dry_run_safe: It only looks: its body may also be executed for a dry run, whose outcome no one records.
-        loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
-            share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
-            them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
+        retry_on: Exceptions worth another try: classes, or a function that returns True for one.
+        timeout: Timeout of one try. A sync step is not interrupted: its late result is dropped.
+        dry_run_safe: The step only reads, so a dry run may execute its body, without recording the outcome.
+        loop: Event loop of an async body. `"steps"`: the loop that async steps of all sessions in a process share,
+            so that clients, pools and locks in module globals work; a body that blocks it stalls all of them.
+            `"run"`: the loop of the coroutine around it, for a body that uses objects made there.
         compare: False lets its arguments differ at a replay of the same code (S-126).
         limit: Each try begins only when this limit, a `Limit` or its name, has room (S-119).
 

@@ -1,4 +1,4 @@
-"""Streams: the named, typed channels of a session, and what a wait on one gives. Declare them at module level.
+"""Streams, the named, typed channels of a session, and results of waits on them. Declare streams at module level.
 
 ```python
 approval = streams.input("approval", schema=Decision)
@@ -47,7 +47,7 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fulfilled(Ending, Generic[T]):
-    """A wait that was fulfilled, by an answer of either kind: its truth is not the answer's.
+    """A wait that was fulfilled, by a yes or a no: test `value` for truth, not this object.
 
     Attributes:
         value: The decoded data.
@@ -75,11 +75,11 @@ class Unfulfilled(Ending):
 
 
 WaitResult: TypeAlias = Fulfilled[T] | Unfulfilled
-"""How a wait ended: a timeout is a result, not an exception (S-15). `ok` tells type checkers which of the two it is."""
+"""The end of a wait: a timeout is a result, not an exception (S-15). Type checkers narrow it by `ok`."""
 
 
 class PendingWait(DurableCall[WaitResult[T]], Generic[T]):
-    """A wait that opens when it is awaited: once, as a result, or through `unwrap` as the value."""
+    """A wait that opens when awaited, once: `await` gives a result, `unwrap` the value."""
 
     __slots__ = ("_perform", "_what")
     _loop = "async for … in STREAM.iter():"
@@ -95,7 +95,7 @@ class PendingWait(DurableCall[WaitResult[T]], Generic[T]):
         return self._perform()
 
     def unwrap(self) -> Coroutine[Any, Any, T]:
-        """A coroutine that gives the value.
+        """Return a coroutine that gives the value.
 
         Raises:
             WaitTimeout: The deadline passed.
@@ -142,14 +142,14 @@ class Stream(Generic[T]):
 
     @durable_call(".history()")
     async def history(self, *, from_seq: int = 1, last: int | None = None) -> list[T]:
-        """The values of this stream's records so far, oldest first; of inputs consumed or not, over all runs.
+        """The values of this stream's records so far, oldest first, over all runs; inputs both consumed and not.
 
-        The journal gets the place up to which they were read, and none of them: a long history costs no more than a
-        short one. What a rewind or a retry has set aside of an output is left out (S-128).
+        The journal records only the last place read, not the values, so a long history costs no more than a short one.
+        Output that a rewind or a retry set aside is left out (S-128).
 
         Args:
             from_seq: The first record, counted from 1 as `append` counts.
-            last: At most so many, the newest.
+            last: Read at most this many, the newest.
 
         Raises:
             UsageError: `from_seq` or `last` is less than 1.
@@ -179,11 +179,11 @@ class InputStream(Stream[T]):
     ) -> None:
         super().__init__(name, schema, declared_in=declared_in)
         self.asks: AnswererOptions = asks if asks is not None else {}
-        """Who may answer its waits, unless a wait says otherwise."""
+        """Answerers of its waits, unless a wait names others."""
         details(cast("WaitOptions", self.asks), self.codec)
 
     def _options(self, options: WaitOptions, codec: Codec[Any]) -> WaitOptions:
-        """Those of a wait, over the stream's; of the stream's comments those that the wait's answer may have."""
+        """Merge a wait's options over the stream's; keep those of the stream's comments that the answer may have."""
         found = cast("WaitOptions", {**self.asks, **options})
         if "comments" in self.asks and "comments" not in options and codec is not self.codec:
             names = property_names(codec.json_schema())
@@ -241,12 +241,12 @@ class InputStream(Stream[T]):
         one meant for another wait (S-23). One wait at a time: a second raises `ConcurrentWaitError`.
 
         Args:
-            schema: For answers to this wait, instead of the stream's: any pydantic-compatible type, or a JSON Schema.
-                A record that people send must fit the stream's; this wait takes it only if it fits this one too (S-71).
+            schema: Schema of answers to this wait, on top of the stream's: a pydantic-compatible type or a JSON Schema.
+                A sent record must fit the stream's schema; this wait takes it only if it fits this one too (S-71).
             timeout: Afterwards the result has `WaitTimeout`. None waits for ever.
-            correlation_id: At most 512 characters, compared exactly after trimming. An empty one is an error: it would
-                take any record.
-            options: What people see: `WaitOptions`.
+            correlation_id: At most 512 characters, compared exactly after trimming. An empty one is an error, since it
+                would take any record.
+            options: Options for people: `WaitOptions`.
 
         Returns:
             A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value.
@@ -293,7 +293,7 @@ class InputStream(Stream[T]):
         correlation_id: str | None = None,
         **options: Unpack[WaitOptions],
     ) -> AsyncIterator[T]:
-        """Yield one value after another; ends when the input is ended or nothing came for `timeout`."""
+        """Yield one value after another; end when the input is ended or nothing arrives for `timeout`."""
         while True:
             result = await self.wait(timeout=timeout, correlation_id=correlation_id, **options)
             if not result.ok:
@@ -317,7 +317,7 @@ class OutputStream(Stream[T]):
         """Append a record and return its sequence number on this stream, from 1.
 
         Args:
-            value: What fits the stream's schema.
+            value: A value that fits the stream's schema.
             compare: False lets it differ at a replay of the same code (S-126).
 
         Raises:
@@ -330,12 +330,11 @@ class OutputStream(Stream[T]):
         return await run.append(self.id, self.codec.encode(value), compare=compare)
 
     def emit(self, value: T) -> None:
-        """Show a chunk to anyone who follows this stream now; it is not stored (S-90).
+        """Show a chunk to everyone who follows this stream now, without storing it (S-90).
 
-        For what is worth seeing while it comes about, such as a model's tokens: what a step returns, or `append`, is
-        what lasts. Inside steps and outside of them, on any thread that has the step's context. Returns at once,
-        however many follow and however slow they are. Where code is replayed nothing is shown a second time, but a step
-        that is tried again emits again. Outside a run no one follows, and nothing happens.
+        Use it for live progress, such as a model's tokens; only results of steps, and `append`, last. It works inside
+        and outside of steps, on any thread with the step's context, and returns at once no matter how many follow. A
+        replay shows nothing a second time, but a step that is tried again emits again. Outside a run it does nothing.
 
         Raises:
             SchemaMismatch: The value does not fit the schema.
@@ -384,7 +383,7 @@ def input(name: str, *, schema: Any = Any, **asks: Unpack[AnswererOptions]) -> I
     Args:
         name: Unique among a task's streams.
         schema: Any pydantic-compatible type, default any JSON.
-        asks: Who may answer its waits, and how many must agree, unless a wait says otherwise.
+        asks: Answerers of its waits, and how many must agree, unless a wait says otherwise.
     """
     return InputStream(name, schema, declared_in=_caller(), asks=asks)
 
@@ -406,13 +405,13 @@ def _caller() -> str:
 
 
 _turns: WeakKeyDictionary[DurableRun, asyncio.Lock] = WeakKeyDictionary()
-"""For each run that executes. A lock hands out turns in the order in which they were asked for; a replay repeats it."""
+"""Locks of executing runs. A lock grants turns in the order of requests, which a replay repeats."""
 
 
 def turn(what: str) -> asyncio.Lock:
-    """Held around a wait by branches that may want one at once.
+    """Return the lock that parallel branches hold around a wait.
 
     Args:
-        what: Is to be done, for the message of `NotInTask`.
+        what: The intended call, for the message of `NotInTask`.
     """
     return _turns.setdefault(require_run(what), asyncio.Lock())

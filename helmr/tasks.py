@@ -37,11 +37,11 @@ ON_IDLE_INPUT = ("keep", "run", "reject")
 AFTER_RUN = ("keep", "close")
 RETRIES_MAX = 1000
 LIMIT_KEY_MAX = 200
-"""Characters of a key by which sessions take turns."""
+"""Most characters of a key by which sessions take turns."""
 
 
 class TaskOptions(TypedDict):
-    """How a task's runs go; `task` says what each means."""
+    """Options of a task; `task` documents them."""
 
     retries: int
     backoff: Duration
@@ -56,7 +56,7 @@ class TaskOptions(TypedDict):
 
 
 class Task(Generic[P, R]):
-    """A task's declaration. Calling it runs the function as it is, without durability, for unit tests."""
+    """A task's declaration. Calling it runs the bare function, without durability, for unit tests."""
 
     def __init__(
         self,
@@ -113,18 +113,18 @@ class Task(Generic[P, R]):
 
     @functools.cached_property
     def payload_codec(self) -> Codec[Any]:
-        """Of the payload's annotation."""
+        """Codec of the payload's annotation."""
         annotation = self._hints.get(self._payload_name, Any)
         return Codec(annotation, what=f"payload of task {self.id}", declared=self.function)
 
     @functools.cached_property
     def result_codec(self) -> Codec[R]:
-        """Of the return annotation."""
+        """Codec of the return annotation."""
         annotation = self._hints.get("return", Any)
         return Codec(annotation, what=f"result of task {self.id}", declared=self.function)
 
     def encode_payload(self, payload: Any) -> Any:
-        """The payload as JSON, checked by its annotation: plain JSON as it is, anything else encoded.
+        """Check the payload by its annotation and return it as JSON: plain JSON unchanged, other values encoded.
 
         Raises:
             SchemaMismatch: It does not fit; `errors` names the paths.
@@ -135,16 +135,16 @@ class Task(Generic[P, R]):
         return payload
 
     def limit_key(self, payload: Any) -> str | None:
-        """Whose turn a session with this payload takes under limits; None if the task does not say it."""
+        """Return the key for which a session with this payload takes turns under limits; None without `limit_key`."""
         if self._limit_key is None:
             return None
         return str(self._limit_key(self.payload_codec.decode(payload)))[:LIMIT_KEY_MAX]
 
     def check_schedule(self) -> None:
-        """Return if sessions that the schedule starts have a payload that fits.
+        """Refuse a schedule whose sessions would get a payload that does not fit.
 
         Raises:
-            BadDefinition: They don't.
+            BadDefinition: The payload does not fit.
         """
         if self.schedule is None:
             return
@@ -157,7 +157,7 @@ class Task(Generic[P, R]):
             ) from error
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run the function as it is."""
+        """Run the bare function."""
         return self.function(*args, **kwargs)
 
     def _in_reach(self) -> Iterator[Stream[Any]]:
@@ -165,7 +165,7 @@ class Task(Generic[P, R]):
         return (one for one in (*seen, *self.declared_streams) if isinstance(one, Stream))
 
     def has_stream(self, name: str) -> bool:
-        """One of its streams has that name."""
+        """Return True when one of its streams has that name."""
         if name not in self._stream_names:
             self._stream_names = frozenset(stream.id for stream in self._in_reach())
         return name in self._stream_names
@@ -174,7 +174,7 @@ class Task(Generic[P, R]):
         """The task's streams: its module's globals, what its function closes over, and the declared ones (S-20).
 
         Raises:
-            BadDefinition: One name with two schemas or directions; names both places.
+            BadDefinition: One name has two schemas or directions; the message names both places.
         """
         found: dict[str, Stream[Any]] = {}
         for stream in self._in_reach():
@@ -190,7 +190,7 @@ class Task(Generic[P, R]):
 
 
 def _closed_over(function: Any) -> Iterator[Any]:
-    """The values of the functions around it that it uses."""
+    """Yield the values that the function closes over."""
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # not set yet
             yield cell.cell_contents
@@ -245,15 +245,15 @@ def task(
 ) -> Any:
     """Declare a task, bare or with arguments. The function takes `(payload)` or `(payload, ctx)`.
 
-    **Code outside steps runs again at each resume**; whatever touches the world belongs in a `@step`.
+    **Code outside steps runs again at each resume**; put side effects in a `@step`.
 
     Args:
         function: An `async def`.
-        id: What sessions name the task by; default the function's name.
+        id: The task's name in sessions; default the function's name.
         retries: Attempts after the first when an exception leaves the task (S-5).
         backoff: Before the second attempt; doubles with each, at most an hour.
         streams: Streams that are not among the module's globals.
-        on_idle_input: What input does when no run is active: `keep` it for the next run, `run` one, or `reject` it.
+        on_idle_input: Effect of input while no run is active: `keep` it for the next run, `run` one, or `reject` it.
         after_run: `close` closes the session when a run ends.
         isolated: Give each live session a process of its own.
         schedule: Starts sessions by the clock (S-93): a cron expression of five fields, like `"0 3 * * mon-fri"`.
@@ -262,14 +262,14 @@ def task(
         missed: Due times that passed while no runtime was up: `skip` them, start once for the `latest`, or for `all`.
         overlap: At a due time at which the newest session that it started is still active: `skip`, or `allow` both.
         scheduled_payload: JSON that these sessions get.
-        mcp: Clients of MCP see it as a tool, and start it.
-        limit: Its code runs only while this limit, a `Limit` with `at_once` or its name, has room; given back while
-            the run waits (S-120).
-        limit_key: Of the payload, whose turn its runs and their steps take under limits: `lambda order: order.tenant`.
-            Without it each session that no task started takes turns with its children.
+        mcp: Offer it to MCP clients as a tool that starts it.
+        limit: Its code runs only while this limit, a `Limit` with `at_once` or its name, has room; the run gives
+            the room back while it waits (S-120).
+        limit_key: Returns from the payload the key for which its runs and their steps take turns under limits:
+            `lambda order: order.tenant`. Without it, each top-level session shares its turns with its children.
 
     Raises:
-        BadDefinition: Something of it can't be used.
+        BadDefinition: An option or the function is invalid.
     """
     planned = None
     if schedule is not None or every is not None:

@@ -6,8 +6,8 @@ await send_mail(link=token.callback_url)  # a @step
 decision = await token.wait(schema=Decision).unwrap()
 ```
 
-A replay gives the same token with the same secrets, so a task that was parked between `create` and its use sends the
-same URL afterwards. Secrets are derived, never recorded; what a step returns is, so a step returns no URL.
+A replay gives the same token with the same secrets, so a task that parks between `create` and its use sends the same
+URL afterwards. Secrets are derived, never recorded. Results of steps are recorded, so a step must not return the URL.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ TIMEOUT_DEFAULT: Duration = "7d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verify:
-    """How a provider signs what it posts to a token's callback URL (S-42).
+    """The signature scheme and secret of a provider that posts to a token's callback URL (S-42).
 
     Attributes:
         scheme: `github` (X-Hub-Signature-256), `slack` (X-Slack-Signature) or `standard_webhooks`.
-        secret: What the provider signs with; stored encrypted.
-        tolerance_s: How far a signed time may lie from ours.
+        secret: The secret that the provider signs with; stored encrypted.
+        tolerance_s: Largest difference in seconds between the signed time and ours.
     """
 
     scheme: Literal["github", "slack", "standard_webhooks"]
@@ -62,12 +62,12 @@ class Token:
     """A token that this run has made.
 
     Attributes:
-        id: To wait on it from elsewhere: `tokens.wait(id)`.
-        expires_at: Until when it can be completed.
-        callback_url: Where it is completed, by a POST or on the page that it shows. A secret.
+        id: Its id, to wait on it from elsewhere: `tokens.wait(id)`.
+        expires_at: The end of its validity.
+        callback_url: The URL that completes it, by a POST or on the page that it shows. A secret.
         public_access_token: Completes it and does nothing else. A secret.
 
-    In a fork, a token that its origin has made stays the origin's: both secrets are texts that open nothing.
+    In a fork, a token made by the origin stays the origin's: both secrets are then texts without effect.
     """
 
     def __init__(self, made: TokenMade) -> None:
@@ -110,7 +110,7 @@ class Token:
         timeout: Duration | None = None,
         **options: Unpack[WaitOptions],
     ) -> PendingWait[Any]:
-        """Wait for its completion; as `tokens.wait(self.id, …)`."""
+        """Wait for its completion, like `tokens.wait(self.id, …)`."""
         return wait(self.id, schema=schema, timeout=timeout, **options)
 
 
@@ -133,16 +133,16 @@ async def create(
 
     Args:
         timeout: Afterwards it expires, and waits on it time out.
-        tags: To find it by.
+        tags: Tags to find it by.
         metadata: JSON that travels with it; at most 16 kB.
         schema: Any pydantic-compatible type that completions must fit.
-        raw: Its callback URL takes bodies as an outside system sends them, not only `{"data": …}`.
-        verify: Only bodies that a provider signed complete it through its URL.
+        raw: True lets its callback URL take any body of an outside system, not only `{"data": …}`.
+        verify: Require that bodies sent to its URL are signed by a provider.
         subject: One line for the person who opens the URL; beyond 200 characters it is shortened.
         body: Markdown for that person; beyond 1 MiB it is cut.
-        initial: What the form behind the URL starts with.
-        escalation: Of each wait on it that has neither one nor a schema of its own, counted from that wait's opening:
-            see `helmr.escalation`. Its default answers the wait; the token stays pending.
+        initial: Initial value of the form behind the URL.
+        escalation: Escalation (`helmr.escalation`) of each wait on it that has neither one nor a schema of its own,
+            counted from that wait's opening. Its default answers the wait; the token stays pending.
         allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
 
     Raises:
@@ -211,10 +211,10 @@ def wait(
     """Wait for a token's completion; the token may be another session's. Several waits on one token all get it (S-40).
 
     Args:
-        token: The token, or its id. One that there is not gives `WaitCancelled` with reason `token_not_found`.
-        schema: Pinned: later completions must fit it, and the value is decoded by it (S-43). The newest pin counts.
+        token: The token, or its id. An unknown id gives `WaitCancelled` with reason `token_not_found`.
+        schema: Schema that later completions must fit, and that decodes the value (S-43). The newest wait's counts.
         timeout: Afterwards the result has `WaitTimeout`; without it the wait lasts as long as the token.
-        options: What people see: `WaitOptions`.
+        options: Options for people: `WaitOptions`.
 
     Returns:
         A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value. An expired token times the wait out,
@@ -280,7 +280,7 @@ async def complete(token_id: str, data: Any) -> CompleteReceipt:
 
 @durable_call("tokens.cancel()")
 async def cancel(token_id: str) -> TokenInfo:
-    """Cancel a token; waits on it are cancelled. Cancelling a cancelled one changes nothing."""
+    """Cancel a token and the waits on it. Cancelling a cancelled one has no effect."""
     return TokenInfo.model_validate(await _call("cancel", token_id))
 
 

@@ -1,8 +1,8 @@
-"""Results whose truth would say nothing: `if await ask_approval(…):` is refused, or it would pay after "decline".
+"""Results that refuse a test for truth: `if await ask_approval(…):` would pay after "decline".
 
-Any object is true unless its class says otherwise. So a result of ours that is tested for truth, searched with `in` or
-compared with a text, a truth value or a number raises, and names what to ask instead. Type checkers refuse the same:
-pyright the condition, both the comparison.
+Any object is true unless its class says otherwise. So a result of ours raises when it is tested for truth, searched
+with `in` or compared with a text, a bool or a number, and the error names the attribute to use instead. Type checkers
+refuse the same: pyright the condition, pyright and mypy the comparison.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from helmr.errors import UsageError
 
 
 def no_truth(of: object, ask: str) -> NoReturn:
-    """Refuse to say whether an object is true; `ask` says what code asks instead.
+    """Refuse a test of an object for truth; `ask` names the attribute to use instead.
 
     Raises:
         UsageError: Always.
@@ -23,7 +23,7 @@ def no_truth(of: object, ask: str) -> NoReturn:
 
 
 class NoTruth:
-    """Base of a result without a truth of its own; `_ask` says what code asks instead."""
+    """Base of results that can't be tested for truth; `_ask` names the attribute to use instead."""
 
     __slots__ = ()
     _ask: ClassVar[str]
@@ -48,7 +48,7 @@ class NoTruth:
 
 
 class Ending(NoTruth):
-    """Base of the dataclasses that say how a wait or a child ended; declared with `eq=False`, as equality is here."""
+    """Base of the dataclasses for ends of waits and children. Declare them with `eq=False`: it defines equality."""
 
     __slots__ = ()
     _ask = ".ok, then .value, or write `await ….unwrap()` for the value itself"

@@ -1,4 +1,4 @@
-"""What is installed of Helmr: its version, which stands in `pyproject.toml`, and its extras."""
+"""The installed version of Helmr, which stands in `pyproject.toml`, and its installed extras."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from helmr.errors import MissingExtra
 
 SOURCE_TREE = "0.0.0+source"
-"""Of code that was never installed."""
+"""Version of code that was never installed."""
 
 
 @cache
@@ -28,7 +28,7 @@ RAY_TRIED = ("2.60",)
 
 
 def ray_untried(ray: str) -> str | None:
-    """What to say of a version of Ray that Helmr was not tried with; None of others."""
+    """Return a warning about a version of Ray that Helmr is not tested with; None for a tested one."""
     if ".".join(ray.split(".")[:2]) in RAY_TRIED:
         return None
     return f"Helmr is tested with Ray {' and '.join(RAY_TRIED)}, not with {ray}"
@@ -41,24 +41,24 @@ MODULES = {
     "bucket": ("obstore",),
     "postgres": ("psycopg", "psycopg_binary"),
 }
-"""Each extra and modules that it brings and the base does not."""
+"""Modules that each extra adds to the base."""
 
 REQUIRED = {
     "local": ("duckdb", "starlette", "uvicorn"),
     "runtime": ("duckdb", "starlette", "uvicorn", "ray"),
     "console": ("textual",),
 }
-"""Those without which it can't start at all."""
+"""Modules without which the extra's part can't start."""
 
 INSTEAD = {
     "ray": ", or run it without Ray: `helmr up --in-process`, `embedded.start(…, in_process=True)`, or "
     '`form = "in-process"` below [runtime] in helmr.toml'
 }
-"""What else can be done where a module is missing."""
+"""Alternatives for a missing module, for the hint."""
 
 
 def check_extra(name: str) -> None:
-    """Say before anything starts that an extra is missing; some of it is imported long after the start.
+    """Raise before the start if an extra is missing, since some of its modules are imported much later.
 
     Raises:
         MissingExtra: One of its modules can't be found.
@@ -70,12 +70,12 @@ def check_extra(name: str) -> None:
 
 
 def has_module(name: str) -> bool:
-    """Whether it is installed; nothing of it is imported."""
+    """Return True when the module is installed, without importing it."""
     return importlib.util.find_spec(name) is not None
 
 
 def has_extra(name: str) -> bool:
-    """Whether `check_extra` finds it."""
+    """Return True when the extra is installed."""
     with suppress(MissingExtra):
         check_extra(name)
         return True
@@ -84,7 +84,7 @@ def has_extra(name: str) -> bool:
 
 @contextmanager
 def needed(*names: str) -> Iterator[None]:
-    """Imports inside need these extras.
+    """Translate failed imports in this block into an error that names the missing extra.
 
     Raises:
         MissingExtra: One of them is not installed.

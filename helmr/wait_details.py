@@ -1,7 +1,7 @@
-"""What a wait says to people and about itself: as code gives it (`WaitOptions`), and as the runtime has it.
+"""The details of a wait, for people and about itself: `WaitOptions` of the code, `WaitDetails` of the runtime.
 
-An option is a field of both. It goes as one value from the call to `wait.opened` (`recorded`), and under its own name.
-Tags and metadata are as callers give them: a text is not a list of tags, and a list no object.
+Each option is a field of both, and keeps its name from the call to the entry `wait.opened` (`recorded`). Tags and
+metadata must have the right type: a text is not a list of tags, nor a list an object.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ UNSET: Final = _Unset.UNSET
 
 
 class AnswererOptions(TypedDict, total=False):
-    """Who may answer a wait on a stream, and how many must agree (S-112, S-113); one that says any is restricted.
+    """Options for the answerers of a wait on a stream, and how many must agree (S-112, S-113). Any makes it restricted.
 
     Attributes:
-        answerers: People and groups that may: `ada@example.com`, `group:finance`; none named admits every person.
-        not_by: People and groups that may not. `starter` is the person who started the session or its run.
-        approvals: So many different people must give the same answer.
-        refusals: Answers that one person is enough for; unless given, `on_decline`.
+        answerers: People and groups that may answer: `ada@example.com`, `group:finance`; empty for every person.
+        not_by: People and groups that may not answer. `starter` is the person who started the session or its run.
+        approvals: Number of different people who must give the same answer.
+        refusals: Answers for which one person is enough; by default `on_decline`.
         comments: Fields of the answer in which people need not agree.
-        signed: Each answer carries the signature of the person who gives it (S-115).
+        signed: Each answer must carry the signature of its person (S-115).
     """
 
     answerers: Iterable[str]
@@ -52,18 +52,17 @@ class AnswererOptions(TypedDict, total=False):
 
 
 class WaitOptions(AnswererOptions, total=False):
-    """How a wait is put to people (S-17, S-71, S-72, S-82), and who may answer it. But for that, nothing of it changes
-    what answers the wait.
+    """Presentation of a wait (S-17, S-71, S-72, S-82), and its answerers. Presentation never changes matching.
 
     Attributes:
         subject: One line for the person who answers; beyond 200 characters it is shortened.
         body: Markdown for that person; beyond 1 MiB it is cut.
-        initial: What a form starts with; need not be a whole answer.
+        initial: Initial value of the form; need not be a whole answer.
         on_decline: The answer of anyone who declines; must fit the wait's schema.
         priority: `low`, `normal` or `high`.
-        tags: To find it by, at most 20 of 64 characters.
-        assignee: Whom it concerns, at most 128 characters.
-        escalation: What is to happen while no one answers: see `helmr.escalation`.
+        tags: Tags to find it by, at most 20 of 64 characters.
+        assignee: The person to answer, at most 128 characters.
+        escalation: Steps to take while no one answers (`helmr.escalation`).
         compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
     """
 
@@ -79,21 +78,21 @@ class WaitOptions(AnswererOptions, total=False):
 
 
 def line(limit: int, what: str) -> Any:
-    """A field that is one line of text, at most that long."""
+    """Declare a field for one line of text, at most that long."""
     return field(default=None, metadata={"line_max": limit, "what": what})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitDetails:
-    """What a wait says to people and about itself; JSON types only (`helmr.wait_options`).
+    """The details of a wait, checked and fitted by `helmr.wait_options`; JSON types only.
 
     Attributes:
-        schema: JSON Schema that answers to this wait must fit; of a token wait, its completions from now on.
-        shown_digest: Digest of the JSON Schema that people are shown, this one or the stream's.
+        schema: JSON Schema that answers to this wait must fit; for a token wait, its completions from now on.
+        shown_digest: Digest of the JSON Schema that people see, this one or the stream's.
         on_decline: The answer of anyone who declines.
         escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
-        answerers: People and groups as `helmr.people` writes them, as `not_by`.
+        answerers: People and groups in the form of `helmr.people`; so are `not_by`.
     """
 
     subject: str | None = None
@@ -116,7 +115,7 @@ class WaitDetails:
 
     @property
     def restriction(self) -> dict[str, Any]:
-        """What of it says who may answer, by name; empty if anyone may."""
+        """The options that restrict its answerers, by name; empty if anyone may answer."""
         parts = {name: getattr(self, name) for name in RESTRICTING}
         return {k: _plain(v) for k, v in parts.items() if v != getattr(NOTHING_SAID, k)}
 
@@ -127,11 +126,11 @@ RESTRICTING = ("answerers", "not_by", "approvals", "refusals", "signed")
 NOTHING_SAID: Final = WaitDetails()
 
 NOT_RECORDED = frozenset({"shown_digest", "compare"})
-"""Fields that are for the moment of asking."""
+"""Fields that count only when the wait opens."""
 
 
 def recorded(said: WaitDetails) -> dict[str, Any]:
-    """The parts of `wait.opened` that say this, by name; what is not said is left out."""
+    """Return the details as parts of `wait.opened`, by name, without unset ones."""
     parts = {
         one.name: getattr(said, one.name) for one in fields(said) if one.name not in NOT_RECORDED
     }
@@ -152,7 +151,7 @@ def question_hash(
     details: WaitDetails,
     schema_digest: str | None,
 ) -> str:
-    """Names what the person was shown, and who may answer if that is said (S-70); not which token carries it."""
+    """Return a hash of the question as shown, and of its answerers if restricted (S-70), but not of its token."""
     parts: list[Any] = [task, stream, correlation_id, details.subject, details.body, schema_digest]
     if details.restriction:
         parts.append(details.restriction)
@@ -160,10 +159,10 @@ def question_hash(
 
 
 def asks(shown: Mapping[str, Any], hashed: str) -> bool:
-    """Whether this is what the hash of a question names (S-70).
+    """Return True when the question hash matches this question (S-70).
 
     Args:
-        shown: `task` and what `wait.opened` says, or a `WaitInfo`, by name; with the JSON Schema of its answers.
+        shown: `task` and the body of `wait.opened`, or a `WaitInfo`, by name; with the JSON Schema of its answers.
         hashed: The question hash.
     """
     said = WaitDetails(
@@ -176,7 +175,7 @@ def asks(shown: Mapping[str, Any], hashed: str) -> bool:
     )
     task, stream = shown["task"], shown.get("stream") or shown["kind"]
     digest = schema_digest(shown["schema"]) if shown.get("schema") is not None else None
-    # Whom `starter` meant stands behind what the code said, and is no part of the question.
+    # The people that `starter` stood for follow the code's own names, and are not part of the question.
     not_by = tuple(shown.get("not_by") or ())
     first = not_by.index(STARTER) + 1 if STARTER in not_by else len(not_by)
     return any(
@@ -195,10 +194,10 @@ def _plain(value: Any) -> Any:
 
 
 def tag_list(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags.
+    """Return the tags, checked.
 
     Raises:
-        UsageError: It is one text, whose letters would be the tags.
+        UsageError: It is a text, whose letters would be the tags.
     """
     if isinstance(tags, str):
         raise UsageError("tags are a list of texts", hint=f"Write tags=[{tags[:64]!r}].")
@@ -206,7 +205,7 @@ def tag_list(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def metadata_object(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The metadata, empty if there is none.
+    """Return the metadata, checked; empty if there is none.
 
     Raises:
         UsageError: It is not an object.

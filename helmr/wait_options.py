@@ -1,8 +1,8 @@
-"""What a wait or a token says to people besides what it waits for: checked here, and made to fit.
+"""Checks the options of a wait or token for people, and shortens the texts that are too long.
 
 No run ends because a model or a customer wrote too much. A subject is one line of at most 200 characters: line breaks
-become spaces, and a longer one ends with `…`. A body is kept whole up to 1 MiB; what is longer is cut, with a note at
-its end. The log says so once a run. Tags and metadata are taken as callers give them.
+become spaces, and a longer one ends with `…`. A body longer than 1 MiB is cut, with a note at its end. The log says so
+once a run. Tags and metadata are never shortened.
 
 Invariants: S-17.
 """
@@ -30,19 +30,19 @@ from helmr.wait_details import RESTRICTING, UNSET, WaitDetails, WaitOptions, tag
 logger = logging.getLogger("helmr.task")
 
 NOTE_BYTES_MAX = 200
-"""Of the note under a body that was cut."""
+"""Most bytes of the note under a body that was cut."""
 
 SCHEMA_PARTS_MAX = 1_000
-"""Parts of a schema that are looked at for the names of its fields; of more, any name will do."""
+"""Most parts of a schema to search for the names of its fields; with more, any name is accepted."""
 
 TOLD_RUNS_MAX = 1_000
-"""Runs remembered as told about; of more the oldest are forgotten."""
+"""Most runs remembered as already logged; beyond that the oldest are forgotten."""
 
 _told: OrderedDict[str, set[str]] = OrderedDict()
 
 
 def fitted_subject(text: str | None) -> str | None:
-    """The subject as it is shown, None if it is empty."""
+    """Return the subject as shown, None if it is empty."""
     _check_text(text, "a subject")
     if not text:
         return None
@@ -57,7 +57,7 @@ def fitted_subject(text: str | None) -> str | None:
 
 
 def fitted_body(text: str | None) -> str | None:
-    """The body as it is stored, None if it is empty."""
+    """Return the body as stored, None if it is empty."""
     _check_text(text, "a body")
     if not text:
         return None
@@ -76,7 +76,7 @@ def _check_text(value: object, what: str) -> None:
 
 
 def _whole(text: str) -> str:
-    """The text without halves of characters, which no entry can hold."""
+    """Return the text without lone surrogates, which no entry can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -104,17 +104,17 @@ def details(
     shown_digest: str | None = None,
     timeout_s: float | None = None,
 ) -> WaitDetails:
-    """The options as the runtime takes them.
+    """Check the options and return them as the runtime takes them.
 
     Args:
-        options: As the code gave them.
-        codec: Of answers to this wait.
+        options: Options as the code gave them.
+        codec: Codec of answers to this wait.
         schema: The wait's own JSON Schema, if it has one.
-        shown_digest: Digest of the schema that people are shown.
-        timeout_s: The wait's.
+        shown_digest: Digest of the schema that people see.
+        timeout_s: The wait's timeout in seconds.
 
     Raises:
-        UsageError: A tag, assignee, priority, escalation or list of people that can't be used, or an unknown option.
+        UsageError: A tag, assignee, priority, escalation or list of people is invalid, or an option is unknown.
         SchemaMismatch: `on_decline` or the escalation's default does not fit.
     """
     on_decline = options.get("on_decline", UNSET)
@@ -139,7 +139,7 @@ def details(
 
 
 def _check_initial(initial: Any, codec: Codec[Any]) -> None:
-    """Log what a form starts with and no answer has: people would not see it. A part of an answer is right."""
+    """Log initial values that no answer has, since people would not see them. A part of an answer is fine."""
     known = codec.type
     is_model = isinstance(known, type) and issubclass(known, BaseModel)
     if initial is None or not is_model or known.model_config.get("extra") == "allow":
@@ -156,10 +156,10 @@ def _check_initial(initial: Any, codec: Codec[Any]) -> None:
 
 
 def require_unrestricted(options: WaitOptions, what: str) -> None:
-    """Return if nothing of the options says who may answer.
+    """Refuse options that restrict the answerers.
 
     Raises:
-        UsageError: Something does, and a wait on this can't keep it (S-112).
+        UsageError: An option restricts them, which a wait on this can't enforce (S-112).
     """
     found = [name for name in (*RESTRICTING, "comments") if name in options]
     if found:
@@ -170,7 +170,7 @@ def require_unrestricted(options: WaitOptions, what: str) -> None:
 
 
 def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
-    """Who may answer, and how many must agree, as the runtime takes it."""
+    """Check the options for answerers and the number who must agree, and return them as the runtime takes them."""
     unknown = sorted(set(options) - WaitOptions.__annotations__.keys())
     if unknown:
         raise UsageError(
@@ -207,7 +207,7 @@ def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
 
 
 def _comments(options: WaitOptions, codec: Codec[Any]) -> tuple[str, ...]:
-    """The fields in which people need not agree; each is one that the answer may have."""
+    """Return the fields in which people need not agree, each one that the answer may have."""
     named = tuple(checked_list(options.get("comments", ()), "comments", "fields of the answer"))
     if not all(isinstance(one, str) for one in named):
         raise UsageError("comments is a list of fields of the answer", hint='Write ["reason"].')
@@ -220,7 +220,7 @@ def _comments(options: WaitOptions, codec: Codec[Any]) -> tuple[str, ...]:
 
 
 def property_names(schema: Any) -> frozenset[str] | None:
-    """Fields that a JSON Schema lets an object have; None if it may have any."""
+    """Return the fields that a JSON Schema lets an object have; None if it may have any."""
     found: set[str] = set()
     left, seen = [schema], 0
     while left and seen < SCHEMA_PARTS_MAX:
@@ -250,7 +250,7 @@ def _at(schema: Any, reference: str) -> Any:
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags of a wait, each once."""
+    """Return the tags of a wait, each once."""
     found = tuple(dict.fromkeys(tag_list(tags)))
     if len(found) > WAIT_TAGS_MAX:
         raise UsageError(f"a wait has at most {WAIT_TAGS_MAX} tags")
@@ -264,7 +264,7 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def has_surrogate(text: str) -> bool:
-    """Half of a character, which no entry can hold."""
+    """A lone surrogate, which no entry can hold."""
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -277,7 +277,7 @@ def _priority(value: str) -> str:
 
 
 def _lines(options: WaitOptions) -> dict[str, Any]:
-    """The options that are one line of text, by name."""
+    """Return the options that are one line of text, by name."""
     given: Mapping[str, Any] = options
     return {
         one.name: _line(given.get(one.name), one.metadata["line_max"], one.metadata["what"])

@@ -1,6 +1,6 @@
-"""Where a runtime leaves the files by which it is found, and whether the process lives that wrote one.
+"""Paths of the files by which clients find a runtime, and a check that the process that wrote one still runs.
 
-Loads nothing that takes time: a status line asks every few seconds.
+It imports no slow module, because a status line calls it every few seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CREDENTIALS_BYTES_MAX = 64 * 1024
 DATA_DIR_NAME = ".helmr"
 DATA_DIR_VARIABLE = "HELMR_DATA_DIR"
 START_SLACK_S = 2.0
-"""Start times are known to a hundredth, the boot time only to a second."""
+"""Tolerance of start times: they are known to a hundredth of a second, the boot time only to a second."""
 
 
 def named_data_dir(environ: Mapping[str, str]) -> Path | None:
@@ -37,7 +37,7 @@ def nearest_data_dir(start: Path, environ: Mapping[str, str] = os.environ) -> Pa
 
 
 def pointer_dir(environ: Mapping[str, str]) -> Path:
-    """Where running runtimes of this user leave their pointers."""
+    """Return the folder of the pointers to this user's running runtimes."""
     state = environ.get("XDG_STATE_HOME")
     if state and Path(state).is_absolute():  # the XDG standard: a relative path is to be ignored
         return Path(state) / "helmr" / "runtimes"
@@ -46,7 +46,7 @@ def pointer_dir(environ: Mapping[str, str]) -> Path:
 
 
 def sign_ins_folder(environ: Mapping[str, str]) -> Path:
-    """Where this user's sign-ins are kept, a file for each runtime."""
+    """Return the folder of this user's sign-ins, with a file for each runtime."""
     return pointer_dir(environ).parent / "sign-ins"
 
 
