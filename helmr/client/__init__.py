@@ -1,6 +1,7 @@
-"""How programs reach a runtime: `Client` blocks, `AsyncClient` is awaited; both do the same.
+"""Clients of a runtime: `Client` blocks, `AsyncClient` is awaited; both do the same.
 
-What is first used is imported, never ray or duckdb: anyone who needs one module of this package does not load httpx.
+Names are imported at first use, so a program that needs one module of this package does not load httpx. It never
+imports ray or duckdb.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ _HOMES = {
     "StartedSession": "sync",
     "find_runtime": "discovery",
 }
-"""Which module has what of `__all__`."""
+"""Module of each name in `__all__`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is first used."""
+    """Import a name at its first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'helmr.client' has no attribute {name!r}")
     import importlib

@@ -1,12 +1,12 @@
-"""`AsyncClient`: what a program does with sessions, runs and waits, awaited.
+"""`AsyncClient`: sessions, runs and waits for programs with an event loop.
 
-Every method makes a call of the table of operations; the transport tries again after what may pass, with the same
-operation id. Lists and follows are async iterators. Every method may raise, besides what it names:
+Every method calls an operation of the table; the transport repeats it after transient failures, with the same
+operation id. Lists and follows are async iterators. Every method may raise, besides its own errors:
 
-    BadId: An id that is none, or one of another kind.
-    Unauthenticated, RoleDenied: The key is missing, unknown, or has no right to it.
-    Unavailable: No answer within the bounds of `Retry`; for a mutation `OutcomeUnknown` says that it may have
-        acted: the same call with the same `operation_id` finds out.
+    BadId: An invalid id, or one of another kind.
+    Unauthenticated, RoleDenied: The key is missing, unknown, or lacks the right.
+    Unavailable: No answer within the bounds of `Retry`. A mutation raises `OutcomeUnknown`, since it may have
+        acted: repeat the call with the same `operation_id` to find out.
 """
 
 from __future__ import annotations
@@ -75,17 +75,17 @@ class AsyncClient(ClientPart, AsyncParts):
     """A connection to one runtime. Belongs to one event loop; close it, or use it in an `async with`.
 
     Args:
-        url: Where the runtime answers, or the addresses of a pair, also as one text with commas; `ray` is the one in
-            the Ray cluster of this process. Without it the runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster
-            that this process is connected to, the nearest `.helmr/` upward, the only live one.
+        url: The runtime's URL, or the addresses of a pair, also as one text with commas; `ray` is the one in the
+            Ray cluster of this process. Without it the client looks in `HELMR_URL`, `data_dir`, the Ray cluster that
+            this process is connected to, the nearest `.helmr/` upward, then for the only live runtime.
         key: API key. Without it `HELMR_API_KEY` for a URL, else the one found with the runtime.
         data_dir: The runtime's data directory.
         on_behalf_of: The person for whom this program acts; recorded with everything it does (S-51).
-        retry: Bounds of trying again.
+        retry: Bounds on retries.
 
     Raises:
-        RuntimeNotFound: None is running where this looked.
-        AmbiguousRuntime: Several are, and nothing says which one.
+        RuntimeNotFound: None is running in these places.
+        AmbiguousRuntime: Several are running, and none is named.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class AsyncClient(ClientPart, AsyncParts):
 
     @classmethod
     def _over(cls, transport: AsyncHttpTransport) -> Self:
-        """A client over a transport that someone else has made."""
+        """Return a client over an existing transport."""
         client = cls.__new__(cls)
         client._bind(transport)
         return client
@@ -132,9 +132,9 @@ class AsyncClient(ClientPart, AsyncParts):
         return self._transport.endpoint
 
     async def health(self) -> Health:
-        """What the runtime says about itself; `ready` False comes with the reasons and is not an error.
+        """Return the runtime's health; `ready` False comes with the reasons and is not an error.
 
-        Of several addresses the one that is ready answers, if one is.
+        With several addresses, the one that is ready answers, if any.
         """
         asking = replace(call(READYZ), also_ok=(503,))
         found = await self._transport.call(asking)
@@ -145,15 +145,15 @@ class AsyncClient(ClientPart, AsyncParts):
         return found
 
     async def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
-        """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md).
+        """Run one SELECT over the views `sessions, runs, waits, records, entries, tokens` (docs/sql.md).
 
         Args:
             sql: One SELECT statement.
-            limit: Rows at most, to 100,000; 10,000 without it. A result that was cut says `truncated`.
+            limit: Most rows, up to 100,000; default 10,000. A cut result has `truncated` set.
 
         Raises:
-            BadQuery: It can't be read, or asks for what no query may.
-            QueryTimeout, QueryTooLarge: It was ended at its limit of time, memory or size.
+            BadQuery: It can't be read, or is not allowed.
+            QueryTimeout, QueryTooLarge: It reached a limit of time, memory or size.
         """
         body: dict[str, Any] = {"sql": sql, "limit": limit if limit is not None else UNSET}
         wanted: Call[Any] = call(RUN_QUERY, body=body)
@@ -168,12 +168,12 @@ class AsyncClient(ClientPart, AsyncParts):
         return answer
 
     def backup(self) -> AsyncGenerator[bytes, None]:
-        """The whole ledger at the feed offset that it has now, in pieces, for `helmr restore`; for an admin.
+        """Yield the whole ledger at its current feed offset, in pieces, for `helmr restore`; admins only.
 
-        Bodies are as the ledger stores them: in the clear unless the runtime encrypts. The master keys are not in it.
+        Bodies are as stored: in the clear unless the runtime encrypts. The master keys are not included.
 
         Raises:
-            Unavailable: The end did not come; the pieces so far are no backup.
+            Unavailable: The stream broke off; the pieces so far are not a backup.
         """
         path = READ_BACKUP.at()
         return self._transport.download(Download(path=path, media_type="application/jsonl"))
@@ -186,15 +186,16 @@ class AsyncClient(ClientPart, AsyncParts):
         dry_run: bool = False,
         reason: str | None = None,
     ) -> PruneReceipt:
-        """Take sessions out of the ledger that are over and so old, a page of them; for an admin (S-69).
+        """Remove one page of old, finished sessions from the ledger; admins only (S-69).
 
-        Call it until the receipt says `is_last`. An entry of the feed says which are gone, who asked and why.
+        Call it until the receipt says `is_last`. An entry of the feed records the removed sessions, the person and the
+        reason.
 
         Args:
-            older_than: How long ago their last entry was written; at least a day.
-            archive: Write them to a Parquet file in the data directory before.
-            dry_run: Remove nothing, count all that would go.
-            reason: What the entry says.
+            older_than: Least age of their last entry; at least a day.
+            archive: First write them to a Parquet file in the data directory.
+            dry_run: Remove nothing, and count all that would go.
+            reason: Reason for the entry.
 
         Raises:
             StoreUnavailable: A backup is being read, or the archive can't be written.
@@ -208,7 +209,7 @@ class AsyncClient(ClientPart, AsyncParts):
         return await self._ask(PRUNE_SESSIONS, body=body)
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
-        """Follow every session: entries as they are stored, for ever, reconnecting after the last one.
+        """Follow every session: yield entries as they are stored, for ever, reconnecting after the last one.
 
         Args:
             after: A feed offset; None begins now.
@@ -252,5 +253,5 @@ class AsyncNamedLimits(ClientPart):
     """Limits that steps and tasks share (S-119)."""
 
     def list(self) -> AsyncIterator[LimitInfo]:
-        """Every limit that bounds something, with what is in use and what waits."""
+        """Every limit with a bound, its use and its queue."""
         return all_pages(lambda cursor: self._ask(LIST_LIMITS, query={"cursor": cursor}))

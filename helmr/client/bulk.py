@@ -1,4 +1,4 @@
-"""`AsyncClient.bulk`: the same for many runs, shown first (S-124)."""
+"""`AsyncClient.bulk`: one action on many runs, with a preview (S-124)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from helmr.models import BULK_RUNS_MAX, BulkOutcome, BulkPlan, BulkVerb, Planned
 from helmr.operations import DO_BULK, PREVIEW_BULK
 
 PART = 20
-"""Runs of one call: what became of them is known after each."""
+"""Runs per call; outcomes arrive after each call."""
 SECONDS_EACH = 0.25
-"""How much longer a call may take for each of its runs."""
+"""Seconds added to a call's timeout for each of its runs."""
 
 
 class AsyncBulk(ClientPart):
-    """Retry, cancel, close or prune many runs or sessions: `preview` shows them, `do` does it to what was shown."""
+    """Retry, cancel, close or prune many runs or sessions: `preview` shows them, `do` acts on the shown ones."""
 
     async def preview(
         self,
@@ -29,17 +29,17 @@ class AsyncBulk(ClientPart):
         batch_id: str | None = None,
         limit: int = BULK_RUNS_MAX,
     ) -> BulkPlan:
-        """Those that can take it now, as one batch. Nothing is stored.
+        """Return the runs or sessions that the action fits now, as one batch. It stores nothing.
 
-        Keep the plan (`model_dump_json()`) where the next process finds it, before `do`: with it that one goes on.
+        Before `do`, save the plan (`model_dump_json()`), so that another process can continue it.
 
         Args:
-            verb: `retry`, `cancel`, `close` or `prune`; close and prune are of the runs' sessions.
-            filter: Which sessions, as `helmr session list --filter` takes it; of a retry without it all that failed.
+            verb: `retry`, `cancel`, `close` or `prune`; close and prune act on the runs' sessions.
+            filter: Filter of sessions, as for `helmr session list --filter`; a retry without one takes all failed runs.
             session_ids: These sessions instead, 1,000 at most.
-            end_input: Of a close: also of those whose run waits for input.
+            end_input: For a close: include sessions whose run waits for input.
             batch_id: Names the batch: 1 to 128 letters, digits and `._:-`.
-            limit: So many at most; `more` of the plan says if there are more.
+            limit: Most runs; `more` of the plan says if there are more.
 
         Raises:
             BadFilter: The filter can't be read.
@@ -63,18 +63,18 @@ class AsyncBulk(ClientPart):
         runs: Sequence[PlannedRun] | None = None,
         reason: str | None = None,
     ) -> AsyncIterator[BulkOutcome]:
-        """Do it, some at a time, and say what became of each; what is not read any more is not done.
+        """Act on the runs, some at a time, and yield each outcome; stop when the caller stops reading.
 
-        It ends behind the call in which one was not done, as the runtime is away. Called again with the same plan, by
-        whatever process, it does none twice and skips what has changed.
+        It ends after a call with runs left undone because the runtime is away. Call it again with the same plan, from
+        any process: it acts on no run twice and skips runs that changed.
 
         Args:
-            plan: What was shown.
-            runs: These of its runs; all if not given. A prune takes all of them at once.
-            reason: Of a prune: what the ledger's entry says.
+            plan: The plan from `preview`.
+            runs: Some of its runs; by default all. A prune takes all of them at once.
+            reason: For a prune: reason in the ledger's entry.
 
         Raises:
-            RoleDenied: They are to be pruned, and the key is no admin's.
+            RoleDenied: The verb is `prune`, and the key is not an admin's.
         """
         chosen = plan.runs if runs is None else tuple(runs)
         size = len(chosen) if plan.verb.takes_all else PART
@@ -99,4 +99,4 @@ class AsyncBulk(ClientPart):
 NOT_DONE = ("failed", "unknown", "stopped")
 
 NAMED = {"run_id", "session_id", "attempt", "operation_id"}
-"""What of a run is said when it is done."""
+"""Return the parts of a planned run that the request sends."""

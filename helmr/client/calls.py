@@ -1,14 +1,14 @@
-"""One call to the gateway as a value: what to send, what answer to expect, how often it is made again.
+"""One call to the gateway as a value: its request, its expected answer and its retries.
 
-Which route it takes and what answers it stands in the table of operations; a transport carries it out. Every mutating
-call carries an operation id that stays the same over its tries, so that repeating one whose outcome is unknown is safe
-(S-61). What the caller got wrong is never tried again.
+The table of operations has its route and answer; a transport sends it. Every mutating call carries an operation id that
+stays the same over its tries, so repeating one with an unknown outcome is safe (S-61). Errors of the caller are never
+retried.
 
-Its headers say the span of the caller as W3C's `traceparent`, if the program has loaded OpenTelemetry.
+Its headers carry the caller's span as W3C's `traceparent`, if the program has loaded OpenTelemetry.
 
-`EventReader` reads a server-sent event stream, fed with text as it comes. Lines end at CR, LF or CRLF only
-(str.splitlines also splits at U+2028, which JSON may hold), and an event that was cut off before its empty line is
-none. Source: WHATWG HTML, "Interpreting an event stream".
+`EventReader` reads a server-sent event stream piece by piece. Lines end at CR, LF or CRLF only (str.splitlines also
+splits at U+2028, which JSON may hold), and an event cut off before its empty line is dropped. Source: WHATWG HTML,
+"Interpreting an event stream".
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Call(Generic[T]):
     Args:
         method: HTTP method.
         path: Path under the runtime's URL, segments already quoted.
-        reply: What the answer's JSON is read into.
+        reply: Type of the answer's JSON.
         params: Query parameters.
         body: JSON text, the same bytes at every try.
         operation_id: Set on every mutating call; sent as Operation-Id (S-61).
@@ -67,7 +67,7 @@ class Call(Generic[T]):
         accept: The content type to ask for, instead of JSON.
         read: Reads the answer's bytes by their content type, instead of `reply`.
         is_read: A POST that changes nothing, so that a second try is harmless.
-        headers: More of them.
+        headers: Further headers.
     """
 
     method: str
@@ -97,7 +97,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """A GET whose answer is a file of that media type, read in pieces. It is not tried again: what came stays."""
+    """A GET whose answer is a file of that media type, read in pieces. It is never retried: pieces are already used."""
 
     path: str
     media_type: str
@@ -110,7 +110,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed(Generic[T]):
-    """A server-sent event stream to follow. An item's number is the event's id, by which repeats are dropped.
+    """A server-sent event stream to follow. An item's number is the event's id, used to drop repeats.
 
     `beside` reads, by the event's name, items that have no number: they come once or not at all.
     """
@@ -124,7 +124,7 @@ class Feed(Generic[T]):
 
 
 def reads(shape: Any) -> TypeAdapter[Any]:
-    """The reader of an answer's shape; building one is costly, so there is one per shape."""
+    """Return the cached reader of an answer's shape; building one is slow."""
     return _adapter(shape)
 
 
@@ -134,18 +134,18 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 
 def to_json(value: Any) -> Any:
-    """The value as JSON types: models by their fields' aliases, dates and the like by their JSON forms."""
+    """Return the value as JSON types: models by their fields' aliases, dates and the like by their JSON forms."""
     return to_jsonable_python(value, by_alias=True)
 
 
 def json_body(parts: Mapping[str, Any]) -> bytes:
-    """The JSON text of a request.
+    """Return the JSON text of a request.
 
     Pydantic models, dataclasses, datetimes and the like are written as their JSON forms, by alias.
 
     Raises:
-        SchemaMismatch: Something in it has no JSON form (NaN, a lone surrogate, an unknown type), or it is
-            nested too deeply.
+        SchemaMismatch: It holds a value without JSON form (NaN, a lone surrogate, an unknown type), or is nested too
+            deeply.
     """
     try:
         value = to_json(dict(parts))
@@ -166,18 +166,18 @@ def call(
     operation_id: str | None = None,
     bearer: str | None = None,
 ) -> Call[T]:
-    """A call of an operation.
+    """Return the call of an operation.
 
     Args:
         operation: The row of the table.
-        *ids: What stands in its path, in order.
+        *ids: Ids and names in its path, in order.
         body: The fields of the request; those that are UNSET are left out.
-        query: Its query parameters; those that are None are left out, of many each is sent.
+        query: Its query parameters; those that are None are left out, and each value of a list is sent.
         operation_id: Names a change, so that repeating it acts once; without it the call gets a new one.
         bearer: Used instead of the client's key.
 
     Raises:
-        UsageError: An id or a name is none, or a limit is out of bounds.
+        UsageError: An id or a name is invalid, or a limit is out of bounds.
         TypeError: The operation has no such query parameter.
     """
     mutates = operation.takes_operation_id
@@ -194,7 +194,7 @@ def call(
 
 
 def path_of(operation: Operation[Any], *ids: str) -> str:
-    """The path of an operation with these ids and names in it, quoted.
+    """Return the path of an operation with these ids and names, quoted.
 
     Raises:
         BadId, BadDefinition, UsageError: One is not an id of its kind, or not a name.
@@ -205,17 +205,17 @@ def path_of(operation: Operation[Any], *ids: str) -> str:
 
 
 def given(parts: Mapping[str, Any], *, unless: Any = None) -> dict[str, Any]:
-    """The parts that were given."""
+    """Return the parts that were given."""
     return {name: value for name, value in parts.items() if value is not unless}
 
 
 def operation_or_new(operation_id: str | None) -> str:
-    """The id under which a change acts once: the given one, or a new one."""
+    """Return the id under which a change acts once: the given one, or a new one."""
     return operation_id if operation_id is not None else ids.new_id(ids.OPERATION)
 
 
 def task_id(task: str | AnyTask | None) -> str | None:
-    """The id of a task that is given by its id or as itself."""
+    """Return the id of a task, given as itself or by its id."""
     return task.id if isinstance(task, Task) else task
 
 
@@ -249,22 +249,22 @@ def _param(value: Any) -> str:
 
 
 DOUBLINGS_MAX = 30
-"""Of a pause: a follower may have failed for days."""
+"""Bounds the exponent of a pause, since a follower may fail for days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Bounds of trying again.
+    """Bounds on retries.
 
-    The pause before try n+1 is random between half and all of `pause_s * 2**(n-1)`, at most `pause_max_s`; an
-    answer's Retry-After is kept to when it is longer.
+    The pause before try n+1 is random between half and all of `pause_s * 2**(n-1)`, at most `pause_max_s`; a longer
+    Retry-After of an answer wins.
 
     Args:
-        tries_max: Tries of one call in all, at least 1; while following, tries in a row without an answer. None: time
-            alone bounds them.
-        total_s: No new try begins later than this after the first one. It bounds a follower's first connection too.
-        follow_s: A follower that was connected gives up that long after its connection broke. None: never, so that it
-            outlasts every restart and deploy.
+        tries_max: Most tries of one call, at least 1; while following, most tries in a row without an answer. None
+            leaves only the bound on time.
+        total_s: Seconds after the first try in which new tries may begin; also for a follower's first connection.
+        follow_s: Seconds after which a follower gives up once its connection broke. None: never, so that it outlasts
+            every restart and deploy.
         pause_s: The first pause.
         pause_max_s: The longest pause.
     """
@@ -277,7 +277,7 @@ class Retry:
 
 
 class Tries:
-    """The tries of one call: says after each failure how long to pause, or raises what failed."""
+    """The tries of one call: after each failure it returns the pause, or raises the error."""
 
     def __init__(
         self, retry: Retry, *, addresses: int = 1, clock: Callable[[], float] = time.monotonic
@@ -293,7 +293,7 @@ class Tries:
         """Seconds to pause before the next try.
 
         Raises:
-            HelmrError: `error` itself: trying again can't help, or the bounds are reached.
+            HelmrError: `error` itself, if a retry can't help or the bounds are reached.
         """
         self._failed += 1
         tries_max = self._retry.tries_max
@@ -305,7 +305,7 @@ class Tries:
             return 0.0  # the next address has not been asked yet
         doublings = min((self._failed - 1) // self._addresses, DOUBLINGS_MAX)
         ceiling = min(self._retry.pause_max_s, self._retry.pause_s * 2.0**doublings)
-        # Jitter: callers that failed together come back apart.
+        # Jitter spreads callers that failed together.
         pause_s: float = ceiling * (0.5 + secrets.randbelow(501) / 1000)
         if error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
@@ -316,17 +316,17 @@ class Tries:
         return pause_s
 
     def answered(self) -> None:
-        """A try went well: the count begins again, the time with the next failure, hours later maybe."""
+        """Note a successful try: reset the count, and restart the time at the next failure, maybe hours later."""
         self._failed = 0
         self._began = None
 
     def connected(self) -> None:
-        """A follower has its connection: from now on its own bound of time counts."""
+        """Note that a follower is connected: from now on its own bound of time applies."""
         self._total_s = self._retry.follow_s
 
 
 def may_pass(error: HelmrError) -> bool:
-    """True if the same call may go through later: the runtime is away, busy or did not say what happened."""
+    """True if the same call may succeed later: the runtime is away, busy, or the outcome is unknown."""
     if isinstance(
         error, RuntimeNotFound
     ):  # what answers as something else does so in a minute, too
@@ -335,12 +335,12 @@ def may_pass(error: HelmrError) -> bool:
 
 
 def is_elsewhere(error: HelmrError) -> bool:
-    """True if another address of the runtime may take the call: this one is away, or not at work any more (S-99)."""
+    """True if another address of the runtime may take the call: this one is away, or no longer primary (S-99)."""
     return may_pass(error) and error.status != 429
 
 
 EVENT_CHARS_MAX = 8 * 1024 * 1024
-"""Most characters of one event: a 1 MiB value, escaped, with room. A longer one is not an event of ours."""
+"""Most characters of one event: a 1 MiB value, escaped, with a margin. The runtime sends no longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,16 +362,16 @@ class EventReader:
         self._data: list[str] = []
         self._id = ""
         self.last_id = ""
-        """The id of the last event that was whole, also of one without data: where to go on."""
+        """The id of the last complete event, even without data, from which to continue."""
 
     def feed(self, text: str) -> list[Event]:
-        """The events that this piece of text completes.
+        """Return the events that this piece of text completes.
 
         Raises:
             Unavailable: An event is longer than `EVENT_CHARS_MAX`.
         """
         if self._skip_newline and text:
-            # A CR ended the last piece; its LF may stand in this one.
+            # A CR ended the last piece; its LF may begin this one.
             text = text.removeprefix("\n")
             self._skip_newline = False
         if text.endswith("\r"):
@@ -406,7 +406,7 @@ API = "opentelemetry.trace"
 
 
 def trace_headers() -> dict[str, str]:
-    """What names the span that the calling code is below; nothing outside of any."""
+    """Return the headers that name the caller's span; empty outside of a span."""
     api: Any = sys.modules.get(API)
     current_span = getattr(api, "get_current_span", None)  # None while it is being imported
     if current_span is None:

@@ -1,15 +1,15 @@
-"""Finds the runtime that a client or a command means, in a fixed order.
+"""Finds the runtime for a client or a command, in a fixed order.
 
-1. The `url` argument. 2. In code that a test's harness executes that harness, unless `data_dir` is given.
+1. The `url` argument. 2. The test harness that executes the calling code, unless `data_dir` is given.
 3. `HELMR_URL`. 4. `data_dir`, or `HELMR_DATA_DIR`. 5. The Ray cluster that this process is connected to, if a runtime
 is in it. 6. The nearest `.helmr/` upward from the current folder. 7. The only live runtime of this user; several are
 `AmbiguousRuntime`, none is `RuntimeNotFound`.
-The first that is given decides: a runtime that was named and is down is an error, never a reason to talk to
-another one. The key is the `key` argument, else `HELMR_API_KEY`, else that of the credentials found, for a URL of the
-live pointer with it. In a harness and in a Ray program no key is needed, and the variable says nothing there.
+The first one given decides: a named runtime that is down is an error, never a reason to try another one. The key is
+the `key` argument, else `HELMR_API_KEY`, else that of the credentials found; for a URL, of the live pointer with that
+URL. A harness and a Ray program need no key, and ignore the variable.
 
 A running `helmr up` writes `<data-dir>/credentials.json` and a pointer with the same content,
-`$XDG_STATE_HOME/helmr/runtimes/<port>.json`. Both hold a key: a file that others could have written is refused,
+`$XDG_STATE_HOME/helmr/runtimes/<port>.json`. Both hold a key: a file that others could have written is an error, and
 one that others can read is used with a warning. A file is live while the process that it names runs.
 """
 
@@ -42,10 +42,10 @@ log = logging.getLogger("helmr.client")
 KEY_VARIABLE = "HELMR_API_KEY"
 
 LOCK_FILE = "up.lock"
-"""In the data directory: held by the `helmr up` whose pid is its first line, from before it is ready to its end."""
+"""Lock file in the data directory, held by the `helmr up` whose pid is its first line, until that process ends."""
 
 JOINED_FILE = "joined.json"
-"""In the data directory of a runtime that a Ray cluster has."""
+"""File in the data directory of a runtime in a Ray cluster."""
 POINTERS_MAX = 1000
 
 
@@ -57,22 +57,22 @@ def find_runtime(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Endpoint:
-    """The runtime that is meant.
+    """Return the endpoint of the runtime.
 
     Args:
-        url: Where it answers, several addresses of a pair (also as one text with commas), or `ray`; beats everything
+        url: Its URL, several addresses of a pair (also as one text with commas), or `ray`; overrides everything
             else.
-        key: API key; beats `HELMR_API_KEY`, which beats keys that are found and sign-ins.
-        data_dir: Its data directory. `HELMR_URL` goes before it, with a warning if it names another one.
-        environ: Instead of the process's environment.
-        cwd: Instead of the current folder.
+        key: API key; overrides `HELMR_API_KEY`, which overrides keys from files and sign-ins.
+        data_dir: Its data directory. `HELMR_URL` overrides it, with a warning if it names another runtime.
+        environ: Replaces the process's environment.
+        cwd: Replaces the current folder.
 
     Raises:
-        RuntimeNotFound: None is running where this looked.
-        NotReady: The one on that data directory is starting or stopping.
-        AmbiguousRuntime: Several are, and nothing says which one.
-        NotAllowed: The credentials could have been written by someone else.
-        UsageError: The URL is none.
+        RuntimeNotFound: None is running in these places.
+        NotReady: The runtime of that data directory is starting or stopping.
+        AmbiguousRuntime: Several are running, and none is named.
+        NotAllowed: Someone else could have written the credentials.
+        UsageError: The URL is invalid.
     """
     environ = os.environ if environ is None else environ
     if url is not None and not isinstance(url, str):
@@ -85,7 +85,7 @@ def find_runtime(
 
 
 def _signed_in(found: Endpoint, environ: Mapping[str, str]) -> Endpoint:
-    """The runtime for the person who has signed in at it, if someone has."""
+    """Return the endpoint with the sign-in of its person, if there is one."""
     if not sign_ins_folder(environ).is_dir():
         return found
     from helmr.client.sign_in import KeptSignIn
@@ -125,7 +125,7 @@ def _find(
 
 
 def live_runtimes(environ: Mapping[str, str] | None = None) -> list[Credentials]:
-    """Every running runtime that this user's pointers name, by URL."""
+    """Return every running runtime that this user's pointers name, by URL."""
     folder = pointer_dir(os.environ if environ is None else environ)
     try:
         paths = sorted(folder.glob("*.json"))[:POINTERS_MAX]
@@ -144,10 +144,10 @@ def live_runtimes(environ: Mapping[str, str] | None = None) -> list[Credentials]
 
 
 def read_credentials(path: Path) -> Credentials | None:
-    """The credentials in a file, None if it is gone, unreadable or its runtime does not run.
+    """Return the credentials in a file; None if it is gone or unreadable, or its runtime is not running.
 
     Raises:
-        NotAllowed: It is a link, or someone else owns the file or may write it.
+        NotAllowed: The file is a link, or someone else owns it or may write it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -168,7 +168,7 @@ def read_credentials(path: Path) -> Credentials | None:
 
 
 def normal_url(url: str) -> str:
-    """The URL in the one form that is compared: no trailing slash or `/v1`, loopback names as 127.0.0.1.
+    """Normalize a URL for comparison: no trailing slash or `/v1`, loopback names as 127.0.0.1.
 
     Raises:
         UsageError: Not an http or https URL.
@@ -192,7 +192,7 @@ def normal_url(url: str) -> str:
 
 
 def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -> Endpoint:
-    """The endpoint with its process, if it is a live runtime of this user; else as it is."""
+    """Return the endpoint with its process, if it is a live runtime of this user; else unchanged."""
     if endpoint.pid is not None or endpoint.is_ray or endpoint.others:
         return endpoint
     pointer = _pointer_of(endpoint.url, os.environ if environ is None else environ)
@@ -231,10 +231,10 @@ ADDRESSES_MAX = 8
 
 
 def _addresses(text: str) -> list[str]:
-    """The addresses of one runtime, with commas between them.
+    """Split the addresses of one runtime at commas.
 
     Raises:
-        UsageError: One is no http or https URL, or there are too many.
+        UsageError: An address is not an http or https URL, or there are too many.
     """
     urls = [one.strip().rstrip("/") for one in text.split(",") if one.strip()] or [text]
     for one in urls:
@@ -278,7 +278,7 @@ def _by_data_dir(data_dir: Path, *, key: str | None, found_by: str) -> Endpoint:
 
 
 def _holder(data_dir: Path) -> int | None:
-    """The process that holds the data directory, ready or not."""
+    """Return the process that holds the data directory, ready or not."""
     path = data_dir / LOCK_FILE
     try:
         pid, written_at_s = int(path.read_text().split()[0]), path.stat().st_mtime

@@ -1,7 +1,7 @@
-"""Where a runtime is: what finding one gives, what a transport is made for, and the runtimes in this process.
+"""The endpoint of a runtime, from discovery to the transport, and the list of runtimes in this process.
 
-Those execute the code that asks for one: a test's harness. Code under test that makes a client of its own reaches the
-sessions of its test, and never a runtime that happens to run on the machine.
+Runtimes in this process are test harnesses, which execute the calling code. Code under test that makes its own client
+reaches the sessions of its test, never a runtime that happens to run on the machine.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 RAY = "ray"
-"""As a URL: the runtime in the Ray cluster that this process is connected to, and no other."""
+"""URL of the runtime in the Ray cluster that this process is connected to."""
 
 HARNESS_URL = "http://harness"
 BY_HARNESS = "the harness"
-"""Of a test's harness; nothing listens there."""
+"""URL of a test's harness; nothing listens there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A runtime: where it answers, the key for it, and its process if it is of this machine.
+    """A runtime: its URL, the key for it, and its process if on this machine.
 
-    The URL `ray` is not an address: this process calls the runtime's actors. Nor is that of a test's harness, which is
+    The URL `ray` is no address: this process calls the runtime's actors. Neither is that of a test's harness, which is
     `here`.
     """
 
@@ -41,30 +41,30 @@ class Endpoint:
     pid: int | None = None
     data_dir: str | None = None
     others: tuple[str, ...] = ()
-    """More addresses of it, with the same key: one of them answers when the runtime at the first one does not."""
+    """Further addresses with the same key, for when the runtime at the first one does not answer."""
     here: Here | None = field(default=None, repr=False, compare=False)
     signed_in: SignedIn | None = field(default=None, repr=False, compare=False)
-    """In place of a key: the person who is signed in at it."""
+    """The sign-in of a person, instead of a key."""
 
     @property
     def is_ray(self) -> bool:
-        """True if its actors are called, in the Ray cluster of this process."""
+        """True if calls go to its actors in the Ray cluster of this process."""
         return self.url == RAY
 
     @property
     def address(self) -> str:
-        """All of its addresses as one text: what a client of the same runtime is made with."""
+        """All of its addresses as one text, to make another client of the same runtime."""
         return ",".join((self.url, *self.others))
 
 
 class Addresses:
-    """The addresses of one runtime, of which one is asked until it does not answer or stands by (S-99).
+    """The addresses of one runtime; calls go to one of them until it does not answer or is a standby (S-99).
 
-    For several threads. No other address is ever asked, whatever an answer says.
+    Thread-safe. Calls never go to any other address, whatever an answer says.
 
     Args:
-        endpoint: Names them.
-        clock: Monotonic.
+        endpoint: Lists them.
+        clock: Monotonic clock.
     """
 
     def __init__(self, endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,20 +78,20 @@ class Addresses:
 
     @property
     def url(self) -> str:
-        """The one to ask."""
+        """The current address."""
         return self._urls[self._at]
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The others, in the order in which they are asked."""
+        """The other addresses, in the order of their turns."""
         return self._urls[self._at + 1 :] + self._urls[: self._at]
 
     def turn(self, asked: str, *, silent_s: float = 0.0, stands_by: bool = False) -> bool:
-        """Have the next one asked from now on, if it still was that one that was asked; whether there are several.
+        """Turn to the next address if `url` is still the current one; return True if there are several.
 
         Args:
-            silent_s: The one that was asked has said nothing: for this time one that stands by is asked again instead.
-            stands_by: The one that was asked answered that it stands by.
+            silent_s: The current one was silent: for this time a standby is called again instead.
+            stands_by: The current one answered that it is a standby.
         """
         count, now_s = len(self._urls), self._clock()
         if silent_s:
@@ -105,23 +105,23 @@ class Addresses:
 
 
 class SignedIn(Protocol):
-    """A sign-in whose token is renewed as it ages; for several threads."""
+    """A sign-in that renews its token as it ages; thread-safe."""
 
     def is_due(self) -> bool:
-        """`token` will take a while."""
+        """True when `token` will take a while."""
         ...
 
     def token(self) -> str:
-        """To send now.
+        """Return the ID token to send now.
 
         Raises:
-            NotAllowed: It is over.
+            NotAllowed: The sign-in has ended.
             Unavailable: The issuer does not answer.
         """
         ...
 
     def access_token(self) -> str | None:
-        """To send beside the token that `token` gave last, if the runtime needs one."""
+        """Return the access token to send with the last ID token, if the runtime needs one."""
         ...
 
 
@@ -129,29 +129,29 @@ class Here(Protocol):
     """A runtime in this process."""
 
     def has_session(self, session_id: str) -> bool:
-        """The session is one of its own."""
+        """Return True when the session is its own."""
         ...
 
     def blocking_carrier(self) -> httpx.BaseTransport:
-        """What carries a `Client`'s requests; made and used in threads of code under test."""
+        """Return the transport of a `Client`; called and used in threads of code under test."""
         ...
 
     def carrier(self) -> httpx.AsyncBaseTransport:
-        """What carries an `AsyncClient`'s requests; made and used in loops of code under test."""
+        """Return the transport of an `AsyncClient`; called and used in loops of code under test."""
         ...
 
 
 _all: list[ref[Here]] = []
-"""Harnesses in several threads come, go and are looked for at once: what is done to this list is done in one go."""
+"""Harnesses that exist. Threads change and search it at once, so use only atomic operations of the list."""
 
 
 def add_here(runtime: Here) -> None:
-    """From now on it is found, as long as it exists."""
+    """Let clients find it from now on, while it exists."""
     _all.append(ref(runtime, _all.remove))
 
 
 def here_of_this_run() -> Here | None:
-    """The runtime that executes the code which calls this, None outside a run or in one of another process."""
+    """Return the runtime that executes the calling code; None outside a run or in one of another process."""
     run = current_run.get()
     if run is None:
         return None

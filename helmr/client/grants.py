@@ -12,10 +12,10 @@ from helmr.operations import CREATE_GRANT, GET_GRANT, LIST_GRANTS, REVOKE_GRANT
 
 
 class AsyncGrants(ClientPart):
-    """Standing grants: what a person has allowed for a while in one agent's session (S-107)."""
+    """Standing grants: a person's temporary permissions for one agent's session (S-107)."""
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[GrantInfo]:
-        """Grants, newest first, those that are over too."""
+        """Grants, newest first, including ended ones."""
         return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
 
     async def page(self, *, limit: int | None = None, cursor: str | None = None) -> Page[GrantInfo]:
@@ -38,18 +38,18 @@ class AsyncGrants(ClientPart):
         expires_in: Duration | None = None,
         operation_id: str | None = None,
     ) -> GrantInfo:
-        """Allow an agent's calls of one tool for a while. It answers no wait.
+        """Allow an agent's calls of one tool for a time. It answers no wait.
 
         Args:
-            session_id: The session of a call: the grant is for the same agent's session and tool.
-            matches: Globs for arguments, `{"command": "git push*"}`; empty: whatever they are; None: as in this call.
-            expires_in: How long it counts; 8 hours, at most 7 days.
+            session_id: The session of a call; the grant covers the same agent's session and tool.
+            matches: Globs for arguments, `{"command": "git push*"}`; empty allows any; None those of this call.
+            expires_in: Its lifetime; 8 hours, at most 7 days.
             operation_id: Names the call, to repeat it.
 
         Raises:
-            SessionNotFound: It names no call of an agent.
+            SessionNotFound: The session is not a call of an agent.
             Conflict: A person has denied the call, or the globs do not match it.
-            BadRequest: The globs or the time can't be used.
+            BadRequest: The globs or the time are invalid.
         """
         body: dict[str, Any] = {"session_id": session_id}
         if matches is not None:
@@ -61,7 +61,7 @@ class AsyncGrants(ClientPart):
         return await self._ask(CREATE_GRANT, body=body, operation_id=operation_id)
 
     async def revoke(self, grant_id: str, *, operation_id: str | None = None) -> GrantInfo:
-        """Revoke a grant: the agent's next call is asked about.
+        """Revoke a grant; the agent's next call asks a person.
 
         Raises:
             GrantNotFound: There is none.

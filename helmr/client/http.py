@@ -1,8 +1,8 @@
-"""Carries calls out: connection reuse, timeouts, tries, feeds that reconnect.
+"""Sends calls: connection reuse, timeouts, retries, feeds that reconnect.
 
-The requests go over HTTP; inside a Ray cluster, and in a test's harness, a carrier takes them to the same routes in
-this process, and everything else is the same. A blocking client has connections that block
-behind the same code. A mutating call sends the same body and Operation-Id at every try (S-61).
+Requests go over HTTP; inside a Ray cluster, and in a test's harness, another transport takes them to the same routes in
+this process. A blocking client runs the same code over blocking connections. A mutating call sends the same body and
+Operation-Id at every try (S-61).
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ POOL_TIMEOUT_S = 30.0
 CONNECTIONS_MAX = 200
 CONNECTIONS_IDLE_MAX = 20
 FEED_SILENCE_S = 45.0
-"""A feed that says nothing that long is dead: the gateway comments every 15 s."""
+"""Silence after which a feed counts as dead: the gateway sends a comment every 15 s."""
 PAIR_SILENCE_S = 20.0
-"""The same if another address may answer."""
+"""Silence after which a feed counts as dead if there is another address."""
 PAIR_READ_TIMEOUT_S = 5.0
-"""Longest silence of a common answer then: a runtime that is paused takes connections and says nothing."""
+"""Longest silence of an ordinary answer if there is another address: a paused runtime accepts connections."""
 PASSED_OVER_S = 5.0
-"""How long a runtime that was silent is not asked while another one stands by: that one takes over meanwhile."""
+"""Seconds without calls to a silent runtime while another stands by, which takes over meanwhile."""
 SAME_PAUSE_S = 0.1
-"""Between two tries at one address, at least."""
+"""Least pause between two tries at one address."""
 FEED_STEADY_S = 5.0
-"""A connection that held that long counts as an answer, also without items."""
+"""A connection that lasts this long counts as an answer, even without items."""
 REOPEN_EARLY_S = 1.0
-"""With a deadline, how much later than wanted a silent feed may return."""
+"""Most seconds after its deadline that a silent feed returns."""
 
 
 class FeedFollower(Generic[T]):
-    """Where a follower stands in a feed, and what to do when its connection breaks."""
+    """A follower's position in a feed, and its reconnection."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class FeedFollower(Generic[T]):
 
     @property
     def wants_reopening(self) -> bool:
-        """True if the deadline is so near that this connection's silence would outlast it."""
+        """True if the deadline is nearer than this connection's longest silence."""
         left_s = self._left_s()
         return left_s is not None and left_s < self._silence_s - REOPEN_EARLY_S
 
@@ -137,7 +137,7 @@ class FeedFollower(Generic[T]):
         return True
 
     def items(self, text: str) -> list[T]:
-        """What this piece of the stream holds, without what was delivered before (S-54)."""
+        """Return the new items in this piece of the stream, without repeats (S-54)."""
         found: list[T] = []
         for event in self._reader.feed(text):
             if (beside := self._feed.beside.get(event.type)) is not None:
@@ -150,7 +150,7 @@ class FeedFollower(Generic[T]):
                 continue
             found.append(self._read(self._feed.item, event))
             self._last = number if number is not None else self._last
-        # The gateway begins with an id alone: where a follower without one has begun.
+        # The gateway first sends a bare id: the start of a follower that gave none.
         if (number := _number(self._reader.last_id)) is not None:
             self._last = max(number, self._last or 0)
         if found or time.monotonic() - self._opened_at_s > FEED_STEADY_S:
@@ -168,7 +168,7 @@ class FeedFollower(Generic[T]):
         """Seconds to pause before connecting again.
 
         Raises:
-            HelmrError: `error`, when connecting again can't help or the bounds are reached.
+            HelmrError: `error`, if reconnecting can't help or the bounds are reached.
         """
         pause_s = self._tries.failed(error)
         if is_elsewhere(error):
@@ -176,7 +176,7 @@ class FeedFollower(Generic[T]):
         return _pause_s(pause_s, error, is_same=self._addresses.url == self._url)
 
     def ended(self) -> HelmrError:
-        """The error for a feed that the other side closed."""
+        """Return the error for a feed that the other side closed."""
         return Unavailable(f"{self.name}: {self._url} closed the feed", url=self._url)
 
     def _left_s(self) -> float | None:
@@ -184,7 +184,7 @@ class FeedFollower(Generic[T]):
 
 
 class _Connections(Protocol):
-    """httpx's client for one event loop, or the blocking one behind methods that are awaited and never wait."""
+    """httpx's client for one event loop, or the blocking one behind coroutines that never suspend."""
 
     @property
     def is_closed(self) -> bool: ...
@@ -194,7 +194,7 @@ class _Connections(Protocol):
     def stream(
         self, path: str, request: dict[str, Any]
     ) -> AbstractAsyncContextManager[httpx.Response]:
-        """An answer that is read in pieces; that of an error is read whole."""
+        """Open an answer to read in pieces; an error's is read whole."""
         ...
 
     def texts(self, response: httpx.Response) -> AsyncIterator[str]: ...
@@ -204,14 +204,14 @@ class _Connections(Protocol):
     async def pause(self, pause_s: float) -> None: ...
 
     def turn_to(self, url: str) -> None:
-        """Ask there from now on."""
+        """Send requests to that URL from now on."""
         ...
 
     async def close(self) -> None: ...
 
 
 class AsyncHttpTransport:
-    """Carries calls out without blocking, on one event loop."""
+    """Sends calls without blocking, on one event loop."""
 
     def __init__(
         self,
@@ -235,24 +235,24 @@ class AsyncHttpTransport:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The runtime that is asked; of several addresses the one that is asked now is the first."""
+        """The runtime, with the current address first."""
         at = self._addresses
         return (
             replace(self._endpoint, url=at.url, others=at.others) if at.others else self._endpoint
         )
 
     def turn(self) -> bool:
-        """Ask at the next address from now on; False if there is one only."""
+        """Turn to the next address; False if there is only one."""
         has_others = self._addresses.turn(self._addresses.url)
         if has_others:
             self._http.turn_to(self._addresses.url)
         return has_others
 
     async def call(self, call: Call[T]) -> T:
-        """The answer of a call, after as many tries as its bounds allow.
+        """Send a call, with retries within its bounds, and return its answer.
 
         Raises:
-            HelmrError: As the operation says; `Unavailable` and its kinds after the last try.
+            HelmrError: An error of the operation; `Unavailable` or a subclass after the last try.
         """
         tries = Tries(self._retry, addresses=len(self._addresses))
         while True:
@@ -269,14 +269,14 @@ class AsyncHttpTransport:
     async def follow(
         self, feed: Feed[T], *, deadline_s: float | None = None
     ) -> AsyncGenerator[T | None, None]:
-        """Items of a feed, reconnecting after the last one; None each time a connection has opened.
+        """Yield items of a feed, reconnecting after the last one, and None whenever a connection opens.
 
         Args:
-            feed: What to follow.
-            deadline_s: On the monotonic clock; the iterator ends then.
+            feed: The feed.
+            deadline_s: End of the iterator, on the monotonic clock.
 
         Raises:
-            HelmrError: The feed can't be had, or not again within the bounds of `Retry`.
+            HelmrError: The feed can't be opened, or not reopened within the bounds of `Retry`.
         """
         following = FeedFollower(
             feed, self._retry, addresses=self._addresses, deadline_s=deadline_s
@@ -306,7 +306,7 @@ class AsyncHttpTransport:
                 await self._http.pause(pause_s)
 
     async def items(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
-        """Items of a feed, to its end if it has one."""
+        """Yield items of a feed, to its end if it has one."""
         found = self.follow(feed)
         async with aclosing(found) as pieces:
             async for item in pieces:
@@ -314,10 +314,10 @@ class AsyncHttpTransport:
                     yield item
 
     async def download(self, wanted: Download) -> AsyncGenerator[bytes, None]:
-        """The pieces of a file, as they come.
+        """Yield the pieces of a file as they arrive.
 
         Raises:
-            HelmrError: It can't be had; `Unavailable` in the middle if its end does not come.
+            HelmrError: The file can't be opened; `Unavailable` if it breaks off.
         """
         url = self._addresses.url
         with _translated(url, wanted.name):
@@ -328,7 +328,7 @@ class AsyncHttpTransport:
                     yield piece
 
     async def close(self) -> None:
-        """Close the connections. Calls after it are a UsageError."""
+        """Close the connections. Later calls raise UsageError."""
         await self._http.close()
 
     async def _once(self, call: Call[T]) -> T:
@@ -348,9 +348,9 @@ class AsyncHttpTransport:
 
 
 class HttpTransport(AsyncHttpTransport):
-    """The same over connections that block: what it does is finished without an event loop (`blocking.finish`).
+    """The same over blocking connections, so that its coroutines finish without an event loop (`finish`).
 
-    May be used from several threads.
+    It is thread-safe.
     """
 
     def __init__(
@@ -375,13 +375,13 @@ class HttpTransport(AsyncHttpTransport):
 
 
 _told: set[str] = set()
-"""Places of code that a log has named."""
+"""Places of code that were logged already."""
 
 
 def _warn_of_blocked_loop() -> None:
-    """Log the line that calls a blocking client on an event loop, once: nothing else of that loop goes on meanwhile.
+    """Log once each line that calls a blocking client on an event loop, and so stops everything else on that loop.
 
-    A notebook's cells are on a loop that no one else needs.
+    Cells of a notebook are exempt, since nothing else needs their loop.
     """
     if asyncio._get_running_loop() is None or "ipykernel" in sys.modules:
         return
@@ -396,18 +396,18 @@ def _warn_of_blocked_loop() -> None:
 
 
 class ClientPart:
-    """Some operations of an awaited client, over its transport."""
+    """Part of an awaited client, over its transport."""
 
     def __init__(self, transport: AsyncHttpTransport) -> None:
         self._transport = transport
 
     async def _ask(self, operation: Operation[T], *ids: str, **parts: Any) -> T:
-        """The answer of an operation. Takes what `call` takes."""
+        """Send an operation and return its answer; arguments as for `call`."""
         return await self._transport.call(call(operation, *ids, **parts))
 
 
 async def all_pages(fetch: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
-    """Every item of a list; the next page is fetched when the last one is used up."""
+    """Yield every item of a list; fetch the next page when the last one is used up."""
     cursor: str | None = None
     while True:
         page = await fetch(cursor)
@@ -419,7 +419,7 @@ async def all_pages(fetch: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncI
 
 
 class _LoopConnections:
-    """Of an event loop."""
+    """Connections of an event loop."""
 
     def __init__(self, **settings: Any) -> None:
         self._http = httpx.AsyncClient(**settings)
@@ -455,7 +455,7 @@ class _LoopConnections:
 
 
 class _BlockingConnections:
-    """Of threads."""
+    """Connections of threads."""
 
     def __init__(self, **settings: Any) -> None:
         self._http = httpx.Client(**settings)
@@ -493,7 +493,7 @@ class _BlockingConnections:
 
 
 class _translated:  # noqa: N801  # reads as the verb it is
-    """Turns httpx's exceptions into ours on the way out of a `with` block."""
+    """Turns httpx's exceptions into ours as they leave a `with` block."""
 
     def __init__(self, url: str, name: str, *, mutates: bool = False) -> None:
         self._url = url
@@ -516,14 +516,14 @@ class _translated:  # noqa: N801  # reads as the verb it is
 
 
 def _turn(addresses: Addresses, asked: str, error: HelmrError) -> bool:
-    """Have another address asked from now on than the one at which that went wrong; whether there are several."""
+    """Turn away from the address that failed; return True if there are several."""
     is_silent = isinstance(error.__cause__, (httpx.ReadTimeout, httpx.ConnectTimeout))
     silent_s = PASSED_OVER_S if is_silent else 0.0
     return addresses.turn(asked, silent_s=silent_s, stands_by=isinstance(error, Standby))
 
 
 def _pause_s(pause_s: float, error: HelmrError, *, is_same: bool) -> float:
-    """Before the next try: the same address is not asked again at once."""
+    """Return the pause before the next try, so that the same address gets no calls in a burst."""
     return pause_s or (error.retry_after_s or SAME_PAUSE_S if is_same else 0.0)
 
 
@@ -532,7 +532,7 @@ def _number(event_id: str) -> int | None:
 
 
 class _Renewing(httpx.Auth):
-    """Sends the token of a sign-in, a fresh one when it is due."""
+    """Sends the token of a sign-in, renewed when it is due."""
 
     def __init__(self, signed_in: SignedIn) -> None:
         self._signed_in = signed_in
@@ -540,14 +540,14 @@ class _Renewing(httpx.Auth):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Before each request."""
+        """Renew the token if due, and add it to the request."""
         self._sign(request, self._signed_in.token())
         yield request
 
     async def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """The same; what takes a while holds up no loop."""
+        """Do the same, with slow calls in a thread."""
         is_due = self._signed_in.is_due()
         token = (
             await asyncio.to_thread(self._signed_in.token) if is_due else self._signed_in.token()
@@ -581,7 +581,7 @@ def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
             max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_IDLE_MAX
         ),
         "follow_redirects": False,
-        # A proxy of the environment is not for this machine's own addresses.
+        # A proxy from the environment does not apply to this machine's own addresses.
         "trust_env": not hosts & {"127.0.0.1", "localhost", "::1"},
         # Loading the machine's certificates takes longer than a whole call; http needs none.
         "verify": True if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -635,7 +635,7 @@ def _timeout(read_s: float | None) -> httpx.Timeout:
 def _carrier(
     endpoint: Endpoint, given: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncBaseTransport | None:
-    """To a runtime in this process or in its Ray cluster, else what was given; None goes over HTTP."""
+    """Return the transport to a runtime in this process or its Ray cluster, else the given one; None means HTTP."""
     if endpoint.is_ray:
         return ray.carrier()
     return endpoint.here.carrier() if endpoint.here is not None else given
@@ -644,7 +644,7 @@ def _carrier(
 def _blocking_carrier(
     endpoint: Endpoint, given: httpx.BaseTransport | None
 ) -> httpx.BaseTransport | None:
-    """The same for connections that block."""
+    """Return the same for blocking connections."""
     if endpoint.is_ray:
         return ray.blocking_carrier()
     return endpoint.here.blocking_carrier() if endpoint.here is not None else given

@@ -1,8 +1,8 @@
-"""Carries httpx's requests to an ASGI app in this process, with answers that stream.
+"""Carries httpx's requests to an ASGI app in this process, with streaming answers.
 
-httpx's own ASGITransport waits for the whole answer, which a feed never has. `AppTransport` belongs to one
-event loop, `RemoteAppTransport` to another than its app; `BlockingAppTransport` has a loop in a thread of its own, or
-borrows one that another thread runs, and may be used from several threads.
+httpx's own ASGITransport waits for the end of an answer, which a feed never has. `AppTransport` shares the app's event
+loop, and `RemoteAppTransport` uses another one. `BlockingAppTransport` has a loop in a thread of its own, or borrows
+one that another thread runs, and is thread-safe.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ App = Callable[
 ]
 
 CHUNKS_MAX = 64
-"""Pieces of an answer that wait for their reader; the app waits when there are more."""
+"""Most unread pieces of an answer; beyond that the app waits."""
 
 
 class InProcessGateway(Protocol):
-    """Where the app comes from."""
+    """Provides the app."""
 
     async def open(self) -> App:
-        """The app; asked before each request."""
+        """Return the app; called before each request."""
         ...
 
     async def close(self) -> None:
-        """No more requests come."""
+        """Shut down; no more requests follow."""
         ...
 
 
@@ -46,7 +46,7 @@ class AppTransport(httpx.AsyncBaseTransport):
         self._exchanges: set[_Exchange] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The app's answer, as soon as it begins."""
+        """Return the app's answer as soon as it begins."""
         body = await request.aread()
         app = await self._gateway.open()
         exchange = _Exchange(request, body, on_end=self._exchanges.discard)
@@ -59,7 +59,7 @@ class AppTransport(httpx.AsyncBaseTransport):
         return httpx.Response(status, headers=headers, stream=exchange)
 
     async def aclose(self) -> None:
-        """End what is still answered, and shut the gateway."""
+        """Abort open answers, and close the gateway."""
         for exchange in tuple(self._exchanges):
             await exchange.aclose()
         await self._gateway.close()
@@ -82,7 +82,7 @@ class _Exchange(httpx.AsyncByteStream):
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self, app: App) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Run the app until it answers: status and headers."""
+        """Run the app until it sends status and headers."""
         self._running = asyncio.create_task(self._run(app), name=f"{self._request.url.path}")
         start = await self._in_time(asyncio.shield(self._start))
         return int(start["status"]), list(start["headers"])
@@ -96,7 +96,7 @@ class _Exchange(httpx.AsyncByteStream):
             ) from self._broken
 
     async def aclose(self) -> None:
-        """Tell the app that no one reads on, and wait for its end."""
+        """Tell the app that the reader is gone, and wait for its end."""
         self._on_end(self)
         self._left.set()
         if self._running is not None and not self._running.done():
@@ -181,7 +181,7 @@ class BlockingAppTransport(httpx.BaseTransport):
         self._inner: AppTransport | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The app's answer, as soon as it begins."""
+        """Return the app's answer as soon as it begins."""
         request.read()
         inner = self._started()
         answer = self._do(inner.handle_async_request(_as_async(request)))
@@ -191,7 +191,7 @@ class BlockingAppTransport(httpx.BaseTransport):
         )
 
     def close(self) -> None:
-        """End what is still answered, and the thread."""
+        """Abort open answers, and end the thread."""
         with self._starting:
             loop, self._loop = self._loop, None
             if loop is None:
@@ -245,7 +245,7 @@ def _is_here(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _check_elsewhere(loop: asyncio.AbstractEventLoop) -> None:
-    """Waiting for a loop in its own thread would never end."""
+    """Refuse to wait for a loop from its own thread, which would never end."""
     if _is_here(loop):
         raise UsageError(
             "a blocking client was called in the event loop that has to answer it",
@@ -254,7 +254,7 @@ def _check_elsewhere(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Blocking(httpx.SyncByteStream):
-    """The stream of an answer that another thread's loop gives."""
+    """The stream of an answer from another thread's loop."""
 
     def __init__(self, do: Callable[[Coroutine[Any, Any, Any]], Any], exchange: _Exchange) -> None:
         self._do = do
@@ -286,7 +286,7 @@ class RemoteAppTransport(httpx.AsyncBaseTransport):
         self._inner: AppTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The app's answer, as soon as it begins."""
+        """Return the app's answer as soon as it begins."""
         await request.aread()
         async with self._opening:
             if self._inner is None:
@@ -297,7 +297,7 @@ class RemoteAppTransport(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
 
     async def aclose(self) -> None:
-        """End what is still answered, and shut the gateway."""
+        """Abort open answers, and close the gateway."""
         if self._inner is not None:
             await self._do(self._inner.aclose())
 
@@ -309,7 +309,7 @@ class RemoteAppTransport(httpx.AsyncBaseTransport):
 
 
 class _Remote(httpx.AsyncByteStream):
-    """The stream of an answer that another loop gives."""
+    """The stream of an answer from another loop."""
 
     def __init__(
         self, do: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]], exchange: _Exchange
@@ -323,7 +323,7 @@ class _Remote(httpx.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
-        """See `_Exchange.aclose`."""
+        """End the exchange, on the app's loop."""
         await self._do(self._exchange.aclose())
 
 
@@ -332,7 +332,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 
 
 def _as_async(request: httpx.Request) -> httpx.Request:
-    """The same request for the other kind of transport; its body was read."""
+    """Return the same request, with its body already read, for the other kind of transport."""
     return httpx.Request(
         request.method,
         request.url,

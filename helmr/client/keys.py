@@ -12,7 +12,7 @@ from helmr.operations import CREATE_API_KEY, LIST_API_KEYS, LIST_FILE_KEYS, REVO
 
 
 class AsyncKeys(ClientPart):
-    """API keys; for an admin."""
+    """API keys; admins only."""
 
     async def create(
         self,
@@ -23,16 +23,16 @@ class AsyncKeys(ClientPart):
         expires_in: Duration | None = None,
         operation_id: str | None = None,
     ) -> ApiKeyReceipt:
-        """Make an API key, of a service or of a person. Its secret is shown here only.
+        """Make an API key for a service or a person. Only this answer shows its secret.
 
         Args:
-            role: Of a service's: admin, operator, sender, viewer or asker. A person's key may do what the person may.
-            name: Who uses it.
-            person: Whose it is, by id or e-mail.
-            expires_in: Afterwards it opens nothing.
+            role: For a service: admin, operator, sender, viewer or asker. A person's key has that person's rights.
+            name: Name of its user.
+            person: Its person, by id or e-mail.
+            expires_in: Its lifetime.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
+            PersonNotFound: There is no such person.
         """
         body = given({"role": role, "name": name, "person": person})
         if expires_in is not None:
@@ -40,7 +40,7 @@ class AsyncKeys(ClientPart):
         return await self._ask(CREATE_API_KEY, body=body, operation_id=operation_id)
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[ApiKeyInfo]:
-        """API keys, newest first, revoked ones too."""
+        """API keys, newest first, including revoked ones."""
         return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
 
     async def page(
@@ -50,7 +50,7 @@ class AsyncKeys(ClientPart):
         return await self._ask(LIST_API_KEYS, query={"limit": limit, "cursor": cursor})
 
     async def revoke(self, key_id: str, *, operation_id: str | None = None) -> ApiKeyInfo:
-        """Revoke an API key; it opens nothing from now on.
+        """Revoke an API key at once.
 
         Raises:
             KeyNotFound: There is none.
@@ -58,5 +58,5 @@ class AsyncKeys(ClientPart):
         return await self._ask(REVOKE_API_KEY, key_id, operation_id=operation_id)
 
     async def public(self) -> Page[FileKeyInfo]:
-        """The public keys by which session files of this runtime are verified, the newest first; for a viewer too."""
+        """Return the public keys that verify this runtime's session files, newest first; viewers may read them too."""
         return await self._ask(LIST_FILE_KEYS)

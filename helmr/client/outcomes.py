@@ -11,10 +11,10 @@ from helmr.operations import LIST_UNKNOWN_OUTCOMES, SAY_OUTCOME
 
 
 class AsyncOutcomes(ClientPart):
-    """Approved calls of agents of which no one knows what became (S-108)."""
+    """Approved calls of agents with unknown outcome (S-108)."""
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[GatedCallInfo]:
-        """Approved calls that may have been made and are not reported, newest first."""
+        """Approved calls that may have run but were not reported, newest first."""
         return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
 
     async def page(
@@ -26,14 +26,14 @@ class AsyncOutcomes(ClientPart):
     async def say(
         self, session_id: str, *, outcome: Literal["succeeded", "failed", "not_made"]
     ) -> GatedCallInfo:
-        """Say what became of an approved call, as far as you have found out; the first word counts.
+        """Record the outcome of an approved call, as found out by people; the first record counts.
 
         Args:
             session_id: The session of the call.
-            outcome: What became of it; `not_made` if its effect is nowhere to be seen.
+            outcome: Its outcome; `not_made` if it had no visible effect.
 
         Raises:
-            SessionNotFound: It names no call of an agent.
+            SessionNotFound: The session is not a call of an agent.
             Conflict: No one has approved the call.
         """
         return await self._ask(SAY_OUTCOME, session_id, body={"outcome": outcome})

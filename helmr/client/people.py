@@ -21,14 +21,14 @@ from helmr.operations import (
 
 
 class AsyncPeople(ClientPart):
-    """People (S-111): who calls, who there is, who may act no more."""
+    """People (S-111): the caller, the list of people, and disabled ones."""
 
     async def whoami(self) -> WhoAmI:
-        """Who this client is to the runtime."""
+        """Return the runtime's view of this client: its principal, role and person."""
         return await self._ask(WHO_AM_I)
 
     async def sign_in(self) -> SignInInfo:
-        """Where people sign in; all null of a runtime without an issuer. Needs no key."""
+        """Return the settings for signing in; all null without an issuer. Needs no key."""
         return await self._ask(HOW_TO_SIGN_IN)
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[PersonInfo]:
@@ -45,45 +45,45 @@ class AsyncPeople(ClientPart):
         """A person, by id or e-mail.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
+            PersonNotFound: There is no such person.
         """
         return await self._ask(GET_PERSON, person)
 
     async def disable(
         self, person: str, *, reason: str | None = None, operation_id: str | None = None
     ) -> PersonInfo:
-        """Let a person act no more, from now on; for an admin.
+        """Disable a person at once; admins only.
 
-        Their keys and answer links end at once, their claims and assignments are given back.
+        Their keys and answer links end, and their claims and assignments are released.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
+            PersonNotFound: There is no such person.
         """
         body = given({"reason": reason})
         return await self._ask(DISABLE_PERSON, person, body=body, operation_id=operation_id)
 
     async def enable(self, person: str, *, operation_id: str | None = None) -> PersonInfo:
-        """Let a person act again; what disabling has ended stays ended.
+        """Enable a person again; keys, links and claims that ended stay ended.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
+            PersonNotFound: There is no such person.
         """
         return await self._ask(ENABLE_PERSON, person, operation_id=operation_id)
 
     async def add_key(
         self, person: str, *, key: str, operation_id: str | None = None
     ) -> PersonInfo:
-        """Register a public SSH key that signs a person's answers (S-115); for an admin.
+        """Register a public SSH key that signs a person's answers (S-115); admins only.
 
         Args:
-            person: Whose, by id or e-mail.
+            person: Its person, by id or e-mail.
             key: The line of a `.pub` file.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
-            BadRequest: It is not a key that signs answers.
-            Conflict: It is another person's, or was revoked.
+            PersonNotFound: There is no such person.
+            BadRequest: It is not a key that can sign answers.
+            Conflict: It belongs to another person, or was revoked.
         """
         return await self._ask(
             ADD_SIGNING_KEY, person, body={"key": key}, operation_id=operation_id
@@ -97,11 +97,11 @@ class AsyncPeople(ClientPart):
         reason: str | None = None,
         operation_id: str | None = None,
     ) -> PersonInfo:
-        """Revoke a key of `add_key`: it signs nothing from now on. What it has signed stays signed; for an admin.
+        """Revoke a key of `add_key` for further signatures. Earlier signatures stay valid; admins only.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
-            KeyNotFound: They have no key with this fingerprint, `SHA256:…`.
+            PersonNotFound: There is no such person.
+            KeyNotFound: The person has no key with this fingerprint, `SHA256:…`.
         """
         body = given({"fingerprint": fingerprint, "reason": reason})
         return await self._ask(REVOKE_SIGNING_KEY, person, body=body, operation_id=operation_id)
@@ -110,6 +110,6 @@ class AsyncPeople(ClientPart):
         """Forget what a person has signed in as; the next sign-in with their e-mail binds them.
 
         Raises:
-            PersonNotFound: The runtime knows no such person.
+            PersonNotFound: There is no such person.
         """
         return await self._ask(UNBIND_PERSON, person, operation_id=operation_id)

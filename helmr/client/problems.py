@@ -1,10 +1,10 @@
 """httpx without its command line; its exceptions and the gateway's problem answers become HelmrErrors.
 
-Nothing of httpx leaves the client: a test goes through every exception class that httpx has.
+No exception of httpx leaves the client: a test goes through every class that httpx has.
 
-Where click is installed, `import httpx` also loads its `httpx` command, and with it rich's progress bars and
-the index of pygments: 0.2 s of 0.35 s, for each command typed and each process that makes a client. With that
-module marked as missing, httpx does as in an install without its `cli` extra. The mark goes away at once.
+Where click is installed, `import httpx` also loads its `httpx` command, with rich's progress bars and the index of
+pygments: 0.2 s of 0.35 s, for each command and each process with a client. While that module is marked as missing,
+httpx behaves as without its `cli` extra. The mark is removed right after the import.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieCon
 """The roots of every exception class of httpx."""
 
 PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-"""In the text of OpenSSL's error about an answer that is not encrypted."""
+"""Part of OpenSSL's error about an answer that is not encrypted."""
 
 PLAIN_HINT = "It speaks http and not https: write http:// in the URL, or put a proxy with a certificate before it."
 
 RETRY_AFTER_MAX_S = 300.0
-"""A longer Retry-After is taken as this; no one waits longer inside a call."""
+"""Longest Retry-After that counts, in seconds; no call waits longer."""
 
 _CONSTRUCTOR_WORDS = frozenset(("self", "message", "hint", "errors", "retry_after_s"))
 
 
 def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrError:
-    """The HelmrError for an exception of httpx.
+    """Return the HelmrError for an exception of httpx.
 
     Args:
-        error: One that `is_foreign`.
+        error: An exception for which `is_foreign` is True.
         url: The runtime's URL.
         name: The call, for the message.
         mutates: True if the call may have acted although no answer came.
@@ -89,8 +89,10 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
 
 
 def is_foreign(error: Exception) -> bool:
-    """Whether httpx raised it, or what httpx is made of: a peer that closes a connection which has just been opened
-    shows as an AttributeError of anyio, which asks the socket that is gone for its address.
+    """Return True for errors of httpx or its transport.
+
+    A peer that closes a new connection at once gives an AttributeError of anyio, which asks the closed socket for
+    its address.
     """
     if isinstance(error, FOREIGN):
         return True
@@ -101,16 +103,16 @@ def is_foreign(error: Exception) -> bool:
 
 
 def not_a_runtime(url: str, why: str) -> RuntimeNotFound:
-    """Something answers at that URL, but not as Helmr does."""
+    """Return the error for a URL whose server is not Helmr."""
     return RuntimeNotFound(f"{url} does not answer as a Helmr runtime: {why}", url=url)
 
 
 def answer(call: Call[T], response: httpx.Response, *, url: str) -> T:
-    """The answer of a call, read whole.
+    """Read the whole answer of a call.
 
     Raises:
-        HelmrError: The error that the gateway's problem names, or `OutcomeUnknown`/`Unavailable` if the answer
-            can't be read.
+        HelmrError: The error named by the gateway's problem, or `OutcomeUnknown`/`Unavailable` for an unreadable
+            answer.
     """
     if not (response.is_success or response.status_code in call.also_ok):
         raise problem(response, url=url, name=call.name)
@@ -132,7 +134,7 @@ def answer(call: Call[T], response: httpx.Response, *, url: str) -> T:
 
 
 def problem(response: httpx.Response, *, url: str, name: str) -> HelmrError:
-    """The error that an answer with an error status stands for."""
+    """Return the error for an answer with an error status."""
     retry_after_s = _retry_after_s(response.headers.get("retry-after"))
     try:
         said = Problem.model_validate_json(response.content)
@@ -165,12 +167,12 @@ def _without_problem(
 
 
 def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    # A fact may not pass for an argument of the error itself.
+    # A fact must not replace an argument of the error itself.
     return {key: value for key, value in facts.items() if key not in _CONSTRUCTOR_WORDS}
 
 
 def _retry_after_s(text: str | None) -> float | None:
-    # Only seconds: the gateway sends no dates, and a date would need this machine's clock to be right.
+    # Seconds only: the gateway sends no dates, and a date depends on this machine's clock.
     seconds = (text or "").strip()
     if not (seconds.isascii() and seconds.isdigit()):
         return None

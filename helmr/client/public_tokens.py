@@ -29,13 +29,13 @@ class AsyncAuth(ClientPart):
         Args:
             scope: From `auth.send_to`, `auth.read_from` or `auth.complete`, with its session.
             max_uses: Accepted sends or completions; None is unlimited.
-            expires_in: 30 days if not given.
+            expires_in: Its lifetime, by default 30 days.
             allowed_origins: Web pages whose scripts may use it; without any, only programs may.
             operation_id: Names the call, to repeat it.
 
         Raises:
-            BadRequest: The scope, an origin or the number of uses can't be used.
-            SessionNotFound, StreamNotFound, TokenNotFound: What the scope names is not there.
+            BadRequest: The scope, an origin or the number of uses is invalid.
+            SessionNotFound, StreamNotFound, TokenNotFound: The thing that the scope names does not exist.
         """
         body = {
             "scope": dict(scope),
@@ -58,7 +58,7 @@ class AsyncAuth(ClientPart):
     async def revoke(
         self, public_token_id: str, *, operation_id: str | None = None
     ) -> PublicTokenInfo:
-        """Revoke a public token; revoking again changes nothing.
+        """Revoke a public token; revoking it again has no effect.
 
         Raises:
             KeyNotFound: There is none.

@@ -1,6 +1,6 @@
-"""The way to a runtime for programs inside its Ray cluster: its actors are called, no port and no key is needed.
+"""Transports for programs inside the runtime's Ray cluster: they call its actors, without port or key.
 
-Looks only at a Ray that this process has loaded and connected; nothing here loads it.
+This module never loads Ray; it looks only at a Ray that the process has loaded and connected.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ FOUND_BY = "the Ray cluster of this process"
 
 
 def find(*, key: str | None) -> Endpoint | None:
-    """The runtime in the Ray cluster that this process is connected to, None if there is none.
+    """Return the runtime in the Ray cluster that this process is connected to; None if there is none.
 
-    Asks Ray, and blocks for that.
+    It blocks while it asks Ray.
     """
     if not _is_connected():
         return None
@@ -36,13 +36,13 @@ def find(*, key: str | None) -> Endpoint | None:
 
 
 def blocking_carrier() -> BlockingAppTransport:
-    """What carries a `Client`'s requests."""
+    """Return the transport of a `Client`."""
     principal = _parts().this_job()  # known in the caller's thread
     return BlockingAppTransport(lambda: _gateway(principal))
 
 
 def carrier() -> AppTransport:
-    """What carries an `AsyncClient`'s requests."""
+    """Return the transport of an `AsyncClient`."""
     return AppTransport(_gateway(_parts().this_job()))
 
 
@@ -56,7 +56,7 @@ def _is_connected() -> bool:
     is_initialized = getattr(module, "is_initialized", None)  # None while it is being imported
     if is_initialized is None or not is_initialized():
         return False
-    # Ray Client (ray://) proxies calls through a server of its own, whose answers can't be awaited.
+    # Ray Client (ray://) proxies calls through its own server, whose answers can't be awaited.
     client: Any = sys.modules.get("ray.util.client")
     return client is None or not client.ray.is_connected()
 

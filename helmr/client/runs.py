@@ -25,7 +25,7 @@ from helmr.operations import (
 from helmr.tasks import AnyTask
 
 RESULT_TIMEOUT_MAX_S = 60.0
-"""Longest that one start request stays open for the run's result."""
+"""Longest time in seconds that one start request stays open for the run's result."""
 
 Until = Literal["ended", "stopped"]
 """`ended`: succeeded, failed or cancelled. `stopped`: also waiting or blocked, when someone must act."""
@@ -34,7 +34,7 @@ _STOPPED = frozenset((RunStatus.WAITING, RunStatus.BLOCKED))
 
 
 def is_far_enough(run: RunInfo, until: Until) -> bool:
-    """True if nothing more is to be waited for.
+    """Return True when waiting for that status is over.
 
     Raises:
         UsageError: There is no such `until`.
@@ -50,12 +50,12 @@ def may_change(entry: EntryInfo, run_id: str) -> bool:
 
 
 def deadline_s(timeout: Duration | None) -> float | None:
-    """When the timeout ends, on the monotonic clock."""
+    """Return the end of the timeout on the monotonic clock."""
     return None if timeout is None else time.monotonic() + seconds(timeout, allow_zero=True)
 
 
 def first_hold_s(ends_at_s: float | None) -> float:
-    """How long the start request itself may stay open for the result."""
+    """Return the seconds that the start request itself may stay open for the result."""
     if ends_at_s is None:
         return RESULT_TIMEOUT_MAX_S
     return min(RESULT_TIMEOUT_MAX_S, max(0.0, ends_at_s - time.monotonic()))
@@ -80,7 +80,7 @@ class AsyncRuns(ClientPart):
         status: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[RunInfo]:
-        """Every run that fits, newest first, page by page."""
+        """Yield every matching run, newest first, page by page."""
         return all_pages(
             lambda cursor: self.page(
                 session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
@@ -101,7 +101,7 @@ class AsyncRuns(ClientPart):
         return await self._ask(LIST_RUNS, query={**query, "limit": limit, "cursor": cursor})
 
     async def journal(self, run_id: str) -> RunJournal:
-        """All that a replay of the run follows: what `helmr check` reads. Needs an admin key.
+        """Return all data that a replay of the run follows, for `helmr check`. Needs an admin key.
 
         Raises:
             RunNotNewest: Its session has begun another run since.
@@ -111,11 +111,11 @@ class AsyncRuns(ClientPart):
     async def cancel(
         self, run_id: str, *, attempt: int | None = None, operation_id: str | None = None
     ) -> RunInfo:
-        """Cancel the run; cancelling an ended one changes nothing (S-6).
+        """Cancel the run; cancelling an ended one has no effect (S-6).
 
         Args:
             run_id: The run.
-            attempt: Only if this is its newest attempt.
+            attempt: Act only if this is its newest attempt.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
@@ -131,8 +131,8 @@ class AsyncRuns(ClientPart):
 
         Args:
             run_id: The run.
-            attempt: Only if this is the attempt that failed or is blocked: however often the call is made, by
-                whatever process, the run begins one attempt.
+            attempt: Act only if this is the attempt that failed or is blocked, so that repeated calls, from any
+                process, begin one attempt.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
@@ -151,14 +151,14 @@ class AsyncRuns(ClientPart):
         keep_answers: bool = True,
         keep_children: bool = False,
     ) -> RewindPreview:
-        """What taking the run back would do now: steps that run again, answers kept and asked again (S-76).
+        """Preview a rewind of the run now: steps that run again, answers that are kept and asked again (S-76).
 
         Args:
             run_id: A session's newest run.
             to_op: The first op that is asked again, as the transcript numbers them.
             wait_id: Or a wait of the run.
-            keep_answers: False asks every question behind that op again.
-            keep_children: True lets the child sessions go on that were started behind it.
+            keep_answers: False asks every question after that op again.
+            keep_children: True lets child sessions started after it continue.
 
         Raises:
             RunNotRewindable: It is not the session's newest run.
@@ -171,16 +171,16 @@ class AsyncRuns(ClientPart):
     async def rewind(
         self, run_id: str, *, preview: RewindPreview, reason: str, operation_id: str | None = None
     ) -> RunInfo:
-        """Take the run back as the preview says; its next attempt goes on from there (S-75).
+        """Rewind the run as previewed; its next attempt continues from there (S-75).
 
         Args:
             run_id: The preview's run.
-            preview: What someone looked at.
+            preview: The preview that someone checked.
             reason: Why, 1 to 500 characters; it stands in the transcript.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
-            SessionChanged: It would do something else by now; nothing has happened. Look again.
+            SessionChanged: The rewind would differ by now; nothing was done. Preview it again.
         """
         body = {"to_op": preview.to_op, "reason": reason, **seen(preview)}
         return await self._ask(REWIND_RUN, run_id, body=body, operation_id=operation_id)
@@ -188,12 +188,12 @@ class AsyncRuns(ClientPart):
     async def wait(
         self, run_id: str, *, timeout: Duration | None = None, until: Until = "ended"
     ) -> RunInfo:
-        """Return when the run has come far enough, or as it is after `timeout`: look at its `status`.
+        """Return the run when it is far enough, or its state after `timeout`: check its `status`.
 
         Args:
             run_id: The run.
             timeout: None waits for ever.
-            until: `ended`, or `stopped`: also when it waits or is blocked, so that someone must act.
+            until: `ended`, or `stopped` for also waiting and blocked runs, which need someone to act.
         """
         ends_at_s = deadline_s(timeout)
         run = await self.get(run_id)
@@ -203,10 +203,10 @@ class AsyncRuns(ClientPart):
 async def until_far_enough(
     runs: AsyncRuns, run: RunInfo, *, ends_at_s: float | None, until: Until
 ) -> RunInfo:
-    """The run once it is far enough, or as it is at `ends_at_s` (monotonic)."""
+    """Return the run once it is far enough, or its state at `ends_at_s` (monotonic)."""
     if is_far_enough(run, until):
         return run
-    # Each opened connection looks at the run once: what happened before it is seen there, what comes after here.
+    # Look at the run once per opened connection, for changes before it; the feed brings later ones.
     feed: Feed[EntryInfo] = Feed(path=FOLLOW_SESSION.at(run.session_id), item=reads(EntryInfo))
     found = runs._transport.follow(feed, deadline_s=ends_at_s)
     async with aclosing(found) as entries:
@@ -222,16 +222,16 @@ async def until_far_enough(
 
 
 def kept(keep_answers: bool, keep_children: bool) -> dict[str, Any]:
-    """What a correction leaves as it is."""
+    """Return the options that say what a correction keeps."""
     return {"keep_answers": keep_answers, "keep_children": keep_children}
 
 
 def seen(preview: RewindPreview) -> dict[str, Any]:
-    """Names the preview that someone looked at."""
+    """Return the fields that name the preview that someone checked."""
     return {"preview_hash": preview.hash, **kept(preview.keep_answers, preview.keep_children)}
 
 
 def place(to_op: int | None, wait_id: str | None) -> dict[str, Any]:
-    """Where a correction begins."""
+    """Return the op or wait at which a correction begins."""
     named = {"to_op": to_op, "wait_id": wait_id}
     return {name: value for name, value in named.items() if value is not None}

@@ -1,6 +1,6 @@
-"""`AsyncClient.sessions` and what it gives: sessions and their streams.
+"""`AsyncClient.sessions`, with its sessions and their streams.
 
-`helmr.client.aio` says what every method may raise besides what it names.
+`helmr.client.aio` lists the errors that every method may raise besides its own.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ class _Options(TypedDict, total=False):
 
 
 class StartOptions(_Options, total=False):
-    """Of `start`."""
+    """Options of `start`."""
 
     result_timeout: Duration | None
 
 
 class StartAndWaitOptions(_Options, total=False):
-    """Of `start_and_wait`."""
+    """Options of `start_and_wait`."""
 
     timeout: Duration | None
 
@@ -133,16 +133,16 @@ class AsyncSessions(ClientPart):
         result_timeout: Duration | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession[Any]:
-        """Start a session and its first run, or return the open one of that external id (S-2).
+        """Start a session and its first run, or return the open session with that external id (S-2).
 
         Args:
             task: The task, or its id.
-            payload: What the task gets, by its annotation.
+            payload: Input of the task, by its annotation.
             external_id: Your name for the session; starting it again with the same payload returns it.
             tags: Words to find it by.
             metadata: JSON to keep with it.
             idempotency_key: A second start with this key returns the first one's session.
-            result_timeout: Answer when the run waits or has ended, at most after this (60 s).
+            result_timeout: Answer when the run waits or has ended, or after this time (at most 60 s).
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
@@ -189,14 +189,14 @@ class AsyncSessions(ClientPart):
         idempotency_key: str | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession[Any]:
-        """Start as `start` does; return when the run has ended or needs someone, or after `timeout`.
+        """Start like `start`; return when the run has ended or needs someone, or after `timeout`.
 
         Returns:
-            The session with its newest run: `.started_run.status` says how far it came, `.result` what it gave, as
-            the task's return annotation says.
+            The session with its newest run: `.started_run.status` is its progress, `.result` its result, by the
+            task's return annotation.
 
         Raises:
-            TaskNotFound, SchemaMismatch, ExternalIdConflict: As `start`.
+            TaskNotFound, SchemaMismatch, ExternalIdConflict: See `start`.
         """
         ends_at_s = deadline_s(timeout)
         started = await self.start(
@@ -220,11 +220,11 @@ class AsyncSessions(ClientPart):
         return AsyncStartedSession(self._transport, receipt, started.task)
 
     def open(self, session_id: str) -> AsyncSessionHandle:
-        """A handle on the session with that id. Sends nothing: a wrong id shows at the first call."""
+        """Return a handle on the session with that id. It sends no request: a wrong id fails at the first call."""
         return AsyncSessionHandle(self._transport, session_id)
 
     async def find(self, external_id: str) -> AsyncSessionHandle:
-        """A handle on the open session of that external id, else on the newest (S-2).
+        """Return a handle on the open session with that external id, else on the newest (S-2).
 
         Raises:
             SessionNotFound: None has it.
@@ -239,16 +239,16 @@ class AsyncSessions(ClientPart):
         limit: int | None = None,
         **wanted: Unpack[SessionsWanted],
     ) -> AsyncIterator[SessionInfo]:
-        """Every session that fits, newest first, page by page.
+        """Yield every matching session, newest first, page by page.
 
         Args:
             task: Only sessions of this task.
-            limit: Items per page, 1 to 200; the iterator goes on to the next page.
+            limit: Items per page, 1 to 200; the iterator continues with the next page.
             **wanted: More filters: `external_id`, `status`, `activity`, `tag`, `forked_from`, `parent`, `run_status`;
-                `SessionsWanted` says what each is.
+                `SessionsWanted` documents each.
 
         Raises:
-            BadFilter: A word that the filter does not know.
+            BadFilter: The filter has an unknown word.
         """
         return all_pages(lambda cursor: self.page(task=task, limit=limit, cursor=cursor, **wanted))
 
@@ -291,7 +291,7 @@ class AsyncSessionHandle(ClientPart):
     def transcript(
         self, *, after: int | None = None, limit: int | None = None
     ) -> AsyncIterator[EntryInfo]:
-        """The session's entries so far, in seq order, page by page.
+        """Yield the session's entries so far, in seq order, page by page.
 
         Args:
             after: Only entries with a greater seq.
@@ -309,19 +309,19 @@ class AsyncSessionHandle(ClientPart):
         return await self._ask(READ_TRANSCRIPT, self.id, query=query)
 
     def export(self) -> AsyncGenerator[bytes, None]:
-        """The session as a signed file, with all payloads in the clear, in pieces; for an admin (S-95).
+        """Yield the session as a signed file, with all payloads in the clear, in pieces; admins only (S-95).
 
-        `helmr session verify` says of the whole file whether it is unchanged written, and by whom.
+        `helmr session verify` checks that the whole file is unchanged, and shows the runtime that signed it.
 
         Raises:
             SessionNotFound: There is none with this id.
-            Unavailable: The end did not come; the pieces so far are no file.
+            Unavailable: The stream broke off; the pieces so far are not a whole file.
         """
         path = EXPORT_SESSION.at(self.id)
         return self._transport.download(Download(path=path, media_type="application/jsonl"))
 
     def follow(self, *, after: int | None = 0) -> AsyncGenerator[EntryInfo, None]:
-        """Entries from the beginning and then as they are stored, for ever; leave the loop to stop.
+        """Yield entries from the beginning and then as they are stored, for ever; leave the loop to stop.
 
         Args:
             after: A feed offset (`EntryInfo.feed_offset`); None begins now.
@@ -330,7 +330,7 @@ class AsyncSessionHandle(ClientPart):
         return self._transport.items(Feed(path=path, item=reads(EntryInfo), after=after))
 
     async def run(self, payload: Any = UNSET, *, operation_id: str | None = None) -> RunInfo:
-        """Start the next run; without a payload with that of the newest run (S-2).
+        """Start the next run; without a payload it reuses that of the newest run (S-2).
 
         Raises:
             RunActive: A run is active.
@@ -355,7 +355,7 @@ class AsyncSessionHandle(ClientPart):
         """Close the session; closing a closed one succeeds (S-6).
 
         Args:
-            end_input: A run that waits for input learns that no more comes; without it, closing is refused.
+            end_input: End the input of a run that waits for it; without this, such a session can't be closed.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
@@ -383,23 +383,23 @@ class AsyncSessionHandle(ClientPart):
         override_reason: str | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession[Any]:
-        """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
+        """Start a session with this one's history up to an op; this session stays unchanged (S-86).
 
-        Steps before the op have run and do not run again; the op itself is asked again.
+        Steps before the op do not run again; the op itself does.
 
         Args:
             to_op: An op of the newest run, as the transcript numbers them.
             wait_id: Or a wait of it.
             reason: Why, 1 to 500 characters; it stands in the new session's transcript.
-            answer: What answers the wait at that op in the new session.
-            override_reason: Why an admin answers it instead of the people who may.
+            answer: Answer to the wait at that op in the new session.
+            override_reason: An admin's reason to answer instead of the people who may.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
             OpNotFound: The newest run's journal has no such op.
-            ForkRefused: There it waits for a token, which stays its own.
+            ForkRefused: The op waits for a token, which stays with this session.
             SchemaMismatch: The answer does not fit.
-            NotAnAnswerer, NotAmendable: It is for other people to give.
+            NotAnAnswerer, NotAmendable: Other people must give the answer.
         """
         body = {**place(to_op, wait_id), "reason": reason, "answer": answer}
         body["override_reason"] = override_reason if override_reason is not None else UNSET
@@ -415,7 +415,7 @@ class AsyncSessionHandle(ClientPart):
 
 
 class AsyncStartedSession(AsyncSessionHandle, Generic[R]):
-    """The session that a start made or found, with what the start said."""
+    """The session that a start made or found, with the answer of the start."""
 
     def __init__(
         self,
@@ -426,7 +426,7 @@ class AsyncStartedSession(AsyncSessionHandle, Generic[R]):
         super().__init__(transport, receipt.session.id)
         self.receipt = receipt
         self.task = task
-        """What was started, if it was given itself and not by its id."""
+        """The task that was started, if given itself and not by its id."""
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses
         no_truth(self, ".result for what the run returned, .created, or `is not None`")
@@ -448,11 +448,11 @@ class AsyncStartedSession(AsyncSessionHandle, Generic[R]):
 
     @property
     def result(self) -> R:
-        """What the run returned, as the task's return annotation says; JSON if the task was given by its id.
+        """Return the run's result, by the task's return annotation; JSON if the task was given by its id.
 
         Raises:
             UsageError: The run had not succeeded when the start was answered.
-            SchemaMismatch: What is stored does not fit the annotation, or the run has continued as another.
+            SchemaMismatch: The stored result does not fit the annotation, or the run has continued as another.
         """
         run = self.started_run
         if run.status is not RunStatus.SUCCEEDED:
@@ -481,12 +481,12 @@ class AsyncInput(ClientPart):
         public_access_token: str | None = None,
         operation_id: str | None = None,
     ) -> SendReceipt:
-        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25).
+        """Append a record; the receipt has its outcome: fulfilled, buffered, late or unmatched (S-25).
 
         Args:
-            data: By the stream's schema.
-            correlation_id: Meets only waits for this id, and waits for none.
-            idempotency_key: A second send with it and the same data returns the first receipt (S-26).
+            data: Data that fits the stream's schema.
+            correlation_id: Matches waits for this id, and waits without an id.
+            idempotency_key: A second send with this key and the same data returns the first receipt (S-26).
             public_access_token: Sent instead of the client's key.
             operation_id: Makes the call repeatable by a later process.
 
@@ -496,7 +496,7 @@ class AsyncInput(ClientPart):
             SessionTerminal: The session is closed or cancelled.
             IdleInputRejected: No run is active and the task rejects input while none is active.
             IdempotencyConflict: The key was used with other data.
-            ScopeDenied, TokenExhausted: What the public token does not allow.
+            ScopeDenied, TokenExhausted: The public token does not allow it.
         """
         named = {"correlation_id": correlation_id, "idempotency_key": idempotency_key}
         return await self._ask(
@@ -511,7 +511,7 @@ class AsyncInput(ClientPart):
     def list(
         self, *, after: int | None = None, limit: int | None = None
     ) -> AsyncIterator[RecordInfo]:
-        """The stream's records of any state, by seq."""
+        """Yield the stream's records of any state, by seq."""
         return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
 
     async def page(
@@ -541,7 +541,7 @@ class AsyncOutput(ClientPart):
         limit: int | None = None,
         public_access_token: str | None = None,
     ) -> AsyncIterator[RecordInfo]:
-        """The records so far, by seq, page by page.
+        """Yield the records so far, by seq, page by page.
 
         Raises:
             SessionNotFound, StreamNotFound: There is none.
@@ -572,7 +572,7 @@ class AsyncOutput(ClientPart):
     def follow(
         self, *, after: int | None = None, public_access_token: str | None = None
     ) -> AsyncGenerator[RecordInfo, None]:
-        """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
+        """Yield records after that seq and then new ones, until the session is over; leave the loop to stop."""
         feed = Feed(
             path=self._path(), item=reads(RecordInfo), after=after or 0, bearer=public_access_token
         )
@@ -581,9 +581,9 @@ class AsyncOutput(ClientPart):
     def follow_chunks(
         self, *, after: int | None = None, public_access_token: str | None = None
     ) -> AsyncGenerator[RecordInfo | ChunkInfo | ChunksEnd, None]:
-        """As `follow`, and beside the records what the code emits from now on, which is not stored (S-90).
+        """Follow like `follow`, and also yield chunks that the code emits from now on, which are not stored (S-90).
 
-        Chunks come in order, each at most once. Records come by another way: one may overtake the chunks before it.
+        Chunks arrive in order, each at most once. Records take another path: one may overtake earlier chunks.
         """
         feed: Feed[RecordInfo | ChunkInfo | ChunksEnd] = Feed(
             path=self._path(),
@@ -600,7 +600,7 @@ class AsyncOutput(ClientPart):
 
 
 def _picked(page: Page[SessionInfo], external_id: str) -> SessionInfo:
-    """The session that an external id names: the open one, else the newest (S-2)."""
+    """Return the session with that external id: the open one, else the newest (S-2)."""
     if not page.items:
         raise SessionNotFound(f"no session has the external id {external_id!r}")
     is_open = (one for one in page.items if one.status is SessionStatus.OPEN)

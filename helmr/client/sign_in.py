@@ -1,7 +1,7 @@
-"""Signing in at a runtime as a person: at its issuer of OpenID Connect, by a browser here or on another device.
+"""Sign-in of a person at a runtime's OpenID Connect issuer, with a browser on this or another device.
 
-What the issuer gave is kept in a file of its own for each runtime, for this user alone (0600), and renewed when it is
-older than ten minutes: an answer that depends on a group takes no older one.
+Each runtime's tokens are kept in a file of their own, readable only by this user (0600). A token is renewed after ten
+minutes, because answers that depend on a group need a fresh one.
 
 Source: RFC 8252 (a browser and a port of this machine), RFC 7636 (PKCE), RFC 8628 (another device), RFC 9207 (`iss`).
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DISCOVERY = "/.well-known/openid-configuration"
 FRESH_S = 600.0
-"""A younger token is sent as it is."""
+"""Age in seconds below which a token is sent without renewal."""
 SLACK_S = 60.0
 BROWSER_WITHIN_S = 300.0
 TIMEOUT_S = 10.0
@@ -45,16 +45,16 @@ DONE = b"<!doctype html><title>Helmr</title><p>You are signed in. Close this pag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptTokens:
-    """What an issuer gave for one runtime.
+    """An issuer's tokens for one runtime.
 
     Attributes:
-        url: The runtime.
-        issuer, client_id: Where, and as which client.
-        id_token: Who its person is; sent as a key is.
-        refresh_token: For the next one; None if the issuer gives none.
-        taken_at_s: When it came, by this machine's clock.
-        expires_at_s: Of the token.
-        access_token: By which the runtime asks the issuer for groups; None if it needs none.
+        url: URL of the runtime.
+        issuer, client_id: The issuer, and the id of the client there.
+        id_token: Identifies the person; sent like a key.
+        refresh_token: Gets the next token; None if the issuer gives none.
+        taken_at_s: Time of receipt, by this machine's clock.
+        expires_at_s: End of the token's validity.
+        access_token: The runtime asks the issuer for groups with it; None if not needed.
     """
 
     url: str
@@ -67,16 +67,16 @@ class KeptTokens:
     access_token: str | None = None
 
     def is_due(self, now_s: float) -> bool:
-        """It is to be renewed before it is sent."""
+        """Return True when it must be renewed before it is sent."""
         return now_s - self.taken_at_s >= FRESH_S or now_s >= self.expires_at_s - SLACK_S
 
 
 class KeptSignIn:
-    """The sign-in that is kept for a runtime, renewed as it ages; for several threads and processes.
+    """The stored sign-in for a runtime, renewed as it ages; safe for several threads and processes.
 
     Args:
-        environ: Says where state is.
-        url: The runtime, in the form that is compared.
+        environ: Gives the state folder.
+        url: The runtime's normalized URL.
         now_s: The wall clock.
     """
 
@@ -89,19 +89,19 @@ class KeptSignIn:
 
     @property
     def is_there(self) -> bool:
-        """Someone has signed in."""
+        """True when someone has signed in."""
         return self.path.is_file()
 
     def is_due(self) -> bool:
-        """`token` will ask the issuer, or the file."""
+        """True when `token` will ask the issuer, or read the file."""
         return self._kept is None or self._kept.is_due(self._now_s())
 
     def token(self) -> str:
         """The ID token to send now.
 
         Raises:
-            NotAllowed: No one is signed in, or the issuer gives no other token: sign in again.
-            Unavailable: The issuer can't be reached, and the token that is kept is over.
+            NotAllowed: No one is signed in, or the issuer refuses a new token: sign in again.
+            Unavailable: The issuer can't be reached, and the stored token has expired.
         """
         if self._kept is not None and not self._kept.is_due(self._now_s()):
             return self._kept.id_token
@@ -115,7 +115,7 @@ class KeptSignIn:
             return kept.id_token
 
     def access_token(self) -> str | None:
-        """To send beside the token that `token` gave last, if the runtime needs one."""
+        """Return the access token to send with the last ID token, if the runtime needs one."""
         return self._kept.access_token if self._kept is not None else None
 
     def _renewed(self, kept: KeptTokens) -> KeptTokens:
@@ -145,19 +145,19 @@ class KeptSignIn:
 
 
 class IssuerFlow:
-    """One way through an issuer.
+    """A sign-in at an issuer.
 
     Args:
-        http: Asks the issuer.
+        http: HTTP client for the issuer.
         issuer: Its URL.
-        client_id: As which client.
-        scopes: What is asked for.
+        client_id: Id of the client there.
+        scopes: Scopes to request.
         now_s: The wall clock.
-        keeps_access_token: The runtime needs it.
+        keeps_access_token: True if the runtime needs the access token.
 
     Raises:
         Unavailable: The issuer does not answer.
-        NotAllowed: It is not the issuer that it should be.
+        NotAllowed: The URL belongs to another issuer.
     """
 
     def __init__(
@@ -184,11 +184,11 @@ class IssuerFlow:
         """Sign in with a browser of this machine.
 
         Args:
-            url: The runtime that it is for.
+            url: URL of the runtime.
             show: Opens a page in the browser.
 
         Raises:
-            NotAllowed: The issuer refused, or what came back is not the answer to what was asked.
+            NotAllowed: The issuer refused, or its answer does not belong to this request.
         """
         verifier, state, nonce = (secrets.token_urlsafe(48) for _ in range(3))
         digest = hashlib.sha256(verifier.encode()).digest()
@@ -228,12 +228,12 @@ class IssuerFlow:
         """Sign in with a browser of any machine.
 
         Args:
-            url: The runtime that it is for.
+            url: URL of the runtime.
             tell: Gets the page's URL and the code to type there.
             sleep: Waits.
 
         Raises:
-            NotAllowed: The issuer refused, or no one came in time.
+            NotAllowed: The issuer refused, or no one signed in in time.
         """
         asked = {"client_id": self.client_id, "scope": self._scope}
         found = self._ask("POST", self._endpoint("device_authorization_endpoint"), asked)
@@ -257,10 +257,10 @@ class IssuerFlow:
     def tokens(
         self, form: Mapping[str, str], *, url: str, before: KeptTokens | None = None
     ) -> KeptTokens:
-        """What the issuer gives for that.
+        """Request tokens from the issuer.
 
         Raises:
-            NotAllowed: Nothing, and why.
+            NotAllowed: The issuer refused; the message has its reason.
         """
         asked = {**form, "client_id": self.client_id}
         found = self._ask("POST", self._endpoint("token_endpoint"), asked)
@@ -284,7 +284,7 @@ class IssuerFlow:
         return replace(kept, access_token=access) if is_kept else kept
 
     def revoke(self, refresh_token: str) -> None:
-        """Have the issuer forget a refresh token, if it can."""
+        """Revoke a refresh token at the issuer, if it supports that."""
         endpoint = self._said.get("revocation_endpoint")
         if isinstance(endpoint, str):
             form = {"token": refresh_token, "token_type_hint": "refresh_token"}
@@ -321,7 +321,7 @@ def _refused(reason: str, more: str = "") -> NotAllowed:
 
 
 class _Redirect:
-    """A port of this machine where the browser comes back to, once."""
+    """A local port to which the browser returns, once."""
 
     def __enter__(self) -> _Redirect:
         found: list[dict[str, str]] = []
@@ -351,7 +351,7 @@ class _Redirect:
         self._server.server_close()
 
     def answer(self, state: str) -> Mapping[str, str]:
-        """What the browser brought for this state; what comes with another is not believed."""
+        """Wait for the browser and return its parameters; ignore requests with another state."""
         ends_at_s = time.monotonic() + BROWSER_WITHIN_S
         while time.monotonic() < ends_at_s:
             self._server.handle_request()
@@ -371,10 +371,10 @@ def sign_in(
     info: SignInInfo,
     run: Callable[[IssuerFlow], KeptTokens],
 ) -> Path:
-    """Sign in at a runtime and keep that; the file.
+    """Sign in at a runtime, store the tokens, and return their file.
 
     Raises:
-        NotAllowed: The runtime has no issuer, or that refused.
+        NotAllowed: The runtime has no issuer, or the issuer refused.
     """
     if info.issuer is None or info.client_id is None:
         raise NotAllowed(
@@ -397,7 +397,7 @@ def sign_in(
 
 
 def sign_out(environ: Mapping[str, str], url: str) -> bool:
-    """Forget a sign-in, and have the issuer forget what renews it; whether there was one."""
+    """Delete a sign-in and revoke its refresh token; return True if there was one."""
     path = path_of(environ, url)
     if not path.is_file():
         return False
@@ -417,7 +417,7 @@ def sign_out(environ: Mapping[str, str], url: str) -> bool:
 
 
 def path_of(environ: Mapping[str, str], url: str) -> Path:
-    """Where the sign-in for a runtime is kept."""
+    """Return the path of the file with the sign-in for a runtime."""
     state = environ.get("XDG_STATE_HOME")
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     base = Path(state) if state and Path(state).is_absolute() else home / ".local" / "state"
@@ -425,10 +425,10 @@ def path_of(environ: Mapping[str, str], url: str) -> Path:
 
 
 def read(path: Path) -> KeptTokens | None:
-    """What is kept there; None if nothing that can be read.
+    """Read stored tokens; None if there are none or they are unreadable.
 
     Raises:
-        NotAllowed: Others could have written it.
+        NotAllowed: Others could have written the file.
     """
     try:
         with path.open("rb") as file:
@@ -441,13 +441,13 @@ def read(path: Path) -> KeptTokens | None:
 
 
 def write(path: Path, kept: KeptTokens) -> None:
-    """Keep it, for this user alone."""
+    """Store the tokens, readable only by this user."""
     write_private(path, json.dumps(asdict(kept)))
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Only one renews at a time: an issuer may take each refresh token once."""
+    """Hold the lock for renewals, since an issuer may accept each refresh token once."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -458,7 +458,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def claims_of(token: str) -> Mapping[str, Any]:
-    """What a token says, unchecked: it came from the issuer itself, and the runtime checks it."""
+    """Return a token's claims, unverified: it came from the issuer directly, and the runtime verifies it."""
     try:
         part = token.split(".")[1]
         found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -472,5 +472,5 @@ def _wall_s() -> float:
 
 
 def connection() -> httpx.Client:
-    """To an issuer."""
+    """Return an HTTP client for an issuer."""
     return httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)

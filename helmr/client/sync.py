@@ -1,8 +1,8 @@
-"""`Client`: what a program does with sessions, runs and waits, blocking.
+"""`Client`: sessions, runs and waits for programs without an event loop.
 
-Each method is the awaited one's (`helmr.client.aio` and what that holds), which says what it does, takes and may raise.
-Lists and follows are iterators. Over connections that block, no coroutine of the client ever waits for an event loop,
-so each runs to its end in one go (`blocking`).
+Each method runs the awaited one with its documentation (`helmr.client.aio` and its parts). Lists and follows are
+iterators. Over blocking connections, no coroutine of the client ever suspends, so each runs to its end in one go
+(`blocking`).
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ class Client(BlockingPart[AsyncClient], BlockingParts):
     """A connection to one runtime. May be used from several threads; close it, or use it in a `with`.
 
     Args:
-        url: Where the runtime answers, or the addresses of a pair, also as one text with commas; `ray` is the one in
-            the Ray cluster of this process. Without it the runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster
-            that this process is connected to, the nearest `.helmr/` upward, the only live one.
+        url: The runtime's URL, or the addresses of a pair, also as one text with commas; `ray` is the one in the
+            Ray cluster of this process. Without it the client looks in `HELMR_URL`, `data_dir`, the Ray cluster that
+            this process is connected to, the nearest `.helmr/` upward, then for the only live runtime.
         key: API key. Without it `HELMR_API_KEY` for a URL, else the one found with the runtime.
         data_dir: The runtime's data directory.
         on_behalf_of: The person for whom this program acts; recorded with everything it does (S-51).
-        retry: Bounds of trying again.
+        retry: Bounds on retries.
 
     Raises:
-        RuntimeNotFound: None is running where this looked.
-        AmbiguousRuntime: Several are, and nothing says which one.
+        RuntimeNotFound: None is running in these places.
+        AmbiguousRuntime: Several are running, and none is named.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Client(BlockingPart[AsyncClient], BlockingParts):
 
     @classmethod
     def _over(cls, transport: HttpTransport) -> Self:
-        """A client over a transport that is there already."""
+        """Return a client over an existing transport."""
         client = cls.__new__(cls)
         client._bind(transport)
         return client
@@ -154,7 +154,7 @@ class Client(BlockingPart[AsyncClient], BlockingParts):
 
 
 def ask(client: Client, operation: Operation[T], *ids: str, **parts: Any) -> T:
-    """What an operation of the table answers; takes what `helmr.client.calls.call` takes."""
+    """Send an operation of the table and return its answer; arguments as for `helmr.client.calls.call`."""
     return finish(client._awaited._ask(operation, *ids, **parts))
 
 
@@ -192,7 +192,7 @@ class SessionHandle(BlockingPart[AsyncSessionHandle]):
 
 
 class StartedSession(SessionHandle, Generic[R]):
-    """The session that a start made or found, with what the start said."""
+    """The session that a start made or found, with the answer of the start."""
 
     def __init__(self, awaited: AsyncStartedSession[R]) -> None:
         super().__init__(awaited)
@@ -219,11 +219,11 @@ class StartedSession(SessionHandle, Generic[R]):
 
     @property
     def result(self) -> R:
-        """What the run returned, as the task's return annotation says; JSON if the task was given by its id.
+        """Return the run's result, by the task's return annotation; JSON if the task was given by its id.
 
         Raises:
             UsageError: The run had not succeeded when the start was answered.
-            SchemaMismatch: What is stored does not fit the annotation, or the run has continued as another.
+            SchemaMismatch: The stored result does not fit the annotation, or the run has continued as another.
         """
         return self._started.result
 
@@ -256,7 +256,7 @@ class Sessions(BlockingPart[AsyncSessions]):
         return StartedSession(finish(self._awaited.start_and_wait(*args, **options)))
 
     def open(self, session_id: str) -> SessionHandle:
-        """A handle on the session with that id. Sends nothing: a wrong id shows at the first call."""
+        """Return a handle on the session with that id. It sends no request: a wrong id fails at the first call."""
         return SessionHandle(self._awaited.open(session_id))
 
     find = blocking(AsyncSessions.find, gives=SessionHandle)
@@ -355,7 +355,7 @@ class Auth(BlockingPart[AsyncAuth]):
 
 
 class Keys(BlockingPart[AsyncKeys]):
-    """API keys; for an admin."""
+    """API keys; admins only."""
 
     create = blocking(AsyncKeys.create)
     list = blocking(AsyncKeys.list)
@@ -365,7 +365,7 @@ class Keys(BlockingPart[AsyncKeys]):
 
 
 class People(BlockingPart[AsyncPeople]):
-    """People (S-111): who calls, who there is, who may act no more."""
+    """People (S-111): the caller, the list of people, and disabled ones."""
 
     whoami = blocking(AsyncPeople.whoami)
     sign_in = blocking(AsyncPeople.sign_in)
@@ -380,7 +380,7 @@ class People(BlockingPart[AsyncPeople]):
 
 
 class Grants(BlockingPart[AsyncGrants]):
-    """Standing grants: what a person has allowed for a while in one agent's session (S-107)."""
+    """Standing grants: a person's temporary permissions for one agent's session (S-107)."""
 
     list = blocking(AsyncGrants.list)
     page = blocking(AsyncGrants.page)
@@ -390,7 +390,7 @@ class Grants(BlockingPart[AsyncGrants]):
 
 
 class Outcomes(BlockingPart[AsyncOutcomes]):
-    """Approved calls of agents of which no one knows what became (S-108)."""
+    """Approved calls of agents with unknown outcome (S-108)."""
 
     list = blocking(AsyncOutcomes.list)
     page = blocking(AsyncOutcomes.page)
@@ -398,7 +398,7 @@ class Outcomes(BlockingPart[AsyncOutcomes]):
 
 
 class Notices(BlockingPart[AsyncNotices]):
-    """Notice targets, which the runtime's `helmr.toml` names, and how far each is (S-84)."""
+    """Notice targets, which the runtime's `helmr.toml` declares, and their progress (S-84)."""
 
     list = blocking(AsyncNotices.list)
     test = blocking(AsyncNotices.test)
@@ -424,7 +424,7 @@ class NamedLimits(BlockingPart[AsyncNamedLimits]):
 
 
 class Bulk(BlockingPart[AsyncBulk]):
-    """Retry, cancel, close or prune many runs or sessions: `preview` shows them, `do` does it to what was shown."""
+    """Retry, cancel, close or prune many runs or sessions: `preview` shows them, `do` acts on the shown ones."""
 
     preview = blocking(AsyncBulk.preview)
     do = blocking(AsyncBulk.do)

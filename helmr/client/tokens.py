@@ -37,14 +37,14 @@ class AsyncTokens(ClientPart):
     ) -> TokenReceipt:
         """Make a token; any task may wait on it by its id (S-40).
 
-        `escalation` is for waits on it that have neither one nor a schema of their own: see `helmr.escalation`.
+        `escalation` (`helmr.escalation`) applies to waits on it that have neither one nor a schema of their own.
 
         Returns:
-            The token with its callback URL and public token, which are shown here only.
+            The token with its callback URL and public token, which only this answer shows.
 
         Raises:
-            BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
-            BadEscalation, SchemaMismatch: The escalation can't be run, or its default does not fit.
+            BadSchema, BadRequest: Schema, verification, tag or origin is invalid.
+            BadEscalation, SchemaMismatch: The escalation is invalid, or its default does not fit.
         """
         timeout_s = seconds(timeout) if timeout is not None else None
         steps = escalation_json(
@@ -76,7 +76,7 @@ class AsyncTokens(ClientPart):
     def list(
         self, *, status: str | None = None, tag: str | None = None, limit: int | None = None
     ) -> AsyncIterator[TokenInfo]:
-        """Every token that fits, newest first, page by page."""
+        """Yield every matching token, newest first, page by page."""
         return all_pages(
             lambda cursor: self.page(status=status, tag=tag, limit=limit, cursor=cursor)
         )
@@ -105,8 +105,8 @@ class AsyncTokens(ClientPart):
 
         Raises:
             TokenNotFound: There is none.
-            SchemaMismatch: The data does not fit its schema; nothing happened.
-            TokenCompleted, TokenExpired, TokenCancelled: It has ended; says when and by whom.
+            SchemaMismatch: The data does not fit its schema; nothing is stored.
+            TokenCompleted, TokenExpired, TokenCancelled: It has ended; the facts say when and by whom.
         """
         return await self._ask(
             COMPLETE_TOKEN,
@@ -117,7 +117,7 @@ class AsyncTokens(ClientPart):
         )
 
     async def cancel(self, token_id: str, *, operation_id: str | None = None) -> TokenInfo:
-        """Cancel a token and the waits on it; cancelling a cancelled one changes nothing."""
+        """Cancel a token and the waits on it; cancelling a cancelled one has no effect."""
         return await self._ask(CANCEL_TOKEN, token_id, operation_id=operation_id)
 
 

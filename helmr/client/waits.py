@@ -50,7 +50,7 @@ from helmr.signing import Sign, ToSign
 from helmr.tasks import AnyTask
 
 DRY_RUN_S = 20.0
-"""A dry run is answered after at most that long."""
+"""Longest time in seconds until a dry run answers."""
 
 
 class AsyncWaits(ClientPart):
@@ -71,13 +71,13 @@ class AsyncWaits(ClientPart):
         limit: int | None = None,
         **wanted: Unpack[WaitsWanted],
     ) -> AsyncIterator[WaitInfo]:
-        """Waits that fit, soonest end first; pending ones of kind input and token unless asked.
+        """Yield matching waits, soonest end first; by default pending ones of kind input and token.
 
         Args:
-            task: Of this task.
+            task: Only waits of this task.
             limit: Waits per page.
             **wanted: More filters: `status`, `kind`, `stream`, `session_id`, `priority`, `tag`, `assignee`, `batch_id`,
-                `resolved_since`; `WaitsWanted` says what each is.
+                `resolved_since`; `WaitsWanted` documents each.
         """
         return all_pages(lambda cursor: self.page(task=task, limit=limit, cursor=cursor, **wanted))
 
@@ -111,23 +111,23 @@ class AsyncWaits(ClientPart):
             wait_id: The wait.
             data: The answer.
             override_claim: Answer even if someone else has claimed it.
-            override_reason: Why an admin answers instead of the people who may.
-            batch_id: Names the many answers that this is one of: 1 to 128 letters, digits and `._:-`.
-            sign: Signs the answer if the wait takes signed ones only: `helmr.signing.SshSigner()`.
-            signature: The signature itself, armored, of who has made it elsewhere.
+            override_reason: An admin's reason to answer instead of the people who may.
+            batch_id: Names the batch of answers that this belongs to: 1 to 128 letters, digits and `._:-`.
+            sign: Signs the answer if the wait accepts only signed ones: `helmr.signing.SshSigner()`.
+            signature: An armored signature made elsewhere.
             operation_id: Makes the call repeatable by a later process.
 
         Returns:
-            The receipt; of a wait that several people must agree on a `VoteReceipt`, until they do.
+            The receipt; a `VoteReceipt` for a wait that several people must agree on, until they do.
 
         Raises:
             WaitNotFound: There is none with this id.
-            NotAnAnswerer: It is answered by other people; the message says by whom. Nothing is stored.
-            SignatureNeeded: It takes signed answers only, and nothing here signs. Nothing is stored.
-            BadSignature: The signature is not over this answer by a key of this person. Nothing is stored.
+            NotAnAnswerer: Other people answer it; the message names them. Nothing is stored.
+            SignatureNeeded: It accepts only signed answers, and there is no `sign`. Nothing is stored.
+            BadSignature: The signature is not of this answer by a key of this person. Nothing is stored.
             WaitClaimed: Someone else has claimed it; the facts say who, until when. Nothing is stored.
             WaitResolved: It is over; the facts say who ended it, when and how. Nothing is stored.
-            WaitTimedOut: Its deadline passed before. Nothing is stored.
+            WaitTimedOut: Its deadline has passed. Nothing is stored.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
         body = {"data": data, "override_claim": override_claim or UNSET}
@@ -143,7 +143,7 @@ class AsyncWaits(ClientPart):
         return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
 
     async def _signed(self, wait_id: str, data: Any, sign: Sign, error: SignatureNeeded) -> str:
-        """The signature that the refusal asks for."""
+        """Make the signature that the refusal demands."""
         person, keys = error.facts.get("person"), error.facts.get("keys")
         if not isinstance(person, str) or not isinstance(keys, list):
             raise error
@@ -152,7 +152,7 @@ class AsyncWaits(ClientPart):
         return made if isinstance(made, str) else await made
 
     async def withdraw(self, wait_id: str) -> VoteReceipt:
-        """Take one's vote on this wait back, until enough people agree (S-113); without one nothing changes.
+        """Withdraw one's vote on this wait, before enough people agree (S-113); without a vote it has no effect.
 
         Raises:
             WaitNotFound: There is none with this id.
@@ -163,11 +163,11 @@ class AsyncWaits(ClientPart):
     async def claim(
         self, wait_id: str, *, expires_in: Duration | None = None, override_claim: bool = False
     ) -> ClaimReceipt:
-        """Claim the wait, so that no one else answers it meanwhile; again, renew the claim (S-81).
+        """Claim the wait, so that no one else answers it meanwhile, or renew one's claim (S-81).
 
         Args:
             wait_id: A pending wait for input or a token.
-            expires_in: Without it 15 minutes; at most a day.
+            expires_in: Lifetime of the claim; by default 15 minutes, at most a day.
             override_claim: Claim it even if someone else has; that claim ends.
 
         Raises:
@@ -179,7 +179,7 @@ class AsyncWaits(ClientPart):
         return await self._ask(CLAIM_WAIT, wait_id, body=body)
 
     async def release(self, wait_id: str) -> ClaimReceipt:
-        """End one's claim; without one nothing changes.
+        """End one's claim; without a claim it has no effect.
 
         Raises:
             WaitClaimed: Someone else has claimed it.
@@ -207,34 +207,34 @@ class AsyncWaits(ClientPart):
         expires_in: Duration | None = None,
         operation_id: str | None = None,
     ) -> AnswerLinkReceipt:
-        """Make a link by which this person answers this wait, once (S-74).
+        """Make a link with which this person answers this wait, once (S-74).
 
         Args:
             wait_id: A pending wait for input or a token.
-            person: On whose behalf the answer is recorded.
-            expires_in: At most 7 days; the wait's deadline ends it all the same. Without it until that, at most 7 days.
+            person: The person on whose behalf the answer is recorded.
+            expires_in: Its lifetime, at most and by default 7 days; it also ends with the wait's deadline.
             operation_id: Makes the call repeatable.
 
         Returns:
-            The link with its URL, which is a secret and shown here only.
+            The link with its URL, a secret that only this answer shows.
 
         Raises:
             WaitNotFound: There is none with this id.
             WaitResolved: It is over.
-            BadRequest: The person or the time can't be used.
+            BadRequest: The person or the time is invalid.
         """
         body = {"person": person, "expires_in": _seconds(expires_in)}
         return await self._ask(CREATE_LINK, wait_id, body=body, operation_id=operation_id)
 
     async def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
-        """The wait's links, newest first, without their URLs; revoked and expired ones too."""
+        """The wait's links, newest first, without their URLs; including revoked and expired ones."""
         page: Page[AnswerLinkInfo] = await self._ask(LIST_LINKS, wait_id)
         return page.items
 
     async def unlink(
         self, wait_id: str, *, link_id: str, operation_id: str | None = None
     ) -> AnswerLinkInfo:
-        """Revoke a link; revoking again changes nothing.
+        """Revoke a link; revoking it again has no effect.
 
         Raises:
             KeyNotFound: The wait has no such link.
@@ -242,15 +242,15 @@ class AsyncWaits(ClientPart):
         return await self._ask(REVOKE_LINK, wait_id, link_id, operation_id=operation_id)
 
     async def dry_run(self, wait_id: str, data: Any) -> DryRun:
-        """What that answer would set off: the ops that the code asks for, to the first that touches the world (S-87).
+        """Dry-run an answer: return the ops that the code would ask for, up to the first side effect (S-87).
 
-        Nothing of it happens.
+        It has no effects and stores nothing.
 
         Raises:
             WaitNotFound: There is none with this id.
             WaitResolved: It is over.
             SchemaMismatch: The data does not fit.
-            Overloaded: Too many are dry-run at once.
+            Overloaded: Too many dry runs are in progress.
         """
         asked = call(DRY_RUN_ANSWER, wait_id, body={"data": data})
         asked = replace(asked, read_timeout_s=READ_TIMEOUT_S + DRY_RUN_S)
@@ -259,16 +259,16 @@ class AsyncWaits(ClientPart):
     async def preview_amend(
         self, wait_id: str, *, keep_answers: bool = True, keep_children: bool = False
     ) -> RewindPreview:
-        """What giving this wait another answer would do now, whatever the answer (S-76, S-79).
+        """Preview an amendment of this wait now, for any new answer (S-76, S-79).
 
         Args:
             wait_id: An answered or timed-out wait of a session's newest run.
-            keep_answers: False asks every question behind it again.
-            keep_children: True lets the child sessions go on that were started behind it.
+            keep_answers: False asks every question after it again.
+            keep_children: True lets child sessions started after it continue.
 
         Raises:
             WaitNotFound: There is none with this id.
-            WaitNotAmendable: It is pending, was cancelled, has no answer, or the run went back before it.
+            WaitNotAmendable: It is pending, was cancelled, has no answer, or a rewind went back before it.
             SessionTerminal: The session was closed or cancelled, and not by this run.
         """
         body = kept(keep_answers, keep_children)
@@ -284,21 +284,21 @@ class AsyncWaits(ClientPart):
         override_reason: str | None = None,
         operation_id: str | None = None,
     ) -> RunInfo:
-        """Give the wait another answer: the run goes back to it and on with that (S-79).
+        """Give the wait another answer: the run rewinds to it and continues with that answer (S-79).
 
         Args:
             wait_id: The wait.
             data: The answer that it should have had.
-            preview: What someone looked at.
+            preview: The preview that someone checked.
             reason: Why, 1 to 500 characters; it stands in the transcript.
-            override_reason: Why an admin does instead of the people who may answer.
+            override_reason: An admin's reason to answer instead of the people who may.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
-            NotAnAnswerer: It is answered by other people.
+            NotAnAnswerer: Other people answer it.
             NotAmendable: Several people gave the answer.
-            SessionChanged: It would do something else by now; nothing has happened. Look again.
-            WaitNotAmendable: As `preview_amend`.
+            SessionChanged: The amendment would differ by now; nothing was done. Preview it again.
+            WaitNotAmendable: See `preview_amend`.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
         body = {"data": data, "reason": reason, **seen(preview)}
