@@ -25,14 +25,14 @@ P = ParamSpec("P")
 
 
 class BlockingPart(Generic[A]):
-    """A part of the blocking client: `blocking` methods call those of the same part of the awaited one."""
+    """A part of the blocking client; its `blocking` methods call the same part of the awaited one."""
 
     def __init__(self, awaited: A) -> None:
         self._awaited = awaited
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns that never waits for an event loop."""
+    """Run a coroutine that never suspends, and return its result."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -43,7 +43,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 def every(items: AsyncIterator[T]) -> Generator[T, None, None]:
-    """The items of an async iterator that never waits for an event loop; it is closed when no one reads on."""
+    """Yield the items of an async iterator that never suspends, and close it when reading stops."""
     try:
         while True:
             try:
@@ -57,7 +57,7 @@ def every(items: AsyncIterator[T]) -> Generator[T, None, None]:
 
 
 class Items(Generator[T, None, None]):
-    """The items of a list, read as they are asked for: until then no one knows whether there is one."""
+    """The items of a list, fetched as they are read; before that it is unknown whether there are any."""
 
     def __init__(self, read: Generator[T, None, None]) -> None:
         self._read = read
@@ -69,15 +69,15 @@ class Items(Generator[T, None, None]):
         return next(self._read)
 
     def send(self, value: None, /) -> T:
-        """As of a generator."""
+        """Same as for a generator."""
         return self._read.send(value)
 
     def throw(self, *error: Any) -> T:
-        """As of a generator."""
+        """Same as for a generator."""
         return self._read.throw(*error)
 
     def close(self) -> None:
-        """As of a generator."""
+        """Same as for a generator."""
         self._read.close()
 
 
@@ -98,11 +98,11 @@ def blocking(
     method: Callable[Concatenate[Any, P], AsyncIterator[T]],
 ) -> Callable[Concatenate[Any, P], Iterator[T]]: ...
 def blocking(method: Any, *, gives: Any = None) -> Any:
-    """The method of a `BlockingPart` part that does what this one of its awaited part does.
+    """Return the method of a `BlockingPart` that runs this one of its awaited part.
 
     Args:
-        method: Awaited, or gives an async iterator.
-        gives: Makes what is returned of what is awaited: of a handle a blocking one.
+        method: The awaited method, or one that returns an async iterator.
+        gives: Converts the awaited result, such as a handle into a blocking one.
     """
     if not inspect.iscoroutinefunction(method):
 
@@ -119,7 +119,7 @@ def blocking(method: Any, *, gives: Any = None) -> Any:
 
 
 def described(method: Callable[..., Any]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Gives a function the name, the arguments and the words of an awaited method, and says what it returns itself."""
+    """Give a function the name, arguments and docstring of an awaited method, with its own return type."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(method)
@@ -135,7 +135,7 @@ def described(method: Callable[..., Any]) -> Callable[[Callable[P, T]], Callable
 
 
 def _blocking_name(annotation: str) -> str:
-    """Of what the awaited method returns: `AsyncGenerator[X, None]` is `Generator[X, None, None]`."""
+    """Return the blocking name of an awaited type: `Generator[X, None, None]` for `AsyncGenerator[X, None]`."""
     name = annotation.removeprefix("Async")
     return name.replace(", None]", ", None, None]") if name.startswith("Generator") else name
 

@@ -17,10 +17,10 @@ from helmr.operations import (
 
 
 class AsyncNotices(ClientPart):
-    """Notice targets: where notices that something waits go (S-84). The runtime's `helmr.toml` declares them."""
+    """Notice targets, which receive notices of waits (S-84). The runtime's `helmr.toml` declares them."""
 
     async def list(self) -> list[NoticeTargetInfo]:
-        """Every target, and how far it is."""
+        """Every target, and its progress."""
         page: Page[NoticeTargetInfo] = await self._ask(LIST_NOTICE_TARGETS)
         return page.items
 
@@ -33,7 +33,7 @@ class AsyncNotices(ClientPart):
         return await self._ask(TELL_NOTICE_TARGET_A_TEST, name)
 
     async def retry(self, name: str) -> NoticeRetryReceipt:
-        """Send now the notices that a target has not taken, late ones too.
+        """Send now all notices that a target has not taken, late ones too.
 
         Raises:
             NoticeTargetNotFound: There is none.

@@ -74,7 +74,7 @@ globals().update({part.__name__: part for part in _OF_FEATURES.values()})
 
 
 class Client(BlockingPart[AsyncClient], BlockingParts):
-    """A connection to one runtime. May be used from several threads; close it, or use it in a `with`.
+    """A connection to one runtime. It is thread-safe; close it, or use it in a `with`.
 
     Args:
         url: The runtime's URL, or the addresses of a pair, also as one text with commas; `ray` is the one in the
