@@ -1,8 +1,8 @@
 """A feature as `helmr` knows it: operations, commands, a part of the clients, words, a page.
 
-A feature is a folder in each house that it needs (`helmr.features.NAME`, `helmr_runtime.features.NAME`,
-`helmr_console.features.NAME`), and one `Feature` there that plugs it in. A part is named as `module:name` and imported
-when it is used: a list of commands loads no client.
+A feature is a folder in each package that it needs (`helmr.features.NAME`, `helmr_runtime.features.NAME`,
+`helmr_console.features.NAME`), with one `Feature` that plugs it in. Parts are named as `module:name` and imported at
+their use, so listing commands loads no client.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from helmr.operation import Operation, named
 
 
 def load(place: str) -> Any:
-    """The object at `module:name`; the module is imported now."""
+    """Import the module of `module:name` and return the object."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """What a feature adds to `helmr`.
+    """Parts that a feature adds to `helmr`.
 
     Attributes:
-        name: Of its folders, its part of the clients and its part of the service.
-        about: What it is for, in one line.
+        name: Name of its folders, its part of the clients and its part of the service.
+        about: Its purpose, in one line.
         operations: The module of its rows.
         commands: Groups of the command line by name, each as `module:app`.
         client: Its parts of the awaited client and of the blocking one, each as `module:class`.
-        words: Its words of the glossary, and the sense of each.
+        words: Its words in the glossary, with their meanings.
         page: Its page in the docs.
     """
 
@@ -50,5 +50,5 @@ class Feature:
 
 
 def operations_of(features: Sequence[Feature]) -> tuple[Operation[Any], ...]:
-    """The operations of these features, in their order."""
+    """Return the operations of these features, in their order."""
     return tuple(row for feature in features for row in feature.rows)

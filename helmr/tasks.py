@@ -301,7 +301,7 @@ def task(
 
 
 def declared(task: Task[..., Any]) -> dict[str, Any]:
-    """What a catalog says of a task as its declaration has it: fields of `TaskInfo`.
+    """Return the fields of `TaskInfo` that a task's declaration gives to a catalog.
 
     Raises:
         BadDefinition: Its schedule starts sessions with a payload that does not fit.

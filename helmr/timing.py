@@ -1,8 +1,8 @@
-"""When schedules are due: cron expressions in a time zone, and intervals. Pure.
+"""Due times of schedules: cron expressions in a time zone, and intervals. Pure.
 
 A cron expression that names its hours is due by the zone's wall clock. A time that a clock change skips is due once,
-right behind the gap, and one that comes twice is due the first time only. One whose hours begin with `*` follows the
-time that passes instead, as cron does: every quarter of an hour stays every quarter of an hour.
+right after the gap, and a time that occurs twice is due only the first time. An expression whose hours begin with `*`
+follows elapsed time instead, as cron does: every quarter of an hour stays every quarter of an hour.
 
 An interval is due at whole multiples of itself since 1970-01-01T00:00Z, no matter when it was declared.
 
@@ -27,13 +27,13 @@ from helmr.models import TIMING_TEXT_MAX, Missed, Overlap, Timing
 EVERY_MIN_S = 1.0
 
 FIELDS = 5
-"""Of a cron expression. With six the library counts seconds, and leaves clock changes alone."""
+"""Fields of a cron expression. With six, the library counts seconds and ignores clock changes."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _LOOK_BACK = timedelta(hours=1)
 _CHANGE = timedelta(hours=26)
-"""So far back it is looked for the clock change that made a gap: more than a gap is long, less than two are apart."""
+"""How far back to search for the clock change behind a gap: longer than any gap, shorter than the time between two."""
 
 
 def timing(
@@ -47,8 +47,8 @@ def timing(
     """A checked `Timing`, by a cron expression or an interval.
 
     Raises:
-        BadDefinition: Both or neither is given, one can't be read or is never due, there is no such zone, or `missed`
-            and `overlap` don't go together.
+        BadDefinition: Both or neither is given, one can't be read or is never due, the zone is unknown, or `missed`
+            and `overlap` conflict.
         BadDuration: `every` is not a duration.
     """
     if (cron is None) == (every is None):
@@ -77,14 +77,14 @@ def timing(
 
 
 def next_due(when: Timing, after: datetime) -> datetime | None:
-    """The first due time behind `after`, UTC; None if there is none in the calendar."""
+    """Return the first due time after `after`, UTC; None if the calendar has none."""
     return next(_dues(when, after), None)
 
 
 def newest_due(when: Timing, after: datetime, until: datetime, count: int = 1) -> list[datetime]:
-    """The newest due times in (after, until], at most `count`, in order.
+    """Return the newest due times in (after, until], at most `count`, in order.
 
-    Looks back in steps that double, so that a year of missed minutes costs no more than the last of them.
+    It searches backwards in doubling steps, so a year of missed minutes costs no more than the last few.
     """
     back = _LOOK_BACK
     while True:
@@ -123,7 +123,7 @@ def _cron_dues(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]
 
 
 def _by_wall_clock(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Each time on the wall once: the first of two, and right behind the gap where there is none."""
+    """Yield each wall-clock time once: the first of two, and a skipped one right after its gap."""
     for wall in CronSim(cron, after.astimezone(zone).replace(tzinfo=None)):
         due = wall.replace(tzinfo=zone).astimezone(UTC)
         is_skipped = due.astimezone(zone).replace(tzinfo=None) != wall
@@ -131,7 +131,7 @@ def _by_wall_clock(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datet
 
 
 def _by_elapsed_time(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Wall clocks of one offset, each up to the clock change that ends it."""
+    """Yield due times by a fixed offset until the next clock change, then by the new offset."""
     since = after
     while True:
         offset = _offset(since, zone)
@@ -148,7 +148,7 @@ def _by_elapsed_time(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[dat
 
 
 def _change_between(zone: ZoneInfo, before: datetime, behind: datetime) -> datetime:
-    """The first second of the new offset."""
+    """Return the first second of the new offset."""
     old = _offset(before, zone)
     while behind - before > _SECOND:
         middle = before + (behind - before) // 2
@@ -157,7 +157,7 @@ def _change_between(zone: ZoneInfo, before: datetime, behind: datetime) -> datet
 
 
 def _follows_time(cron: str) -> bool:
-    """Due by the time that passes: in every hour, or in every so many."""
+    """Return True when it is due by elapsed time: every hour, or every n hours."""
     return cron.split()[1].startswith("*")
 
 
@@ -180,7 +180,7 @@ def _check_cron(cron: str, zone: str) -> None:
 
 
 def load_zones(names: Iterable[str]) -> None:
-    """Read the files of time zones: from then on this module reads none. A name that is not a zone's is passed over."""
+    """Read these time zones' files now, so that this module reads none later. Unknown names are skipped."""
     for name in names:
         with suppress(BadDefinition):
             _zone(name)
@@ -188,7 +188,7 @@ def load_zones(names: Iterable[str]) -> None:
 
 @lru_cache(1024)  # more than there are
 def _zone(name: str) -> ZoneInfo:
-    """A time zone.
+    """Return a time zone.
 
     Raises:
         BadDefinition: There is none of that name.

@@ -8,13 +8,13 @@ HelmrError                code (stable, snake_case) · hint (what to do) · retr
   Conflict                look again, then decide        exit 5   HTTP 409/410
   Unavailable             try again, same operation id   exit 6   HTTP 429/503   retryable
   DataError               stop, keep the file            exit 7   HTTP 500
-  OutcomeError            what the world gave a task: StepFailed, ChildFailed, WaitTimeout, WaitCancelled
+  OutcomeError            outcomes that reach a task: StepFailed, ChildFailed, WaitTimeout, WaitCancelled
 HelmrSignal(BaseException)   control flow that task code cannot swallow
 ```
 
-The classes are the table: HTTP answers, exit codes and the tables of docs/errors.md (`make tables`) follow from them.
-A leaf's code is its name in snake case (`wait_resolved`); status, hint and advice are its class's where it says no
-others. The code is the wire name: `error_from_code` finds the class again on the client's side.
+HTTP answers, exit codes and the tables of docs/errors.md (`make tables`) follow from these classes. A leaf's code is
+its name in snake case (`wait_resolved`); it inherits status, hint and advice unless it sets its own. The code is the
+wire name: `error_from_code` finds the class again on the client's side.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BadDuration(UsageError):
 
 
 class BadCursor(UsageError):
-    """A cursor that this list did not give out."""
+    """A cursor that does not come from this list."""
 
     default_hint = "Start the list again without a cursor."
 
@@ -91,7 +91,7 @@ class TooLarge(UsageError):
 
 
 class UnsupportedMedia(UsageError):
-    """A content type the route does not take."""
+    """A content type that the route does not accept."""
 
     status = 415
     title = "Unsupported media type"
@@ -182,7 +182,7 @@ class RunTooLong(UsageError):
 
 
 class AmbiguousRuntime(UsageError):
-    """Several runtimes are alive and nothing says which one is meant."""
+    """Several runtimes are running, and the call names none."""
 
     default_hint = "Set HELMR_URL or pass --url or --data-dir."
 
@@ -203,7 +203,7 @@ class MissingExtra(UsageError):
 
 
 class NotFound(HelmrError):
-    """What the call names does not exist."""
+    """The thing that the call names does not exist."""
 
     status = 404
     exit_code = 3
@@ -230,16 +230,16 @@ class WaitNotFound(NotFound):
 
 
 class StreamNotFound(NotFound):
-    """The session's task has no such stream, or is gone from the code and the session never used it (S-20).
+    """The session's task has no such stream, or the code no longer has the task and the session never used it (S-20).
 
-    The message lists those there are.
+    The message lists the known streams.
     """
 
     advice = "Use one of the streams that the message lists."
 
 
 class TaskNotFound(NotFound):
-    """No task registered under that id; lists those there are."""
+    """No task is registered under that id; the message lists the tasks."""
 
     advice = "Use one of the tasks that the message lists, or start the runtime with the module that has it."
 
@@ -265,13 +265,13 @@ class ScheduleNotFound(NotFound):
 
 
 class GrantNotFound(NotFound):
-    """No grant with that id, or one that is long over."""
+    """No grant with that id, or one that ended long ago."""
 
     advice = "`helmr gate grant list` shows them."
 
 
 class PersonNotFound(NotFound):
-    """No person with that name: neither `helmr.toml` names them nor has anyone signed in so."""
+    """No person with that name: `helmr.toml` does not name them, and no one signed in with that name."""
 
     advice = "`helmr person list` shows people; `[people.NAME]` in `helmr.toml` adds one."
 
@@ -306,7 +306,7 @@ class RoleDenied(NotAllowed):
 
 
 class PersonDisabled(NotAllowed):
-    """The person may act no more (S-117)."""
+    """This person is disabled (S-117)."""
 
     advice = "An admin lets them act again with `helmr person enable`."
 
@@ -318,13 +318,13 @@ class ScopeDenied(NotAllowed):
 
 
 class NotAnAnswerer(NotAllowed):
-    """The wait is answered by other people; the message says by whom (S-112)."""
+    """Other people answer this wait; the message names them (S-112)."""
 
     advice = "Ask one of them. An admin can answer instead, with a reason: `override_reason`."
 
 
 class SignatureNeeded(NotAllowed):
-    """The wait takes signed answers only, and this one is not signed (S-115)."""
+    """The wait accepts only signed answers, and this one is not signed (S-115)."""
 
     advice = (
         "Answer in the console, with `helmr next` or `helmr wait answer`: they sign with your key."
@@ -332,7 +332,7 @@ class SignatureNeeded(NotAllowed):
 
 
 class BadSignature(NotAllowed):
-    """The signature is not by a key of this person over this answer (S-115)."""
+    """The signature is not of this answer by a key of this person (S-115)."""
 
     advice = "An admin registers a key with `helmr person add-key`."
 
@@ -385,7 +385,7 @@ class WaitClaimed(Conflict):
 
 
 class PersonBound(Conflict):
-    """An account of the issuer signs in as another person, or another account as this one (S-111)."""
+    """The issuer's account belongs to another person, or this person has another account (S-111)."""
 
     advice = (
         "If it is the same human, an admin runs `helmr person unbind`; the next sign-in binds them."
@@ -466,7 +466,7 @@ class IdempotencyConflict(Conflict):
 
 
 class LedgerSuperseded(Conflict):
-    """Another runtime works on this ledger, so this one acknowledges nothing any more (S-68, S-97)."""
+    """Another runtime uses this ledger, so this one no longer acknowledges anything (S-68, S-97)."""
 
     status = (
         503  # what retries is to come again: behind a load balancer it comes to the other runtime
@@ -483,7 +483,7 @@ class OperationConflict(Conflict):
 
 
 class TokenCompleted(Conflict):
-    """Another completion won; says when and by whom (S-41)."""
+    """Another completion was first; the message says when and by whom (S-41)."""
 
     advice = "The first completion counts; the facts say when and by whom."
 
@@ -502,7 +502,7 @@ class TokenCancelled(Conflict):
 
 
 class RuntimeHeld(Conflict):
-    """Another runtime holds this data directory; names it."""
+    """Another runtime holds this data directory; the message names it."""
 
     advice = "Use that runtime, end it with `helmr down`, or take another `--data-dir`."
 
@@ -543,20 +543,20 @@ class NotReady(Unavailable):
 
 
 class Standby(Unavailable):
-    """This runtime stands by: another one, to be asked instead, is at work on the same log (S-98)."""
+    """This runtime is a standby: call the primary of the same log instead (S-98)."""
 
     advice = "Ask the other runtime: name both in `HELMR_URL`."
 
 
 class GroupsUnknown(Unavailable):
-    """Who may answer depends on groups that are not known now; nothing is stored (S-114)."""
+    """The right to answer depends on groups that are not known now; nothing is stored (S-114)."""
 
     retryable = False  # only a sign-in helps
     advice = "Sign in (`helmr login`), also if you come with a personal key; then try again."
 
 
 class StoreUnavailable(Unavailable):
-    """The ledger can't commit now (disk full, restarting); nothing of this call is kept (S-65)."""
+    """The ledger can't commit now (disk full, restarting); nothing is stored (S-65)."""
 
     advice = "Look at `helmr status`; free disk space. Nothing acknowledged is lost."
 
@@ -597,11 +597,11 @@ class ChainBroken(DataError):
 
 
 class LedgerDamaged(DataError):
-    """A ledger, or a backup of one, is not what was written; names the first bad place (S-67).
+    """A ledger, or a backup of one, differs from what was written; the message names the first bad place (S-67).
 
-    That is `line` of a backup, `feed_offset`, `session_id` and `seq` of an entry, `table` and `row`, or of a log of
-    commits `commit` and `next_commit`, the last whole one before the damage and the first behind it, or of the
-    database's log `byte`.
+    The facts give that place: `line` of a backup; `feed_offset`, `session_id` and `seq` of an entry; `table` and `row`;
+    `commit` and `next_commit` of a log of commits, the last whole ones before and the first after the damage; or `byte`
+    of the database's log.
     """
 
     default_hint = (
@@ -618,8 +618,7 @@ class PayloadDamaged(DataError):
 
 
 class MasterKeyMissing(DataError):
-    """The master keys here are not those that the ledger was written with, or one that is still needed is missing; the
-    message names the key.
+    """The master keys here differ from the ledger's, or lack one that is still needed; the message names the key.
     """
 
     default_hint = "Put the old key back into the key ring: it is needed as long as anything made with it exists."
@@ -631,17 +630,17 @@ class MasterKeyMissing(DataError):
 
 
 class LedgerBehind(DataError):
-    """The file holds less than was acknowledged: a lost WAL or an older copy (S-52)."""
+    """The file lacks acknowledged data: a lost WAL or an older copy (S-52)."""
 
 
 class LogNewer(DataError):
-    """A later Helmr writes to the log of commits that this one reads: it can't know what it would leave out (S-101)."""
+    """A later Helmr writes to the log of commits, and this one can't read all of it (S-101)."""
 
     default_hint = "Upgrade this runtime; of a pair the standby first."
 
 
 class FeatureMissing(DataError):
-    """A ledger holds entries of a feature that this runtime does not have: it is not opened, nothing is passed by."""
+    """The ledger has entries of a feature that this runtime lacks: it stays closed, and no entry is skipped."""
 
     title = "A feature is missing"
     default_hint = "Use the Helmr that wrote it; nothing was changed."

@@ -1,4 +1,4 @@
-"""The base of all errors, the way from a wire code back to its class, and what steers a run through its code.
+"""The base of all errors, the look-up of a class by its wire code, and the signals that steer a run.
 
 Signals derive from `BaseException`, so that task code can't swallow them (S-34).
 """
@@ -11,19 +11,19 @@ from typing import Any, ClassVar
 from helmr.old_names import ERROR_CODES
 
 PAGE = "errors.md"
-"""Of the docs; its anchors are codes."""
+"""Page of the docs; its anchors are codes."""
 
 _INVARIANTS = re.compile(r" \(S-[0-9, S-]+\)")
 
 
 class HelmrError(Exception):
-    """Base of all errors: says what is wrong, what to do, and carries the facts as data.
+    """Base of all errors: a message, a hint what to do, and the facts as data.
 
     Args:
         message: One sentence; ids first.
-        hint: What to do about it, one sentence.
+        hint: Advice what to do, one sentence.
         errors: For data that does not fit a schema: `[{"path": "decision", "message": "…"}]`.
-        facts: What else a caller may want to act on, JSON types only.
+        facts: Further data that a caller may act on, JSON types only.
     """
 
     code: ClassVar[str] = "internal"
@@ -33,9 +33,9 @@ class HelmrError(Exception):
     retryable: ClassVar[bool] = False
     default_hint: ClassVar[str | None] = None
     advice: ClassVar[str] = ""
-    """What the page of errors says to do about it, unless that is its default hint."""
+    """Advice for the page of errors, if other than the default hint."""
     op: int | None = None
-    """The op whose outcome this is, if a run's code got it from one; a retry sets that op aside (S-5)."""
+    """The op that raised it in a run's code, if any; a retry sets that op aside (S-5)."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class HelmrError(Exception):
         self.facts: dict[str, Any] = facts
 
     def __init_subclass__(cls) -> None:
-        """The wire name is the class's in snake case, unless it says another; a class of elsewhere has its base's."""
+        """Set the wire name: the class's name in snake case unless it sets one; outside of Helmr, that of its base."""
         if cls.__module__ != __package__:
             return
         if "code" not in vars(cls):
@@ -64,19 +64,19 @@ class HelmrError(Exception):
 
     @classmethod
     def page(cls) -> str:
-        """Where the docs explain it: `errors.md#wait_resolved`."""
+        """Return its place in the docs: `errors.md#wait_resolved`."""
         return f"{PAGE}#{cls.code}"
 
     @classmethod
     def meaning(cls) -> str:
-        """What it means, as the docs say it, in Markdown."""
+        """Return its meaning for the docs, in Markdown."""
         if cls is HelmrError:
             return "Something that should not happen."
         return _INVARIANTS.sub("", " ".join((cls.__doc__ or "").split()))
 
     @classmethod
     def what_to_do(cls) -> str:
-        """What to do about it, in Markdown: as the class says it, or the nearest above that says something."""
+        """Return the advice for the docs, in Markdown: that of the class, else of its nearest base with one."""
         if cls is HelmrError:
             return "This is a bug in Helmr: report it with the log."
         said = [vars(each).get(name) for each in cls.__mro__ for name in ("advice", "default_hint")]
@@ -100,7 +100,7 @@ _CODE_OF_STATUS = {
     503: "unavailable",
     504: "unavailable",
 }
-"""What an answer with an unknown code, or none, is taken for."""
+"""Class for an answer with an unknown code, or none, by status."""
 
 
 def error_from_code(
@@ -129,15 +129,15 @@ def all_codes() -> dict[str, type[HelmrError]]:
 
 
 class HelmrSignal(BaseException):
-    """Control flow of a run. Task code may see it in `finally`; catching it changes nothing (S-34)."""
+    """Control flow of a run. Task code may see it in `finally`; catching it has no effect (S-34)."""
 
 
 class RunParked(HelmrSignal):
-    """The run leaves memory; it goes on here, replayed, when its wait is resolved."""
+    """The run leaves memory; a replay continues it here when its wait is resolved."""
 
 
 class RunCancelled(HelmrSignal):
-    """The run was cancelled; durable calls are refused from now on."""
+    """The run was cancelled; further durable calls fail."""
 
 
 class RunContinued(HelmrSignal):
@@ -145,14 +145,14 @@ class RunContinued(HelmrSignal):
 
 
 ORDER_HINT = "move what varies into a @step, sort what comes out of a set, and await tasks in an order of your own"
-"""For other ops than before."""
+"""The code asked for another op than before."""
 
 ASKED_HINT = "move what varies into a @step, take times and ids from ctx, leave the call out with compare=False"
-"""For the same op that asks something else."""
+"""The code asked for the same op with other arguments."""
 
 
 class NondeterminismError(HelmrSignal):
-    """The code asked for another op than the journal holds, or in the same op for something else (S-31, S-126).
+    """The code asked for another op than the journal holds, or for the same op with other arguments (S-31, S-126).
 
     The run is blocked.
     """

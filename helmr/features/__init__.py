@@ -1,6 +1,6 @@
 """The features of Helmr, a folder each.
 
-A line of `helmr.features.names` has a feature in use. The kernel imports none: who starts something hands them in.
+A line in `helmr.features.names` enables a feature. The kernel imports none: the starting program passes them in.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 FEATURES: Final[tuple[Feature, ...]] = tuple(
     import_module(f"{__name__}.{name}").FEATURE for name in NAMES
 )
-"""All of them."""
+"""Return all features."""
 
 OPERATIONS: Final[tuple[Operation[Any], ...]] = (*operations.OPERATIONS, *operations_of(FEATURES))
-"""The whole table: the rows of the kernel, then those of features."""
+"""Return the whole table: the rows of the kernel, then those of features."""
 
 
 def client_parts() -> Iterator[tuple[str, tuple[str, str]]]:
-    """The name of each part of the clients, and where the awaited and the blocking one are, as `module:class`."""
+    """Return the name of each part of the clients, with its awaited and blocking class as `module:class`."""
     return ((one.name, one.client) for one in FEATURES if one.client is not None)
 
 
 class AsyncParts:
-    """The parts of an `AsyncClient` that features bring, for type checkers."""
+    """Parts of an `AsyncClient` from features, for type checkers."""
 
     schedules: AsyncSchedules
 
 
 class BlockingParts:
-    """The parts of a `Client` that features bring, for type checkers."""
+    """Parts of a `Client` from features, for type checkers."""
 
     schedules: Schedules

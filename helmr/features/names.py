@@ -1,4 +1,4 @@
-"""Which features there are: a line for each, in the order of the docs."""
+"""The list of features, a line each, in the order of the docs."""
 
 from __future__ import annotations
 

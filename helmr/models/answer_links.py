@@ -18,10 +18,10 @@ class AnswerLinkInfo(Wire):
     expires_at: datetime
     revoked_at: datetime | None = None
     is_live: bool
-    """Its wait is pending, and it is neither expired nor revoked."""
+    """True while its wait is pending, and it is neither expired nor revoked."""
 
 
 class AnswerLinkReceipt(AnswerLinkInfo):
-    """Answer of making one: with its URL, the only time it is shown."""
+    """A new answer link with its URL, which only this answer shows."""
 
     url: str

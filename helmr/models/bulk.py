@@ -1,4 +1,4 @@
-"""The same for many runs on the wire: which, at which attempt, by which operation, as they were shown (S-124)."""
+"""One action on many runs on the wire, with the runs and attempts that were shown (S-124)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from helmr.models.sessions import SessionInfo
 from helmr.truth import NoTruth
 
 BULK_RUNS_MAX = 1_000
-"""Runs of one plan; a thousand are one screen of groups, and some ten seconds of calls."""
+"""Most runs of one plan; a thousand are one screen of groups, and some ten seconds of calls."""
 BULK_AGE_S = 86_400.0
-"""What was shown longer ago is looked at again."""
+"""Age in seconds after which a plan must be previewed again."""
 WHY_MAX = 300
 ID_CHARS_MAX = 64
 
 
 class BulkVerb(StrEnum):
-    """What is done to each of them."""
+    """The action on each run or session."""
 
     RETRY = "retry"
     CANCEL = "cancel"
@@ -41,7 +41,7 @@ class BulkVerb(StrEnum):
     PRUNE = "prune"
 
     def takes(self, session: SessionInfo, now: datetime, *, end_input: bool = False) -> bool:
-        """Whether it can be done to a session, or its newest run, as it is."""
+        """Return True when the action fits the session, or its newest run, in its present state."""
         is_open, status = session.status is SessionStatus.OPEN, session.run_status
         if self is BulkVerb.RETRY:
             return is_open and status in (RunStatus.FAILED, RunStatus.BLOCKED)
@@ -56,12 +56,12 @@ class BulkVerb(StrEnum):
 
     @property
     def takes_all(self) -> bool:
-        """They go together or not: what a family of sessions keeps is found only where all of them are named."""
+        """True when the action takes all sessions in one call, since a prune must see whole families of sessions."""
         return self is BulkVerb.PRUNE
 
 
 class PlannedRun(Wire):
-    """One of them as it was shown; `task` and `why` are texts of a session."""
+    """A run of a plan as shown; `task` and `why` are texts of a session."""
 
     run_id: str
     session_id: str
@@ -73,17 +73,17 @@ class PlannedRun(Wire):
 
     @property
     def title(self) -> str:
-        """The first line of why, else its status."""
+        """The first line of `why`, else its status."""
         return self.why.partition("\n")[0] or self.status
 
 
 class BulkPlan(Wire):
-    """What was shown, in the order in which it is done.
+    """The shown runs, in the order of execution.
 
     Attributes:
         id: Names the batch.
-        end_input: Of a close: also of sessions whose run waits for input.
-        more: More are meant than a plan holds.
+        end_input: For a close: include sessions whose run waits for input.
+        more: True if more runs match than a plan holds.
     """
 
     id: str
@@ -94,13 +94,13 @@ class BulkPlan(Wire):
     more: bool = False
 
     def groups(self) -> list[tuple[int, str]]:
-        """How many there are of each task and first line of an error, the most first. The texts are not made safe."""
+        """Count the runs by task and first line of an error, most frequent first. Escapes no text."""
         alike = Counter(f"{one.task}  {one.title}" for one in self.runs)
         return [(count, text) for text, count in alike.most_common()]
 
 
 class BulkPreviewRequest(Request):
-    """POST /v1/bulk/preview: the newest runs of the sessions that are named, else of those that the filter means."""
+    """POST /v1/bulk/preview: the newest runs of the named sessions, else of those that the filter matches."""
 
     verb: Literal["retry", "cancel", "close", "prune"]
     filter: str | None = Field(default=None, max_length=1_000)
@@ -111,7 +111,7 @@ class BulkPreviewRequest(Request):
 
 
 class BulkItem(Request):
-    """A run of a plan, named as it was shown."""
+    """A run of a plan, as it was shown."""
 
     run_id: str = Field(max_length=ID_CHARS_MAX)
     session_id: str = Field(max_length=ID_CHARS_MAX)
@@ -120,7 +120,7 @@ class BulkItem(Request):
 
 
 class BulkRequest(Request):
-    """POST /v1/bulk: runs of one plan, of a prune all of them. `reason` is of a prune."""
+    """POST /v1/bulk: runs of one plan; all of them for a prune. `reason` is for a prune."""
 
     verb: Literal["retry", "cancel", "close", "prune"]
     runs: list[BulkItem] = Field(min_length=1, max_length=BULK_RUNS_MAX)
@@ -129,10 +129,10 @@ class BulkRequest(Request):
 
 
 class BulkOutcome(NoTruth, Wire):
-    """What became of one: accepted; skipped, as it no longer fits; failed or stopped, not done; unknown, no one knows.
+    """The outcome of one run: accepted, skipped as it no longer fits, failed or stopped (not done), or unknown.
 
     Attributes:
-        error: Of one that was not accepted the error's code, if it was an error.
+        error: Code of the error, if an error prevented it.
     """
 
     _ask: ClassVar[str] = ".progress"
@@ -146,7 +146,7 @@ class BulkOutcome(NoTruth, Wire):
 
 
 class BulkReport(NoTruth, Wire):
-    """What became of each, in the order asked."""
+    """The outcome of each run, in the order of the request."""
 
     _ask: ClassVar[str] = ".items"
 

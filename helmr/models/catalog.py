@@ -41,7 +41,7 @@ class TaskInfo(Wire):
 
 
 class Catalog(Wire):
-    """What `up` found in the task modules; `code_hash` names this state of the code."""
+    """The tasks and streams that `up` found in the task modules; `code_hash` names this state of the code."""
 
     code_hash: str
     modules: list[str]

@@ -1,4 +1,4 @@
-"""What all models share: who acted, the states that things are in, how long and how large values may be."""
+"""Shared by all models: principals, states of things, and limits of lengths and sizes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from helmr.people import PERSON_MAX as PERSON_MAX
 
 
 class Wire(BaseModel):
-    """Base of answers. As all models here, one is built when it is first used: a command needs few of them."""
+    """Base of answers. Like all models here, one is built at first use, since a command needs few of them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How a field of an answer is put to people; stands beside its type.
+    """The presentation of an answer's field to people; annotates its type.
 
     Attributes:
-        label: What it is called where its facts are listed; None where it is shown in a way of its own.
+        label: Its label in lists of facts; None if it has a presentation of its own.
         find: The word of the filter grammar that compares it (`helmr.filters`).
-        at_end: It is known only once the thing is over.
+        at_end: True if it is known only after the end.
     """
 
     label: str | None = None
@@ -34,7 +34,7 @@ class Shown:
 
 
 def shown_fields(model: type[BaseModel]) -> Iterator[tuple[str, Shown]]:
-    """The fields of an answer that say how they are shown, in order."""
+    """Return the fields of an answer that have a `Shown`, in order."""
     for name, one in model.model_fields.items():
         for said in one.metadata:
             if isinstance(said, Shown):
@@ -42,7 +42,7 @@ def shown_fields(model: type[BaseModel]) -> Iterator[tuple[str, Shown]]:
 
 
 def shown_facts(of: BaseModel, *, at_end: bool = False) -> Iterator[tuple[str, str, Any]]:
-    """The labelled fields that say something, as (field, label, value): of enums the word."""
+    """Return the labelled fields with a value, as (field, label, value); enums as their word."""
     for name, said in shown_fields(type(of)):
         value = getattr(of, name)
         is_plain = value == type(of).model_fields[name].get_default(call_default_factory=True)
@@ -51,7 +51,7 @@ def shown_facts(of: BaseModel, *, at_end: bool = False) -> Iterator[tuple[str, s
 
 
 class PrincipalInfo(Wire):
-    """Who acted (S-51). A `person` is proven, and `via` says by what; `on_behalf_of` is only said."""
+    """The principal that acted (S-51). A `person` is verified, by `via`; `on_behalf_of` is self-declared."""
 
     type: str
     id: str | None = None
@@ -61,7 +61,7 @@ class PrincipalInfo(Wire):
 
     @property
     def person(self) -> str | None:
-        """Who it stands for, proven or said."""
+        """The person behind it, verified or self-declared."""
         return self.id if self.type == "person" else self.on_behalf_of
 
     @property
@@ -93,24 +93,24 @@ LIST_LIMIT_DEFAULT = 50
 """Limits of the contract (S-2, S-17, S-23, S-26, S-28, S-90)."""
 
 BODY_SHOWN_BYTES = 20_000
-"""Of a wait's body, where it is one thing among others: in notices and cards."""
+"""Most characters of a wait's body in notices and cards."""
 
 BODY_DRAWN_CHARS = 64 * 1024
-"""Of a wait's body, drawn as Markdown; what is longer is offered as text."""
+"""Longest body of a wait that is rendered as Markdown; a longer one is offered as text."""
 
 STALE_HEADER = "Helmr-Stale-As-Of"
-"""Of an answer that may lack what another runtime has acknowledged since that time (S-102)."""
+"""Header of an answer that may lack data acknowledged by another runtime since that time (S-102)."""
 
 WAIT_TAGS_MAX = 20
 WAIT_TAG_MAX = 64
 ASSIGNEE_MAX = 128
 ESCALATION_STEPS_MAX = 20
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
-"""Limits of what a wait says about itself (S-72, S-82)."""
+"""Limits of a wait's details (S-72, S-82)."""
 
 CLAIM_S = 900.0
 CLAIM_MAX_S = 86_400.0
-"""How long a claim lasts unless it says so or is renewed, and at most, in seconds (S-81)."""
+"""Default and longest lifetime of a claim, in seconds (S-81)."""
 
 TOKEN_TAGS_MAX = 50
 TOKEN_TAG_MAX = 128
@@ -119,19 +119,19 @@ NAME_MAX = 100
 SIGNATURE_CHARS_MAX = 8_192
 """An armored SSH signature; one by the longest RSA key has 3,600."""
 REASON_MAX = 500
-"""Tags, metadata and names are for finding a thing again."""
+"""Limits of tags, metadata and names, which exist to find things again."""
 
 PRUNE_AGE_MIN_S = 86_400.0
-"""How long a session must be over before it can be pruned, in seconds: until then its operations can be repeated."""
+"""Seconds that a session must be over before a prune; until then its operations can be repeated."""
 
 PRUNE_AGE_MAX_S = 3_660 * 86_400.0
-"""And oldest."""
+"""Greatest age."""
 
 CHILDREN_AWAITED_MAX = 1_000
-"""Child sessions that one wait may be on (S-91)."""
+"""Most child sessions of one wait (S-91)."""
 
 OP_MAX = 2**53 - 1
-"""No op and no attempt comes near; what is beyond no reader of JSON keeps exact."""
+"""Largest op and attempt, far beyond real ones; JSON readers lose precision above it."""
 
 QUERY_TEXT_MAX = 65_536
 QUERY_ROWS_DEFAULT = 10_000
@@ -142,7 +142,7 @@ QUERY_TIMEOUT_S = 30.0
 
 SCHEDULE_NAME_MAX = 64
 TIMING_TEXT_MAX = 200
-"""A cron expression, a time zone."""
+"""Most characters of a cron expression or a time zone."""
 
 
 class SessionStatus(StrEnum):
@@ -154,7 +154,7 @@ class SessionStatus(StrEnum):
 
 
 class Activity(StrEnum):
-    """What an open session is doing, derived from its newest run (S-1)."""
+    """The activity of an open session, derived from its newest run (S-1)."""
 
     IDLE = "idle"
     QUEUED = "queued"
@@ -190,7 +190,7 @@ class WaitKind(StrEnum):
 
     @property
     def asks_people(self) -> bool:
-        """Someone answers such a wait; another ends by time, or by other sessions."""
+        """True when someone answers such a wait; the other kinds end by time or by other sessions."""
         return self in (WaitKind.INPUT, WaitKind.TOKEN)
 
 
@@ -204,7 +204,7 @@ class WaitStatus(StrEnum):
 
 
 class WaitPriority(StrEnum):
-    """How urgent a wait is to the code that asks (S-72)."""
+    """The urgency of a wait, set by the code that asks (S-72)."""
 
     LOW = "low"
     NORMAL = "normal"
@@ -212,10 +212,10 @@ class WaitPriority(StrEnum):
 
 
 class AnswerMode(StrEnum):
-    """How an answer came (S-73): set by the runtime, never by who answers."""
+    """The way of an answer (S-73), set by the runtime and never by the answerer."""
 
     PERSON = "person"
-    """With a key or from a job that named a person."""
+    """With a key, or from a job, that named a person."""
     LINK = "link"
     """Through an answer link or the page behind a callback URL."""
     DEFAULT = "default"
@@ -225,7 +225,7 @@ class AnswerMode(StrEnum):
 
 
 class SendOutcome(StrEnum):
-    """What a send did (S-25)."""
+    """The outcome of a send (S-25)."""
 
     FULFILLED = "fulfilled"
     BUFFERED = "buffered"
@@ -234,14 +234,14 @@ class SendOutcome(StrEnum):
 
 
 class VoteOutcome(StrEnum):
-    """What an answer, or taking it back, did to a wait that several people must agree on (S-113)."""
+    """The outcome of an answer or its withdrawal on a wait that several people must agree on (S-113)."""
 
     VOTED = "voted"
     WITHDRAWN = "withdrawn"
 
 
 class CompletionOutcome(StrEnum):
-    """What a completion did (S-41)."""
+    """The outcome of a completion (S-41)."""
 
     COMPLETED = "completed"
     ALREADY_COMPLETED = "already_completed"

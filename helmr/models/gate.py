@@ -1,4 +1,4 @@
-"""A gated call on the wire, and the grants that allow some without asking."""
+"""A gated call on the wire, and the grants that allow calls without asking."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from helmr.truth import NoTruth
 
 
 class GatedCallInfo(Wire):
-    """A call of an agent that a person was asked about; `asked` is what it was to be called with.
+    """An agent's call that asked a person; `asked` has its original arguments.
 
-    `status` is `asked`, `decided`, `left` (no one had answered when the client's time was up: it decided by itself) or
-    `withdrawn`. Once it is decided, `verdict` is `allow` or `deny`, and `input` what
-    the tool is called with if a person has changed it; `outcome` is what became of it, `succeeded` or `failed`, or
-    `not_made` if a person says so.
+    `status` is `asked`, `decided`, `withdrawn` or `left` (no one answered in the client's time, so it decided by itself).
+    After the decision, `verdict` is `allow` or `deny`, and `input` has the arguments if a person changed them.
+    `outcome` is `succeeded` or `failed`, or `not_made` if a person says so.
     """
 
     session_id: str
@@ -35,10 +34,10 @@ class GatedCallInfo(Wire):
 
 
 class GateReceipt(NoTruth, Wire):
-    """Whether an agent's call may be made: `allow`, `deny`, or `pending` until a person has decided.
+    """The verdict on an agent's call: `allow`, `deny`, or `pending` until a person decides.
 
-    `input` is what the tool is to be called with, if a person has changed it. `session_id` is the call's, for its
-    outcome; none if a rule has decided.
+    `input` has the tool's arguments if a person changed them. `session_id` is the call's session, to report its
+    outcome; None if a rule decided.
     """
 
     _ask: ClassVar[str] = ".verdict"
@@ -50,12 +49,12 @@ class GateReceipt(NoTruth, Wire):
 
 
 class GrantInfo(Wire):
-    """A standing grant: what a person has allowed for a while in one agent's session (S-107).
+    """A standing grant: a person's temporary permission in one agent's session (S-107).
 
     Attributes:
-        asker: Who asks for the agent: a key, `api_key:key_…`, or the session of a headless run.
-        matches: Globs for arguments, one of which matches; none: whatever they are.
-        session_id: The call at which it was given.
+        asker: The key that asks for the agent, `api_key:key_…`, or the session of a headless run.
+        matches: Globs by argument, one of which must match; empty allows any arguments.
+        session_id: The call for which it was given.
     """
 
     id: str
@@ -71,5 +70,5 @@ class GrantInfo(Wire):
     revoked_at: datetime | None = None
 
     def counts(self, now: datetime) -> bool:
-        """It allows calls now."""
+        """True while it allows calls."""
         return self.revoked_at is None and now < self.expires_at

@@ -15,7 +15,7 @@ class ApiKeyInfo(Wire):
     name: str
     role: Literal["admin", "operator", "sender", "viewer", "asker"]
     person: str | None = None
-    """Whose it is, and what comes with it is theirs; None of a service's key."""
+    """The person that owns it and acts with it; None for a service's key."""
     created_at: datetime
     created_by: PrincipalInfo | None = None
     expires_at: datetime | None = None
@@ -23,20 +23,20 @@ class ApiKeyInfo(Wire):
 
 
 class ApiKeyReceipt(ApiKeyInfo):
-    """Answer of making one: with its secret, the only time it is shown."""
+    """A new API key with its secret, which only this answer shows."""
 
     secret: str
 
 
 class FileKeyInfo(Wire):
-    """A public key by which session files are verified; `id` is that of the master key that it follows from."""
+    """A public key that verifies session files; `id` is that of the master key that it derives from."""
 
     id: str
     key: str
 
 
 class Credentials(Wire):
-    """`<data-dir>/credentials.json` and the live pointer: how local programs find and enter a runtime."""
+    """Contents of `<data-dir>/credentials.json` and the live pointer, by which local programs reach a runtime."""
 
     url: str
     key: str

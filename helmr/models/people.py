@@ -1,4 +1,4 @@
-"""People on the wire: who there is, who calls, and what an admin says of them."""
+"""People on the wire: the list of people, the caller, and an admin's changes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from helmr.models.common import REASON_MAX, PrincipalInfo, Wire
 from helmr.models.requests import Request
 
 ACCESS_TOKEN_HEADER = "Helmr-Access-Token"
-"""Carries an issuer's access token beside its ID token, where the runtime says that it needs one."""
+"""Header with an issuer's access token, sent with the ID token to a runtime that needs it."""
 
 RoleName = Literal["admin", "operator", "sender", "viewer", "asker"]
 
 
 class SigningKeyInfo(Wire):
-    """A public key that signs a person's answers (S-115), or did until `revoked_at`; `key` is `TYPE BASE64`."""
+    """A public key that verifies a person's signed answers (S-115), until `revoked_at`; `key` is `TYPE BASE64`."""
 
     fingerprint: str
     key: str
@@ -31,13 +31,13 @@ class PersonInfo(Wire):
 
     Attributes:
         id: The name of their table in `helmr.toml`, else their e-mail.
-        groups: Those that the file says.
-        role: What they may do; None of one whom the file does not know any more, who may do nothing.
-        issuer, subject: What they have signed in as.
-        bound_at: When they did that first.
-        disabled_at: Since when they may act no more.
-        reason: Why.
-        signing_keys: What signs their answers, the oldest first.
+        groups: Their groups in the file.
+        role: Their role; None, without any right, once the file no longer names them.
+        issuer, subject: Their account at sign-in.
+        bound_at: Time of their first sign-in.
+        disabled_at: Time since which they are disabled.
+        reason: Reason for that.
+        signing_keys: Keys that sign their answers, oldest first.
     """
 
     id: str
@@ -53,21 +53,21 @@ class PersonInfo(Wire):
 
     @property
     def status(self) -> str:
-        """In one word."""
+        """Their status in one word."""
         if self.disabled_at is not None:
             return "disabled"
         return "active" if self.role is not None else "unknown"
 
 
 class WhoAmI(Wire):
-    """Who calls.
+    """The caller of an operation.
 
     Attributes:
-        principal: As entries name them.
-        role: What they may do; None of a public token.
-        person: Whom the credential proves, with the groups that are known now; None of a service's.
-        groups_at: When those were all; None if the issuer may know of more.
-        expires_at: Of the credential.
+        principal: The caller as entries name it.
+        role: The caller's role; None for a public token.
+        person: The person whom the credential verifies, with the groups known now; None for a service.
+        groups_at: Time at which the groups were complete; None if the issuer may have more.
+        expires_at: End of the credential's validity.
     """
 
     principal: PrincipalInfo
@@ -78,11 +78,11 @@ class WhoAmI(Wire):
 
 
 class SignInInfo(Wire):
-    """What a client needs to have its person sign in; all null of a runtime without an issuer.
+    """Settings for a client's sign-in; all null without an issuer.
 
     Attributes:
-        issuer, client_id, scopes: Where, as which client, and what to ask for.
-        needs_access_token: The issuer says groups at its userinfo alone: send its access token too, as
+        issuer, client_id, scopes: The issuer, the client's id there, and the scopes to request.
+        needs_access_token: The issuer lists groups only at its userinfo endpoint: also send its access token, as
             `Helmr-Access-Token`.
     """
 

@@ -1,4 +1,4 @@
-"""A problem on the wire says why a call was refused, and what to do."""
+"""A problem on the wire: the reason for a refusal, and advice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helmr.models.common import Wire
 
 
 class FieldProblem(Wire):
-    """One failing path of data that its schema refuses."""
+    """One failing path of data that does not fit its schema."""
 
     path: str
     message: str

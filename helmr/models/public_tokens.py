@@ -1,4 +1,4 @@
-"""A public token on the wire, and the one thing that it is good for."""
+"""A public token on the wire, and its single scope."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helmr.models.common import Wire
 
 
 class PublicTokenScopeInfo(Wire):
-    """The one thing that a public token does; of an answer link (`wait.answer`) also its wait and person."""
+    """The scope of a public token; for an answer link (`wait.answer`) with its wait and person."""
 
     type: Literal["session.input.send", "session.output.read", "token.complete", "wait.answer"]
     session: str | None = None
@@ -38,6 +38,6 @@ class PublicTokenInfo(Wire):
 
 
 class PublicTokenReceipt(PublicTokenInfo):
-    """Answer of making one: with its secret, the only time it is shown."""
+    """A new public token with its secret, which only this answer shows."""
 
     public_access_token: str

@@ -1,7 +1,7 @@
-"""Query strings of lists and feeds. Unknown parameters are refused: a misspelt filter would match all.
+"""Query strings of lists and feeds. Unknown parameters are errors, since a misspelt filter would match everything.
 
-A list's query is one value from the query string to the tables and to memory: a filter is a field here, and names the
-column that it is compared with. The `…Wanted` beside each are the same filters as keyword arguments of the client.
+One value carries a list's query from the query string to the tables and to memory. A filter is a field here, named
+after its column. The `…Wanted` beside each are the same filters as keyword arguments of the client.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from helmr.models.common import (
 )
 
 SEQ_MAX = 2**53
-"""No seq or offset comes near; what is beyond no reader of JSON keeps exact."""
+"""Largest seq and offset, far beyond real ones; JSON readers lose precision above it."""
 
 GATE_TIMEOUT_MAX_S = 86_400.0
-"""Longest that an agent's hook may wait."""
+"""Longest wait of an agent's hook, in seconds."""
 
 ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
-"""What the inbox shows unless asked: a timer waits for no person."""
+"""Kinds that the inbox shows by default: no person answers a timer."""
 
 
 SESSION_IDS = frozenset({"session_id", "forked_from", "parent"})
-"""Filters that hold the id of a session."""
+"""Filters whose value is the id of a session."""
 
 
 class Query(BaseModel):
@@ -52,16 +52,16 @@ class Query(BaseModel):
 
 
 class ListQuery(Query):
-    """What every list takes."""
+    """Base of the lists' query strings."""
 
     limit: int = Field(default=LIST_LIMIT_DEFAULT, ge=1, le=LIST_LIMIT_MAX)
     cursor: str | None = Field(default=None, min_length=1, max_length=2_000)
 
     def given(self) -> dict[str, Any]:
-        """Its values but those left out, as JSON types and datetimes.
+        """Return its given values, as JSON types and datetimes.
 
         Raises:
-            BadId: A filter by session holds no session's id.
+            BadId: A filter by session holds an invalid id.
         """
         found = {name: value for name, value in self if value is not None and value is not False}
         for name in SESSION_IDS & found.keys():
@@ -69,7 +69,7 @@ class ListQuery(Query):
         return {name: _plain(value) for name, value in found.items()}
 
     def filters(self) -> dict[str, Any]:
-        """What of `given` must hold of an item."""
+        """Return the values of `given` that an item must match."""
         return {
             name: value for name, value in self.given().items() if name not in ("limit", "cursor")
         }
@@ -111,12 +111,12 @@ class SessionsQuery(ListQuery):
     task: str | None = Field(default=None, min_length=1, max_length=200)
     status: SessionStatus | None = None
     activity: Activity | None = None
-    """Of sessions that are over, none is `idle`."""
+    """Activity of the session; one that is over never counts as `idle`."""
     tag: str | None = Field(default=None, min_length=1, max_length=200)
     forked_from: str | None = Field(default=None, min_length=1, max_length=64)
     parent: str | None = Field(default=None, min_length=1, max_length=64)
     run_status: RunStatus | None = None
-    """Of the newest run."""
+    """Status of the newest run."""
 
 
 class SessionsWanted(TypedDict, total=False):
@@ -163,11 +163,11 @@ class WaitsQuery(ListQuery):
     session_id: str | None = Field(default=None, min_length=1, max_length=64)
     priority: WaitPriority | None = None
     tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
-    """Of the wait or of its session."""
+    """A tag of the wait or of its session."""
     assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
     batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
     resolved_since: AwareDatetime | None = None
-    """Over at that time or later."""
+    """Ended at that time or later."""
     mine: bool = Field(
         default=False,
         description="Of the caller, who is a person: as `concerns` with their names and groups.",
@@ -177,34 +177,34 @@ class WaitsQuery(ListQuery):
         description="The caller, who is a person, may answer it, and has not: as `answerable_by`.",
     )
     concerns: list[Name] | None = Field(default=None, min_length=1, max_length=NAMES_MAX)
-    """Assigned to one of these people and groups, or its answerers name one (S-112)."""
+    """Its assignee or answerers include one of these people and groups (S-112)."""
     answerable_by: list[Name] | None = Field(default=None, min_length=1, max_length=NAMES_MAX)
     """A person with these names and groups may answer it, and has not (S-112)."""
     voter: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
-    """This person's vote is there (S-113)."""
+    """This person has voted (S-113)."""
     answered_by: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
-    """This person's answer ended it, or their vote is there."""
+    """This person's answer ended it, or they have voted."""
 
 
 class WaitsWanted(TypedDict, total=False):
     """Filters of the inbox, by name.
 
     Attributes:
-        status: `pending`, `fulfilled`, `timed_out` or `cancelled`; pending ones unless asked.
-        kind: One or more of `input`, `token`, `timer`, `session`; input and token unless asked.
-        stream: On this stream.
-        session_id: Of this session.
+        status: `pending`, `fulfilled`, `timed_out` or `cancelled`; default pending.
+        kind: One or more of `input`, `token`, `timer`, `session`; default input and token.
+        stream: Only waits on this stream.
+        session_id: Only waits of this session.
         priority: `low`, `normal` or `high`.
-        tag: Of the wait or of its session.
-        assignee: Exactly this one.
-        batch_id: Answered as one of this batch.
-        resolved_since: Over at this time, which has a zone, or later.
-        mine: Assigned to the caller, who is a person, or to their groups; or its answerers name one of these.
-        can_answer: The caller, who is a person, may answer it, and has not.
-        concerns: As `mine`, of these people and groups.
-        answerable_by: As `can_answer`, of a person with these names and groups.
-        voter: This person's vote is there.
-        answered_by: The answer of the person with this id ended it, or their vote is there.
+        tag: A tag of the wait or of its session.
+        assignee: Exactly this assignee.
+        batch_id: Answered in this batch.
+        resolved_since: Ended at this time, which has a zone, or later.
+        mine: Assigned to the caller, a person, or their groups, or with one of these as answerer.
+        can_answer: The caller, a person, may answer it, and has not.
+        concerns: Like `mine`, for these people and groups.
+        answerable_by: Like `can_answer`, for a person with these names and groups.
+        voter: This person has voted.
+        answered_by: The answer of the person with this id ended it, or they have voted.
     """
 
     status: str | None
@@ -232,7 +232,7 @@ class TokensQuery(ListQuery):
 
 
 class GateQuery(Query):
-    """How an agent's client asks."""
+    """Query string of an agent's client."""
 
     mode: str = Field(default="interactive", pattern="^(interactive|headless|rules)$")
     timeout_s: float = Field(

@@ -37,7 +37,7 @@ class Request(BaseModel):
 
 
 class NoFields(Request):
-    """The body of a call that takes none: absent or `{}`."""
+    """The body of a call without arguments: absent or `{}`."""
 
 
 class StartRequest(Request):
@@ -72,8 +72,8 @@ Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]
 class AnswerRequest(AnswerData):
     """POST /v1/waits/{id}/answer.
 
-    `override_reason`: why an admin answers instead of those who may; `signature`: an armored SSH signature of the
-    person, for a wait that takes signed answers only.
+    `override_reason` is an admin's reason to answer instead of the answerers; `signature` is the person's armored SSH
+    signature, for a wait that accepts only signed answers.
     """
 
     override_claim: bool = False
@@ -83,7 +83,7 @@ class AnswerRequest(AnswerData):
 
 
 class ClaimRequest(Request):
-    """POST /v1/waits/{id}/claim. Without `expires_in` for 15 minutes, at most a day."""
+    """POST /v1/waits/{id}/claim. `expires_in` is 15 minutes by default, at most a day."""
 
     expires_in: float | Annotated[str, Field(max_length=40)] | None = None
     override_claim: bool = False
@@ -151,13 +151,13 @@ class CloseRequest(Request):
 
 
 class RunRequest(Request):
-    """POST /v1/sessions/{id}/runs. Without `payload` the newest run's is used again."""
+    """POST /v1/sessions/{id}/runs. `payload` defaults to that of the newest run."""
 
     payload: Any = None
 
 
 class AttemptRequest(Request):
-    """POST /v1/runs/{id}/retry and …/cancel: only if `attempt` is the run's newest; of any without."""
+    """POST /v1/runs/{id}/retry and …/cancel: if `attempt` is given, only if it is the run's newest."""
 
     attempt: int | None = Field(default=None, ge=1, le=OP_MAX)
 
@@ -185,7 +185,7 @@ class PruneRequest(Request):
 
 
 class VerifyRequest(Request):
-    """How a provider signs what it posts to the callback URL; the secret is stored encrypted (S-42)."""
+    """Signature scheme of a provider that posts to the callback URL; the secret is stored encrypted (S-42)."""
 
     scheme: Literal["github", "slack", "standard_webhooks"]
     secret: str = Field(min_length=1, max_length=512)
@@ -193,7 +193,7 @@ class VerifyRequest(Request):
 
 
 class EscalationStepRequest(Request):
-    """A step of a token's escalation, as waits show theirs: `to` of an `assign`, `value` of a `default`."""
+    """A step of a token's escalation, in the form of waits: `to` for an `assign`, `value` for a `default`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -254,7 +254,7 @@ class PublicTokenRequest(Request):
 
 
 class AnswerLinkRequest(Request):
-    """POST /v1/waits/{id}/links. Without `expires_in` until the wait's deadline, at most 7 days."""
+    """POST /v1/waits/{id}/links. `expires_in` defaults to the wait's deadline, at most 7 days."""
 
     person: str = Field(min_length=1, max_length=PERSON_MAX)
     expires_in: float | Annotated[str, Field(max_length=40)] | None = None
@@ -285,10 +285,10 @@ class SaidOutcomeRequest(Request):
 
 
 class GrantRequest(Request):
-    """POST /v1/gate/grants: allow an agent's calls of one tool for a while, as at the call of that session.
+    """POST /v1/gate/grants: allow an agent's calls of one tool for a time, like the call of that session.
 
-    `matches` has globs for arguments, `{"command": "git push*"}`; empty: whatever they are; null: as in this call.
-    Without `expires_in` it counts for 8 hours, at most 7 days.
+    `matches` has globs for arguments, `{"command": "git push*"}`; empty allows any, null those of this call.
+    `expires_in` defaults to 8 hours, at most 7 days.
     """
 
     session_id: str = Field(min_length=1, max_length=64)
@@ -297,7 +297,7 @@ class GrantRequest(Request):
 
 
 class ApiKeyRequest(Request):
-    """POST /v1/api-keys: of a service, with its role and name, or of a person, who has a role already."""
+    """POST /v1/api-keys: for a service, with its role and name, or for a person, who has a role already."""
 
     role: Literal["admin", "operator", "sender", "viewer", "asker"] | None = None
     name: str | None = Field(default=None, min_length=1, max_length=NAME_MAX)

@@ -1,4 +1,4 @@
-"""A run on the wire: how it goes, its journal, whether code fits it, and what corrections of it would do."""
+"""A run on the wire: its state, its journal, checks of code against it, and previews of corrections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helmr.truth import NoTruth
 
 
 class ErrorInfo(Wire):
-    """Why a run failed or is blocked; the traceback holds no values (S-5)."""
+    """The error of a failed or blocked run; the traceback holds no values (S-5)."""
 
     code: str
     type: str = ""
@@ -25,7 +25,7 @@ class ErrorInfo(Wire):
 
     @property
     def text(self) -> str:
-        """What kind of error, and its message."""
+        """Type and message of the error."""
         return f"{self.type or self.code}: {self.message}"
 
 
@@ -45,13 +45,13 @@ class RunInfo(Wire):
     created_at: datetime
     ended_at: datetime | None = None
     queued_for: LimitPlace | None = None
-    """The limit that it waits for, in reads of runs; of several the first that it asked for."""
+    """The limit that it waits for, the first if several; only in reads of runs."""
     problem: str | None = None
-    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+    """The reason that a stored body of its entries can't be read; in lists, instead of the contents."""
 
     @property
     def doing(self) -> str:
-        """Its status, or what limit it waits for."""
+        """Its status, or the limit that it waits for."""
         return self.queued_for.text if self.queued_for is not None else self.status.value
 
     def _repr_html_(self) -> str:
@@ -92,7 +92,7 @@ class JournalRecord(Wire):
 
 
 class RunJournal(Wire):
-    """All that a replay of a session's newest run follows, payloads in the clear."""
+    """All data that a replay of a session's newest run follows, payloads in the clear."""
 
     session_id: str
     external_id: str | None = None
@@ -106,32 +106,32 @@ class RunJournal(Wire):
     created_at: datetime | None = None
     entries: list[JournalEntry]
     records: list[JournalRecord]
-    """Those that its waits took and its peeks saw."""
+    """Records that its waits took and its peeks saw."""
     histories: dict[int, list[JournalRecord]] = Field(default_factory=dict)
-    """Op → what a read of a stream's history gave."""
+    """Op → values that a read of a stream's history returned."""
     asked_keys: dict[str, str] = Field(default_factory=dict)
-    """Keys of the hashes of steps' arguments, by their tags, in base64, the newest last."""
+    """Keys of the hashes of steps' arguments, by their tags, in base64, newest last."""
 
 
 class CheckVerdict(StrEnum):
-    """Whether code fits a run's journal (S-89)."""
+    """The fit of code with a run's journal (S-89)."""
 
     FITS = "fits"
     DIFFERS = "differs"
-    """It asks for another op than the journal holds: the run would be blocked."""
+    """The code asks for another op than the journal holds: the run would be blocked."""
     SCHEMA = "schema"
-    """Its types refuse what is recorded: the run would be blocked."""
+    """The code's types refuse recorded data: the run would be blocked."""
     MISSING = "missing"
-    """It has no such task: the run would be blocked."""
+    """The code has no such task: the run would be blocked."""
     UNSURE = "unsure"
-    """It awaited something that is not a durable call for longer than the check waits."""
+    """The code awaited something other than a durable call for longer than the check waits."""
 
 
 class RunCheck(NoTruth, Wire):
-    """What came of replaying one run with some code.
+    """The result of replaying one run with some code.
 
-    `op`, `recorded` and `met` are a difference's; `op`, `path` and `message` a refused value's; `drift` has a line for
-    each op in which this code asks something else than other code did: it passes.
+    `op`, `recorded` and `met` describe a difference; `op`, `path` and `message` a refused value. `drift` has a line for
+    each op whose arguments differ from those of other code, which is allowed.
     """
 
     _ask: ClassVar[str] = ".fits"
@@ -145,19 +145,19 @@ class RunCheck(NoTruth, Wire):
     recorded: str | None = None
     met: str | None = None
     place: str | None = None
-    """Where the code is that asks for `met`: `tasks.py:24`."""
+    """Place in the code that asks for `met`: `tasks.py:24`."""
     path: str | None = None
     message: str | None = None
     drift: list[str] = Field(default_factory=list)
 
     @property
     def fits(self) -> bool:
-        """A resume with that code goes on."""
+        """True when a resume with that code continues."""
         return self.verdict is CheckVerdict.FITS
 
 
 class DryRunEnd(StrEnum):
-    """Where a dry run ended (S-87)."""
+    """The end of a dry run (S-87)."""
 
     STEP = "step"
     """At a step that has no recorded outcome and is not dry-run-safe."""
@@ -172,7 +172,7 @@ class DryRunEnd(StrEnum):
     DIFFERS = "differs"
     """The code asked for another op than the journal holds."""
     SCHEMA = "schema"
-    """The code's types refuse what is recorded."""
+    """The code's types refuse recorded data."""
     TIME = "time"
     """After ten seconds."""
     OPS = "ops"
@@ -180,7 +180,7 @@ class DryRunEnd(StrEnum):
 
 
 class DryRunOp(Wire):
-    """One op that the code asked for behind the answer."""
+    """One op that the code asked for after the answer."""
 
     run_id: str
     op: int
@@ -188,11 +188,11 @@ class DryRunOp(Wire):
     """step, wait, output, peek, history, clock, token, public_token, patch or continue."""
     name: str = ""
     data: Any = None
-    """An output's data, a dry-run-safe step's value, the payload of the next run."""
+    """Data of an output, value of a dry-run-safe step, or payload of the next run."""
 
 
 class DryRun(NoTruth, Wire):
-    """What an answer would set off: the ops that the code asked for, and where it ended. Nothing of it has happened."""
+    """The dry run of an answer: the ops that the code asked for, and its end. It had no effects."""
 
     _ask: ClassVar[str] = ".ended"
 
@@ -203,11 +203,11 @@ class DryRun(NoTruth, Wire):
     ended: DryRunEnd
     result: Any = None
     message: str | None = None
-    """Of what was raised, differs or does not fit."""
+    """Message of the exception, the difference or the misfit."""
 
 
 class RepeatedStepState(StrEnum):
-    """How far a step has come that a rewind takes back."""
+    """The progress of a step that a rewind takes back."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -217,7 +217,7 @@ class RepeatedStepState(StrEnum):
 class RepeatedStep(Wire):
     """A step that had started and may run again.
 
-    `step_key` names it to the outside so far, `new_key` from then on. They are equal for one that has no outcome yet.
+    `step_key` names it to outside systems so far, `new_key` after the rewind; a step without outcome keeps its key.
     """
 
     op: int
@@ -226,11 +226,11 @@ class RepeatedStep(Wire):
     new_key: str
     state: RepeatedStepState
     at: datetime
-    """When it ended, or began to run if it has no outcome."""
+    """The time of its end, or of its start if it has no outcome."""
 
 
 class KeptAnswer(Wire):
-    """An answer that a wait takes again if it asks the same."""
+    """An answer that a wait reuses if it asks the same."""
 
     wait_id: str
     """The wait that had it."""
@@ -239,7 +239,7 @@ class KeptAnswer(Wire):
 
 
 class AskedAgain(Wire):
-    """A wait whose question is asked again."""
+    """A wait that asks its question again."""
 
     op: int
     wait_id: str
@@ -256,9 +256,9 @@ class RepeatedOutput(Wire):
 
 
 class RewindPreview(Wire):
-    """What a rewind, or an amendment, would do now. Nothing of it has happened.
+    """The preview of a rewind or amendment. It had no effects.
 
-    The rewind carries `hash` back: it is refused if it would do something else by then (S-76).
+    The rewind sends `hash` back, and is refused if its effects would differ by then (S-76).
     """
 
     session_id: str
@@ -274,11 +274,11 @@ class RewindPreview(Wire):
     kept: list[KeptAnswer] = Field(default_factory=list)
     asked_again: list[AskedAgain] = Field(default_factory=list)
     tokens: list[str] = Field(default_factory=list)
-    """Tokens that the ops set aside made; those that are pending are cancelled."""
+    """Tokens made by the ops set aside; pending ones are cancelled."""
     public_tokens: list[str] = Field(default_factory=list)
-    """Public tokens likewise; they are revoked."""
+    """Public tokens made by them; they are revoked."""
     children: list[str] = Field(default_factory=list)
-    """Sessions that the ops set aside started; those whose run has not ended are cancelled."""
+    """Sessions started by them; those with an unfinished run are cancelled."""
     outputs: list[RepeatedOutput] = Field(default_factory=list)
     amends: str | None = None
-    """The wait that gets another answer, of an amendment."""
+    """For an amendment, the wait that gets another answer."""

@@ -16,14 +16,14 @@ from helmr.truth import NoTruth
 
 
 class ForkOrigin(Wire):
-    """Where a fork begins: behind entry `seq` of its origin."""
+    """The origin of a fork, which begins after entry `seq` of it."""
 
     session_id: str
     seq: int
 
 
 class ParentInfo(Wire):
-    """Who started a child session: a run of another session, by one of its ops."""
+    """The parent of a child session: a run of another session, and its op."""
 
     session_id: str
     run_id: str
@@ -39,32 +39,32 @@ class SessionInfo(Wire):
     status: SessionStatus
     activity: Activity
     run_id: str | None = None
-    """Its newest run, which is the one that can be retried."""
+    """Its newest run, the only one that can be retried."""
     run_status: RunStatus | None = None
-    """Of that run."""
+    """Status of that run."""
     error: ErrorInfo | None = None
-    """Why that run failed or is blocked, without the traceback."""
+    """Error of that run, if it failed or is blocked, without the traceback."""
     queued_at: datetime | None = None
-    """Since when its run waits for room, or when its next attempt begins to; null unless `activity` is queued."""
+    """Time since which its run waits for room, or of its next attempt; null unless `activity` is queued."""
     queued_for: LimitPlace | None = None
-    """The limit that its run waits for, in reads of sessions; of several the first that it asked for."""
+    """The limit that its run waits for, the first if several; only in reads of sessions."""
     wait: WaitInfo | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
     forked_from: ForkOrigin | None = None
-    """Of a fork: the session whose past it began with."""
+    """For a fork: the session whose history it began with."""
     parent: ParentInfo | None = None
     created_at: datetime
     updated_at: datetime
     last_seq: int
-    """The seq of its newest entry: where a reader of the transcript's end begins."""
+    """The seq of its newest entry, for readers of the transcript's end."""
     unconsumed: int | None = None
-    """How many input records no wait has taken; null in lists."""
+    """Number of input records that no wait has taken; null in lists."""
     warnings: list[str] = Field(default_factory=list)
 
     @property
     def doing(self) -> str:
-        """Its activity, or what limit it waits for."""
+        """Its activity, or the limit that it waits for."""
         return self.queued_for.text if self.queued_for is not None else self.activity.value
 
     def _repr_html_(self) -> str:

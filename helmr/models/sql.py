@@ -20,5 +20,5 @@ class QueryAnswer(Wire):
     columns: list[QueryColumn]
     rows: list[list[Any]]
     truncated: bool
-    """There were more rows than `limit`."""
+    """True if there were more rows than `limit`."""
     elapsed_s: float

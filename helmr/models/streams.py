@@ -1,4 +1,4 @@
-"""Streams on the wire carry records, which are stored, and chunks, which are seen and not stored (S-90)."""
+"""Streams on the wire carry records, which are stored, and chunks, which are live only (S-90)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ChunkInfo(Wire):
     op: int | None = None
     data: Any
     lost: int = 0
-    """So many chunks of the stream just before it did not reach this follower, which was too slow."""
+    """Number of chunks lost just before it, because this follower was too slow."""
 
 
 class ChunksEnd(Wire):
-    """No more chunks come from there. What lasts is the step's outcome, and the records of the stream."""
+    """The end of the chunks from a step or from outside of steps. The step's outcome and the stream's records last."""
 
     stream: str
     op: int | None = None
@@ -40,4 +40,4 @@ class ChunksEnd(Wire):
     """`succeeded`, `failed`, `abandoned`, or `retried` or `died`, after which the step runs again from its start;
     outside of steps `next_entry` or `died`."""
     lost: int = 0
-    """As `ChunkInfo.lost`."""
+    """Same as `ChunkInfo.lost`."""

@@ -19,15 +19,15 @@ NOTICE_TARGET_NAME_MAX = 64
 
 
 class NoticeTargetInfo(Wire):
-    """A notice target, and how far it is (S-84). Says no URL, no address and no secret.
+    """A notice target and its progress (S-84), without its URL, addresses and secrets.
 
     Attributes:
-        offset: Feed offset up to which everything is taken or passed by; None until its first look.
+        offset: Feed offset up to which it took or skipped everything; None until its first look.
         behind: Entries of the feed after that.
         queued: Events that wait for it, in order.
-        late: Events that it was passed by and that are still tried.
-        given_up: Events that are tried no more, since the gateway began.
-        failing_since: When its first try failed of those since the last that was taken.
+        late: Skipped events that are still retried.
+        given_up: Events that are no longer retried, since the gateway started.
+        failing_since: Time of the first failure since its last success.
     """
 
     name: str
@@ -46,23 +46,23 @@ class NoticeTargetInfo(Wire):
 
 
 class LimitKeyInfo(Wire):
-    """How many wait under a limit for one key, with which they take turns."""
+    """The number of runs and steps that wait under a limit for one key; keys take turns."""
 
     key: str
     waiting: int
 
 
 class LimitInfo(Wire):
-    """A limit, and what goes on under it now (S-119). One that bounds nothing is not listed.
+    """A limit and its current use (S-119). Lists leave out limits without a bound.
 
     Attributes:
         in_use: Tries of steps, or runs, that hold a permit.
         begun: Permits given in the last `within_s`, at most a fiftieth of that time short, since the directory began;
             None without `per`.
         waiting: Tries of steps, or runs, that wait for one.
-        oldest_at: Since when the first of them waits.
-        closed_until: The provider takes nothing before then; None if it does.
-        keys: Those with most waiting, 20 at most.
+        oldest_at: Time since which the first of them waits.
+        closed_until: The provider accepts no calls before then; None if it is open.
+        keys: Keys with most waiting, 20 at most.
     """
 
     name: str
@@ -78,7 +78,7 @@ class LimitInfo(Wire):
 
 
 class LimitPlace(Wire):
-    """Where a run is that waits for a permit of a limit, as what number in turn, when it was asked (S-120)."""
+    """The place of a run in the queue for a permit of a limit, at the time of the read (S-120)."""
 
     limit: str
     place: int
@@ -93,7 +93,7 @@ class LimitPlace(Wire):
 
 
 class NoticeTestReceipt(NoTruth, Wire):
-    """Whether a target took the notice of a test; `error` says why not."""
+    """The receipt of a test notice: `taken` if the target took it, else `error` has the reason."""
 
     _ask: ClassVar[str] = ".taken"
 
@@ -103,7 +103,7 @@ class NoticeTestReceipt(NoTruth, Wire):
 
 
 class NoticeRetryReceipt(NoTruth, Wire):
-    """How many events of a target are tried now."""
+    """The number of a target's events that are retried now."""
 
     _ask: ClassVar[str] = ".count"
 
@@ -119,7 +119,7 @@ class Health(NoTruth, Wire):
     ready: bool
     reasons: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
-    """What is wrong although calls are answered."""
+    """Faults that do not prevent answers to calls."""
     degraded: list[str] = Field(default_factory=list)
     """The states behind reasons and warnings, by name: `disk_low`, `queue_old` and so on (docs/monitoring.md)."""
     version: str
@@ -131,18 +131,18 @@ class Health(NoTruth, Wire):
     feed_offset: int | None = None
     """The ledger's newest feed offset."""
     counts: dict[str, int] = Field(default_factory=dict)
-    """What there is: `waits_pending`, `sessions_open`, `sessions_waiting` and the like."""
+    """Counts of things: `waits_pending`, `sessions_open`, `sessions_waiting` and the like."""
     pool: dict[str, Any] = Field(default_factory=dict)
     ledger: dict[str, Any] = Field(default_factory=dict)
 
 
 class PruneReceipt(NoTruth, Wire):
-    """Old sessions that were removed, or would be; one page of them (S-69).
+    """One page of old sessions that were removed, or would be (S-69).
 
     Attributes:
-        entries: How many entries they had.
-        is_last: Nothing that may go is left.
-        archive: Name of the Parquet file that has them now, in the data directory's folder `pruned`.
+        entries: Number of their entries.
+        is_last: True if no more sessions can be removed.
+        archive: Name of the Parquet file with them, in the data directory's folder `pruned`.
     """
 
     _ask: ClassVar[str] = ".sessions, or .is_last"
@@ -158,9 +158,9 @@ Overlap = Literal["skip", "allow"]
 
 
 class Timing(BaseModel):
-    """When a schedule is due, and what becomes of times that come at a bad moment (S-93).
+    """The due times of a schedule, and the handling of missed and overlapping ones (S-93).
 
-    Either `cron`, five fields read in `zone`, or `every_s`: at whole multiples of so many seconds since 1970.
+    Either `cron`, five fields read in `zone`, or `every_s`, whole multiples of that many seconds since 1970.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -173,7 +173,7 @@ class Timing(BaseModel):
 
 
 class TaskSchedule(Timing):
-    """What a task's declaration says of its schedule."""
+    """The schedule in a task's declaration."""
 
     payload: Any = None
 
@@ -205,10 +205,9 @@ class ScheduleReceipt(NoTruth, Wire):
 
 
 class ScheduleInfo(Wire):
-    """A schedule, and when it is due next.
+    """A schedule, with its next due time.
 
-    `status` is `gone` while the code that declared it, or its task, is not there. `next_due_at` is None unless it is
-    active.
+    `status` is `gone` while the code that declared it, or its task, is missing. An inactive one has no `next_due_at`.
     """
 
     name: str
@@ -236,7 +235,7 @@ class ScheduleInfo(Wire):
 
 
 class EventName(StrEnum):
-    """What a notice can tell. All but `wait.due_soon`, which the clock makes, are made of entries."""
+    """The events of notices. Entries cause all of them but `wait.due_soon`, which the clock causes."""
 
     WAIT_OPENED = "wait.opened"
     WAIT_REMINDED = "wait.reminded"
@@ -258,9 +257,9 @@ _TELLS: Mapping[str, EventName] = {
     "run.failed": EventName.RUN_FAILED,
     "run.blocked": EventName.RUN_BLOCKED,
 }
-"""By kind of entry."""
+"""Events by kind of entry."""
 
 
 def event_name(kind: str, body: Mapping[str, Any]) -> EventName | None:
-    """The event of an entry, if it is one. A fork's copied entries are none: their originals were (S-86)."""
+    """Return the event of an entry, if any. A fork's copied entries give none: their originals did (S-86)."""
     return None if "copied_from" in body else _TELLS.get(kind)

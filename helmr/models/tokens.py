@@ -12,7 +12,7 @@ from helmr.truth import NoTruth
 
 
 class TokenInfo(Wire):
-    """A token. Lists leave out `data`, `body`, `schema` and `initial`. `ended_at` and `ended_by`: however it ended."""
+    """A token. Lists leave out `data`, `body`, `schema` and `initial`. `ended_at` and `ended_by` cover every end."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -26,7 +26,7 @@ class TokenInfo(Wire):
     body: str | None = None
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
     initial: Any = None
-    """What the form behind its URL starts with."""
+    """Initial value of the form behind its URL."""
     raw: bool = False
     verify: str | None = None
     """The scheme by which its callbacks are signed."""
@@ -38,11 +38,11 @@ class TokenInfo(Wire):
     ended_by: PrincipalInfo | None = None
     data: Any = None
     problem: str | None = None
-    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+    """The reason that a stored body of its entries can't be read; in lists, instead of the contents."""
 
 
 class TokenReceipt(TokenInfo):
-    """Answer of making a token: with its secrets, the only time they are shown."""
+    """A new token with its secrets, which only this answer shows."""
 
     callback_url: str
     public_access_token: str

@@ -28,7 +28,7 @@ from helmr.truth import NoTruth
 
 
 class ClaimInfo(Wire):
-    """Who has claimed a wait, and until when unless the claim is renewed (S-81)."""
+    """A claim on a wait: its principal, and its end unless it is renewed (S-81)."""
 
     principal: PrincipalInfo
     on_behalf_of: str | None = None
@@ -37,7 +37,7 @@ class ClaimInfo(Wire):
 
     @property
     def label(self) -> str:
-        """Who, for people: the person, else the key's name."""
+        """The name of the claimant for people: the person, else the key's name."""
         return (
             self.on_behalf_of
             or self.principal.person
@@ -47,7 +47,7 @@ class ClaimInfo(Wire):
 
 
 class ClaimReceipt(NoTruth, Wire):
-    """Answer of claiming and releasing: the claim as it is now."""
+    """Answer of claiming and releasing, with the current claim."""
 
     _ask: ClassVar[str] = ".claim"
 
@@ -65,7 +65,7 @@ class AssignReceipt(NoTruth, Wire):
 
 
 class VoteInfo(Wire):
-    """What a person has said to a wait that several must agree on (S-113); equal `proposal`s agree."""
+    """A person's vote on a wait that several must agree on (S-113); equal `proposal`s agree."""
 
     person: str
     data: Any
@@ -76,7 +76,7 @@ class VoteInfo(Wire):
 
 
 class WaitInfo(Wire):
-    """A wait; on the first of `session_ids` to end.
+    """A wait; with `session_ids`, for the first of them to end.
 
     Lists leave out `body`, `schema`, `initial`, `on_decline`, `votes` and `answer`.
     """
@@ -88,14 +88,14 @@ class WaitInfo(Wire):
     run_id: Annotated[str, Shown(find="run")]
     task: Annotated[str, Shown(find="task")]
     parent_session_id: Annotated[str | None, Shown(find="parent")] = None
-    """The session that its session is a child of."""
+    """The parent of its session."""
     kind: Annotated[WaitKind, Shown(find="kind")]
     stream: Annotated[str | None, Shown(find="stream")] = None
     correlation_id: Annotated[str | None, Shown(find="correlation")] = None
     token_id: Annotated[str | None, Shown(find="token")] = None
     resolving: Annotated[TokenStatus | None, Shown("token")] = None
-    """How its token has ended, while it is still `pending` because its session has yet to decide on that: it takes no
-    answer any more, and is in no list of pending waits."""
+    """The end of its token, while it is still `pending` because its session has not decided yet. It takes no more
+    answers, and is in no list of pending waits."""
     session_ids: list[str] = Field(default_factory=list)
     subject: Annotated[str | None, Shown(find="subject")] = None
     body: str | None = None
@@ -106,77 +106,77 @@ class WaitInfo(Wire):
     resolved_at: Annotated[datetime | None, Shown(at_end=True)] = None
     resolved_by: Annotated[PrincipalInfo | None, Shown(at_end=True)] = None
     mode: Annotated[AnswerMode | None, Shown("answered by a", at_end=True)] = None
-    """How its answer came (S-73)."""
+    """The way of its answer (S-73)."""
     batch_id: Annotated[str | None, Shown("batch", find="batch", at_end=True)] = None
-    """The many answers, given as one, that its answer was one of."""
+    """The batch that its answer was part of."""
     answer: Annotated[Any, Shown(at_end=True)] = None
-    """What it was answered with; only where one wait is asked for, and null unless it is `fulfilled`."""
+    """Its answer; only in the read of one wait, and null unless it is `fulfilled`."""
     priority: Annotated[WaitPriority, Shown("priority", find="priority")] = WaitPriority.NORMAL
     assignee: Annotated[str | None, Shown("assignee", find="assignee")] = None
     claim: Annotated[ClaimInfo | None, Shown("claimed by")] = None
-    """Who has claimed it now (S-81)."""
+    """Its current claim (S-81)."""
     tags: Annotated[list[str], Shown("tags")] = Field(default_factory=list)
     session_tags: Annotated[list[str], Shown("session tags")] = Field(default_factory=list)
     initial: Any = None
-    """What a form starts with."""
+    """Initial value of the form."""
     can_decline: bool = False
-    """A decline is answered with `on_decline`."""
+    """True if it can be declined, which answers with `on_decline`."""
     on_decline: Any = None
     answerers: Annotated[list[str], Shown("answered by")] = Field(default_factory=list)
-    """People and groups that may answer (S-112). None named: anyone who may answer at all, or any person if `not_by` or
-    `approvals` says something."""
+    """People and groups that may answer (S-112). Empty: any caller with the right to answer, or any person if `not_by`
+    or `approvals` is set."""
     not_by: Annotated[list[str], Shown("not answered by")] = Field(default_factory=list)
     approvals: Annotated[int, Shown("approvals")] = 1
-    """So many people must give the same answer."""
+    """Number of people who must give the same answer."""
     have: Annotated[int, Shown("who agree")] = 0
-    """So many stand for what was said last (S-113)."""
+    """Number of people who agree with the last vote (S-113)."""
     voters: Annotated[list[str], Shown("voted")] = Field(default_factory=list)
-    """Who has said something: people's ids, the newest last."""
+    """Ids of the people who voted, newest last."""
     votes: list[VoteInfo] = Field(default_factory=list)
-    """What they have said; only where one wait is asked for, and pending."""
+    """Their votes; only in the read of one pending wait."""
     can_answer: bool | None = None
-    """The caller may answer it, and has not; null for a caller that is no person, or whose groups decide that and are
-    not known now."""
+    """True if the caller may answer it, and has not; null for a caller that is not a person, or if it depends on groups
+    that are not known now."""
     is_mine: bool | None = None
-    """Assigned to the caller or a group of theirs, or its answerers name one of these; null for a caller that is no
+    """True if its assignee or answerers include the caller or a group of theirs; null for a caller that is not a
     person."""
     refusals: list[Any] = Field(default_factory=list)
-    """Answers that one person is enough for."""
+    """Answers for which one person is enough."""
     comments: list[str] = Field(default_factory=list)
     """Fields of an answer in which people need not agree."""
     signed: Annotated[bool, Shown("takes signed answers only")] = False
     """Each answer carries its person's signature (S-115)."""
     signed_by: Annotated[str | None, Shown("signed by", at_end=True)] = None
-    """Fingerprint of the key that signed its answer; only where one wait is asked for."""
+    """Fingerprint of the key that signed its answer; only in the read of one wait."""
     override_reason: Annotated[str | None, Shown("overridden because", at_end=True)] = None
-    """Why an admin answered instead of those who may."""
+    """An admin's reason to answer instead of the answerers."""
     escalation: list[dict[str, Any]] = Field(default_factory=list)
-    """Escalation steps `{do, after_s, from, to?, value?}`: what is to happen while no one answers."""
+    """Escalation steps `{do, after_s, from, to?, value?}` while no one answers."""
     next_escalation: int | None = None
-    """The place in `escalation`, from 0, of the escalation step that comes next; None if nothing comes."""
+    """The place in `escalation`, from 0, of the next step; None if there is none."""
     next_escalation_at: datetime | None = None
     default_at: datetime | None = None
-    """When the escalation's default answers: no one can then, or later."""
+    """The time at which the escalation's default answers, and other answers end."""
     question_hash: str | None = None
-    """Names what the person is shown: equal for waits that ask the same."""
+    """Hash of the question as shown, equal for waits that ask the same."""
     problem: str | None = None
-    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+    """The reason that a stored body of its entries can't be read; in lists, instead of the contents."""
 
     @computed_field  # type: ignore[prop-decorator] # as pydantic has it
     @property
     def ends_at(self) -> datetime | None:
-        """When time ends it, if no one does: its escalation's default answers, else the deadline passes."""
+        """The time at which it ends without an answer: by its escalation's default, else by its deadline."""
         return self.default_at or self.deadline_at
 
     @property
     def is_restricted(self) -> bool:
-        """It says who may answer: only an answer by a person whom that admits resolves it (S-112)."""
+        """True if it restricts its answerers: only an answer by one of them resolves it (S-112)."""
         says = self.answerers or self.not_by or self.refusals
         return bool(says) or self.approvals > 1 or self.signed
 
     @property
     def takes_answers(self) -> bool:
-        """A person can answer it: it is pending, of a kind that people answer, and its token has not ended."""
+        """True if a person can answer it: it is pending, of a kind that people answer, and its token has not ended."""
         is_open = self.status is WaitStatus.PENDING and self.resolving is None
         return is_open and self.kind.asks_people
 
@@ -222,9 +222,9 @@ class SendReceipt(NoTruth, Wire):
 
 
 class VoteReceipt(NoTruth, Wire):
-    """Answer of a vote on a wait that several people must agree on, or of taking one back (S-113).
+    """Answer of a vote, or its withdrawal, on a wait that several people must agree on (S-113).
 
-    `have` of `need` people stand for what was said last.
+    `have` of `need` people agree with the last vote.
     """
 
     _ask: ClassVar[str] = ".outcome, or .have and .need"
@@ -248,4 +248,4 @@ class TokenAnswerReceipt(NoTruth, Wire):
 
 
 AnswerReceipt = SendReceipt | TokenAnswerReceipt | VoteReceipt
-"""What answering a wait is answered."""
+"""Receipts of answering a wait."""

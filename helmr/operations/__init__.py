@@ -1,7 +1,7 @@
-"""The table of operations: everything that the kernel's API does, a row each.
+"""The table of operations of the kernel's API, a row each.
 
-A row is all that the router, the OpenAPI document, the table of roles and the clients know of a route. To add one,
-write a row in its module here and a method of the service at its `call`; `tests/http` and `tests/contract` walk the
+The router, the OpenAPI document, the table of roles and the clients know a route only by its row. To add one, write a
+row in its module here and a method of the service at its `call`; `tests/http` and `tests/contract` go through the
 table.
 """
 
@@ -17,13 +17,13 @@ from helmr.operations.sessions import *  # noqa: F403
 from helmr.operations.work import *  # noqa: F403
 
 OPERATIONS: Final = tuple(named(sessions, work, access, runtime))
-"""Those of the kernel, in the order of the docs; a feature has rows of its own (`helmr.features`)."""
+"""Operations of the kernel, in the order of the docs; a feature has rows of its own (`helmr.features`)."""
 
 _BY_NAME = {row.name: row for row in OPERATIONS}
 
 
 def operation(name: str) -> Operation[Any]:
-    """The row of that name, `answer_wait`.
+    """Return the row of that name, `answer_wait`.
 
     Raises:
         KeyError: There is none.

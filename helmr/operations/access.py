@@ -1,4 +1,4 @@
-"""Who may do what: keys, people and their pages, and the calls of agents that ask first."""
+"""Access: keys, people and their pages, and the calls of agents that ask first."""
 
 from __future__ import annotations
 

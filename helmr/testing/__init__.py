@@ -1,4 +1,4 @@
-"""Test tasks in milliseconds: the same deciding and replay as a runtime, in this process, with a clock that skips.
+"""Test tasks in milliseconds: a runtime's decisions and replay, in this process, with a fake clock.
 
 ```python
 async def test_times_out():
@@ -8,8 +8,8 @@ async def test_times_out():
         assert await session.result() == {"status": "skipped"}
 ```
 
-Loads neither Ray nor DuckDB. A run's first answered wait is met by a full replay, with `replay_always=True` every
-outcome: what the code did to the world outside of steps happens again there, and is a `RepeatedCall`, a warning.
+It loads neither Ray nor DuckDB. A run's first answered wait causes a full replay; with `replay_always=True` every
+outcome does. A replay repeats side effects outside of steps, which gives the warning `RepeatedCall`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tests pass to a harness: anything of another kind gets an error that says what to pass."""
+"""Checks of the arguments that tests pass to a harness; a wrong type gets an error with the right one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helmr.tokens import Token
 
 
 def stream_name(given: Any, call: str) -> str:
-    """The name of a stream; `call` shows the call, with `{}` for the name."""
+    """Return the name of a stream; `call` is the call for the message, with `{}` for the name."""
     if isinstance(given, str):
         return given
     name = repr(given.id) if isinstance(given, Stream) else '"NAME"'
@@ -21,33 +21,33 @@ def stream_name(given: Any, call: str) -> str:
 
 
 def session_id(given: Any, call: str) -> str:
-    """The id of a session."""
+    """Return the id of a session."""
     if isinstance(given, str):
         return given
     raise _wrong(given, call, "takes a session's id", "Pass `session.id`.")
 
 
 def tasks(given: Iterable[Any], call: str) -> list[Task[..., Any]]:
-    """Tasks, as they were declared."""
+    """Return declared tasks."""
     return [task(one, call) for one in given]
 
 
 def task(given: Any, call: str) -> Task[..., Any]:
-    """A task, as it was declared."""
+    """Return a declared task."""
     if isinstance(given, Task):
         return given
     raise _wrong(given, call, "takes tasks", "Pass the function that @task decorates, uncalled.")
 
 
 def step(given: Any, call: str) -> Step[..., Any]:
-    """A step, as it was declared."""
+    """Return a declared step."""
     if isinstance(given, Step):
         return given
     raise _wrong(given, call, "takes a step", "Pass the function that @step decorates, uncalled.")
 
 
 def function(given: Any, call: str) -> Callable[..., Any]:
-    """What is called in a step's place."""
+    """Return the function to call instead of a step."""
     if callable(given):
         return given  # type: ignore[no-any-return]
     raise _wrong(
@@ -56,7 +56,7 @@ def function(given: Any, call: str) -> Callable[..., Any]:
 
 
 def token_text(given: Any, call: str) -> str:
-    """The id or the callback URL of a token."""
+    """Return the id or the callback URL of a token."""
     if isinstance(given, str):
         return given
     if isinstance(given, Token):

@@ -1,4 +1,4 @@
-"""Clients of a harness: those that a test makes, and those that code under test makes of its own accord."""
+"""Clients of a harness, made by tests or by the code under test."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from helmr_runtime.ports.ledger import FROM_START, WorkItem
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
 
 LOOK_S = 60.0
-"""Longest that the harness waits for news of its own ledger before it asks again."""
+"""Longest time that the harness waits for changes of its ledger before it looks again."""
 
 
 class HarnessClients:
-    """Makes clients, and is where code under test finds its runtime (`helmr.client.discovery.Here`).
+    """Makes clients, and is the runtime that code under test finds (`helmr.client.discovery.Here`).
 
     Args:
-        ledger: What is read, and where sessions start.
-        clock: The harness's.
+        ledger: The ledger to read, and to start sessions in.
+        clock: The harness's clock.
         registry: Gives its tasks.
-        calls: What of the harness clients set off.
+        calls: Calls of the harness that clients cause.
         settle: Returns when all code waits or has ended.
-        wake: Adopts and delivers what the ledger has made ready.
-        base_url: What the links of tokens begin with.
+        wake: Adopts sessions and delivers outcomes that the ledger has made ready.
+        base_url: Start of the tokens' links.
     """
 
     def __init__(
@@ -63,34 +63,34 @@ class HarnessClients:
         self._base_url = base_url
         self._looking: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        """The harness's, once it is known."""
+        """The harness's event loop, once it is known."""
         add_here(self)
 
     def async_client(self, on_behalf_of: str | None) -> AsyncClient:
-        """A client on the harness's loop, whose mutating calls settle."""
+        """Return a client on the harness's loop, whose mutating calls settle."""
         carrier = AppTransport(self._gateway(self._settle))
         return AsyncClient._over(
             AsyncHttpTransport(HARNESS, carrier=carrier, on_behalf_of=on_behalf_of)
         )
 
     def client(self, on_behalf_of: str | None) -> Client:
-        """A client for other threads."""
+        """Return a client for other threads."""
         carrier = self.blocking_carrier()
         return Client._over(HttpTransport(HARNESS, carrier=carrier, on_behalf_of=on_behalf_of))
 
     # --- for code under test --------------------------------------------------------------------
 
     def has_session(self, session_id: str) -> bool:
-        """The session is one of this harness."""
+        """Return True when the session is one of this harness."""
         return bool(self._ledger.entries_of(session_id))
 
     def blocking_carrier(self) -> BlockingAppTransport:
-        """What carries a `Client`'s requests to the harness's loop."""
+        """Return the transport of a `Client` to the harness's loop."""
         _routes()
         return BlockingAppTransport(lambda: self._gateway(None), loop=self._own_loop())
 
     def carrier(self) -> RemoteAppTransport:
-        """What carries an `AsyncClient`'s requests from another loop. Nothing settles: a step that asks runs itself."""
+        """Return an `AsyncClient`'s transport from another loop. Its calls don't settle, since a step may make them."""
         _routes()
         return RemoteAppTransport(lambda: self._gateway(None), loop=self._own_loop())
 
@@ -118,12 +118,12 @@ class HarnessClients:
     # --- going on by itself ---------------------------------------------------------------------
 
     def look_after(self) -> None:
-        """From now on, adopt and deliver by itself: a client may wait for what no one settles."""
+        """Start to adopt and deliver on its own, for clients that wait without a settle."""
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="harness")
 
     async def stop(self) -> None:
-        """End that."""
+        """Stop doing that."""
         if self._looking is not None:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,7 +1,7 @@
-"""The harness: sessions of some tasks over the engine of a runtime, in memory, on a fake clock.
+"""The harness: sessions of some tasks on a runtime's engine, in memory, with a fake clock.
 
-It waits for code that awaits a thread, a socket or a timer of its own, for a bounded time. Context variables have in
-the code the values that they had in the test where its session was started.
+It waits a bounded time for code that awaits a thread, a socket or a timer of its own. The code sees the values of
+context variables at the place in the test that started its session.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from helmr_runtime.session.host import HostActor, HostSettings
 from helmr_runtime.session.live_session import LiveSession
 
 PATIENCE_S = 10.0
-"""Real seconds. Code that awaits what the test is yet to bring would hold it up for ever."""
+"""Real seconds to wait for code, which may await something that the test provides only later."""
 
 REPLAYS: Mapping[bool | None, Replays] = {None: "first", False: "never", True: "always"}
 
@@ -63,17 +63,17 @@ log = logging.getLogger("helmr.testing")
 
 
 class Patience:
-    """Knows of each session since when its code has awaited something at this place of its transcript."""
+    """Tracks for each session how long its code has awaited something at this place of its transcript."""
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[int, float]] = {}
 
     def is_over(self, host: HostActor) -> bool:
-        """All its code waits or has ended, or has had its time."""
+        """Return True when all its code waits, has ended or has used up its time."""
         return host.is_settled and not any(self._is_wanted(s.live) for s in host.slots.values())
 
     def _is_wanted(self, live: LiveSession) -> bool:
-        """The code has come to no wait and to no end, and something of its own will make it go on."""
+        """Return True when the code is at no wait and no end, and something of its own will continue it."""
         if not live.execution.is_expecting:
             self._since.pop(live.state.id, None)
             return False
@@ -98,7 +98,7 @@ R = TypeVar("R")
 SETTLE_S = 30.0
 """Code that neither waits nor ends within this (real) time fails the test."""
 LOOK_AGAIN_S = 0.0005
-"""At first; ten times that for code that goes on and on, which gets the processor instead."""
+"""First pause; ten times that for code that keeps running, to leave it the processor."""
 
 
 class Harness(HarnessTokens):
@@ -108,11 +108,11 @@ class Harness(HarnessTokens):
         tasks: The tasks.
         replay_always: Replay a run from its journal at every outcome; None at its first answered wait, False never.
         linger: A step's longer backoff is a timer that parks.
-        start_at: What the clock tells first.
+        start_at: First time of the clock.
         silence_s: Real seconds of silence after which a replay counts as different from its journal.
-        new_id: Makes the ids of sessions and their runs from a prefix. `ctx.uuid` and `ctx.random` derive from a run's
-            id: the same ids, the same draws.
-        schedules: Start sessions as the tasks' schedules say while `advance` lets time pass.
+        new_id: Makes the ids of sessions and their runs from a prefix. `ctx.uuid` and `ctx.random` derive from a
+            run's id, so equal ids give equal draws.
+        schedules: Start sessions by the tasks' schedules while `advance` lets time pass.
     """
 
     def __init__(
@@ -141,15 +141,15 @@ class Harness(HarnessTokens):
         self._settling = asyncio.Lock()
         self._patience = Patience()
         self.settle_s = SETTLE_S
-        """Real seconds that `settle` takes at most."""
+        """Most real seconds that `settle` takes."""
         self.is_strict = True
-        """Warn of what a replay does to the world again, and refuse values that don't come back; set before entry."""
+        """Warn of side effects that a replay repeats, and refuse values that don't round-trip; set it before entry."""
         self._binding: dict[str, asyncio.Lock] = {}
         self._emitted: dict[str, list[Emitted]] = {}
         self._undo = ExitStack()
         self._context = copy_context()
         self._contexts: dict[str, Context] = {}
-        """Of the tests that have started sessions."""
+        """Context variables of the tests that started sessions."""
         self._clients = HarnessClients(
             self.ledger,
             self.clock,
@@ -186,11 +186,11 @@ class Harness(HarnessTokens):
     def replace(self, step: Step[P, R], function: Callable[P, R | Awaitable[R]]) -> None:
         """Let a step execute another function, sync or async, until this harness ends.
 
-        What it returns is encoded and decoded by the step's own annotation. For a method name the step of the class:
-        the function then gets the object first.
+        The step's own annotation encodes and decodes its result. For a method name the step of the class; the function
+        then gets the object first.
 
         Raises:
-            UsageError: The step is bound to an object: code makes others.
+            UsageError: The step is bound to an object, but the code creates other objects.
         """
         arguments.step(step, "harness.replace")
         arguments.function(function, "harness.replace")
@@ -203,15 +203,15 @@ class Harness(HarnessTokens):
         step.function = function
 
     def model(self, agent: Any, model: Any) -> None:
-        """Let an agent ask another model until this harness ends.
+        """Let an agent use another model until this harness ends.
 
         Args:
-            agent: An agent of Pydantic AI or the OpenAI Agents SDK, or a `durable_model` of LangGraph: what has a
+            agent: An agent of Pydantic AI or the OpenAI Agents SDK, or a `durable_model` of LangGraph, which have a
                 `model`. Agents that it hands off to have their own.
-            model: A model of its framework, one for tests for example.
+            model: A model of its framework, such as one for tests.
 
         Raises:
-            UsageError: It has no model that could be another.
+            UsageError: It has no model to replace.
         """
         what = f"{type(agent).__name__} {getattr(agent, 'name', None) or ''}".strip()
         try:
@@ -239,14 +239,14 @@ class Harness(HarnessTokens):
 
         Args:
             task: The task, or its id.
-            payload: What the task gets: JSON, or what its annotation says.
-            external_id: As in `Client.sessions.start`.
-            tags: As there.
-            metadata: As there.
-            settle: False returns at once, while the code runs: to act beside a step.
+            payload: Input of the task: JSON, or a value of its annotation.
+            external_id: See `Client.sessions.start`.
+            tags: Tags to find it by.
+            metadata: JSON to store with it.
+            settle: False returns at once, while the code runs, to act during a step.
 
         Raises:
-            TaskNotFound: The harness was made without that task.
+            TaskNotFound: The harness has no such task.
             SchemaMismatch: The payload does not fit.
         """
         task_id = task if isinstance(task, str) else arguments.task(task, "harness.start").id
@@ -279,7 +279,7 @@ class Harness(HarnessTokens):
         return session
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
-        """Have a command decided; the session is adopted if nothing holds it."""
+        """Run a command on a session, which is adopted first if no host holds it."""
         while True:
             async with self._binding.setdefault(session_id, asyncio.Lock()):
                 host = self._hosts.get(session_id)
@@ -292,7 +292,7 @@ class Harness(HarnessTokens):
                     self._hosts.pop(session_id)
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
-        """What an answer would set off; as a host says it."""
+        """Dry-run an answer, and return the host's reply."""
         host = self._host("dry_run", session_id)
         self._dry_run_hosts.append(host)
         return await host.dry_run(session_id, command)
@@ -331,15 +331,15 @@ class Harness(HarnessTokens):
         )
 
     def emitted(self, session_id: str) -> list[Emitted]:
-        """What the code of a session has emitted, and where that ended; `HarnessSession.chunks` shows it."""
+        """Return chunks that a session's code has emitted, and their ends; `HarnessSession.chunks` shows them."""
         session_id = arguments.session_id(session_id, "harness.emitted")
         return self._emitted.setdefault(session_id, [])
 
     async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:
-        """Whether code fits the journals of the runs that are there and have not ended; changes nothing.
+        """Check that code fits the journals of unfinished runs; it changes nothing.
 
         Args:
-            tasks: The code, by the tasks' ids; without any, the harness's own.
+            tasks: Tasks of the code, matched by id; by default the harness's own.
             silence_s: Real seconds after which code that does nothing is `unsure`.
         """
         code = arguments.tasks(tasks, "harness.check")
@@ -350,15 +350,15 @@ class Harness(HarnessTokens):
     async def replay(
         self, recording: Recording, task: Task[..., Any] | None = None, *, silence_s: float = 1.0
     ) -> RunCheck:
-        """Whether code fits the newest run of a recorded session: what `check` says of a run that is there.
+        """Check that code fits the newest run of a recorded session, like `check` for a session of the harness.
 
         Args:
-            recording: The name of a session file, say.
+            recording: A recorded session, such as the name of a session file.
             task: The code; None is the harness's own task of that id.
-            silence_s: As `check`.
+            silence_s: Real seconds after which code that does nothing is `unsure`.
 
         Raises:
-            UsageError, SessionFileDamaged: The file can't be read, or is not as it was written.
+            UsageError, SessionFileDamaged: The file can't be read, or differs from what was written.
         """
         if task is not None:
             task = arguments.task(task, "harness.replay")
@@ -368,24 +368,24 @@ class Harness(HarnessTokens):
         return await check_recorded(session, code, clock=self.clock, silence_s=silence_s)
 
     def deploy(self, *tasks: Task[..., Any]) -> None:
-        """Have sessions that are adopted from now on run other code, as a restart with it does.
+        """Run other code in sessions that are adopted from now on, like a restart with that code.
 
-        A live session keeps the code that it has: `park` it first, or `kill` it. So does a client that is there.
+        Live sessions and existing clients keep their code: `park` or `kill` a session first.
         """
         code = arguments.tasks(tasks, "harness.deploy")
         self._deployed += 1
         self._registry = Registry(code, code_hash=f"test-{self._deployed}")
 
     def entries(self, *, after: int = 0) -> list[Entry]:
-        """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""
+        """Return the stored entries of all sessions after that feed offset, in order; the first offset is 1."""
         return self.ledger.stored.entries.behind(after)
 
     # --- clients --------------------------------------------------------------------------------
 
     def async_client(self, *, on_behalf_of: str | None = None) -> AsyncClient:
-        """A client of these sessions, for code that is handed one: the same calls, answers and errors as a runtime's.
+        """Return a client of these sessions, for code that takes one, with a runtime's calls, answers and errors.
 
-        A call that changes something returns when all code waits or has ended, as this harness's own methods do.
+        A mutating call returns when all code waits or has ended, like this harness's own methods.
 
         Args:
             on_behalf_of: The person for whom it acts.
@@ -396,10 +396,10 @@ class Harness(HarnessTokens):
         return self._clients.async_client(on_behalf_of)
 
     def client(self, *, on_behalf_of: str | None = None) -> Client:
-        """The blocking client, for code in other threads, such as sync steps; the harness's loop has to answer it.
+        """Return a blocking client for code in other threads, such as sync steps; the harness's loop answers it.
 
-        Made and closed anywhere, in a `with` around `asyncio.to_thread`, say. Its calls return at once: the code they
-        set off goes on by itself.
+        Make and close it anywhere, for example in a `with` around `asyncio.to_thread`. Its calls return at once, and
+        code that they start continues on its own.
 
         Args:
             on_behalf_of: The person for whom it acts.
@@ -412,7 +412,7 @@ class Harness(HarnessTokens):
     # --- time -----------------------------------------------------------------------------------
 
     async def advance(self, duration: Duration) -> None:
-        """Let time pass; deadlines and retries fall due in order, and the code goes on at each."""
+        """Let time pass; deadlines and retries fall due in order, and the code continues at each."""
         target = self.clock.now() + timedelta(seconds=seconds(duration))
         await self.settle()
         while (due := self.clock.next_at) is not None and due <= target:
@@ -422,14 +422,14 @@ class Harness(HarnessTokens):
         await self.settle()
 
     async def settle(self) -> None:
-        """Return when all code waits or has ended, and everything decided is stored.
+        """Return when all code waits or has ended, and all decisions are stored.
 
-        Code that awaits a thread, a socket or `asyncio.sleep` does neither; it is given ten real seconds.
+        Code that awaits a thread, a socket or `asyncio.sleep` does neither; it has ten real seconds.
 
         Raises:
             TimeoutError: Code ran for `settle_s` real seconds.
         """
-        # One at a time: a hundred callers that look at once would take the processor from the code they wait for.
+        # One at a time: a hundred callers that poll at once would take the processor from the code.
         async with self._settling, asyncio.timeout(self.settle_s):
             calm, pause_s = 0, LOOK_AGAIN_S
             while calm < 2:
@@ -439,14 +439,14 @@ class Harness(HarnessTokens):
                 pause_s = min(1.2 * pause_s, 10 * LOOK_AGAIN_S)
 
     async def settle_if(self, settle: bool) -> None:
-        """Settle, or else let the code go on by itself from now on."""
+        """Settle, or let the code continue on its own from now on."""
         if settle:
             await self.settle()
         else:
             self._clients.look_after()
 
     async def _wake_due(self) -> None:
-        """Adopt parked sessions that the ledger has made ready, deliver ends, as a directory does."""
+        """Adopt parked sessions that the ledger has made ready, and deliver ends, like a directory."""
         await self._wake((await self.ledger.work()).added)
 
     async def _wake(self, items: Sequence[WorkItem]) -> None:
@@ -461,7 +461,7 @@ class Harness(HarnessTokens):
     # --- what goes wrong --------------------------------------------------------------------------
 
     async def kill(self, session_id: str, *, cause: str = "killed by the test") -> None:
-        """Let the session's host crash between two instructions, as kill -9 does."""
+        """Crash the session's host between two instructions, like kill -9."""
         session_id = arguments.session_id(session_id, "harness.kill")
         host = self._hosts.get(session_id)
         if host is None:
@@ -475,7 +475,7 @@ class Harness(HarnessTokens):
             self._crashes[session_id] = Crash(cause=cause, executing=executing)
 
     async def park(self, session_id: str) -> None:
-        """Park a waiting session: its code leaves memory.
+        """Park a waiting session, so that its code leaves memory.
 
         Raises:
             UsageError: It does not wait.

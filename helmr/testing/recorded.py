@@ -1,4 +1,4 @@
-"""Sessions that were recorded: out of files or of a running runtime, and what stands in them."""
+"""Recorded sessions, from files or a running runtime, and their contents."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ TOKEN = "token"
 
 
 class Exported(Protocol):
-    """A session of a runtime: what `client.sessions.open(id)` gives."""
+    """A session of a runtime, from `client.sessions.open(id)`."""
 
     def export(self) -> Iterator[bytes]:
-        """The session as a file."""
+        """Return the session as a file."""
         ...
 
 
 Recording = RecordedSession | Exported | str | os.PathLike[str]
-"""A session that was recorded: read already, one of a runtime, or a file's name."""
+"""A recorded session: already read, one of a runtime, or a file's name."""
 
 
 def read(recording: Recording) -> RecordedSession:
-    """The session, its lines checked; whose signature it bears is not.
+    """Read the session and check its lines, but not its signer.
 
     Raises:
         UsageError: The file can't be read, or is not a session file.
-        SessionFileDamaged: Something in it is not as it was written.
+        SessionFileDamaged: A part of it differs from what was written.
     """
     if isinstance(recording, RecordedSession):
         return recording
@@ -70,7 +70,7 @@ async def check_recorded(
     clock: Clock,
     silence_s: float = SILENCE_S,
 ) -> RunCheck:
-    """Whether code fits the session's newest run (S-89).
+    """Check that code fits the session's newest run (S-89).
 
     Args:
         session: The session.
@@ -89,10 +89,10 @@ async def check_recorded(
 
 
 def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
-    """The session's state, folded from its entries.
+    """Return the session's state, folded from its entries.
 
     Raises:
-        UsageError: One of them can't follow those before it; a file may hold anything.
+        UsageError: An entry can't follow those before it; a file may hold anything.
     """
     state = SessionState(session_id)
     for entry in entries:
@@ -107,7 +107,7 @@ def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
 
 
 def histories_of(session: RecordedSession, run: Run) -> dict[int, Sequence[Any]]:
-    """What each `history.read` in the run's journal gave, by op."""
+    """Return the values that each `history.read` in the run's journal gave, by op."""
     return {
         entry.op: Watermark.of(entry.body).picked(session.entries)
         for entry in run.journal
@@ -116,12 +116,12 @@ def histories_of(session: RecordedSession, run: Run) -> dict[int, Sequence[Any]]
 
 
 def question_keys(task: str, opened: Mapping[str, Any], schema: Any) -> frozenset[str]:
-    """Name what the person of a wait was shown: two waits that share one of them asked the same.
+    """Return keys of a wait's question: two waits that share a key asked the same.
 
     Args:
         task: The task's id.
-        opened: The body of `wait.opened`; an entry of later versions names the question itself.
-        schema: The JSON Schema of its answers; None if anything is one.
+        opened: The body of `wait.opened`; later versions record the question's hash in it.
+        schema: The JSON Schema of its answers; None if any value fits.
     """
     shown = [opened.get(name) for name in ("correlation_id", "subject", "body")]
     stream = TOKEN if opened.get("token_id") is not None else opened.get("stream")
@@ -131,10 +131,10 @@ def question_keys(task: str, opened: Mapping[str, Any], schema: Any) -> frozense
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What one of them answered, and how long after the question.
+    """One person's answer, and its time after the question.
 
     Attributes:
-        author: Who, as it was recorded.
+        author: The recorded answerer.
     """
 
     data: Any
@@ -144,13 +144,13 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class PastAnswer:
-    """What was answered to a question, by its `question_keys`, and how long after it was asked.
+    """The answer to a question, by its `question_keys`, and its time after the question.
 
     Attributes:
-        stream: Where; `token` for a token.
+        stream: The wait's stream; `token` for a token.
         is_default: An escalation gave it, not a person.
-        given: By whom: where several people had to agree, all who voted, in order. Votes that were taken back are
-            left out, and so are those of a question that never got its answer.
+        given: Its people: where several had to agree, all who voted, in order. Withdrawn votes are left out, and
+            so are those of a question without an answer.
     """
 
     keys: frozenset[str]
@@ -163,7 +163,7 @@ class PastAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step gave: a JSON value, or an error as it stands in the transcript."""
+    """The outcome of a step: a JSON value, or an error as recorded in the transcript."""
 
     value: Any = None
     error: Mapping[str, Any] | None = None
@@ -171,13 +171,13 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How far a run came.
+    """The outcome of a run.
 
     Attributes:
         status: Its status.
         result: Its result, None if it has none.
-        error: Why it failed, was cancelled or is blocked.
-        ended_at: When it ended or was blocked.
+        error: The cause of its failure, cancellation or block.
+        ended_at: The time of its end or block.
     """
 
     status: RunStatus
@@ -192,11 +192,11 @@ class RecordedRun:
 
     Attributes:
         session: The whole session.
-        state: Folded from what was stored until the next run.
+        state: State folded from the entries before the next run.
         run: The run.
-        number: Of the session's runs, from 1.
-        outcome: How far it came.
-        answers: What was answered, in the order asked.
+        number: Its number among the session's runs, from 1.
+        outcome: Its outcome.
+        answers: Answers to its waits, in the order asked.
         steps: The outcomes of each step by its name, in the order asked.
     """
 
@@ -210,19 +210,19 @@ class RecordedRun:
 
     @property
     def before(self) -> Sequence[Entry]:
-        """What was stored when the run began: the runs before it, their outputs, and input that no one had taken."""
+        """Entries stored when the run began: earlier runs, their outputs, and input that no wait had taken."""
         return self.session.entries[: _begins(self.session)[self.number - 1] + 1]
 
 
 def runs_of(session: RecordedSession, *, newest: bool = False) -> list[RecordedRun]:
-    """What was recorded of a session's runs, in order.
+    """Return the recorded runs of a session, in order.
 
     Args:
         session: The session.
-        newest: Only of the last one.
+        newest: True returns only the last one.
 
     Raises:
-        UsageError: It has none.
+        UsageError: The session has no run.
     """
     begins = _begins(session)
     if not begins:
@@ -233,7 +233,7 @@ def runs_of(session: RecordedSession, *, newest: bool = False) -> list[RecordedR
 
 
 def _begins(session: RecordedSession) -> list[int]:
-    """Where each run was made."""
+    """Return the index of the entry that made each run."""
     return [place for place, e in enumerate(session.entries) if e.kind is EntryKind.RUN_CREATED]
 
 
@@ -242,7 +242,7 @@ def _run_of(session: RecordedSession, number: int, begin: int, end: int) -> Reco
     run = state.run
     assert run is not None
     own = [entry for entry in session.entries if entry.run_id == run.id]
-    # What had come before a later run began is there again when it begins.
+    # Input from before a later run is present again when it begins.
     known = {
         e.body["record_id"] for e in session.entries[:begin] if e.kind is EntryKind.INPUT_ACCEPTED
     }
@@ -258,7 +258,7 @@ def _run_of(session: RecordedSession, number: int, begin: int, end: int) -> Reco
 
 
 def outcome_of(status: RunStatus, entries: Sequence[Entry]) -> RunOutcome:
-    """How far a run with that status came, by its entries."""
+    """Return the outcome of a run with that status, from its entries."""
     ends = [e for e in entries if e.kind.value == f"run.{status.value}"]
     if not ends or not (status.is_final or status is RunStatus.BLOCKED):
         return RunOutcome(status)
@@ -308,7 +308,7 @@ def _answers(
 
 
 def _author(entry: Entry) -> Author:
-    """The people behind an entry's answer."""
+    """Return the people behind an entry's answer."""
     body, principal = entry.body, entry.principal
     said, reason = body.get("person"), body.get("override_reason")
     if said is not None:
@@ -323,7 +323,7 @@ def _author(entry: Entry) -> Author:
 
 
 def steps_of(run: Run) -> dict[str, list[StepOutcome]]:
-    """The outcomes that its next attempt would be given: what earlier ones have repeated is set aside."""
+    """Return the outcomes that its next attempt would replay, without those set aside."""
     outcomes = {
         entry.op: StepOutcome(entry.body.get("value"), entry.body.get("error"))
         for entry in run.journal

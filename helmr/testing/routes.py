@@ -1,7 +1,7 @@
-"""The gateway's routes over a harness, for its clients: the same validation, answers and errors as over HTTP.
+"""The gateway's routes over a harness, for its clients, with the validation, answers and errors of HTTP.
 
-Nothing listens. This is what `Harness.async_client` and `Harness.client` load, and with it the web framework of the
-extra `runtime`; the harness alone needs neither.
+No port is opened. `Harness.async_client` and `Harness.client` load this module and the web framework of the extra
+`runtime`; the harness alone needs neither.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class HarnessGateway:
     """Opens the app at its first use; belongs to the harness's loop.
 
     Args:
-        ledger: What is read, and where sessions start.
-        clock: The harness's.
+        ledger: The ledger to read, and to start sessions in.
+        clock: The harness's clock.
         registry: Its tasks.
-        calls: What of the harness the routes set off.
-        principal: Who acts in calls without a secret.
-        base_url: What callback URLs begin with.
-        settle: Awaited before a call that may have changed something is answered; None answers at once.
+        calls: Calls of the harness that the routes cause.
+        principal: The principal of calls without a secret.
+        base_url: Start of callback URLs.
+        settle: Awaited before the answer to a mutating call; None answers at once.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class HarnessGateway:
         self._app: App = GatewayApp(self._service, settings, trusts=principal)
 
     async def open(self) -> App:
-        """The app; the catalog is written before its first use."""
+        """Return the app; its first call writes the catalog."""
         async with self._opening:
             if not self._is_open:
                 catalog = self._registry.catalog().model_dump(by_alias=True)
@@ -83,7 +83,7 @@ class HarnessGateway:
         return self._serve
 
     async def close(self) -> None:
-        """End what follows."""
+        """End all follows."""
         await self._service.stop()
 
     async def _serve(
@@ -103,12 +103,12 @@ class HarnessGateway:
 
 
 class _Directory:
-    """`helmr_runtime.ports.Directory` of a harness: it adopts whatever is asked for."""
+    """`helmr_runtime.ports.Directory` of a harness: it adopts any requested session."""
 
     def __init__(self, calls: ClientCalls) -> None:
         self._calls = calls
         self.hosts: dict[str, Host] = {}
-        """Those that were located; one that has ended still answers what it had to tell."""
+        """Hosts that were located; one that has ended still answers."""
 
     async def route(self, session_id: str, command: SessionCommand) -> Routed:
         return Routed(reply=await self._calls.command(session_id, command), host=None)
@@ -135,7 +135,7 @@ class _Directory:
 
 
 class _HostByName:
-    """What of `helmr_runtime.ports.Host` is called by name here: routed commands name no host."""
+    """The methods of `helmr_runtime.ports.Host` that are called by name here; routed commands name no host."""
 
     def __init__(self, calls: ClientCalls) -> None:
         self.dry_run = calls.dry_run

@@ -1,4 +1,4 @@
-"""One session of a harness: who acts in it, its tokens, and what it stores."""
+"""One session of a harness: its people, tokens and entries."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ from helmr_runtime.session.host import HostActor
 R = TypeVar("R")
 
 TESTER = Principal("api_key", name="test")
-"""Who acts in a test that names no one."""
+"""Principal of a test that names no one."""
 
 AS_IF_SIGNED = {"key": "SHA256:harness", "sshsig": "of the harness, which has no keys"}
-"""In place of a person's signature: no one checks it, and no key has made it."""
+"""Stands for a person's signature; no key made it, and nothing checks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who gives an answer.
+    """The author of an answer.
 
     Attributes:
-        principal: Who acts.
-        identity: The person, if that is proven.
-        override_reason: Why an admin answers what others are to answer.
+        principal: The principal.
+        identity: The person, if verified.
+        override_reason: An admin's reason to answer instead of the answerers.
     """
 
     principal: Principal
@@ -84,14 +84,14 @@ class Author:
     def of(
         cls, person: str | None, groups: Sequence[str] = (), on_behalf_of: str | None = None
     ) -> Author:
-        """A person who is proven, or the test, which says for whom it acts."""
+        """Return a verified person, or the test on behalf of someone."""
         if person is None:
             return cls(replace(TESTER, on_behalf_of=on_behalf_of))
         return cls(Principal(PERSON, person), Identity(id=person, groups=tuple(groups)))
 
     @property
     def person(self) -> str | None:
-        """As lists of people write them."""
+        """The person's name as in lists of people."""
         return person_key(self.identity.id) if self.identity is not None else None
 
 
@@ -100,12 +100,12 @@ _UNDONE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED)
 
 @dataclass(frozen=True, slots=True)
 class ClientCalls:
-    """What of a harness its clients set off.
+    """Calls of a harness that its clients cause.
 
     Attributes:
-        command: Has a command decided.
-        dry_run: Says what an answer would set off.
-        host_of: The host that holds a session.
+        command: Runs a command on a session.
+        dry_run: Dry-runs an answer.
+        host_of: Returns the host that holds a session.
     """
 
     command: Callable[[str, SessionCommand], Awaitable[Mapping[str, Any]]]
@@ -114,19 +114,19 @@ class ClientCalls:
 
 
 class RunNotEnded(UsageError):
-    """`result()` was asked of a run that waits for something the test has to provide."""
+    """`result()` was called on a run that waits for something from the test."""
 
     code = "run_not_ended"
 
 
 class RunFailed(HelmrError):
-    """`result()` was asked of a run that did not succeed; facts: status, error."""
+    """`result()` was called on a run that did not succeed; facts: status, error."""
 
     code = "run_failed"
 
 
 class HarnessCalls(Protocol):
-    """What a session needs of its harness (`helmr.testing.Harness`, which documents it)."""
+    """Methods of `helmr.testing.Harness`, documented there, that a session uses."""
 
     clock: FakeClock
     ledger: MemoryLedger
@@ -160,7 +160,7 @@ class HarnessSession:
         operation_id: str | None = None,
         settle: bool = True,
     ) -> dict[str, Any]:
-        """Send input; the receipt. The code then runs until it waits or ends, unless `settle` is False."""
+        """Send input and return the receipt. The code then runs until it waits or ends, unless `settle` is False."""
         stream = arguments.stream_name(stream, "session.send({}, data)")
         operation = None
         if operation_id is not None:
@@ -194,13 +194,13 @@ class HarnessSession:
         override_claim: bool = False,
         settle: bool = True,
     ) -> dict[str, Any]:
-        """Answer the pending wait, or exactly the one named, for a person; `override_claim` over another's claim.
+        """Answer the pending wait, or the one named, for a person; `override_claim` ignores another's claim.
 
-        A wait that says who may answer takes an answer of a `person`, who is in these `groups`; one that takes signed
-        answers only has it as if they had signed it. Where several must agree, the reply's `outcome` is "voted".
+        A restricted wait needs a `person`, with these `groups`; a wait for signed answers takes it as signed. Where
+        several must agree, the reply's `outcome` is "voted".
 
         Raises:
-            NotAnAnswerer: It is answered by others.
+            NotAnAnswerer: Other people answer it.
         """
         if wait_id is None:
             wait_id = (await self.wait(settle=settle))["wait_id"]
@@ -212,10 +212,10 @@ class HarnessSession:
     async def answer_as(
         self, author: Author, data: Any, wait_id: str, *, override_claim: bool = False
     ) -> dict[str, Any]:
-        """Answer exactly this wait for anyone; the code is not waited for.
+        """Answer exactly this wait for anyone, without waiting for the code.
 
         Raises:
-            NotAnAnswerer: It is answered by others.
+            NotAnAnswerer: Other people answer it.
         """
         is_signed = author.identity is not None and await self._is_signed(wait_id)
         reply = await self._harness.command(
@@ -235,12 +235,12 @@ class HarnessSession:
         return dict(reply)
 
     async def _is_signed(self, wait_id: str) -> bool:
-        """The pending wait takes signed answers only."""
+        """Return True when the pending wait accepts only signed answers."""
         wait = (await self.state()).wait
         return wait is not None and wait.id == wait_id and wait.signed
 
     async def dry_run(self, data: Any, *, wait_id: str | None = None) -> DryRun:
-        """What answering the pending wait, or the one named, would set off (S-87); nothing of it happens.
+        """Dry-run an answer to the pending wait, or the one named (S-87); it has no effects.
 
         Raises:
             WaitResolved: It is not pending.
@@ -271,10 +271,10 @@ class HarnessSession:
     async def wait(self, *, settle: bool = True) -> dict[str, Any]:
         """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.
 
-        If several people must agree, `votes` has what each stands for now, as person, data and proposal.
+        If several people must agree, `votes` has each current vote, as person, data and proposal.
 
         Raises:
-            UsageError: Nothing is waited for.
+            UsageError: There is no pending wait.
         """
         if settle:
             await self._harness.settle()
@@ -297,14 +297,14 @@ class HarnessSession:
     @overload
     async def result(self, task: Task[..., R]) -> R: ...
     async def result(self, task: Task[..., Any] | None = None) -> Any:
-        """The newest run's result. Time skips to timers and retries, but not past a wait that a person can answer.
+        """Return the newest run's result. Time skips to timers and retries, but not past a wait for a person.
 
         Args:
-            task: Its task gives the result as its return annotation says; without it the result is JSON.
+            task: Its task, whose return annotation decodes the result; without it the result is JSON.
 
         Raises:
             RunFailed: The run failed, was cancelled or is blocked.
-            RunNotEnded: It waits for input, a token or a child: bring what it waits for, or `advance` the clock.
+            RunNotEnded: It waits for input, a token or a child: provide that, or `advance` the clock.
         """
         if task is not None:
             task = arguments.task(task, "session.result")
@@ -336,8 +336,8 @@ class HarnessSession:
                 self._harness.clock.move_to(due)
 
     async def error(self) -> dict[str, Any] | None:
-        """Why the newest run failed (type, message, traceback), is blocked (code, message) or was cancelled (reason);
-        None if it did none of this."""
+        """Return the newest run's failure (type, message, traceback), block (code, message) or cancellation (reason);
+        None without any."""
         run = (await self.state()).run
         if run is None or run.status not in _UNDONE:
             return None
@@ -345,18 +345,18 @@ class HarnessSession:
         return dict(ends[-1].body.get("error", ends[-1].body))
 
     async def state(self) -> SessionState:
-        """The session's state, folded from what is stored."""
+        """Return the session's state, folded from its entries."""
         state = SessionState(self.id)
         for entry in await self.transcript():
             state.apply(entry)
         return state
 
     async def transcript(self) -> list[Entry]:
-        """The stored entries, in seq order."""
+        """Return the stored entries, in seq order."""
         return self._harness.ledger.entries_of(self.id)
 
     async def outputs(self, stream: str) -> list[Any]:
-        """The data of an output stream's records."""
+        """Return the data of an output stream's records."""
         stream = arguments.stream_name(stream, "session.outputs({})")
         return [
             e.body["data"]
@@ -365,7 +365,7 @@ class HarnessSession:
         ]
 
     async def chunks(self, stream: str) -> list[Any]:
-        """The data of all chunks that the code has emitted to an output stream, in order; no one need have followed."""
+        """Return the data of all chunks that the code emitted to an output stream, in order, followed or not."""
         stream = arguments.stream_name(stream, "session.chunks({})")
         emitted = tuple(self._harness.emitted(self.id))
         return [
@@ -395,7 +395,7 @@ class HarnessSession:
         keep_answers: bool = True,
         keep_children: bool = False,
     ) -> RewindPreview:
-        """What `rewind` would do now.
+        """Preview `rewind`.
 
         Raises:
             OpNotFound: The newest run's journal has no such op or wait.
@@ -416,7 +416,7 @@ class HarnessSession:
         reason: str = "a test",
         settle: bool = True,
     ) -> None:
-        """Take the newest run back to an op, or to a wait, as it is on disk (S-75).
+        """Rewind the newest run to an op, or to a wait, as stored (S-75).
 
         Raises:
             OpNotFound: The run's journal has no such op or wait.
@@ -471,7 +471,7 @@ class HarnessSession:
         await self._harness.settle_if(settle)
 
     async def children(self) -> list[HarnessSession]:
-        """The sessions that this one has started, oldest first."""
+        """Return the sessions that this one has started, oldest first."""
         created = (e for e in self._harness.entries() if e.kind == "session.created")
         mine = (e for e in created if e.body.get("parent", {}).get("session_id") == self.id)
         return [HarnessSession(self._harness, entry.session_id) for entry in mine]
@@ -502,7 +502,7 @@ class HarnessSession:
         await self._harness.settle()
 
     async def park(self) -> None:
-        """Park: the code leaves memory and comes back, replayed, when its wait is resolved."""
+        """Park: the code leaves memory, and a replay brings it back when its wait is resolved."""
         await self._harness.park(self.id)
 
     async def kill(self) -> None:
@@ -513,7 +513,7 @@ class HarnessSession:
 async def check_stored(
     ledger: MemoryLedger, clock: Clock, registry: Registry, silence_s: float
 ) -> list[RunCheck]:
-    """Whether code fits the runs that have not ended, in the order in which their sessions began."""
+    """Check that code fits the unfinished runs, in the order in which their sessions began."""
     checks: list[RunCheck] = []
     for session_id in dict.fromkeys(entry.session_id for entry in ledger.stored.entries):
         if session_id == ids.SYSTEM_STREAM:
@@ -539,7 +539,7 @@ async def check_stored(
 def token_of(
     ledger: MemoryLedger, token: str | Token, call: str = "complete_token"
 ) -> tuple[str, Principal]:
-    """The id of a token given by its id, handle or callback URL, and who acts with that.
+    """Return the id of a token given by id, handle or callback URL, and the principal that acts with it.
 
     Raises:
         TokenNotFound: No token has that callback URL.
@@ -555,27 +555,27 @@ def token_of(
 
 
 BASE_URL = "http://helmr.test"
-"""What the links of tokens begin with."""
+"""Start of the tokens' links."""
 
 
 class HarnessTokens(ABC):
-    """What a `Harness` does with tokens."""
+    """The methods of a `Harness` for tokens."""
 
     ledger: MemoryLedger
 
     @abstractmethod
     async def settle(self) -> None:
-        """Return when all code waits or has ended, and everything decided is stored."""
+        """Return when all code waits or has ended, and all decisions are stored."""
 
     async def create_token(self, *, timeout: Duration = "7d", **options: Any) -> str:
-        """Make a token as a client does; its id. Options as those of `TokenCall`."""
+        """Make a token like a client, and return its id. Options as for `TokenCall`."""
         secrets = TaskSecrets(TEST_RING.session_keys(ids.SYSTEM_STREAM), BASE_URL)
         new = secrets.new_token(TokenCall(timeout_s=seconds(timeout), **options))
         await self.ledger.fact(CreateToken(principal=TESTER, new=new))
         return new.token_id
 
     async def complete_token(self, token: str | Token, data: Any) -> dict[str, Any]:
-        """Complete a token, by its id, its handle or its callback URL; the receipt. The code then goes on.
+        """Complete a token, by its id, handle or callback URL, and return the receipt. The code then continues.
 
         Raises:
             TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
@@ -593,12 +593,12 @@ class HarnessTokens(ABC):
         return dict(receipt)
 
     async def cancel_token(self, token: str | Token) -> None:
-        """Cancel a token; the code then goes on."""
+        """Cancel a token; the code then continues."""
         token_id, _ = token_of(self.ledger, token, "cancel_token")
         await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
         await self.settle()
 
     async def token(self, token: str | Token) -> TokenInfo:
-        """A token as it is now."""
+        """Return a token in its current state."""
         token_id, _ = token_of(self.ledger, token, "token")
         return TokenInfo.model_validate(await self.ledger.get_token(token_id))

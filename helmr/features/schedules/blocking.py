@@ -7,7 +7,7 @@ from helmr.features.schedules.client import AsyncSchedules
 
 
 class Schedules(BlockingPart[AsyncSchedules]):
-    """What starts sessions by the clock (S-93)."""
+    """Schedules start sessions by the clock (S-93)."""
 
     create = blocking(AsyncSchedules.create)
     get = blocking(AsyncSchedules.get)

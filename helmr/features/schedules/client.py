@@ -23,7 +23,7 @@ from helmr.tasks import AnyTask, Task
 
 
 class AsyncSchedules(ClientPart):
-    """What starts sessions by the clock (S-93)."""
+    """Schedules start sessions by the clock (S-93)."""
 
     async def create(
         self,
@@ -41,22 +41,22 @@ class AsyncSchedules(ClientPart):
         """Make a schedule; its due times count from now.
 
         Args:
-            name: Names it; a schedule that code declares bears its task's id.
+            name: Its name; a schedule declared in code has its task's id.
             task: The task, or its id.
-            payload: What each session gets.
+            payload: Input of each session.
             cron: Five fields, like `0 3 * * mon-fri`; or else `every`.
             every: At whole multiples of this duration.
             zone: Time zone of `cron`.
-            missed: What becomes of due times that passed while no runtime was up: `skip`, `latest`, `all`.
-            overlap: Whether a session may start while the one before is active: `skip`, `allow`.
+            missed: Due times to make up for after the runtime was down: `skip` for none, `latest`, `all`.
+            overlap: `skip` a due time while the session before is active, or `allow` both.
             operation_id: Names the call, to repeat it.
 
         Raises:
-            BadDefinition: The name can't be used.
-            BadRequest: The times can't be read, or never come.
-            TaskNotFound: With the tasks there are.
+            BadDefinition: The name is invalid.
+            BadRequest: The times can't be read, or are never due.
+            TaskNotFound: There is no such task; the message lists the tasks.
             SchemaMismatch: The payload does not fit.
-            Conflict: There is one of that name.
+            Conflict: The name is taken.
         """
         if isinstance(task, Task):
             payload = task.encode_payload(payload)
@@ -74,7 +74,7 @@ class AsyncSchedules(ClientPart):
         return await self._ask(CREATE_SCHEDULE, body=body, operation_id=operation_id)
 
     async def get(self, name: str) -> ScheduleInfo:
-        """A schedule, and when it is due next.
+        """Return a schedule, with its next due time.
 
         Raises:
             ScheduleNotFound: There is none.
@@ -82,7 +82,7 @@ class AsyncSchedules(ClientPart):
         return await self._ask(GET_SCHEDULE, name)
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[ScheduleInfo]:
-        """Every schedule, by name, page by page."""
+        """Yield every schedule, by name, page by page."""
         return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
 
     async def page(
@@ -92,18 +92,18 @@ class AsyncSchedules(ClientPart):
         return await self._ask(LIST_SCHEDULES, query={"limit": limit, "cursor": cursor})
 
     async def pause(self, name: str, *, operation_id: str | None = None) -> ScheduleInfo:
-        """Pause a schedule, over restarts too; pausing again changes nothing."""
+        """Pause a schedule, also over restarts; pausing it again has no effect."""
         return await self._ask(PAUSE_SCHEDULE, name, operation_id=operation_id)
 
     async def resume(self, name: str, *, operation_id: str | None = None) -> ScheduleInfo:
-        """Go on with a paused schedule; what was due meanwhile was not missed."""
+        """Resume a paused schedule; due times during the pause do not count as missed."""
         return await self._ask(RESUME_SCHEDULE, name, operation_id=operation_id)
 
     async def run(self, name: str, *, operation_id: str | None = None) -> StartReceipt:
-        """Start a session as the schedule does, now; its due times stay as they are.
+        """Start a session now, as the schedule would; its due times do not change.
 
         Raises:
-            RunActive: The session before is active, and the schedule lets none run beside it.
+            RunActive: The session before is active, and the schedule allows no overlap.
         """
         return await self._ask(RUN_SCHEDULE, name, operation_id=operation_id)
 
