@@ -618,8 +618,7 @@ class PayloadDamaged(DataError):
 
 
 class MasterKeyMissing(DataError):
-    """The master keys here differ from the ledger's, or lack one that is still needed; the message names the key.
-    """
+    """The master keys here differ from the ledger's, or lack one that is still needed; the message names the key."""
 
     default_hint = "Put the old key back into the key ring: it is needed as long as anything made with it exists."
     advice = (

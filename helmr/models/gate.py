@@ -14,7 +14,7 @@ from helmr.truth import NoTruth
 class GatedCallInfo(Wire):
     """An agent's call that asked a person; `asked` has its original arguments.
 
-    `status` is `asked`, `decided`, `withdrawn` or `left` (no one answered in the client's time, so it decided by itself).
+    `status` is `asked`, `decided`, `withdrawn` or `left` (no one answered in time, so the client decided).
     After the decision, `verdict` is `allow` or `deny`, and `input` has the arguments if a person changed them.
     `outcome` is `succeeded` or `failed`, or `not_made` if a person says so.
     """
