@@ -59,6 +59,12 @@ async def test_the_lock_is_free_after_close_and_after_a_failed_open(opener, path
 async def test_a_removed_log_is_noticed(duck, path, clock, tmp_path):
     hand = await running(duck, clock)
     assert await duck.verify_chain(hand.session_id) == 3  # now the database has them
+    copy = killed(path, tmp_path / "whole log")
+    copy.with_name(copy.name + ".wal").unlink()
+    again = await open_ledger(copy, clock=clock, settings=SMALL)
+    assert await again.verify_chain(hand.session_id) == 3  # the log of commits has them too
+    await again.close()
+    await begin(duck, clock)  # takes their place in the log of commits
     copy = killed(path, tmp_path / "killed")
     copy.with_name(copy.name + ".wal").unlink()
     with pytest.raises(LedgerBehind) as caught:

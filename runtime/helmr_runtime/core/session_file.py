@@ -291,11 +291,14 @@ def entry_of(values: Mapping[str, Any], session_id: str) -> Entry:
             raise TypeError("a part is of another type")
         if recorded_at.tzinfo is None:
             raise ValueError("the time has no zone")
+        kind = EntryKind(values["kind"])
+        if kind.is_of_feature:
+            raise ValueError("features write nothing into a session's stream")
         return Entry(
             session_id=session_id,
             seq=values["seq"],
             recorded_at=recorded_at,
-            kind=EntryKind(values["kind"]),
+            kind=kind,
             run_id=values["run_id"],
             op=values["op"],
             principal=Principal.from_json(values["principal"]),

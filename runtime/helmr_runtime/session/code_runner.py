@@ -360,7 +360,7 @@ class CodeRunner:
                 return Effects([opening, _step_refused(run, op, ask, trouble, context)])
             if self.permits.waits(op, ask.limit):
                 self._unopened[op] = ask
-                return NOTHING
+                return Effects(flush=True)  # the code's start waits for nothing more (0185)
         return self._open(driver, run, op, ask)
 
     def _open(self, driver: RunDriver, run: Run, op: int, ask: OpRequest) -> Effects:

@@ -22,6 +22,7 @@ from helmr import ids
 from helmr.errors import DataError
 from helmr_runtime.core import commands
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.feature import Features
 from helmr_runtime.features import FEATURES
 from helmr_runtime.ledger import actor, ledger, pruning, standby
 from helmr_runtime.ledger import open as opening
@@ -231,9 +232,11 @@ def _take(stored: Stored, appends: Appends) -> None:
 # --- what is read of it -----------------------------------------------------------------------------
 
 
-def restore(directory: DataDirectory, now: datetime) -> RestoredMemory:
+def restore(
+    directory: DataDirectory, now: datetime, features: Features = FEATURES
+) -> RestoredMemory:
     """As `recovery.restore`, of all entries: there are no tables."""
-    index, recent, stored = LedgerIndex(FEATURES), FeedTail(), directory.stored
+    index, recent, stored = LedgerIndex(features), FeedTail(), directory.stored
     scratch = Projection()
     for entry in stored.entries:
         index.take((entry,), now, scratch, recent)
@@ -289,9 +292,9 @@ def read_head(
 
 
 def page(
-    directory: DataDirectory, before: datetime, only: Sequence[UUID] | None
+    directory: DataDirectory, before: datetime, only: Sequence[UUID] | None, kept: Sequence[UUID]
 ) -> PrunedSessions | None:
-    """As `pruning.page`."""
+    """As `pruning.page`, which works out anew what features keep."""
     entries, names = directory.stored.entries, None
     if only is not None:
         names = frozenset(id_of(ids.SESSION, one) for one in only)

@@ -228,7 +228,8 @@ def _behind(path: Path, data: bytes, log_id: int, number: int) -> Iterator[tuple
             if found > number + 1:
                 raise LedgerBehind(
                     f"{path} begins with commit {found}, and the ledger beside it ends with {number}",
-                    hint="Put back a newer copy of the ledger with its log; don't start on this one.",
+                    hint="Put back the files that belong together, that ledger's .wal too, or a newer copy of all of "
+                    "them; don't start on these.",
                 )
             if found > number:
                 number = found
