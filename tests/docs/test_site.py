@@ -46,11 +46,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names_of(module: str) -> list[str]:
-    """What a module offers: what it exports, or the classes that it defines."""
+    """The names that a module offers: those that it exports, or the classes that it defines, by their name of today."""
     loaded = importlib.import_module(module)
     if hasattr(loaded, "__all__"):
         return list(loaded.__all__)
-    return [n for n, v in vars(loaded).items() if isinstance(v, type) and v.__module__ == module]
+    found = vars(loaded).items()
+    return [
+        name
+        for name, value in found
+        if isinstance(value, type) and (value.__module__, value.__name__) == (module, name)
+    ]
 
 
 @pytest.mark.timeout(150)
