@@ -21,7 +21,7 @@ import aiohttp
 import psutil
 
 from helmr.errors import HelmrError
-from tests.programs.benchmarks import report
+from tests.programs.benchmarks import beside, report
 from tests.programs.benchmarks.cases import CASES, Case
 from tests.programs.benchmarks.measures import Measured, summarize
 from tests.programs.benchmarks.options import Options, parse
@@ -211,9 +211,25 @@ def main(arguments: list[str]) -> int:
         except Missing as missing:
             say(f"{name}: {missing}; or leave it out with --systems")
             return 2
+    if options.beside is not None:
+        try:
+            options = with_twins(options, options.beside)
+        except Missing as missing:
+            say(f"--beside {options.beside}: {missing}")
+            return 2
+    if (load := os.getloadavg()[0]) > options.load_max:
+        say(f"the load average is {load:.1f}, above {options.load_max}: wait, or say --busy")
+        return 2
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return asyncio.run(until_ended(run(options)))
+
+
+def with_twins(options: Options, ref: str) -> Options:
+    """Return the options with the same systems of an earlier commit, which SYSTEMS knows from now on."""
+    found = beside.twins(options.systems, ref, beside.checkout(ref))
+    SYSTEMS.update(found)
+    return replace(options, systems=beside.paired(options.systems, ref, found))
 
 
 async def until_ended(work: Coroutine[Any, Any, int]) -> int:

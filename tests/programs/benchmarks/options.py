@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,10 @@ QUICK = Sizes(
 )
 
 
+LOAD_MAX = 1.5
+"""Load average above which nothing is measured: the figures would be of what else runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """One run of the benchmark."""
@@ -70,6 +75,8 @@ class Options:
     limit_s: float
     out: Path
     is_pinned: bool = False
+    beside: str | None = None
+    load_max: float = LOAD_MAX
 
 
 def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[str]) -> Options:
@@ -99,6 +106,12 @@ def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[s
     parser.add_argument(
         "--limit-s", type=_positive, default=600, help="seconds after which a case is left"
     )
+    parser.add_argument(
+        "--beside", metavar="REF", help="an earlier commit, which runs in turns with this one"
+    )
+    parser.add_argument(
+        "--busy", action="store_true", help=f"measure above a load average of {LOAD_MAX} too"
+    )
     parser.add_argument("--quick", action="store_true", help="one round of small sizes")
     parser.add_argument(
         "--out",
@@ -111,8 +124,17 @@ def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[s
     names = ("crowds", "running", "waiting", "starts", "held")
     sizes = replace(usual, **{name: found for name in names if (found := getattr(given, name))})
     rounds = given.rounds or (1 if given.quick else 3)
-    limit_s, is_pinned = float(given.limit_s), bool(given.pinned)
-    return Options(given.systems, given.cases, rounds, sizes, limit_s, given.out, is_pinned)
+    return Options(
+        systems=given.systems,
+        cases=given.cases,
+        rounds=rounds,
+        sizes=sizes,
+        limit_s=float(given.limit_s),
+        out=given.out,
+        is_pinned=bool(given.pinned),
+        beside=given.beside,
+        load_max=math.inf if given.busy or given.quick else LOAD_MAX,
+    )
 
 
 def _names(text: str, known: Sequence[str]) -> tuple[str, ...]:

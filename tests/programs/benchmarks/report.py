@@ -32,7 +32,7 @@ Key = tuple[str, int, str]
 
 
 def row(one: Summary, base: Summary | None) -> list[str]:
-    """A line of a case's table; the ratios are to Helmr's own."""
+    """A line of a case's table; the ratios are to the base's."""
     return [
         one.system,
         f"{one.done}" if one.done == one.wanted else f"{one.done} of {one.wanted}, time was up",
@@ -48,6 +48,12 @@ def row(one: Summary, base: Summary | None) -> list[str]:
         _ratio(one.rate_per_s, base.rate_per_s if base else 0),
         _ratio(one.server_cpu_ms, base.server_cpu_ms if base else 0),
     ]
+
+
+def base_of(system: str) -> str:
+    """Return the system that another's ratios are to: an earlier commit's are to the same one of today."""
+    name, at, _ = system.partition("@")
+    return name if at else BASE
 
 
 def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -81,9 +87,9 @@ def markdown(
     measured = [(one.case, one.size) for one in summaries]
     for case, size in dict.fromkeys([*measured, *(key[:2] for key in reasons)]):
         same = [one for one in summaries if (one.case, one.size) == (case, size)]
-        base = next((one for one in same if one.system == BASE), None)
+        by_name = {one.system: one for one in same}
         parts += ["", f"## {case}, {size}: {titles[case]}", ""]
-        lines = [row(one, base) for one in same]
+        lines = [row(one, by_name.get(base_of(one.system))) for one in same]
         lines += [
             [key[2], reason, *[NONE] * (len(COLUMNS) - 2)]
             for key, reason in reasons.items()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from tests.programs.benchmarks.options import QUICK, USUAL, Options, parse
+from tests.programs.benchmarks.options import LOAD_MAX, QUICK, USUAL, Options, parse
 
 SYSTEMS = ("helmr", "restate", "dbos-sqlite")
 CASES = ("a", "b", "c", "d", "d-parked", "e")
@@ -29,6 +30,8 @@ def test_what_is_given_wins_over_the_quick_form() -> None:
     assert found.out == Path("here")
     assert parsed("--quick --rounds 2").rounds == 2
     assert parsed("--held 10,20").sizes.held == (10, 20)
+    assert (parsed("").beside, parsed("--beside v1").beside) == (None, "v1")
+    assert (parsed("").load_max, parsed("--busy").load_max) == (LOAD_MAX, math.inf)
     assert (parsed("").is_pinned, parsed("--pinned").is_pinned) == (False, True)
 
 

@@ -29,4 +29,4 @@ SYSTEMS: dict[str, type[System]] = {
     )
 }
 
-__all__ = ["SYSTEMS", "Missing", "System"]
+__all__ = ["SYSTEMS", "Helmr", "HelmrRay", "Missing", "System"]

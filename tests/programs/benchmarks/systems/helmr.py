@@ -38,6 +38,10 @@ class Helmr(HttpSystem):
     held_max: ClassVar[int] = 1_000_000
     arguments: ClassVar[Sequence[str]] = ()
     """Of `helmr up`, beside those that give it a folder and a port of its own."""
+    python: ClassVar[str] = sys.executable
+    """Runs it: that of another checkout for an earlier commit."""
+    commit: ClassVar[str] = ""
+    """That earlier commit."""
 
     def __init__(self, tasks: Path = TASKS) -> None:
         super().__init__()
@@ -64,7 +68,7 @@ class Helmr(HttpSystem):
         hosts = self._pool.get("hosts", {}).get("total")
         options = " ".join(self.arguments) or "default settings"
         return {
-            "version": version("helmr"),
+            "version": self.commit or version("helmr"),
             "started": f"helmr up, {options}, over HTTP",
             "hosts": str(hosts),
             "on disk": f"DuckDB {version('duckdb')}: each commit is synced, there is no setting",
@@ -98,7 +102,7 @@ class Helmr(HttpSystem):
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        command = [sys.executable, "-m", "helmr.cli", "up", self._tasks.name, "--port=0"]
+        command = [self.python, "-m", "helmr.cli", "up", self._tasks.name, "--port=0"]
         return Server(
             [*command, f"--data-dir={self.data_dir}", *self.arguments, *self.log],
             self.folder / "up.log",
@@ -188,7 +192,7 @@ class Helmr(HttpSystem):
     async def send_by_command(self, session: str, message: str) -> None:
         command = ("input", "send", session, "messages", "--data", json.dumps(message))
         done = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "helmr.cli", *command, f"--data-dir={self.data_dir}"),
+            *(self.python, "-m", "helmr.cli", *command, f"--data-dir={self.data_dir}"),
             stdout=asyncio.subprocess.DEVNULL,
             cwd=self.folder,
         )
