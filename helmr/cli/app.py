@@ -10,12 +10,13 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -295,8 +296,57 @@ ALIASES = {"ls": "list"}
 """Names that hands know from elsewhere."""
 
 
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands of a group: those that it has, then those that are imported when they are asked for.
+
+    Args:
+        places: Each other command as `module:name` of a Typer app, or of a function that registers it with one.
+    """
+
+    def __init__(self, commands: Mapping[str, Any], places: Mapping[str, str]) -> None:
+        self._commands: dict[str, Any] = {**commands, **dict.fromkeys(places)}
+        self._places = places
+
+    def __getitem__(self, name: str) -> Any:
+        if self._commands[name] is None:
+            self._commands[name] = _loaded(name, self._places[name])
+        return self._commands[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._commands
+
+
+def _loaded(name: str, place: str) -> Any:
+    parent = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    found = resolve_name(place)
+    if isinstance(found, typer.Typer):
+        parent.add_typer(found, name=name)
+    else:
+        found(parent)
+    return typer.main.get_group(parent).commands[name]
+
+
 class Group(TyperGroup):
-    """A group whose line in the list of commands is whole."""
+    """A group whose line in the list of commands is whole, with more commands than are imported."""
+
+    places: ClassVar[Mapping[str, str]] = {}
+    """Of `LazyCommands`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.commands = LazyCommands(self.commands, self.places)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command by its name, or by an alias of it that help does not show."""
@@ -314,11 +364,20 @@ class Group(TyperGroup):
         return first_sentence(self.help)
 
 
-def group(help_text: str) -> typer.Typer:
-    """A Typer app that prints its help when no command is given."""
+def group_class(places: Mapping[str, str]) -> type[Group]:
+    """Make a group that imports these commands, by name as `module:name`, when they are asked for."""
+    return type("LazyGroup", (Group,), {"places": places})
+
+
+def group(help_text: str, places: Mapping[str, str] | None = None) -> typer.Typer:
+    """A Typer app that prints its help when no command is given.
+
+    Args:
+        places: Its commands of other modules, each as `module:name`.
+    """
     app = typer.Typer(
         help=help_text,
-        cls=Group,
+        cls=group_class(places or {}),
         rich_markup_mode=None,  # plain help: no boxes and no colour in a pipe, and no rich import
         pretty_exceptions_enable=False,
         invoke_without_command=True,

@@ -10,44 +10,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from helmr.cli import (
-    check,
-    console,
-    context,
-    doctor,
-    gate,
-    init,
-    key,
-    limit,
-    log,
-    logs,
-    next,
-    notices,
-    person,
-    printing,
-    pruning,
-    public_token,
-    query,
-    rule,
-    run,
-    session,
-    session_file,
-    sign_in,
-    status,
-    streams,
-    token,
-    toolbox,
-    up,
-    upgrade_check,
-    wait,
-)
+from helmr.cli import printing
 from helmr.cli.app import (
     FIRST_SCREEN,
     HELP_NAMES,
@@ -55,14 +25,13 @@ from helmr.cli.app import (
     Cli,
     DataDir,
     ExitCode,
-    Group,
     KeyFile,
     OnBehalfOf,
     Url,
     exit_code,
+    group_class,
 )
 from helmr.errors import HelmrError
-from helmr.feature import load
 from helmr.features import FEATURES
 from helmr.old_names import GONE_OPTIONS, arguments_of_today, renamed
 from helmr.safe_text import one_line
@@ -70,13 +39,56 @@ from helmr.safe_text import one_line
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a stdout that is a full file."""
 
+COMMANDS: Mapping[str, str] = {
+    "init": "helmr.cli.init:register_init",
+    "doctor": "helmr.cli.doctor:register_doctor",
+    "upgrade-check": "helmr.cli.upgrade_check:register_upgrade_check",
+    "up": "helmr.cli.up:register_up",
+    "dev": "helmr.cli.up:register_dev",
+    "down": "helmr.cli.up:register_down",
+    "takeover": "helmr.cli.up:register_takeover",
+    "check": "helmr.cli.check:register_check",
+    "experiment": "helmr.cli.check:register_experiment",
+    "status": "helmr.cli.status:register_status",
+    "logs": "helmr.cli.logs:register_logs",
+    "demo": "helmr.cli.console:register_demo",
+    "console": "helmr.cli.console:register_console",
+    "inbox-link": "helmr.cli.console:register_inbox_link",
+    "mcp": "helmr.cli.console:register_mcp",
+    "next": "helmr.cli.next:register_next",
+    **dict.fromkeys(("listen", "waiting"), "helmr.cli.notices:register_listening"),
+    **dict.fromkeys(("login", "logout", "whoami"), "helmr.cli.sign_in:register_sign_in"),
+    **dict.fromkeys(("query", "export"), "helmr.cli.query:register_query"),
+    **dict.fromkeys(
+        ("backup", "restore", "verify", "repair"), "helmr.cli.toolbox:register_toolbox"
+    ),
+    "prune": "helmr.cli.pruning:register_pruning",
+    "session": "helmr.cli.session:app",
+    "run": "helmr.cli.run:app",
+    "wait": "helmr.cli.wait:app",
+    "input": "helmr.cli.streams:input_app",
+    "output": "helmr.cli.streams:output_app",
+    "token": "helmr.cli.token:app",
+    "public-token": "helmr.cli.public_token:app",
+    "key": "helmr.cli.key:app",
+    "person": "helmr.cli.person:app",
+    **{name: place for one in FEATURES for name, place in one.commands.items()},
+    "rule": "helmr.cli.rule:app",
+    "limit": "helmr.cli.limit:app",
+    "notices": "helmr.cli.notices:app",
+    "context": "helmr.cli.context:app",
+    "gate": "helmr.cli.gate:gate_app",
+    "log": "helmr.cli.log:log_app",
+}
+"""Where each command is, in the order of help: only the module of the command that runs is imported."""
+
 app = typer.Typer(
     name="helmr",
     help="Durable sessions of agent tasks that stop for people: actors on Ray, a ledger in DuckDB, a Textual console.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
-    cls=Group,
+    cls=group_class(COMMANDS),
     context_settings={"help_option_names": HELP_NAMES},
 )
 
@@ -105,53 +117,6 @@ def _shared(
     if ctx.invoked_subcommand is None:
         printing.write(FIRST_SCREEN)
         raise typer.Exit(ExitCode.USAGE)
-
-
-for _register in (
-    init.register_init,
-    doctor.register_doctor,
-    upgrade_check.register_upgrade_check,
-    up.register_up,
-    up.register_dev,
-    up.register_down,
-    up.register_takeover,
-    check.register_check,
-    check.register_experiment,
-    status.register_status,
-    logs.register_logs,
-    console.register_demo,
-    console.register_console,
-    console.register_inbox_link,
-    console.register_mcp,
-    next.register_next,
-    notices.register_listening,
-    sign_in.register_sign_in,
-    query.register_query,
-    toolbox.register_toolbox,
-    pruning.register_pruning,
-):
-    _register(app)
-for _register in (session_file.register_session_file, check.register_what_if):
-    _register(session.app)
-for _name, _group in (
-    ("session", session.app),
-    ("run", run.app),
-    ("wait", wait.app),
-    ("input", streams.input_app),
-    ("output", streams.output_app),
-    ("token", token.app),
-    ("public-token", public_token.app),
-    ("key", key.app),
-    ("person", person.app),
-    *((name, load(place)) for one in FEATURES for name, place in one.commands.items()),
-    ("rule", rule.app),
-    ("limit", limit.app),
-    ("notices", notices.app),
-    ("context", context.app),
-    ("gate", gate.gate_app),
-    ("log", log.log_app),
-):
-    app.add_typer(_group, name=_name)
 
 
 def main() -> NoReturn:

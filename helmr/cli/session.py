@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from helmr.models import SessionInfo
 
 
-app = group("Start sessions, look at them, end them.")
+app = group(
+    "Start sessions, look at them, end them.",
+    {
+        **dict.fromkeys(
+            ("export", "verify", "replay"), "helmr.cli.session_file:register_session_file"
+        ),
+        "what-if": "helmr.cli.check:register_what_if",
+    },
+)
 
 Payload = Annotated[
     str,

@@ -7,9 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from helmr.cli import main
 from helmr.cli.main import app, invoke
 from helmr.cli.start import data_dir_of
 from tests.longer import long_but
@@ -191,17 +194,32 @@ def test_a_runtime_in_one_process_imports_the_command_line_once(
 
 
 def test_the_commands_are_these() -> None:
-    named = [str(one.name) for one in app.registered_commands] + [
-        str(one.name) for one in app.registered_groups
-    ]
-    assert sorted(named) == sorted(COMMANDS[""].split())
-    groups = [("", one) for one in app.registered_groups]
+    groups: list[tuple[str, Any]] = [("", typer.main.get_command(app))]
     for above, group in groups:
-        name = f"{above} {group.name}".strip()
-        assert group.typer_instance is not None
-        groups += [(name, one) for one in group.typer_instance.registered_groups]
-        found = [str(one.name) for one in group.typer_instance.registered_commands]
-        assert sorted(found) == sorted(COMMANDS[name].split())
+        found = dict(group.commands)
+        below = {name: one for name, one in found.items() if hasattr(one, "commands")}
+        groups += [(f"{above} {name}".strip(), one) for name, one in below.items()]
+        named = found.keys() - below.keys() if above else found.keys()
+        assert sorted(named) == sorted(COMMANDS[above].split())
+        assert {one.name for one in found.values()} == {*found}
+
+
+def test_a_command_imports_no_other(nowhere: Path) -> None:
+    code = (
+        "import sys; from helmr.cli.main import invoke; invoke(sys.argv[1:]); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "wait", "list", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    loaded = {*done.stdout.splitlines()[-1].split()}
+    assert "helmr.cli.wait" in loaded
+    places = {place.partition(":")[0] for place in main.COMMANDS.values()}
+    used = {"helmr.cli.wait", "helmr.cli.next"}  # the walk through several waits
+    assert loaded & places <= used
 
 
 def test_alone_it_says_where_to_start(helmr) -> None:

@@ -36,9 +36,9 @@ TASKS = {
 
 
 def hold_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls are held for 0.2 s; what they may ask for, which is read when the tools are imported, stays as it is."""
+    """Calls are held for 1 s; what they may ask for, which is read when the tools are imported, stays as it is."""
     assert tools.OWN_TOOLS
-    monkeypatch.setattr(calls, "HOLD_S", 0.2)
+    monkeypatch.setattr(calls, "HOLD_S", 1.0)
 
 
 def text_of(result: Any) -> str:
