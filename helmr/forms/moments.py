@@ -69,7 +69,7 @@ def is_duration(text: str) -> bool:
     parts = {name: float(part[:-1]) for name, part in found.groupdict().items() if part}
     days = sum(parts.get(name, 0) * _DAYS[name] for name in _PARTS)
     seconds = sum(parts.get(name, 0) * each for name, each in _SECONDS.items())
-    return days + seconds / _DAY_S <= DAYS_MAX
+    return days + seconds // _DAY_S <= DAYS_MAX
 
 
 FORMATS: Final[Mapping[str, Callable[[str], bool]]] = {

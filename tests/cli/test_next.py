@@ -292,7 +292,7 @@ async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
     for prompt, line in (
         ("street [Elm]", ""),
         ("number (whole number) [7]", ""),
-        ("items 1 sku [a1]", "A1"),
+        ("items 1 sku (matches ^[A-Z]) [a1]", "A1"),
         ("items 1 qty (whole number) [2]", ""),
         ("items: 1 row;", ""),
         ("labels", ""),
@@ -507,7 +507,7 @@ async def test_a_wait_is_claimed_and_released_by_a_key(stack: Stack, person: Per
     await person.begins()
     await person.reads("] ")
     await person.types("c")
-    await person.reads("claimed by ana, until ")
+    await person.reads("claimed by ana, 1")
     await is_at(stack, receipt, "ana")
     await person.types("c")
     await person.reads("released")
@@ -527,13 +527,13 @@ async def test_anothers_claim_refuses_an_answer_and_the_second_key_takes_it_over
     await person.types("")
     await person.reads("not accepted: Publish?")
     await person.reads("hint: c at the question takes the wait over")
-    await person.reads("claimed by mia, until ")
+    await person.reads("claimed by mia, 1")
     await person.reads("] ")
     await person.types("c")
     await person.reads("c once more takes it over")
     assert (await wait_of(stack, receipt))["claim"]["on_behalf_of"] == "mia"
     await person.types("c")
-    await person.reads("claimed by ana, until ")
+    await person.reads("claimed by ana, 1")
     await person.types("k")
     await person.reads("accepted: Publish?")
     assert await output(stack, receipt) == "approve None"
@@ -551,7 +551,7 @@ async def test_override_claim_answers_where_the_claim_was_seen_and_nowhere_else(
     await person.reads("note")
     await person.types("")
     await person.reads("not accepted: Publish?")
-    await person.reads("claimed by mia, until ")
+    await person.reads("claimed by mia, 1")
     await person.reads("] ")
     await person.types("k")
     await person.reads("accepted: Publish?")

@@ -83,7 +83,7 @@ async def test_a_refund_needs_two_of_finance_and_not_its_starter_over_page_and_l
     await at_issuer(ada, "ada")
     await ada.get_by_role("link", name="Refund?").click()
     await ada.get_by_role("button", name="Send answer").click()
-    await ada.get_by_text("1 of 2 agree").wait_for()
+    await ada.get_by_text("You answered 5. 1 of 2 agree").wait_for()
 
     cy = await tab_of(browser, stack.url)
     await cy.goto(link)
