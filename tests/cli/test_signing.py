@@ -250,7 +250,7 @@ async def test_the_console_signs_with_the_agent(
         await terminal.press("5\x13")
         await terminal.sees("^s sends it.")
         await terminal.press("\x13")
-        await terminal.sees("Accepted")
+        await terminal.sees("✓ Refund Bo?")
         await terminal.press("q")
         assert await terminal.ended() == 0
     finally:

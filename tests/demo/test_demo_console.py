@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ PERSON = "ana"
 SIGNS = (
     ("[1 Inbox]", "Publish the", "security: passed", "a Answer"),
     ("This is sent, exactly", '"decision": "approve"', PERSON, "^s Send"),
-    ("Accepted: Publish the",),
+    ("✓ Publish the",),
     ("input.accepted", "wait.fulfilled", "step.succeeded", "output.appended", "run.succeeded"),
 )
 """What the screens show, in their order: the inbox, the review, afterwards, the transcript."""
@@ -53,11 +54,9 @@ class Operator:
         """Go to it, open it, choose, review, send."""
         await self.terminal.sees("security: passed")  # the pane of the first row is there
         self.look()
-        rows = [
-            line
-            for line in self.terminal.text().splitlines()
-            if re.match("│[▌ ] [* ] [!▲·] ", line)
-        ]
+        lines = self.terminal.text().splitlines()
+        head = next(number for number, line in enumerate(lines) if re.search("due +subject", line))
+        rows = [*takewhile(lambda line: line.split("│")[1].strip(), lines[head + 1 :])]
         place = next(number for number, row in enumerate(rows) if " Publish the " in row)
         for row in rows[1 : place + 1]:
             # Ages change meanwhile, and how much of a subject there is room for.
@@ -70,7 +69,7 @@ class Operator:
         await self.press(REVIEW, then="This is sent, exactly")
         await self.terminal.sees("^s sends it.")
         self.look()
-        await self.press(SEND, then="Accepted:")
+        await self.press(SEND, then="✓ Publish the")
         self.look()
 
 
