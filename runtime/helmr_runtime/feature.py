@@ -6,8 +6,8 @@ passes the features as a tuple (`helmr_runtime.features`); no module below names
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from helmr import feature
 
@@ -19,13 +19,14 @@ class Feature:
     Attributes:
         face: The same feature in `helmr`: its name and its operations.
         ledger: A `LedgerPart` (`helmr_runtime.ledger.index.features`): entry kinds, fold, table, due work.
-        service: Makes the part that serves its operations from the `Service`.
+        service: By noun, what makes the part that serves the operations of that noun; it gets the `Service`, which has
+            the parts of the nouns before it.
         metrics: Makes its metrics from the registry of counters: the events it counts, and the numbers of a scrape.
     """
 
     face: feature.Feature
     ledger: str = ""
-    service: str = ""
+    service: Mapping[str, str] = field(default_factory=dict)
     metrics: str = ""
 
     @property

@@ -108,12 +108,12 @@ class ServedOperation:
         self.method = "HEAD" if is_head else row.method
         self._handler = handler
         self._authenticator = authenticator
-        self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
         self._takes_caller = False
         self._is_page = row.reply is PAGE or row.tag == CALLBACKS
         self._may_be_stale = _may_be_stale(row)
+        noun, self._verb = row.served_at
+        self._maker = service.part(noun).maker if row.owner is Owner.OWN else None
         if handler is None:
-            noun, self._verb = row.served_at
             self._noun = service.part(noun)
             method = getattr(self._noun, self._verb)
             self._takes_caller = takes_caller(method)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from helmr.feature import load
 from helmr.matching import NO_RULES, DeclaredRules
-from helmr.operation import Operation
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.entries import Principal
 from helmr_runtime.feature import Features
 from helmr_runtime.notices.content import Sender
 from helmr_runtime.notices.targets import Target
@@ -83,7 +81,7 @@ class ServiceOptions:
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `pruning`, `runs`, `waits`, `claims`, `links`,
     `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `events`, `notices`,
-    `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`; and those of features, `part(name)`.
+    `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`; and those of features, `part(noun)`.
 
     Args:
         ledger: Serves reads, and starts sessions.
@@ -177,26 +175,19 @@ class Service:
             notices=self.notices,
         )
         self.features = options.features
-        self._parts = {one.name: load(one.service)(self) for one in options.features if one.service}
+        self._parts: dict[str, Any] = {}
+        for feature in options.features:
+            for noun, maker in feature.service.items():
+                self._parts[noun] = load(maker)(self)
 
-    def part(self, name: str) -> Any:
+    def part(self, noun: str) -> Any:
         """The part that has the operations of a noun: the kernel's, or a feature's.
 
         Raises:
             AttributeError: There is none.
         """
-        found = self._parts.get(name)
-        return found if found is not None else getattr(self, name)
-
-    def maker_of(self, row: Operation[Any]) -> Callable[[str], Awaitable[Principal]]:
-        """Return a function that finds the maker of the thing named last in an operation's path.
-
-        Raises:
-            KeyError: Such things record no maker.
-        """
-        return {"public_token_id": self.public_tokens.maker, "session_id": self.gated_calls.maker}[
-            row.path_names[-1]
-        ]
+        found = self._parts.get(noun)
+        return found if found is not None else getattr(self, noun)
 
     def watch(self, call: Callable[[Sequence[FeedItem]], None]) -> None:
         """Subscribe to new feed entries; `call` gets them in order, before followers do."""

@@ -10,6 +10,6 @@ _HERE = "helmr_runtime.features.schedules"
 FEATURE = Feature(
     face=schedules.FEATURE,
     ledger=f"{_HERE}.memory:PART",
-    service=f"{_HERE}.service:part",
+    service={"schedules": f"{_HERE}.service:part"},
     metrics=f"{_HERE}.metrics:ScheduleMetrics",
 )
