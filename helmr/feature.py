@@ -31,6 +31,9 @@ class Feature:
         operations: The module of its rows.
         commands: Groups of the command line by name, each as `module:app`.
         client: Its parts of the awaited client and of the blocking one, each as `module:class`.
+        section: Checks its table of `helmr.toml`, which bears its name, as `module:function`: takes the table and the
+            file's name, and raises UsageError.
+        tasks: Names the modules of its built-in tasks, as `module:function`: takes that table, or None.
         words: Its words in the glossary, with their meanings.
         page: Its page in the docs.
     """
@@ -40,6 +43,8 @@ class Feature:
     operations: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
     client: tuple[str, str] | None = None
+    section: str = ""
+    tasks: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
 

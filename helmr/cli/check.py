@@ -19,10 +19,9 @@ import typer
 from helmr import hash_seed
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
-from helmr.cli.config import gate_table, named_tasks
+from helmr.cli.config import built_in_tasks, named_tasks
 from helmr.cli.up import LEDGER_NAME, Tasks
 from helmr.errors import BadDefinition, HelmrError, RuntimeNotFound, TaskNotFound, UsageError
-from helmr.gate import gate_modules
 from helmr.version import needed
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ def check(
     with contextlib.redirect_stdout(sys.stderr):  # what the code prints is not the answer
         from helmr_runtime.catalog import load_registry
 
-        also = gate_modules(gate_table(None, place or hash_seed.DATA_DIR))
-        named = named_tasks(tasks, also=also)
+        named = named_tasks(tasks, also=built_in_tasks(None, place or hash_seed.DATA_DIR))
         registry, _ = load_registry(tuple(named), folder=Path.cwd())
         checks = asyncio.run(checks_of(cli, registry))
     if json:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from helmr import durations
 from helmr.errors import BadDuration, UsageError
+from helmr.feature import load
+from helmr.features import FEATURES
 from helmr.limits import Limit, read_limits
-from helmr.matching import read_rules
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
 from helmr.version import has_module
@@ -24,7 +25,10 @@ CONFIG_BYTES_MAX = 1024 * 1024
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
-TABLES = {"gate", "limits", "log", "notices", "otel", "people", "retention", "runtime"}
+SECTIONS = {one.name: one.section for one in FEATURES if one.section}
+"""Checks of the tables that features read, by the feature's name."""
+
+TABLES = {"limits", "log", "notices", "otel", "people", "retention", "runtime", *SECTIONS}
 
 
 class RuntimeForm(StrEnum):
@@ -150,17 +154,28 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     return Retention(closed_after_s=closed_after_s, archive=archive)
 
 
-def gate_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
-    """The table `[gate]`, whose rules can be read; None without one, which leaves the gate off.
+def sections_of(config: Path | None, data_dir: Path) -> dict[str, dict[str, Any]]:
+    """The tables that features read, by the feature's name, each checked by its feature.
 
     Raises:
-        UsageError: As `notices_table`; or a rule can't be read.
+        UsageError: As `notices_table`; or a feature can't use its table.
     """
     found, path = _read(config, data_dir)
-    table: dict[str, Any] | None = found.get("gate")
-    if table is not None:
-        read_rules(table, path)
-    return table
+    for name, check in SECTIONS.items():
+        if name in found:
+            load(check)(found[name], path)
+    return {name: found[name] for name in SECTIONS if name in found}
+
+
+def built_in_tasks(config: Path | None, data_dir: Path) -> list[str]:
+    """The modules of built-in tasks that the file turns on.
+
+    Raises:
+        UsageError: As `sections_of`.
+    """
+    found = sections_of(config, data_dir)
+    naming = [(one.name, load(one.tasks)) for one in FEATURES if one.tasks]
+    return [module for name, modules_of in naming for module in modules_of(found.get(name))]
 
 
 def people_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
@@ -256,7 +271,8 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
         raise UsageError(
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
-            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]], people in [people.NAME], the store "
-            "of commits in [log], the form of the runtime in [runtime], limits in [limits.NAME].",
+            "OpenTelemetry is sent in [otel], people in [people.NAME], the store of commits in [log], the form of the "
+            "runtime in [runtime], limits in [limits.NAME], what features read in "
+            f"{', '.join(f'[{name}]' for name in SECTIONS)}.",
         )
     return found, str(path)

@@ -308,20 +308,20 @@ def _config(data_dir: Path) -> tuple[RuntimeForm, Finding]:
 def _tables(data_dir: Path, config: Finding) -> Finding:
     """Read each table with what a runtime reads it with, secrets of notices too."""
     from helmr.cli.config import (
-        gate_table,
         limits_table,
         log_url_of,
         notices_table,
         otel_of,
         people_table,
         retention_of,
+        sections_of,
     )
     from helmr_runtime.notices.targets import Secrets, for_people, read_targets
     from helmr_runtime.security.people import read_people
 
     try:
         readers: tuple[Callable[[None, Path], object], ...]
-        readers = (gate_table, limits_table, log_url_of, otel_of, retention_of)
+        readers = (sections_of, limits_table, log_url_of, otel_of, retention_of)
         for read in readers:
             read(None, data_dir)
         people = read_people(people_table(None, data_dir), CONFIG_NAME)

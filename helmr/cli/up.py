@@ -20,9 +20,9 @@ from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.cli.config import (
     CONFIG_NAME,
     RuntimeForm,
+    built_in_tasks,
     form_of,
     form_to_start,
-    gate_table,
     limits_table,
     log_peer_of,
     log_url_of,
@@ -31,10 +31,10 @@ from helmr.cli.config import (
     otel_of,
     people_table,
     retention_of,
+    sections_of,
 )
 from helmr.cli.environment import strange_variables
 from helmr.errors import Conflict, NotAllowed, RuntimeNotFound, Unavailable, UsageError
-from helmr.gate import gate_modules
 from helmr.hash_seed import DATA_DIR
 from helmr.version import check_extra
 from helmr.whereabouts import DATA_DIR_VARIABLE
@@ -246,7 +246,7 @@ def up(
         in_process = address is None and form_to_start(config, place) is RuntimeForm.IN_PROCESS
         lacks_ray = in_process and form_of(config, place) is None
     check_extra("local" if in_process else "runtime")
-    named = named_tasks(tasks, also=gate_modules(gate_table(config, place)))
+    named = named_tasks(tasks, also=built_in_tasks(config, place))
     if in_process:
         hash_seed.start_with_seed(place)
     if lacks_ray:
@@ -340,7 +340,7 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
         data_dir=data_dir,
         notices=read_targets(*notices_table(config, data_dir)),
         retention=retention_of(config, data_dir),
-        gate=gate_table(config, data_dir),
+        sections=sections_of(config, data_dir),
         people=people_table(config, data_dir),
         limits=limits_table(config, data_dir),
         **options,
@@ -405,7 +405,7 @@ def dev(
     """Run tasks while you write them: in one process, and start again when one of their files changes."""
     check_extra("local")
     place = _place(ctx, data_dir)
-    named = named_tasks(tasks, also=gate_modules(gate_table(None, place)))
+    named = named_tasks(tasks, also=built_in_tasks(None, place))
     hash_seed.start_with_seed(place)
     _run(
         named,

@@ -24,12 +24,11 @@ from helmr import hash_seed
 from helmr.cli import doctor
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.check import checks_of
-from helmr.cli.config import gate_table, log_url_of, tasks_of_project
+from helmr.cli.config import built_in_tasks, log_url_of, tasks_of_project
 from helmr.cli.doctor import CheckResult, Finding, from_error
 from helmr.cli.up import LEDGER_NAME, Tasks
 from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, RuntimeHeld, RuntimeNotFound
-from helmr.gate import gate_modules
 from helmr.version import version
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def _code(
     """Check the tasks for deprecations, and against waiting runs unless those can't be read."""
     try:
         named = tasks or tasks_of_project(Path.cwd())
-        named = [*named, *gate_modules(gate_table(None, data_dir))]
+        named = [*named, *built_in_tasks(None, data_dir)]
         if not named:
             text = "no tasks are named, so waiting runs were not replayed"
             todo = "Name them: `helmr upgrade-check tasks.py`."

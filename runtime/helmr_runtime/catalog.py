@@ -20,16 +20,12 @@ from types import ModuleType
 from typing import Any
 
 from helmr.errors import BadDefinition, HelmrError
-from helmr.gate import RUNS_MODULE, TASKS_MODULE
 from helmr.limits import IN_ADAPTERS, Limit
 from helmr.models import Catalog, StreamInfo, TaskInfo
 from helmr.steps import Step
 from helmr.streams import Stream
 from helmr.tasks import Task, declared
 from helmr_runtime.core.decide import TaskPolicy
-
-BUILT_IN = (TASKS_MODULE, RUNS_MODULE)
-"""Modules of tasks that come with Helmr."""
 
 RESERVED = frozenset({"helmr", "helmr_runtime", "helmr_console"})
 """Import names of this product; a task module of that name would replace it."""
@@ -263,10 +259,25 @@ def _load_dotted(name: str, folder: Path) -> ModuleType:
             f"{name!r} names no module",
             hint="Name a task module with dots, like app.tasks, or its file, like app/tasks.py.",
         )
-    if name not in BUILT_IN and not f"{name}.".startswith("helmr.examples."):
+    if _is_ours(name) and not _has_built_in(name):
         _refuse_reserved(root, name)
     _append(folder)
     return _import(name, name)
+
+
+def _is_ours(name: str) -> bool:
+    """True for a module of this product; its examples stand for a user's code."""
+    return name.partition(".")[0] in RESERVED and not f"{name}.".startswith("helmr.examples.")
+
+
+def _has_built_in(name: str) -> bool:
+    """True for a module of built-in tasks, whose ids begin with the product's name."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError:
+        return False
+    found = [one for one in vars(module).values() if isinstance(one, Task)]
+    return any(one.id.startswith("helmr.") for one in found)
 
 
 def _refuse_reserved(name: str, spec: str) -> None:
@@ -313,7 +324,7 @@ def _code_hash(modules: Sequence[ModuleType]) -> str:
     """Return the SHA-256 over the sources of the task modules and of their imports from their own folders."""
     files = {Path(f) for m in modules if (f := getattr(m, "__file__", None)) is not None}
     theirs = [
-        m for m in modules if m.__name__ not in BUILT_IN
+        m for m in modules if not _is_ours(m.__name__)
     ]  # beside ours are modules that not every process loads
     folders = {Path(f).parent for m in theirs if (f := getattr(m, "__file__", None)) is not None}
     for module in tuple(sys.modules.values()):

@@ -21,12 +21,14 @@ class Feature:
         ledger: A `LedgerPart` (`helmr_runtime.ledger.index.features`): entry kinds, fold, table, due work.
         service: By noun, what makes the part that serves the operations of that noun; it gets the `Service`, which has
             the parts of the nouns before it.
+        handlers: Handlers by the name of their row, of rows that are no plain call of a part.
         metrics: Makes its metrics from the registry of counters: the events it counts, and the numbers of a scrape.
     """
 
     face: feature.Feature
     ledger: str = ""
     service: Mapping[str, str] = field(default_factory=dict)
+    handlers: str = ""
     metrics: str = ""
 
     @property

@@ -50,7 +50,7 @@ def _of_feature(one: Feature) -> Part:
         face.about[:1].lower() + face.about[1:].removesuffix("."),
         (here,),
         face.page,
-        tags=tuple(dict.fromkeys(map(tag_of, face.rows))),
+        tags=tuple(dict.fromkeys([one.name, *map(tag_of, face.rows)])),
         entries=tuple(kind.value for kind in kinds),
     )
 
@@ -128,7 +128,7 @@ PARTS: tuple[Part, ...] = (
         ("service/tokens.py", "service/access.py", "security/", "ledger/index/tokens.py"),
         "security.md",
         tags=("tokens", "callbacks", "auth", "keys"),
-        entries=("token.", "public_token.", "api_key."),
+        entries=("token.", "public_token.", "api_key.", "grant."),
         is_kernel=True,
     ),
     Part(
@@ -157,14 +157,6 @@ PARTS: tuple[Part, ...] = (
         is_kernel=True,
     ),
     *map(_of_feature, FEATURES),
-    Part(
-        "gate",
-        "an agent's calls of tools: asked, decided, granted for a while",
-        ("helmr/gate/", "service/gate.py", "service/gated_calls.py", "core/grants.py"),
-        "gate-claude-code.md",
-        tags=("gate",),
-        entries=("grant.",),
-    ),
     Part(
         "sign-in",
         "OIDC, sessions of browsers, keys given to a page",

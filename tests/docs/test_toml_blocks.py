@@ -12,12 +12,12 @@ import pytest
 
 from helmr import rules
 from helmr.cli.config import (
-    gate_table,
     limits_table,
     notices_table,
     otel_of,
     people_table,
     retention_of,
+    sections_of,
 )
 from helmr.profiles import read_profile
 from helmr_console.start import read_config
@@ -43,7 +43,7 @@ def of_a_runtime(block: str, folder: Path) -> None:
         for_people(target, people)
     retention_of(path, folder)
     otel_of(path, folder)
-    gate_table(path, folder)
+    sections_of(path, folder)
     limits_table(path, folder)
 
 

@@ -29,7 +29,7 @@ from helmr_runtime.security.people import read_people
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.issuer import CLIENT, Issuer, serving
 from tests.http.test_access_tokens import key
-from tests.http.test_gate import RULES
+from tests.http.test_gate import SECTIONS
 from tests.http.test_links import linked
 from tests.http.test_rights import JUNK, personal, things
 from tests.http.test_sessions import code_of
@@ -109,7 +109,7 @@ async def stack(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Stack]:
     """A runtime that knows people in every way, with a gate."""
     stack = Stack(tmp_path, registry=REGISTRY, linger_s=5.0)
     named = read_people(people(issuer.url), "helmr.toml")
-    stack.service = stack.make_service(people=named, gate_rules=RULES)
+    stack.service = stack.make_service(people=named, sections=SECTIONS)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     try:
         await stack.start(sessions_per_host=100)

@@ -27,27 +27,25 @@ from helmr.gate import (
 )
 from helmr.gate.claude_code import call_of_event
 from helmr.gate.reach import OwnFolder
-from helmr.matching import DeclaredRule, DeclaredRules
+from helmr.matching import DeclaredRule, DeclaredRules, read_rules
 from helmr.models import GATE_TIMEOUT_MAX_S
 from helmr.tasks import task
 from helmr_runtime.catalog import Registry
+from helmr_runtime.features.gate import decisions, gated_calls
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.service import gate as service_gate
-from helmr_runtime.service import gated_calls
+from tests.gate.sections import sections
 from tests.http.test_access_tokens import bearing, key
 from tests.longer import long_but
 from tests.service.stack import Stack, until
 
-RULES = DeclaredRules(
-    (
-        DeclaredRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
-        DeclaredRule(
-            "never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}, reason="never"
-        ),
-        DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
+SECTIONS = sections(
+    DeclaredRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
+    DeclaredRule(
+        "never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}, reason="never"
     ),
-    "0123456789abcdef",
+    DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
 )
+RULES = read_rules(SECTIONS["gate"], "helmr.toml")
 
 
 @task(id=RUN_TASK, mcp=False)
@@ -69,7 +67,7 @@ NOW: dict[str, Any] = {"mode": "headless", "timeout_s": 0}
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A runtime with a gate and these rules."""
     stack = Stack(tmp_path, registry=REGISTRY)
-    stack.service = stack.make_service(gate_rules=RULES)
+    stack.service = stack.make_service(sections=SECTIONS)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     async with running(stack):
         yield stack
@@ -570,7 +568,7 @@ async def test_a_client_without_ids_that_goes_away_takes_no_approval(stack: Stac
         asking = asyncio.ensure_future(http.post("/v1/gate/calls", json=nameless()))
         (wait,) = await waiting(stack)
         asking.cancel()
-        await until(lambda: stack.service.gate.held == 0)
+        await until(lambda: stack.service.part("gate").held == 0)
         await answer(stack, decision="approve")
         allowed = (await http.post("/v1/gate/calls", json=nameless())).json()
         assert (allowed["verdict"], allowed["session_id"]) == ("allow", wait["session_id"])
@@ -665,7 +663,7 @@ async def test_an_asker_sees_and_withdraws_its_own_calls_and_nothing_else(stack:
 async def test_an_agent_that_asks_too_much_is_denied_and_people_see_one_line(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_gate, "PER_MINUTE", 2)
+    monkeypatch.setattr(decisions, "PER_MINUTE", 2)
     async with asker(stack) as http:
         first = asyncio.ensure_future(ask(http, event("PermissionRequest"), timeout_s=60))
         await waiting(stack)
@@ -685,7 +683,7 @@ async def test_an_agent_that_asks_too_much_is_denied_and_people_see_one_line(
 async def test_what_can_not_be_asked_is_denied_or_left_to_the_clients_own_prompt(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_gate, "HELD_MAX", 0)
+    monkeypatch.setattr(decisions, "HELD_MAX", 0)
     async with asker(stack) as http:
         assert said(await ask(http, event()))[0] == "deny"
         assert await ask(http, event("PermissionRequest"), timeout_s=60) is None
@@ -704,9 +702,9 @@ async def test_a_client_that_goes_away_holds_nothing(stack: Stack) -> None:
     async with asker(stack) as http:
         asking = asyncio.ensure_future(ask(http, event()))
         await waiting(stack)
-        assert stack.service.gate.held == 1
+        assert stack.service.part("gate").held == 1
         asking.cancel()
-        await until(lambda: stack.service.gate.held == 0)
+        await until(lambda: stack.service.part("gate").held == 0)
         # Its question stays: it may ask again.
         await answer(stack, decision="approve")
         assert said(await ask(http, event())) == ("allow", None)
@@ -783,7 +781,7 @@ async def test_no_rule_and_no_grant_lets_an_agent_at_the_runtimes_own_directory(
     own.mkdir(parents=True)
     (own.parent / "link").symlink_to(".helmr")
     rules = DeclaredRules((DeclaredRule("all", GateAction.ALLOW),), own=OwnFolder(str(own)))
-    stack.service.gate._rules = rules
+    stack.service.part("gate")._rules = rules
     cwd = str(own.parent)
 
     async def verdict(tool: str, number: int, **given: str) -> str:
@@ -797,7 +795,7 @@ async def test_no_rule_and_no_grant_lets_an_agent_at_the_runtimes_own_directory(
         "/v1/gate/grants", json={"session_id": first["session_id"], "matches": {}}
     )
     assert granted.status_code == 201, granted.text
-    stack.service.gate._rules = replace(rules, rules=())
+    stack.service.part("gate")._rules = replace(rules, rules=())
     assert await verdict("Read", 3, file_path=f"{cwd}/b.py") == "allow", "by the grant"
     other = event(call_id="t4", tool_name="Read", tool_input={"file_path": ".helmr/x"}, cwd=cwd)
     verdict_of_other, _ = said(await ask(stack.http, other, **NOW))
@@ -816,7 +814,7 @@ async def test_the_folder_is_that_of_an_agents_first_call_also_after_a_restart(
 
     def made() -> Stack:
         stack = Stack(tmp_path / "data", registry=REGISTRY)
-        stack.service = stack.make_service(gate_rules=DeclaredRules((inside,)))
+        stack.service = stack.make_service(sections=sections(inside))
         stack.gateway = GatewayActor(stack.service, stack.settings())
         return stack
 
@@ -864,7 +862,7 @@ async def test_rules_alone_know_where_an_agent_began_and_what_is_the_runtimes_ow
         DeclaredRule("searches", GateAction.ALLOW, ("Grep",)),
         DeclaredRule("others", GateAction.ASK, ("Read",)),
     )
-    stack.service.gate._rules = DeclaredRules(rules, "h", OwnFolder(str(home / ".helmr")))
+    stack.service.part("gate")._rules = DeclaredRules(rules, "h", OwnFolder(str(home / ".helmr")))
 
     async def verdict(tool: str, cwd: Path, **given: Any) -> str | None:
         posted = event(tool_name=tool, tool_input=given, cwd=str(cwd))

@@ -21,7 +21,7 @@ from helmr_runtime.ledger.tables.appends import Appends
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.session import committer
 from tests.http.test_access_tokens import bearing, key
-from tests.http.test_gate import RULES, answer, calls, waiting
+from tests.http.test_gate import SECTIONS, answer, calls, waiting
 from tests.service.stack import BOUND_S, RING, Stack, until
 
 REGISTRY = Registry.of_modules([tasks])
@@ -74,7 +74,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Stack]:
     stack = Stack(folder, ring=RING, registry=REGISTRY)
-    stack.service = stack.make_service(gate_rules=RULES)
+    stack.service = stack.make_service(sections=SECTIONS)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     try:
         await stack.start(sessions_per_host=20)

@@ -15,7 +15,6 @@ from helmr import sessions, streams
 from helmr.gate import RESTRICTED, RUN_TASK, call_metadata, call_of
 from helmr.gate import tasks as gate_tasks
 from helmr.gate.claude_code import call_of_event
-from helmr.matching import read_rules
 from helmr.tasks import task
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
@@ -66,8 +65,8 @@ APPROVE = {"decision": "approve", "arguments": PUSH}
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     stack = Stack(tmp_path, registry=REGISTRY)
-    rules = read_rules(tomllib.loads(RULES)["gate"], "helmr.toml")
-    stack.service = stack.make_service(gate_rules=rules, people=read_people(PEOPLE, "helmr.toml"))
+    people = read_people(PEOPLE, "helmr.toml")
+    stack.service = stack.make_service(sections=tomllib.loads(RULES), people=people)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     try:
         await stack.start(sessions_per_host=20)

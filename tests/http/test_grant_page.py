@@ -16,7 +16,7 @@ from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from tests.http.test_access_tokens import bearing
 from tests.http.test_gate import NOW, REGISTRY, ask, asker, event, said, waiting
-from tests.http.test_grants import PUSH, RULES, verdict
+from tests.http.test_grants import PUSH, SECTIONS, verdict
 from tests.http.test_inbox import tab_of
 from tests.http.test_links import linked, path_of
 from tests.http.test_people import personal
@@ -32,7 +32,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A runtime with a gate, rules and people."""
     stack = Stack(tmp_path, registry=REGISTRY)
     people = read_people(PEOPLE, "helmr.toml")
-    stack.service = stack.make_service(gate_rules=RULES, people=people)
+    stack.service = stack.make_service(sections=SECTIONS, people=people)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     await stack.start(sessions_per_host=20)
     stack.service.base_url = stack.url

@@ -13,9 +13,10 @@ import pytest
 from helmr import ids
 from helmr.gate import RUN_TASK, GateAction
 from helmr.gate.claude_code import call_of_event
-from helmr.matching import DeclaredRule, DeclaredRules
+from helmr.matching import DeclaredRule
+from helmr_runtime.features.gate import decisions
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.service import gate
+from tests.gate.sections import sections
 from tests.http.test_access_tokens import bearing, key
 from tests.http.test_gate import (
     HEADLESS,
@@ -33,14 +34,9 @@ from tests.http.test_sessions import code_of
 from tests.longer import long_but
 from tests.service.stack import Stack
 
-RULES = DeclaredRules(
-    (
-        DeclaredRule(
-            "never", GateAction.DENY, ("Bash",), matches={"command": ("git push --force*",)}
-        ),
-        DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
-    ),
-    "0123456789abcdef",
+SECTIONS = sections(
+    DeclaredRule("never", GateAction.DENY, ("Bash",), matches={"command": ("git push --force*",)}),
+    DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
 )
 PUSH = {"command": "git push origin main"}
 
@@ -49,7 +45,7 @@ PUSH = {"command": "git push origin main"}
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A runtime with a gate and these rules."""
     stack = Stack(tmp_path, registry=REGISTRY)
-    stack.service = stack.make_service(gate_rules=RULES)
+    stack.service = stack.make_service(sections=SECTIONS)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     try:
         await stack.start(sessions_per_host=20)
@@ -163,7 +159,7 @@ async def test_what_is_granted_is_allowed_also_beside_a_deferred_call(stack: Sta
 async def test_what_is_granted_is_no_question(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "PER_MINUTE", 1)
+    monkeypatch.setattr(decisions, "PER_MINUTE", 1)
     async with asker(stack) as http:
         await give(stack.http, await approved(stack, http))
         assert await verdict(http, "toolu_2") == "allow"

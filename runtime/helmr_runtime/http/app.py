@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
-from helmr.feature import operations_of
+from helmr.feature import load, operations_of
 from helmr.old_names import DEPRECATED_AT_S, path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 SPECIAL = (
     handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | inbox.HANDLERS | mcp.HANDLERS
 )
-"""Operations with a handler of their own; all others are methods of the service."""
+"""Operations of the kernel with a handler of their own; all others are methods of the service."""
 
 HEADERS = (
     (b"cache-control", b"no-store"),
@@ -97,7 +97,10 @@ class GatewayApp:
         """Routes at which a client used old names."""
         of_features = operations_of([one.face for one in service.features])
         self._operations = (*OPERATIONS, *of_features)
-        self._paths = served(self._operations, service, SPECIAL, self.authenticator)
+        special = dict(SPECIAL)
+        for feature in service.features:
+            special |= load(feature.handlers) if feature.handlers else {}
+        self._paths = served(self._operations, service, special, self.authenticator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast, get_origin
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from helmr import ids, jsonio
 from helmr.errors import BadId, BadRequest, TooLarge, UnsupportedMedia
@@ -32,6 +33,7 @@ from helmr_runtime.security.rate_limits import RateLimiter
 from helmr_runtime.service import Caller, Service
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 NO_ADDRESS = "unknown"
 
@@ -200,11 +202,36 @@ class Exchange(Request):
         except ValidationError as error:
             raise from_validation(error, is_query=True) from error
 
+    async def while_connected(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine, and cancel it when the client disconnects.
+
+        Raises:
+            ClientDisconnect: The client disconnected.
+        """
+        working = asyncio.ensure_future(doing)
+        leaving = asyncio.ensure_future(disconnected(self.receive))
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (working, leaving):
+                if not task.done():
+                    task.cancel()
+            await asyncio.wait({working, leaving})
+        if working.cancelled():
+            raise ClientDisconnect
+        return working.result()
+
     def _of_today(self, given: Any, model: type[BaseModel]) -> Any:
         today = request_of_today(given, model.model_fields)
         if today is not given:
             self.scope[HAS_OLD_NAMES] = True
         return today
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has disconnected."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @cache

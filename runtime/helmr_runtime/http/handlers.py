@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from helmr import errors, jsonio
+from helmr import errors
 from helmr.errors import BadRequest, NotAllowed, Standby
-from helmr.gate.claude_code import HookMode, Mode
 from helmr.models import (
     SEQ_MAX,
     STALE_HEADER,
     FollowQuery,
-    GatedCallRequest,
-    GateQuery,
     OutputQuery,
     QueryRequest,
 )
@@ -33,12 +29,10 @@ from helmr.query import ARROW_MEDIA_TYPE
 from helmr.roles import Need
 from helmr_runtime.core.public_tokens import check_read
 from helmr_runtime.http.answer_page import page_headers, render_errors
-from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.exchange import Exchange, disconnected
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.served_operation import Authenticator, Handler, json_response
 from helmr_runtime.service.following import Followed, FollowedEvents
-
-T = TypeVar("T")
 
 WITHOUT_KEY = {"ready", "reasons", "version", "now"}
 """Fields of `/readyz` without a key: enough for a probe, nothing about the machine."""
@@ -84,49 +78,6 @@ def _start(exchange: Exchange, after: int | None) -> int | None:
 
 def _followed(exchange: Exchange, following: FollowedEvents) -> Response:
     return EventStream(following, exchange)
-
-
-# --- the gate ---------------------------------------------------------------------------------------
-
-
-async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
-    """Return the decision about an agent's call; gives up if the client disconnects meanwhile."""
-    event = jsonio.loads(await exchange.raw())
-    if not isinstance(event, dict):
-        raise BadRequest("the event is not an object", hint="Post what the client gives its hook.")
-    gate, caller = exchange.service.gate, exchange.caller()
-    if query.mode == HookMode.RULES:
-        said = await gate.rules_hook(caller, event, has=query.rules, client=query.client)
-        return JSONResponse(said)
-    mode = Mode(query.mode)
-    asking = gate.hook(caller, event, mode, query.timeout_s, run=query.run, client=query.client)
-    return JSONResponse(await _while_connected(exchange, asking))
-
-
-async def ask_gated_call(exchange: Exchange, body: GatedCallRequest) -> Response:
-    """Return the decision about a call without an id; a client that disconnects meanwhile takes no approval."""
-    asking = exchange.service.gate.ask(exchange.caller(), body)
-    return json_response(await _while_connected(exchange, asking))
-
-
-async def _while_connected(exchange: Exchange, doing: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine, and cancel it when the client disconnects.
-
-    Raises:
-        ClientDisconnect: The client disconnected.
-    """
-    working = asyncio.ensure_future(doing)
-    leaving = asyncio.ensure_future(_disconnected(exchange.receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (working, leaving):
-            if not task.done():
-                task.cancel()
-        await asyncio.wait({working, leaving})
-    if working.cancelled():
-        raise ClientDisconnect
-    return working.result()
 
 
 # --- queries ----------------------------------------------------------------------------------------
@@ -221,8 +172,6 @@ HANDLERS: dict[str, Handler] = {
         read_outputs,
         follow_session,
         follow_all,
-        gate_claude_code,
-        ask_gated_call,
         run_query,
         healthz,
         readyz,
@@ -268,7 +217,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run until one side ends."""
         sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(_disconnected(receive))
+        leaving = asyncio.ensure_future(disconnected(receive))
         lapsing = asyncio.ensure_future(self._lapse())
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -342,8 +291,3 @@ def _writes(items: Sequence[Followed]) -> Iterator[str]:
 
 async def _write(send: Send, text: str) -> None:
     await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

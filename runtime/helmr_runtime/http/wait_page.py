@@ -269,7 +269,7 @@ class PersonalWait:
             return []
         return [
             f"{one.tool}, {matches_text(one.matches)}, until {one.expires_at:%Y-%m-%d %H:%M UTC}"
-            for one in await self.service.grants.given_at(self.wait.session_id)
+            for one in await self.service.part("grants").given_at(self.wait.session_id)
         ]
 
     async def texts(self) -> dict[str, Any]:
@@ -335,7 +335,7 @@ async def _take_grant(asked: PersonalWait, nonce: str | None, location: str) -> 
     offer = asked.offer
     if offer is None or not asked.is_granting(nonce):
         return await show(asked.service, asked)
-    grants = asked.service.grants
+    grants = asked.service.part("grants")
     try:
         request = asked.grant(offer)
         await grants.check(request)
@@ -365,7 +365,11 @@ def _ended_as(wait: WaitInfo, now: datetime, *, is_own: bool) -> PageState | Non
 async def _texts(service: Service, wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
     """Arguments of `AnswerPage`: the asker, the question, the deadline, and the end."""
     by = wait.resolved_by
-    call = await service.gated_calls.payload(wait.session_id) if wait.task == CALL_TASK else None
+    call = (
+        await service.part("gated_calls").payload(wait.session_id)
+        if wait.task == CALL_TASK
+        else None
+    )
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None
     return {
         "asked_by": call.client if call is not None else granting.asker(wait),

@@ -172,6 +172,7 @@ WORDS = {
     "serves_http": "HTTP",
     "pointer_dir": "the folder of pointers",
     "run_dir": "the run folder",
+    "sections": "tables of features in helmr.toml",
 }
 """Words for the settings whose field names would not tell a person."""
 

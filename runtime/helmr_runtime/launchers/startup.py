@@ -68,9 +68,9 @@ class UpOptions(RuntimeSettings):
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
         notices: Where notices go; their secrets are checked before it starts.
-        gate: The table `[gate]`, whose rules are checked before it starts; None leaves the gate off.
         people: The table `[people]`; None: the runtime knows no people.
         limits: The table `[limits]`.
+        sections: Tables of `helmr.toml` that features read, by the feature's name; checked before it starts.
     """
 
     data_dir: Path = Path(".helmr")
@@ -82,9 +82,9 @@ class UpOptions(RuntimeSettings):
     in_process: bool = False
     reloads: bool = False
     notices: tuple[Target, ...] = ()
-    gate: Mapping[str, Any] | None = None
     people: Mapping[str, Any] | None = None
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -151,9 +151,9 @@ class UpOptions(RuntimeSettings):
             "hosts": self.hosts_count,
             "sessions_per_host": self.host_room,
             "notices": to_json(self.notices),
-            "gate": self.gate,
             "people": self.people,
             "features": tuple(one.name for one in FEATURES),
+            "sections": self.sections,
             **more,
         }
         return RuntimeSpec(

@@ -7,8 +7,7 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ import uvicorn
 from pydantic import BaseModel
 
 from helmr.errors import Conflict, UsageError
-from helmr.gate.reach import OwnFolder
-from helmr.matching import NO_RULES, DeclaredRules, read_rules
 from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.feature import Features
@@ -152,9 +149,9 @@ def make_gateway(
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
-    gate_rules: DeclaredRules = NO_RULES,
     people: PeopleConfig = NO_PEOPLE,
     features: Features = (),
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -171,9 +168,9 @@ def make_gateway(
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
         notice_targets: Where notices go, and how.
-        gate_rules: What is decided of agents' calls without a person.
         people: Who there may be.
         features: Those that the runtime has.
+        sections: Tables of `helmr.toml` that they read, by their names.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -189,9 +186,9 @@ def make_gateway(
         options=ServiceOptions(
             is_published=is_published,
             notice_targets=notice_targets,
-            gate_rules=gate_rules,
             people=people,
             features=features,
+            sections=sections or {},
         ),
     )
     settings = HttpSettings(
@@ -287,9 +284,9 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
         notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),
-        gate_rules=replace(read_rules(spec.gate or {}, "helmr.toml"), own=OwnFolder(spec.data_dir)),
         people=people,
         features=named(spec.features),
+        sections=spec.sections,
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)

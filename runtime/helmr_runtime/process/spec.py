@@ -150,11 +150,11 @@ class RuntimeSpec(RuntimeSettings):
             this runtime but itself.
         pointer_dir: Where a joined runtime's gateway leaves its pointer.
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
-        gate: The table `[gate]`, as `helmr.gate` reads it; None leaves the gate off.
         people: The table `[people]`, as `helmr_runtime.security.people` reads it; None: it knows no people.
         is_development: Runs begin again from their journals at the first answer, as they would after a park.
         limits: Those of the code, and the table `[limits]`, which goes before it, as `helmr.limits` reads it.
         features: Names of those that it has; each process loads their parts by them.
+        sections: Tables of `helmr.toml` that features read, by the feature's name.
     """
 
     data_dir: str
@@ -168,11 +168,11 @@ class RuntimeSpec(RuntimeSettings):
     is_joined: bool = False
     pointer_dir: str | None = None
     notices: Mapping[str, Any] = field(default_factory=dict)
-    gate: Mapping[str, Any] | None = None
     people: Mapping[str, Any] | None = None
     is_development: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

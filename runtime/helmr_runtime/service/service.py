@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from helmr.feature import load
-from helmr.matching import NO_RULES, DeclaredRules
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.feature import Features
@@ -27,14 +26,10 @@ from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Pruning, Queries, SessionFiles
 from helmr_runtime.service.feed import FeedHub, FeedItem, LongRuns, SessionSpans
 from helmr_runtime.service.following import Events
-from helmr_runtime.service.gate import Gate
-from helmr_runtime.service.gated_calls import GatedCalls
-from helmr_runtime.service.grants import GrantOperations
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.limits import LimitOperations
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
-from helmr_runtime.service.outcomes import GatedOutcomes
 from helmr_runtime.service.people import PeopleOperations, PeopleView
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
@@ -63,9 +58,9 @@ class ServiceOptions:
             caches expire soon.
         is_published: Returns True once local programs can find the runtime; until then it is not ready.
         notice_targets: Each notice target and its sender.
-        gate_rules: The rules that decide agents' calls without a person.
         people: The configured people.
-        features: Features with a part in the service.
+        features: Features with parts in the service.
+        sections: Tables of `helmr.toml` that features read, by the feature's name.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -73,15 +68,15 @@ class ServiceOptions:
     is_guest: bool = False
     is_published: Callable[[], bool] = lambda: True
     notice_targets: Sequence[tuple[Target, Sender]] = ()
-    gate_rules: DeclaredRules = NO_RULES
     people: PeopleConfig = NO_PEOPLE
     features: Features = ()
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `pruning`, `runs`, `waits`, `claims`, `links`,
     `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `events`, `notices`,
-    `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`; and those of features, `part(noun)`.
+    `queries`, `catalog`, `limits`, `health`; and those of features, `part(noun)`.
 
     Args:
         ledger: Serves reads, and starts sessions.
@@ -90,7 +85,7 @@ class Service:
         clock: Tells the time.
         host: Facts about the process, for `/readyz`, and the base of callback URLs.
         ring: The master keys, from which secrets of tokens are derived.
-        options: Notices, rules of the gate and people, as configured.
+        options: Notices, people and features, as configured.
     """
 
     def __init__(
@@ -109,6 +104,7 @@ class Service:
         self.now = clock.now
         self.staleness = Staleness(ledger.freshness, clock.now)
         self.base_url = host.base_url
+        self.data_dir = host.data_dir
         self._session_spans: SessionSpans | None = None
         self.long_runs = LongRuns()
         self._watching: list[Callable[[Sequence[FeedItem]], None]] = [self.long_runs.seen]
@@ -150,10 +146,6 @@ class Service:
         self.sessions = SessionOperations(
             shared, self.waits, self.runs, self.limits, self.hub, self.long_runs
         )
-        self.gated_calls = GatedCalls(shared, self.sessions)
-        self.gate = Gate(shared, self.sessions, self.gated_calls, options.gate_rules)
-        self.grants = GrantOperations(shared, self.gated_calls)
-        self.outcomes = GatedOutcomes(shared, self.sessions, self.gated_calls)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
         self.backups = Backups(ledger, host.version)
@@ -175,6 +167,7 @@ class Service:
             notices=self.notices,
         )
         self.features = options.features
+        self.sections = options.sections
         self._parts: dict[str, Any] = {}
         for feature in options.features:
             for noun, maker in feature.service.items():

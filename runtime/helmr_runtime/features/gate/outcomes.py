@@ -16,8 +16,8 @@ from helmr.models import (
     SessionsQuery,
     SessionStatus,
 )
+from helmr_runtime.features.gate.gated_calls import TAKEN, UNKNOWN, VALID_FOR, GatedCalls
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.gated_calls import TAKEN, UNKNOWN, VALID_FOR, GatedCalls
 from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Shared
 

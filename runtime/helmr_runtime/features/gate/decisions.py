@@ -59,10 +59,8 @@ from helmr.models import (
     SessionStatus,
     StartRequest,
 )
-from helmr_runtime.ports.ledger import Json
-from helmr_runtime.service.agent_sessions import AgentSessions, key_of
-from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.gated_calls import (
+from helmr_runtime.features.gate.agent_sessions import AgentSessions, key_of
+from helmr_runtime.features.gate.gated_calls import (
     AGENT_ENDED,
     ELSEWHERE,
     OUTCOME,
@@ -70,6 +68,8 @@ from helmr_runtime.service.gated_calls import (
     GatedCalls,
     was_left,
 )
+from helmr_runtime.ports.ledger import Json
+from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Shared

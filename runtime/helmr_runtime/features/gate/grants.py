@@ -25,8 +25,8 @@ from helmr.gate.grants import (
 )
 from helmr.models import GrantInfo, GrantRequest, ListQuery, Page, RunStatus
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
+from helmr_runtime.features.gate.gated_calls import GatedCalls
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.shared import Shared
 
 

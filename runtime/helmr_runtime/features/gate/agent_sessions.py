@@ -23,9 +23,9 @@ from helmr.models import (
     StartRequest,
 )
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.features.gate.gated_calls import GatedCalls
 from helmr_runtime.ports import SessionLine
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.lru_cache import LruCache
 from helmr_runtime.service.sessions import SessionOperations
 
