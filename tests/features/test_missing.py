@@ -18,11 +18,11 @@ from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.index.features import FeatureMemories
 from helmr_runtime.ledger.index.ledger_index import FEATURE_MARK, LedgerIndex
 from helmr_runtime.ledger.ledger import DuckLedger
-from helmr_runtime.ledger.log.rebuild import LedgerKeys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys, set_numbers
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ledger.tables.recovery import NAMES_FEATURES
+from helmr_runtime.ledger.tables.recovery import FEATURES_EDITION, NAMES_FEATURES
 from helmr_runtime.ledger.tools.audit import audit
 from tests.ledger.sessions import SMALL, START_AT
 
@@ -93,15 +93,19 @@ async def test_what_stands_in_the_log_alone_is_refused_too(
     await again.close()
 
 
-async def test_a_file_of_a_helmr_that_named_none_is_looked_through(
-    feature: Feature, written: Path
+@pytest.mark.parametrize("edition", [None, FEATURES_EDITION - 1])
+async def test_a_file_of_a_helmr_that_did_not_name_it_is_looked_through(
+    feature: Feature, written: Path, edition: int | None
 ) -> None:
+    """It knew no features, or had these kinds in its kernel."""
     ledger = await opened(written, *FEATURES)
     await ledger.read_tables(lambda reader: None)
     names = [NAMES_FEATURES, FEATURE_MARK + feature.name]
     forget = "DELETE FROM meta WHERE name IN (SELECT unnest($1::VARCHAR[]))"
     with ledger._database.transaction() as connection:
         connection.execute(forget, [names])
+        if edition is not None:
+            set_numbers(connection, {NAMES_FEATURES: edition})
     await ledger.close()
     with pytest.raises(FeatureMissing, match="the kind"):
         await opened(written, *others(feature))

@@ -98,7 +98,6 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
         "public_tokens": set(facts.public_tokens),
         "api_keys": set(facts.api_keys),
         "people": set(facts.people),
-        "grants": set(facts.grants),
         **{part.table.name: set() for part, _ in index.features if part.table is not None},
         **{table.name: set(rows) for table, _, rows in facts.features},
     }

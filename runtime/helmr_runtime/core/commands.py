@@ -311,8 +311,8 @@ class FeatureQuestion:
 
     feature: ClassVar[str]
 
-    def answer(self, memory: Any) -> Any:
-        """The answer, as JSON. Pure."""
+    def answer(self, memory: Any, now: datetime) -> Any:
+        """Return the answer at the ledger's time, as JSON. Pure."""
         raise NotImplementedError
 
 
@@ -475,8 +475,6 @@ _RECEIPTS: Mapping[EntryKind, _Makes] = {
     EntryKind.PUBLIC_TOKEN_REVOKED: _says("public_token_id", status="revoked"),
     EntryKind.API_KEY_CREATED: _says("key_id"),
     EntryKind.API_KEY_REVOKED: _says("key_id", status="revoked"),
-    EntryKind.GRANT_CREATED: _says("grant_id"),
-    EntryKind.GRANT_REVOKED: _says("grant_id"),
     EntryKind.PERSON_BOUND: _says("person"),
     EntryKind.PERSON_UNBOUND: _says("person"),
     EntryKind.PERSON_DISABLED: _says("person"),

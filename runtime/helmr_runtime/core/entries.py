@@ -78,7 +78,7 @@ peek.read          stream record_seqs[]                  op, opened and outcome 
 history.read       stream through_seq direction? from_seq? without[]?    op, opened and outcome in one: a watermark,
                    never a record. Entries without a direction are of inputs; without: records that were set aside
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
-token.*, public_token.*, api_key.*, grant.*, person.*, catalog.written, notices.*, sessions.pruned, ledger.*, and what
+token.*, public_token.*, api_key.*, person.*, catalog.written, notices.*, sessions.pruned, ledger.*, and what
 features write
                    see the modules that own them
 ```
@@ -164,8 +164,6 @@ class EntryKind(StrEnum):
     PUBLIC_TOKEN_REVOKED = "public_token.revoked"
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
-    GRANT_CREATED = "grant.created"
-    GRANT_REVOKED = "grant.revoked"
     PERSON_BOUND = "person.bound"
     PERSON_UNBOUND = "person.unbound"
     PERSON_DISABLED = "person.disabled"

@@ -314,16 +314,6 @@ class PublicTokenRow:
     revoked_at: Annotated[datetime | None, CHANGES]
 
 
-@dataclass(frozen=True, slots=True)
-class GrantRow:
-    """A grant and its expiry; the entry at `created_offset` holds its scope (S-107)."""
-
-    id: Annotated[str, NounColumn("gate_grant", id_of=ids.GRANT, is_key=True)]
-    created_offset: int
-    expires_at: datetime
-    revoked_at: Annotated[datetime | None, CHANGES]
-
-
 WAIT_OUTCOMES: Mapping[EntryKind, WaitStatus] = {
     EntryKind.WAIT_FULFILLED: WaitStatus.FULFILLED,
     EntryKind.WAIT_TIMED_OUT: WaitStatus.TIMED_OUT,

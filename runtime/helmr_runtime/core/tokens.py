@@ -44,7 +44,6 @@ from helmr_runtime.core.commands import (
     SessionCommand,
 )
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, decided_at, from_iso, iso
-from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import PersonCommand
 from helmr_runtime.core.public_tokens import (
@@ -225,8 +224,6 @@ LedgerCommand = (
     | RevokeCompletionToken
     | CreateApiKey
     | RevokeApiKey
-    | CreateGrant
-    | RevokeGrant
     | PersonCommand
     | FeatureFact
     | MoveNotices

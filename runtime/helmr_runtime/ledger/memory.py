@@ -374,7 +374,8 @@ class MemoryLedger(ReadableLedger):
         known = await self.catalog()
         if known is not None and known["code_hash"] == catalog["code_hash"]:
             return False
-        self._store(self._facts(catalog_drafts(catalog, principal, self.index), self.clock.now()))
+        now = self.clock.now()
+        self._store(self._facts(catalog_drafts(catalog, principal, self.index, now), now))
         return True
 
     async def seq_at(self, session_id: str, feed_offset: int) -> int:

@@ -30,6 +30,7 @@ from helmr_runtime.ledger.standby import LeaseWatch
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
 from helmr_runtime.ledger.tables.recovery import (
     ENCRYPTS,
+    FEATURES_EDITION,
     FOLLOWS,
     NAMES_FEATURES,
     RestoredMemory,
@@ -190,7 +191,7 @@ async def open_ledger(
                     "ON CONFLICT DO UPDATE SET number = excluded.number",
                     [ENCRYPTS, int(restored.encrypts)],
                 )
-                set_numbers(connection, {**restored.features, NAMES_FEATURES: 1})
+                set_numbers(connection, {**restored.features, NAMES_FEATURES: FEATURES_EDITION})
                 remember(connection, fingerprints)
         except BaseException:
             database.close()

@@ -49,7 +49,6 @@ from helmr_runtime.core.public_tokens import revoke
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.index import views
-from helmr_runtime.ledger.index.grants import grant_json
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.people import person_json
@@ -399,19 +398,6 @@ class ReadableLedger(ABC):
         """Return the disabled people and revoked keys."""
         return self.index.people.disabled
 
-    async def grants_of(self, client: str, agent: str) -> Sequence[Json]:
-        """The `GrantInfo` of each grant that counts now in an agent's session."""
-        found = self.index.grants.of_agent(client, agent, self.now())
-        return [grant_json(one) for one in found]
-
-    async def get_grant(self, grant_id: str) -> Json:
-        """`GrantInfo`."""
-        return grant_json(self.index.grants.get(grant_id))
-
-    async def list_grants(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
-        """A page of `GrantInfo`, newest first."""
-        return self.index.grants.page(cursor, views.limit_of(limit))
-
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
         return await self.rows.api_keys(cursor, views.limit_of(limit))
@@ -574,7 +560,7 @@ class ReadableLedger(ABC):
 
     async def ask(self, question: FeatureQuestion) -> Any:
         """Answer a question from the state of its feature."""
-        return question.answer(self.index.features[question.feature])
+        return question.answer(self.index.features[question.feature], self.now())
 
     async def unconsumed(self, head: Head) -> int | None:
         """Count the session's records that no wait has taken; None if it can't be read now.

@@ -388,22 +388,6 @@ class LedgerClient(Protocol):
         """Return each person that the ledger knows, by id: `{id, issuer, subject, bound_at, disabled_at, reason}`."""
         ...
 
-    async def grants_of(self, client: str, agent: str) -> Sequence[Json]:
-        """Return the `GrantInfo` of each grant that is now valid in an agent's session (S-107)."""
-        ...
-
-    async def get_grant(self, grant_id: str) -> Json:
-        """A `GrantInfo`.
-
-        Raises:
-            GrantNotFound: No grant with that id.
-        """
-        ...
-
-    async def list_grants(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
-        """Return the newest grants, including those that are over."""
-        ...
-
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """API keys, newest first."""
         ...

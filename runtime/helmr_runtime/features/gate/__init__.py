@@ -9,6 +9,7 @@ _HERE = "helmr_runtime.features.gate"
 
 FEATURE = Feature(
     face=gate.FEATURE,
+    ledger=f"{_HERE}.memory:PART",
     service={
         "gated_calls": f"{_HERE}.service:gated_calls",
         "gate": f"{_HERE}.service:gate",

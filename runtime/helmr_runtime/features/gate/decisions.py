@@ -60,6 +60,7 @@ from helmr.models import (
     StartRequest,
 )
 from helmr_runtime.features.gate.agent_sessions import AgentSessions, key_of
+from helmr_runtime.features.gate.facts import GrantsOf
 from helmr_runtime.features.gate.gated_calls import (
     AGENT_ENDED,
     ELSEWHERE,
@@ -302,7 +303,7 @@ class Gate:
         """Record and return the decision of a standing grant; None if none covers the call (S-107)."""
         by = caller.principal
         asker = run or asker_of(by.type, by.id)
-        grants = await self._ledger.grants_of(call.client, call.agent)
+        grants = await self._ledger.ask(GrantsOf(client=call.client, agent=call.agent))
         found = await asyncio.to_thread(self._covering, grants, call, asker) if grants else None
         if found is None:
             return None

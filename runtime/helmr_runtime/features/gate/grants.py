@@ -24,7 +24,13 @@ from helmr.gate.grants import (
     exact_matches,
 )
 from helmr.models import GrantInfo, GrantRequest, ListQuery, Page, RunStatus
-from helmr_runtime.core.grants import CreateGrant, RevokeGrant
+from helmr_runtime.features.gate.facts import (
+    CreateGrant,
+    GetGrant,
+    GrantsOf,
+    ListGrants,
+    RevokeGrant,
+)
 from helmr_runtime.features.gate.gated_calls import GatedCalls
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.shared import Shared
@@ -46,7 +52,7 @@ class GrantOperations:
 
     async def list(self, query: ListQuery) -> Page[GrantInfo]:
         """Grants, newest first."""
-        found = await self._ledger.list_grants(**query.given())
+        found = await self._ledger.ask(ListGrants(**query.given()))
         return Page[GrantInfo].model_validate(found)
 
     async def get(self, grant_id: str) -> GrantInfo:
@@ -55,7 +61,7 @@ class GrantOperations:
         Raises:
             GrantNotFound: None with that id.
         """
-        return GrantInfo.model_validate(await self._ledger.get_grant(grant_id))
+        return GrantInfo.model_validate(await self._ledger.ask(GetGrant(grant_id=grant_id)))
 
     async def create(self, caller: Caller, request: GrantRequest) -> GrantInfo:
         """Allow an agent's calls like this one for a while.
@@ -96,8 +102,9 @@ class GrantOperations:
         """The grants given at a call that still count."""
         session = await self._calls.session(session_id)
         client, agent = (session.metadata.get(name, "") for name in ("client", "agent"))
-        found = map(GrantInfo.model_validate, await self._ledger.grants_of(client, agent))
-        return [one for one in found if one.session_id == session_id]
+        found = await self._ledger.ask(GrantsOf(client=client, agent=agent))
+        given = map(GrantInfo.model_validate, found)
+        return [one for one in given if one.session_id == session_id]
 
     async def revoke(self, caller: Caller, grant_id: str) -> GrantInfo:
         """Revoke a grant; revoking again changes nothing.

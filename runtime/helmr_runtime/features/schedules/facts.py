@@ -392,7 +392,7 @@ class GetSchedule(FeatureQuestion):
     feature: ClassVar[str] = NAME
     name: str
 
-    def answer(self, memory: Any) -> Any:
+    def answer(self, memory: Any, now: datetime) -> Any:
         """Return it; raises ScheduleNotFound."""
         return find(memory.things, self.name).to_json()
 
@@ -405,7 +405,7 @@ class ListSchedules(FeatureQuestion):
     cursor: str | None = None
     limit: int | None = None
 
-    def answer(self, memory: Any) -> Any:
+    def answer(self, memory: Any, now: datetime) -> Any:
         """Return the page; raises BadCursor."""
         return memory.page(self.cursor, self.limit)
 

@@ -91,7 +91,7 @@ class ScheduleMemory(FeatureMemory[Schedule]):
             for due_at in due.starts:
                 yield _start_of(schedule, due_at)
 
-    def follows(self, fact: Draft) -> Sequence[Draft]:
+    def follows(self, fact: Draft, now: datetime) -> Sequence[Draft]:
         """What new code means for the schedules that there are."""
         if fact.kind is not EntryKind.CATALOG_WRITTEN:
             return ()

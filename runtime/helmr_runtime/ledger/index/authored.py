@@ -416,11 +416,11 @@ def _claims_of(head: Head, now: datetime) -> tuple[Draft, ...]:
 
 
 def catalog_drafts(
-    catalog: Mapping[str, Any], principal: Principal, index: LedgerIndex
+    catalog: Mapping[str, Any], principal: Principal, index: LedgerIndex, now: datetime
 ) -> tuple[Draft, ...]:
     """Build the entries of a new catalog and its effects on features; facts of the system stream."""
     written = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
-    return (written, *index.features.following(written))
+    return (written, *index.features.following(written, now))
 
 
 def continue_head(

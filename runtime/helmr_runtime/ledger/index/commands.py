@@ -8,7 +8,7 @@ Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -40,7 +40,6 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.drafts import Decided
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, decided_at, iso
-from helmr_runtime.core.grants import CreateGrant, RevokeGrant, created_body
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import (
     PEOPLE_MAX,
@@ -81,9 +80,6 @@ from helmr_runtime.ledger.index.tokens import TokenHead
 PEOPLE = "people"
 """Key of commands that change people. A group decides nothing after one: later commands may be those people's."""
 
-GRANTS = "grants"
-"""Key of commands that change grants; they are decided one after the other."""
-
 
 def token_of(fact: LedgerCommand) -> str | None:
     """The token that must be in memory, and that no other job of its group may touch."""
@@ -94,10 +90,14 @@ def token_of(fact: LedgerCommand) -> str | None:
             return None
 
 
-def touched_by(fact: LedgerCommand) -> frozenset[str]:
+def touched_by(fact: LedgerCommand, features: Collection[str] = ()) -> frozenset[str]:
     """Return the ids that deciding this fact reads or changes; facts that share an id are decided one after the other.
 
     The index shows a fact only once it is stored, so facts of one transaction don't see each other.
+
+    Args:
+        fact: To be decided.
+        features: Those of the ledger: they end what they have of a disabled person, so their facts come before.
     """
     match fact:
         case CreateToken():
@@ -111,10 +111,10 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({fact.public_token_id})
         case CreateApiKey() | RevokeApiKey():
             return frozenset({"api keys"})
-        case CreateGrant() | RevokeGrant():
-            return frozenset({GRANTS})
-        case BindPerson() | UnbindPerson() | DisablePerson() | EnablePerson():
-            return frozenset({PEOPLE, GRANTS, "api keys"})
+        case DisablePerson():
+            return frozenset({PEOPLE, "api keys", *features})
+        case BindPerson() | UnbindPerson() | EnablePerson():
+            return frozenset({PEOPLE, "api keys"})
         case AddSigningKey() | RevokeSigningKey():
             return frozenset({PEOPLE})
         case FeatureFact():
@@ -179,12 +179,6 @@ def decide(
             return _create_key(index, fact)
         case RevokeApiKey():
             return _revoke_key(index, fact)
-        case CreateGrant():
-            return _written(EntryKind.GRANT_CREATED, created_body(fact), fact)
-        case RevokeGrant():
-            grant = index.grants.get(fact.grant_id)
-            revoked = _written(EntryKind.GRANT_REVOKED, {"grant_id": grant.id}, fact)
-            return revoked if grant.revoked_at is None else replace(revoked, drafts=())
         case BindPerson():
             bound = _written(EntryKind.PERSON_BOUND, bound_body(fact), fact)
             return bound if index.people.check_binding(fact) else replace(bound, drafts=())
@@ -433,7 +427,7 @@ def _person_changed(
 
 
 def _disable(index: LedgerIndex, fact: DisablePerson, now: datetime) -> Decided:
-    """With the end of their keys and grants, in one commit (S-117)."""
+    """With the end of their keys and of what features have of them, in one commit (S-117)."""
     known = index.people.by_id.get(fact.person)
     if known is None and len(index.people.by_id) >= PEOPLE_MAX:
         raise Overloaded(f"there are {PEOPLE_MAX} people", hint="That is the limit.")
@@ -444,12 +438,8 @@ def _disable(index: LedgerIndex, fact: DisablePerson, now: datetime) -> Decided:
         Draft(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, principal=fact.principal)
         for key in index.keys.keys_of(fact.person)
     )
-    taken_back = tuple(
-        Draft(EntryKind.GRANT_REVOKED, {"grant_id": grant.id}, principal=fact.principal)
-        for name in fact.names
-        for grant in index.grants.given_by(name, now)
-    )
-    return replace(disabled, drafts=(*disabled.drafts, *ended, *taken_back))
+    following = [one for draft in disabled.drafts for one in index.features.following(draft, now)]
+    return replace(disabled, drafts=(*disabled.drafts, *ended, *following))
 
 
 def _written(

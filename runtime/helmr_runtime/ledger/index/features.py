@@ -100,8 +100,13 @@ class FeatureMemory(ABC, Generic[T]):
         """
         yield from ()
 
-    def follows(self, fact: Draft) -> Sequence[Draft]:
-        """Return the drafts to write in one commit with a fact of the kernel."""
+    def follows(self, fact: Draft, now: datetime) -> Sequence[Draft]:
+        """Return the drafts to write in one commit with a fact of the kernel: a new catalog, a disabled person.
+
+        Args:
+            fact: As it will be written, before it is folded.
+            now: The ledger's time.
+        """
         return ()
 
     def numbers(self) -> Json:
@@ -237,9 +242,9 @@ class FeatureMemories:
                 if name not in busy:
                     yield from memory.due(now, is_active)
 
-    def following(self, fact: Draft) -> tuple[Draft, ...]:
+    def following(self, fact: Draft, now: datetime) -> tuple[Draft, ...]:
         """Return the drafts that features write in one commit with a fact of the kernel."""
-        return tuple(draft for _, memory in self for draft in memory.follows(fact))
+        return tuple(draft for _, memory in self for draft in memory.follows(fact, now))
 
     def warming(self, name: str | None = None) -> list[Callable[[Any], None]]:
         """Return the functions that preload files for decisions, of one feature or of all."""

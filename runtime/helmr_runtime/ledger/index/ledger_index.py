@@ -29,7 +29,6 @@ from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.feature import Features
 from helmr_runtime.ledger.index.features import FeatureMemories
-from helmr_runtime.ledger.index.grants import OF_GRANTS, GrantIndex
 from helmr_runtime.ledger.index.heads import (
     Census,
     Head,
@@ -313,7 +312,6 @@ class LedgerIndex:
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.people = PeopleIndex()
-        self.grants = GrantIndex()
         self.features = FeatureMemories(features)
         self.open_count = self.catalog_offset = self.notices_offset = 0
         self.pruned_offset = self.pruned_entries = 0
@@ -423,8 +421,6 @@ class LedgerIndex:
                 self.keys.apply(entry)
             if entry.kind in OF_PEOPLE:
                 self.people.apply(entry)
-            if entry.kind in OF_GRANTS:
-                self.grants.apply(entry)
             if is_heard:
                 self.features.apply(entry)
             if entry.kind in OF_TOKENS:

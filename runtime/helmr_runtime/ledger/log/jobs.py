@@ -556,8 +556,9 @@ class CatalogJob(PendingJob[bool]):
             if entry.body["code_hash"] == self._catalog["code_hash"]:
                 self.answer(False)
                 return None
-        drafts = catalog_drafts(self._catalog, self._principal, self._index)
-        return Facts(drafts, self._now(), stored=lambda _: self.answer(True), failed=self.fail)
+        now = self._now()
+        drafts = catalog_drafts(self._catalog, self._principal, self._index, now)
+        return Facts(drafts, now, stored=lambda _: self.answer(True), failed=self.fail)
 
 
 class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
@@ -571,7 +572,7 @@ class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
         self, fact: LedgerCommand, index: LedgerIndex, lookups: Lookups, now: Callable[[], datetime]
     ) -> None:
         super().__init__()
-        names: set[Hashable] = set(touched_by(fact))
+        names: set[Hashable] = set(touched_by(fact, index.features.parts))
         token_id = token_of(fact)
         token = index.tokens.get(token_id) if token_id is not None else None
         if token is not None and token.session_id != index.system.session_id:

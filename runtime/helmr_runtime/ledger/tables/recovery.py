@@ -45,7 +45,10 @@ SUPERSEDED = "superseded_by"
 earlier: it acknowledges nothing more."""
 
 NAMES_FEATURES = "names_features"
-"""The row of `meta` of a file that names the features whose entries it holds; others are looked through once."""
+"""The row of `meta` of a file that names the features whose entries it holds, with the edition of these names."""
+
+FEATURES_EDITION = 2
+"""Raised when kinds of the kernel become a feature's: a file with a lower number, or none, is looked through once."""
 
 T = TypeVar("T")
 
@@ -261,7 +264,7 @@ def _features(reader: Reader, index: LedgerIndex, meta: Mapping[str, int]) -> di
         for name, at in meta.items()
         if name.startswith(FEATURE_MARK)
     }
-    if not meta.get(NAMES_FEATURES):
+    if meta.get(NAMES_FEATURES, 0) < FEATURES_EDITION:
         system = [engine.uuid_of(ids.SYSTEM_STREAM), meta["projected_offset"]]
         for kind, offset in reader.execute(_SYSTEM_KINDS, system).fetchall():
             owner = index.features.owner(EntryKind(kind))

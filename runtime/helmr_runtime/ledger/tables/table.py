@@ -16,7 +16,6 @@ import duckdb
 
 from helmr_runtime.core.nouns import (
     Changes,
-    GrantRow,
     NounField,
     PublicTokenRow,
     RunRow,
@@ -202,7 +201,6 @@ TOKENS = NounTable("tokens", TokenRow, "token_rows")
 PUBLIC_TOKENS = NounTable("public_tokens", PublicTokenRow, "public_token_rows")
 API_KEYS = NounTable("api_keys", ApiKey, "api_key_rows")
 PEOPLE = NounTable("people", Person, "person_rows")
-GRANTS = NounTable("grants", GrantRow, "grant_rows")
 
 
 @cache
@@ -219,7 +217,6 @@ NOUNS: tuple[NounTable[Any], ...] = (
     PUBLIC_TOKENS,
     API_KEYS,
     PEOPLE,
-    GRANTS,
 )
 
 

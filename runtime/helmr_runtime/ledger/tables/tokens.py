@@ -1,15 +1,15 @@
-"""Tokens, public tokens, API keys, people, grants and the things of features between the index and the tables.
+"""Tokens, public tokens, API keys, people and the things of features between the index and the tables.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
-opened (what lives), and one by one when a caller asks for what memory has forgotten. The row of a grant
-or of a feature's thing holds where its text stands in the entries, and what became of it since.
+opened (what lives), and one by one when a caller asks for what memory has forgotten. The row of a
+feature's thing holds where its text stands in the entries, and what became of it since.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from sys import intern
 from typing import Any
 
@@ -20,8 +20,7 @@ from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.grants import GRANTS_MAX, Grant, created
-from helmr_runtime.core.nouns import GrantRow, PublicTokenRow, TokenRow
+from helmr_runtime.core.nouns import PublicTokenRow, TokenRow
 from helmr_runtime.core.people import Person
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.ledger.index import views
@@ -40,7 +39,6 @@ from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted
 from helmr_runtime.ledger.tables.table import (
     API_KEYS,
-    GRANTS,
     PEOPLE,
     PUBLIC_TOKENS,
     TOKENS,
@@ -68,26 +66,6 @@ def restore_things(reader: Reader, facts: FactTable, memory: FeatureMemory[Any])
             logger.error("%s of %s can't be read and is not in use: %s", name, facts.name, problem)
 
 
-def restore_grants(reader: Reader, index: LedgerIndex) -> None:
-    """Load the newest. One whose text can't be opened, for a master key that is gone, is left out and said so."""
-    found = reader.execute(
-        "SELECT * FROM grant_rows ORDER BY created_offset DESC LIMIT $1", [GRANTS_MAX]
-    ).fetchall()
-    shown = [GRANTS.read(row) for row in reversed(found)]
-    entries, problems = reads.listed_entries(reader, {one.created_offset for one in shown})
-    for row in shown:
-        problem = reads.problem_of(problems, row.created_offset)
-        if problem is None:
-            grant = created(entries[row.created_offset])
-            index.grants.admit(replace(grant, revoked_at=row.revoked_at))
-        else:
-            logger.error("grant %s can't be read and allows nothing: %s", row.id, problem)
-
-
-def _grant_row(grant: Grant) -> GrantRow:
-    return GrantRow(**{one.name: getattr(grant, one.name) for one in GRANTS.fields})
-
-
 Json = dict[str, Any]
 
 _LIVE_TOKENS = """
@@ -107,7 +85,6 @@ class FactRows:
     public_tokens: tuple[PublicTokenRow, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
     people: tuple[Person, ...] = ()
-    grants: tuple[GrantRow, ...] = ()
     chains: tuple[engine.Row, ...] = ()
     features: tuple[tuple[FactTable, tuple[str, ...], tuple[Any, ...]], ...] = ()
     """Of each table the names that were touched, and the rows of those that are there."""
@@ -122,7 +99,6 @@ class Touched:
         self.public_tokens, index.keys.touched_public = index.keys.touched_public, set()
         self.api_keys, index.keys.touched_api = index.keys.touched_api, set()
         self.people, index.people.touched = index.people.touched, set()
-        self.grants, index.grants.touched = index.grants.touched, set()
         self.features: list[set[str]] = []
         for _, memory in index.features:
             self.features.append(memory.touched)
@@ -134,7 +110,6 @@ class Touched:
         self._index.keys.touched_public |= self.public_tokens
         self._index.keys.touched_api |= self.api_keys
         self._index.people.touched |= self.people
-        self._index.grants.touched |= self.grants
         for (_, memory), touched in zip(self._index.features, self.features, strict=True):
             memory.touched |= touched
 
@@ -145,7 +120,7 @@ class Touched:
             tags: JSON text of the tags of tokens that are new.
             chains: Sessions that are new, and the master key that their chain begins with.
         """
-        keys, grants = self._index.keys, self._index.grants.by_id
+        keys = self._index.keys
         found = [self._index.tokens.get(token_id) for token_id in sorted(self.tokens)]
         return FactRows(
             tokens=tuple(_token_row(t, tags.get(t.id, "[]")) for t in found if t is not None),
@@ -156,7 +131,6 @@ class Touched:
             ),
             api_keys=tuple(keys.api_keys[one] for one in sorted(self.api_keys)),
             people=tuple(self._index.people.by_id[one] for one in sorted(self.people)),
-            grants=tuple(_grant_row(grants[one]) for one in sorted(self.grants) if one in grants),
             chains=tuple((engine.uuid_of(session), key_id) for session, key_id in chains.items()),
             features=tuple(self._of_features()),
         )
@@ -175,7 +149,6 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
     PUBLIC_TOKENS.put(connection, facts.public_tokens)
     API_KEYS.put(connection, facts.api_keys)
     PEOPLE.put(connection, facts.people)
-    GRANTS.put(connection, facts.grants)
     _INSERT_CHAINS.execute(connection, facts.chains)
     for table, names, rows in facts.features:
         table_of(table).replace(connection, names, rows)
@@ -213,7 +186,6 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
     for row in reader.execute("SELECT * FROM person_rows ORDER BY created_offset").fetchall():
         index.people.admit(PEOPLE.read(row))
     _restore_enabled(reader, index)
-    restore_grants(reader, index)
     for part, memory in index.features:
         if part.table is not None:
             restore_things(reader, part.table, memory)

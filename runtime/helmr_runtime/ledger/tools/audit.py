@@ -39,7 +39,6 @@ TABLES: Mapping[str, str] = {
     "chains": "session",
     "send_keys": "session",
     "people": "person",
-    "grants": "gate_grant",
 }
 """The kernel's tables that entries alone decide, and the column that a bad row is named by."""
 
@@ -53,7 +52,6 @@ _PREFIXES = {
     "token": ids.TOKEN,
     "public_token": ids.PUBLIC_TOKEN,
     "api_key": ids.API_KEY,
-    "gate_grant": ids.GRANT,
 }
 _META_UNSAID = {"pruned_offset": 0, "pruned_entries": 0, "generation": 1}
 """What a ledger means that was last written by a Helmr that did not know these."""
@@ -135,7 +133,7 @@ def audit(ledger: StoredLedger, keys: LedgerKeys, now: datetime) -> Audit:
             table="checkpoints",
         )
     if found.tables:
-        _first_bad(ledger, "sessions", "session", _TAILS)
+        _first_bad(ledger, "sessions", ids.SESSION, _TAILS)
     _check_mark(ledger)
     return found
 
@@ -171,14 +169,13 @@ def _compare_tables(ledger: StoredLedger, refold: Refold, now: datetime) -> None
             and ledger.meta.get(name, _unsaid(name, number)) != number
         ):
             raise LedgerDamaged(f"table meta, row {name}: not what the entries say", table="meta")
-    of_features = {
-        part.table.name: column_of(table_of(part.table).fields[0])
-        for part, _ in refold.index.features
-        if part.table is not None and ledger.has_table(part.table.name)
-    }
-    for table, key in {**TABLES, **of_features}.items():
-        _compare(ledger, table, key)
-    _first_bad(ledger, "operations", "id", _OPERATIONS, now - OPERATION_AGE)
+    for table, key in TABLES.items():
+        _compare(ledger, table, key, _PREFIXES.get(key))
+    for part, _ in refold.index.features:
+        if part.table is not None and ledger.has_table(part.table.name):
+            named = table_of(part.table).fields[0]
+            _compare(ledger, part.table.name, column_of(named), named.column.id_of)
+    _first_bad(ledger, "operations", None, _OPERATIONS, now - OPERATION_AGE)
 
 
 def _unsaid(name: str, number: int) -> int | None:
@@ -186,7 +183,7 @@ def _unsaid(name: str, number: int) -> int | None:
     return number if name.startswith(FEATURE_MARK) else _META_UNSAID.get(name)
 
 
-def _compare(ledger: StoredLedger, table: str, key: str) -> None:
+def _compare(ledger: StoredLedger, table: str, key: str, prefix: str | None) -> None:
     described = ledger.connection.execute(f"DESCRIBE main.{table}").fetchall()
     columns = ", ".join(
         f"{name}::VARCHAR AS {name}" if kind.startswith("ENUM") else name
@@ -196,14 +193,16 @@ def _compare(ledger: StoredLedger, table: str, key: str) -> None:
     kept, folded = (f"SELECT {columns} FROM {db}.{table}" for db in ("stored", "main"))  # noqa: S608 - names of our own
     for one, other in ((kept, folded), (folded, kept)):
         query = f"SELECT {key} FROM ({one} EXCEPT ALL {other}) ORDER BY 1 LIMIT 1"  # noqa: S608 - the same
-        _first_bad(ledger, table, key, query)
+        _first_bad(ledger, table, prefix, query)
 
 
-def _first_bad(ledger: StoredLedger, table: str, key: str, query: str, *bounds: Any) -> None:
+def _first_bad(
+    ledger: StoredLedger, table: str, prefix: str | None, query: str, *bounds: Any
+) -> None:
     found = engine.first_row(ledger.connection.execute(query, list(bounds)))
     if found is None:
         return
-    value = engine.id_of(_PREFIXES[key], found[0]) if key in _PREFIXES else str(found[0])
+    value = engine.id_of(prefix, found[0]) if prefix is not None else str(found[0])
     raise LedgerDamaged(
         f"table {table}, row {value}: not what the entries say", table=table, row=value
     )
