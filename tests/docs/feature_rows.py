@@ -128,7 +128,7 @@ PARTS: tuple[Part, ...] = (
         ("service/tokens.py", "service/access.py", "security/", "ledger/index/tokens.py"),
         "security.md",
         tags=("tokens", "callbacks", "auth", "keys"),
-        entries=("token.", "public_token.", "api_key.", "grant."),
+        entries=("token.", "public_token.", "api_key."),
         is_kernel=True,
     ),
     Part(

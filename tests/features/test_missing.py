@@ -94,7 +94,7 @@ async def test_what_stands_in_the_log_alone_is_refused_too(
 
 
 @pytest.mark.parametrize("edition", [None, FEATURES_EDITION - 1])
-async def test_a_file_of_a_helmr_that_did_not_name_it_is_looked_through(
+async def test_a_file_of_a_helmr_that_named_none_is_looked_through(
     feature: Feature, written: Path, edition: int | None
 ) -> None:
     """It knew no features, or had these kinds in its kernel."""

@@ -22,7 +22,7 @@ LISTS = ("helmr/features/names.py", "helmr/features/__init__.py")
 QUICK = (
     "tests/core/test_sends.py",
     "tests/core/test_repeats.py",
-    "tests/ledger/test_grants.py",
+    "tests/ledger/test_tokens.py",
     "tests/ledger/test_port.py",
     "tests/http/test_health.py",
     "tests/http/test_rights.py",
