@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, TypedDict
 from helmr import jsonio
 from helmr.errors import UsageError
 from helmr.escalation import EscalationStep
-from helmr.models import ASSIGNEE_MAX
+from helmr.evidence import Diff, Links
+from helmr.models import ASSIGNEE_MAX, Evidence
 from helmr.people import STARTER
 from helmr.schema import schema_digest
 
@@ -63,6 +64,9 @@ class WaitOptions(AnswererOptions, total=False):
         tags: Tags to find it by, at most 20 of 64 characters.
         assignee: The person to answer, at most 128 characters.
         escalation: Steps to take while no one answers (`helmr.escalation`).
+        facts: Named values that help to decide, shown as a table; at most 50.
+        links: Addresses of traces, tickets, dashboards: a list, or an object from labels to addresses; at most 20.
+        diff: `(before, after)`, texts or JSON, shown as a diff; or a unified diff.
         compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
     """
 
@@ -74,6 +78,9 @@ class WaitOptions(AnswererOptions, total=False):
     tags: Iterable[str]
     assignee: str | None
     escalation: Iterable[EscalationStep]
+    facts: Mapping[str, Any] | None
+    links: Links | None
+    diff: Diff | None
     compare: bool
 
 
@@ -92,6 +99,7 @@ class WaitDetails:
         on_decline: The answer of anyone who declines.
         escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
+        evidence: Facts, links and diff (`helmr.evidence`).
         answerers: People and groups in the form of `helmr.people`; so are `not_by`.
     """
 
@@ -106,6 +114,7 @@ class WaitDetails:
     assignee: str | None = line(ASSIGNEE_MAX, "an assignee")
     escalation: tuple[Mapping[str, Any], ...] = ()
     compare: bool = True
+    evidence: Mapping[str, Any] | None = None
     answerers: tuple[str, ...] = ()
     not_by: tuple[str, ...] = ()
     approvals: int = 1
@@ -143,6 +152,9 @@ def recorded(said: WaitDetails) -> dict[str, Any]:
 
 QUESTION_HASH_CHARS = 32
 
+ALSO_SHOWN = ("evidence",)
+"""Parts that the question hash covers if they are set, beside the restriction."""
+
 
 def question_hash(
     task: str,
@@ -151,10 +163,16 @@ def question_hash(
     details: WaitDetails,
     schema_digest: str | None,
 ) -> str:
-    """Return a hash of the question as shown, and of its answerers if restricted (S-70), but not of its token."""
+    """Return a hash of the question as shown, and of its answerers if restricted (S-70), but not of its token.
+
+    A part that came later goes into the object at the end, by name and only if it is set: the hash of a wait without
+    it stays the same.
+    """
     parts: list[Any] = [task, stream, correlation_id, details.subject, details.body, schema_digest]
     if details.restriction:
         parts.append(details.restriction)
+    if shown := {name: part for name in ALSO_SHOWN if (part := getattr(details, name))}:
+        parts.append(shown)
     return jsonio.same_data_hash(parts)[:QUESTION_HASH_CHARS]
 
 
@@ -165,6 +183,7 @@ def asks(shown: Mapping[str, Any], hashed: str) -> bool:
         shown: `task` and the body of `wait.opened`, or a `WaitInfo`, by name; with the JSON Schema of its answers.
         hashed: The question hash.
     """
+    said_evidence = shown.get("evidence")
     said = WaitDetails(
         subject=shown.get("subject"),
         body=shown.get("body"),
@@ -172,6 +191,7 @@ def asks(shown: Mapping[str, Any], hashed: str) -> bool:
         approvals=shown.get("approvals") or 1,
         refusals=tuple(shown.get("refusals") or ()),
         signed=bool(shown.get("signed")),
+        evidence=said_evidence.recorded() if isinstance(said_evidence, Evidence) else said_evidence,
     )
     task, stream = shown["task"], shown.get("stream") or shown["kind"]
     digest = schema_digest(shown["schema"]) if shown.get("schema") is not None else None

@@ -21,6 +21,7 @@ from helmr.current import current_run
 from helmr.durations import spell_bytes
 from helmr.errors import UsageError
 from helmr.escalation import escalation_json
+from helmr.evidence import evidence, without_surrogates
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
 from helmr.people import APPROVALS_MAX, GROUP, REFUSALS_MAX, checked_list, checked_people
@@ -46,7 +47,7 @@ def fitted_subject(text: str | None) -> str | None:
     _check_text(text, "a subject")
     if not text:
         return None
-    line = _whole(text)
+    line = without_surrogates(text)
     if line.splitlines() != [line]:
         line = " ".join(line.split())
     if len(line) > SUBJECT_MAX:
@@ -61,7 +62,7 @@ def fitted_body(text: str | None) -> str | None:
     _check_text(text, "a body")
     if not text:
         return None
-    whole = _whole(text)
+    whole = without_surrogates(text)
     size = len(whole.encode())
     if size > BODY_MAX_BYTES:
         _tell(f"a body has at most {BODY_MAX_BYTES} bytes: one of {size} was cut")
@@ -73,11 +74,6 @@ def fitted_body(text: str | None) -> str | None:
 def _check_text(value: object, what: str) -> None:
     if value is not None and not isinstance(value, str):
         raise UsageError(f"{what} is text, not {type(value).__name__}: write str(…)")
-
-
-def _whole(text: str) -> str:
-    """Return the text without lone surrogates, which no entry can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _tell(what: str) -> None:
@@ -134,6 +130,7 @@ def details(
         **_lines(options),
         escalation=escalation_json(options.get("escalation", ()), codec, timeout_s),
         compare=options.get("compare", True),
+        evidence=evidence(options.get("facts"), options.get("links"), options.get("diff")),
         **_restriction(options, codec),
     )
 

@@ -307,15 +307,18 @@ class Sending:
         if self._json:
             for item in self.batch.items:
                 more = {} if self._answers.is_one else {"answer": self._answers.of(item.wait)}
-                self._line(item, {"subject": item.wait.subject, "body": item.wait.body, **more})
+                asked = {"subject": item.wait.subject, "body": item.wait.body}
+                if item.wait.evidence is not None:
+                    asked["evidence"] = item.wait.evidence.recorded()
+                self._line(item, {**asked, **more})
             self.tell_left_out()
             return
         for place, item in enumerate(self.batch.items, 1):
-            bare = item.wait.model_copy(update={"body": None})
+            bare = item.wait.model_copy(update={"body": None, "evidence": None})
             printing.write("\n".join(wait_lines(bare, f"{place} of {len(self.batch.items)}")))
             if item.unlike:
                 printing.write_line(f"  unlike the others: {item.unlike}")
-            if item.wait.body:
+            if item.wait.text:
                 printing.write("\n".join(question.body_lines(item.wait)))
             if not self._answers.is_one:
                 printing.write(f"  answer: {question.answer_text(self._answers.of(item.wait))}")

@@ -8,6 +8,7 @@ from helmr.models.answer_links import *
 from helmr.models.bulk import *
 from helmr.models.catalog import *
 from helmr.models.common import *
+from helmr.models.evidence import *
 from helmr.models.gate import *
 from helmr.models.keys import *
 from helmr.models.people import *

@@ -24,6 +24,7 @@ from helmr.models.common import (
     Wire,
     shown_facts,
 )
+from helmr.models.evidence import Evidence
 from helmr.truth import NoTruth
 
 
@@ -78,7 +79,7 @@ class VoteInfo(Wire):
 class WaitInfo(Wire):
     """A wait; with `session_ids`, for the first of them to end.
 
-    Lists leave out `body`, `schema`, `initial`, `on_decline`, `votes` and `answer`.
+    Lists leave out `body`, `evidence`, `schema`, `initial`, `on_decline`, `votes` and `answer`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
@@ -99,6 +100,8 @@ class WaitInfo(Wire):
     session_ids: list[str] = Field(default_factory=list)
     subject: Annotated[str | None, Shown(find="subject")] = None
     body: str | None = None
+    evidence: Evidence | None = None
+    """Facts, links and a diff that its person sees above the body."""
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
     status: WaitStatus
     opened_at: datetime
@@ -175,6 +178,12 @@ class WaitInfo(Wire):
         return bool(says) or self.approvals > 1 or self.signed
 
     @property
+    def text(self) -> str:
+        """Evidence and body as plain text; empty if there is neither."""
+        shown = self.evidence.text if self.evidence is not None else ""
+        return "\n\n".join(part for part in (shown, self.body) if part)
+
+    @property
     def takes_answers(self) -> bool:
         """True if a person can answer it: it is pending, of a kind that people answer, and its token has not ended."""
         is_open = self.status is WaitStatus.PENDING and self.resolving is None
@@ -198,7 +207,7 @@ class WaitInfo(Wire):
             "answer": safe_text.shape(self.json_schema),
         }
         title = self.subject or f"{self.task}: {self.stream or self.kind}"
-        body = cut_text(self.body, BODY_SHOWN_BYTES) if self.body is not None else None
+        body = cut_text(self.text, BODY_SHOWN_BYTES) if self.text else None
         return safe_text.card(title, facts, body=body)
 
 

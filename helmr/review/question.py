@@ -204,8 +204,8 @@ def wait_lines(
     ]
     if call is not None:
         found += _call_lines(call)
-    said = call.own_text(wait.body) if call is not None else wait.body or ""
-    lines = plain(said, None).splitlines()
+    said = call.own_text(wait.body) if call is not None else wait.body
+    lines = plain(wait.model_copy(update={"body": said}).text, None).splitlines()
     found += [f"  {line}" for line in lines[:BODY_LINES]]
     if len(lines) > BODY_LINES:
         found.append(f"  … {len(lines) - BODY_LINES} more lines: m shows them")
@@ -242,13 +242,13 @@ def change_lines(call: ToolCall, answer: object) -> list[str]:
 
 def body_lines(wait: WaitInfo) -> list[str]:
     """Return all lines of the text."""
-    text = plain(wait.body or "there is no more text", None)
+    text = plain(wait.text or "there is no more text", None)
     return [f"  {line}" for line in text.splitlines()]
 
 
 def is_cut(wait: WaitInfo) -> bool:
     """True if the text is longer than its shown part."""
-    return len(plain(wait.body or "", None).splitlines()) > BODY_LINES
+    return len(plain(wait.text, None).splitlines()) > BODY_LINES
 
 
 def subject(wait: WaitInfo) -> str:

@@ -58,6 +58,7 @@ from helmr_console.widgets.panes import (
     entry_content,
     head,
     lines,
+    own_text,
     wait_due,
     wait_ids,
     who_may,
@@ -444,7 +445,7 @@ class AnswerScreen(SubmitScreen):
         """True if the question stands above the form even with room beside it; a call always does."""
         if self.wait is None or self.tool_call() is not None:
             return True
-        return len(wrapped(markdown_parts(self.wait.body or ""), self._width)) <= BODY_LINES
+        return len(wrapped(markdown_parts(own_text(self.wait, None)), self._width)) <= BODY_LINES
 
     def _count_unseen(self) -> None:
         """Show in the frame how much of a call was never on screen, or of a text is not on it now."""

@@ -242,6 +242,7 @@ class InboxScreen(ListScreen[WaitInfo]):
             return known.model_copy(
                 update={
                     "body": full.body,
+                    "evidence": full.evidence,
                     "json_schema": full.json_schema,
                     "initial": full.initial,
                     "comments": full.comments,

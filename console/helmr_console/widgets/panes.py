@@ -23,7 +23,15 @@ from helmr.forms import (
     pretty,
     tool_call,
 )
-from helmr.models import BODY_DRAWN_CHARS, ClaimInfo, EntryInfo, WaitInfo, WaitStatus, shown_facts
+from helmr.models import (
+    BODY_DRAWN_CHARS,
+    ClaimInfo,
+    EntryInfo,
+    WaitInfo,
+    WaitStatus,
+    above,
+    shown_facts,
+)
 from helmr.review import agreement, question, words
 from helmr.review.words import escalation_texts, resolver, short_id, subject_of
 from helmr.safe_text import one_line
@@ -241,8 +249,8 @@ def asked_parts(
 
 
 def own_text(wait: WaitInfo, call: ToolCall | None) -> str:
-    """The wait's body without what the card of its call already says."""
-    return call.own_text(wait.body) if call is not None else wait.body or ""
+    """The wait's evidence, and its body without what the card of its call already says."""
+    return above(wait.evidence, call.own_text(wait.body) if call is not None else wait.body)
 
 
 def needs(form: Form) -> list[Content]:

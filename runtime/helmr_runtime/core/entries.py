@@ -42,6 +42,7 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
+                   evidence?{facts{}? links[]?{label url} diff?}    shown above the body (S-70)
                    answerers[]? not_by[]? approvals?=1 refusals[]? comments[]? signed?    who may answer (S-112, S-113)
                    counted_at? next_escalation? next_escalation_at? default_at?    of its escalation: since when it
                    counts; what comes when, as do the entries that change that. An escalation step is its number in the

@@ -22,7 +22,7 @@ from helmr.forms import MISSING, Argument, Kind, plain, redacted
 from helmr.forms.call_blocks import DIFF, CallBlock
 from helmr.forms.model import ROW, Path, every_field
 from helmr.forms.tool_call import ARGUMENTS, ToolCall
-from helmr.models import SUBJECT_MAX
+from helmr.models import SUBJECT_MAX, Evidence, above
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.fields import (
     ACTION_FIELD,
@@ -239,6 +239,7 @@ class AnswerPage:
         heading: The heading of the question, if it is not the subject.
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
+        evidence: Shown above the body.
         asked_at, deadline_at: The time when it was asked, and the deadline.
         escalation: The steps while no one answers, a line each (S-82).
         claimed_by, claimed_until: Someone else who works on it, and the end of their claim; a hint only (S-81).
@@ -276,6 +277,7 @@ class AnswerPage:
     heading: str = ""
     subject: str | None = None
     body: str | None = None
+    evidence: Evidence | None = None
     asked_at: datetime | None = None
     deadline_at: datetime | None = None
     escalation: Sequence[str] = ()
@@ -326,7 +328,7 @@ def render_page(page: AnswerPage) -> str:
     form, is_recorded = page.form, page.state is PageState.RECORDED
     answer = page.answer if is_recorded else MISSING
     call = form.call if form is not None else None
-    body = call.own_text(page.body) if call is not None else page.body
+    body = above(page.evidence, call.own_text(page.body) if call is not None else page.body)
     return render(
         "page.html.jinja",
         title=_title(page),
@@ -365,7 +367,7 @@ def render_page(page: AnswerPage) -> str:
         is_edited=form is not None and is_edited(form, page.values, problems),
         body=texts.markdown_html(body) if body else None,
         whole=texts.whole_text(body),
-        whole_size=spell_bytes(len((body or "").encode())),
+        whole_size=spell_bytes(len(body.encode())),
         action_field=ACTION_FIELD,
         add=ADD,
         remove=REMOVE,

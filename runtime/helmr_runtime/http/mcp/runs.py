@@ -95,7 +95,7 @@ def key_of(wait: WaitInfo, responses: int) -> str:
 def message_of(wait: WaitInfo) -> str:
     """The question as the person reads it."""
     title = wait.subject or f"{wait.task} waits for {wait.stream or 'an answer'}"
-    text = f"{title}\n\n{wait.body}" if wait.body else title
+    text = f"{title}\n\n{wait.text}" if wait.text else title
     if len(text) > MESSAGE_CHARACTERS_MAX:
         text = text[: MESSAGE_CHARACTERS_MAX - 1] + "…"
     return text
