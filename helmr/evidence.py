@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,7 +79,13 @@ def _value(name: str, value: Any) -> FactValue:
         )
     if isinstance(plain, str):
         plain = _line(plain)
-    if len(value_text(plain)) > FACT_VALUE_MAX:
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise UsageError(
+            f"the fact {name!r} is {plain}, which JSON can't hold", hint="Write it as text."
+        )
+    # Python refuses to write integers of more than 4,300 digits.
+    is_huge = isinstance(plain, int) and plain.bit_length() > 4 * FACT_VALUE_MAX
+    if is_huge or len(value_text(plain)) > FACT_VALUE_MAX:
         raise UsageError(
             f"the fact {name!r} is longer than {FACT_VALUE_MAX} characters",
             hint="Put long texts in the body.",

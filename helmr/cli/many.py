@@ -307,7 +307,7 @@ class Sending:
         if self._json:
             for item in self.batch.items:
                 more = {} if self._answers.is_one else {"answer": self._answers.of(item.wait)}
-                asked = {"subject": item.wait.subject, "body": item.wait.body}
+                asked: dict[str, Any] = {"subject": item.wait.subject, "body": item.wait.body}
                 if item.wait.evidence is not None:
                     asked["evidence"] = item.wait.evidence.recorded()
                 self._line(item, {**asked, **more})

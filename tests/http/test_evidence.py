@@ -1,0 +1,148 @@
+"""Evidence of a wait on each face: the same facts, links and diff, and none of it more than text (S-70)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.content import Content
+
+from helmr import streams, task
+from helmr.approvals import approval_schema
+from helmr.cli.describe import wait_fields
+from helmr.evidence import evidence
+from helmr.forms import form_of, tool_call
+from helmr.models import BODY_DRAWN_CHARS, Evidence, WaitInfo, WaitKind, WaitStatus
+from helmr.review.question import BODY_LINES, body_lines, is_cut, wait_lines
+from helmr_console.widgets.markdown import unframed
+from helmr_console.widgets.panes import asked_parts
+from helmr_runtime.catalog import Registry
+from helmr_runtime.http.answer_page import render_page
+from helmr_runtime.http.mcp.runs import message_of
+from tests.hostile import HOSTILE, MARKUP, hidden
+from tests.http.answer_page.pages import page
+from tests.http.answer_page.test_page import TAGS, Document
+from tests.service.stack import Stack
+
+NOW = datetime(2026, 12, 2, tzinfo=UTC)
+FACTS = {"amount": 120.5, "risk": "high", "repeat": False}
+LINKS = {"Trace": "https://trace.example.com/t/1?a=1&b=2", "Owner": "mailto:ada@example.com"}
+DIFF = ({"limit": 100}, {"limit": 500})
+SHOWN = [
+    *("amount", "120.5", "risk", "high", "repeat", "no"),
+    *("Trace", "https://trace.example.com/t/1?a=1&b=2", "Owner", "mailto:ada@example.com"),
+    *('-  "limit": 100', '+  "limit": 500', "Raise the limit?"),
+]
+ATTACK = f"{HOSTILE} | <script>alert(1)</script> **b** `c` [d](javascript:e) ```\n```"
+
+ask = streams.input("ask", schema=bool)
+
+
+@task
+async def raise_limit(payload: dict[str, int]) -> bool:
+    """Asks with everything that there is to see."""
+    return await ask.wait(
+        subject="Raise it?", body="Raise the limit?", facts=FACTS, links=LINKS, diff=DIFF
+    ).unwrap()
+
+
+REGISTRY = Registry([raise_limit], modules=[__name__], code_hash="code-evidence")
+
+
+def wait(**changes: Any) -> WaitInfo:
+    shown = Evidence.model_validate(evidence(FACTS, LINKS, DIFF))
+    known = WaitInfo(
+        id="wait_1", session_id="ses_1", run_id="run_1", task="t", kind=WaitKind.INPUT,
+        stream="ask", subject="Raise it?", status=WaitStatus.PENDING, opened_at=NOW,
+        body="Raise the limit?", evidence=shown,
+    )  # fmt: skip
+    return known.model_copy(update=changes)
+
+
+def on_page(one: WaitInfo) -> Document:
+    return Document(render_page(page(subject=one.subject, body=one.body, evidence=one.evidence)))
+
+
+def on_console(one: WaitInfo) -> str:
+    parts = asked_parts(one)
+    assert all(isinstance(line, Content) for line in unframed(parts))
+    return "\n".join(line.plain for line in unframed(parts))
+
+
+FACES = {
+    "page": lambda one: on_page(one).text,
+    "console": on_console,
+    "next": lambda one: "\n".join(wait_lines(one, "1 of 1", due="") + body_lines(one)),
+    "wait get": lambda one: "\n".join(f"{name}: {said}" for name, said in wait_fields(one)),
+    "mcp": message_of,
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_every_face_shows_all_of_it_and_the_body(face: str) -> None:
+    said = FACES[face](wait())
+    assert [one for one in SHOWN if one not in said] == []
+
+
+def hostile() -> WaitInfo:
+    found = evidence({ATTACK[:60]: ATTACK}, {ATTACK[:60]: "https://a.example/x"}, ATTACK)
+    return wait(evidence=Evidence.model_validate(found))
+
+
+def test_nothing_hostile_acts_in_a_terminal() -> None:
+    lines = wait_lines(hostile(), "1 of 1", due="") + body_lines(hostile())
+    assert hidden("".join(lines)) == []
+    said = on_console(hostile())
+    assert hidden(said.replace("\n", "")) == []
+    assert MARKUP in said, "shown as it is"
+    assert "Raise the limit?" in said
+
+
+def test_nothing_hostile_acts_on_the_page() -> None:
+    document = on_page(hostile())
+    assert {tag for tag, _ in document.elements} <= TAGS
+    assert [one["href"] for one in document.all("a") if "rel" in one] == ["https://a.example/x"]
+    assert "<script>alert(1)</script>" in document.text, "as text"
+    assert "\x1b" not in document.text
+    assert "\u202e" not in document.text
+
+
+def test_evidence_counts_as_text_that_is_shown_whole_or_announced_as_cut() -> None:
+    short = wait(body=None, evidence=Evidence(facts={"a": 1}))
+    assert not is_cut(short)
+    many = wait(body=None, evidence=Evidence(facts={f"f{n}": n for n in range(BODY_LINES + 5)}))
+    assert is_cut(many)
+    assert "5 more lines" in wait_lines(many, "1 of 1", due="")[-1]
+    huge = wait(body="x" * BODY_DRAWN_CHARS)
+    assert "the beginning is drawn" in on_console(huge)
+    assert "amount" in on_console(huge)
+
+
+def test_evidence_stands_above_the_card_of_a_call() -> None:
+    form = form_of(approval_schema("refund", None), initial={"arguments": {"cents": 5}})
+    call = tool_call(form)
+    assert call is not None
+    shown = wait(body="The tool `refund` is about to be called.")
+    said = "\n".join(line.plain for line in unframed(asked_parts(shown, call=call)))
+    assert "120.5" in said
+    assert any("amount: 120.5" in line for line in wait_lines(shown, "1 of 1", due="", call=call))
+
+
+async def test_the_api_has_it_in_the_read_of_one_wait_and_the_page_shows_it(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, registry=REGISTRY)
+    await stack.start()
+    try:
+        session_id = (await stack.started(raise_limit.id, {}))["session"]["id"]
+        found = await stack.http.get("/v1/waits", params={"session_id": session_id})
+        listed = found.json()["items"][0]
+        assert "evidence" not in listed
+        served = (await stack.http.get(f"/v1/waits/{listed['id']}")).json()
+        assert served["evidence"] == evidence(FACTS, LINKS, DIFF)
+        made = await stack.http.post(f"/v1/waits/{listed['id']}/links", json={"person": "ada"})
+        path = f"/v1/links/{made.json()['url'].rpartition('/')[2]}"
+        shown = Document((await stack.http.get(path, headers={"Accept": "text/html"})).text)
+        assert [one for one in SHOWN if one not in shown.text] == []
+    finally:
+        await stack.stop()
