@@ -108,3 +108,17 @@ def test_what_a_session_wrote_is_text_in_html_too() -> None:
     }
     assert "\x1b" not in html
     assert "\u202e" not in html
+
+
+def test_evidence_is_told_with_full_detail_only_and_as_text() -> None:
+    shown = {"facts": {"iban": "DE02<b>\x1b[2J"}, "links": [{"label": "T", "url": "https://a.b/c"}]}
+    for detail in ("none", "subject"):
+        told = told_of(detail, evidence=shown)
+        assert "DE02" not in told.cloud_event() + told.text() + told.html()
+    told = told_of("full", evidence=shown, body="Pay?")
+    assert told.data["evidence"] == shown
+    text = told.text()
+    assert text.index("iban: DE02<b>") < text.index("T: https://a.b/c") < text.index("Pay?")
+    assert "\x1b" not in text + told.html()
+    assert "<b>" not in told.html()
+    assert "iban" in told_of("full", evidence=shown).html(), "without a body"

@@ -195,7 +195,8 @@ def test_a_part_that_this_version_does_not_know_stays_in_the_hash() -> None:
     later = {"facts": {"a": 1}, "attachments": [{"name": "x.png", "sha256": "00"}]}
     asked = replace(said(), evidence=later)
     hashed = question_hash("t", "s", None, asked, None)
-    served = {"task": "t", "stream": "s", "kind": "input", "evidence": Evidence(**later)}
+    as_served = Evidence.model_validate(later)
+    served = {"task": "t", "stream": "s", "kind": "input", "evidence": as_served}
     assert asks(served, hashed)
     assert not asks({**served, "evidence": Evidence(facts={"a": 1})}, hashed)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from helmr.durations import cut_text
 from helmr.errors import HelmrError
-from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo, WaitPriority
+from helmr.models import BODY_SHOWN_BYTES, Evidence, RunInfo, WaitInfo, WaitPriority
 from helmr.people import answered_by
 from helmr.review import words
 from helmr_runtime.core.entries import iso
@@ -116,8 +116,8 @@ class Notice:
             parts.append(f'<p><a href="{link}" style="{_BUTTON}">Answer</a></p>')
         if data.get("subject"):
             parts.append(f"<h2>{escape(_one_line(str(data['subject'])))}</h2>")
-        if data.get("body"):
-            parts.append(f'<div style="{_BODY}">{escape(_readable(self._body()))}</div>')
+        if body := self._body():
+            parts.append(f'<div style="{_BODY}">{escape(_readable(body))}</div>')
         parts += [f"<p>{escape(line)}</p>" for line in self._ends()]
         rows = [
             f'<tr><td style="{_LABEL}">{escape(label)}</td><td>{escape(value)}</td></tr>'
@@ -134,15 +134,19 @@ class Notice:
             parts.append(f"Answer: {data['link']}")
         if data.get("subject") and not below_title:
             parts.append(_one_line(str(data["subject"])))
-        if data.get("body"):
-            parts.append(self._body())
+        if body := self._body():
+            parts.append(body)
         parts += self._ends()
         if facts := self._facts():
             parts.append("\n".join(f"{label}: {value}" for label, value in facts))
         return "\n\n".join(parts)
 
     def _body(self) -> str:
-        return str(self.data["body"])[:TEXT_CHARS_MAX]
+        """The wait's text: its evidence, and below it its body."""
+        evidence = self.data.get("evidence")
+        shown = Evidence.model_validate(evidence).text if evidence else ""
+        text = "\n\n".join(part for part in (shown, self.data.get("body")) if part)
+        return text[:TEXT_CHARS_MAX]
 
     def _ends(self) -> list[str]:
         """Say in a sentence when the wait's time ends and what then answers; in UTC, relative to the event."""
@@ -298,7 +302,10 @@ def _who_may(wait: WaitInfo) -> str:
 def _full(about: Subject) -> dict[str, Any]:
     wait, run = about.wait, about.run
     if wait is not None:
-        return {"body": cut_text(wait.body, BODY_SHOWN_BYTES) if wait.body is not None else None}
+        return {
+            "body": cut_text(wait.body, BODY_SHOWN_BYTES) if wait.body is not None else None,
+            "evidence": wait.evidence.recorded() if wait.evidence is not None else None,
+        }
     error = run.error if run is not None else None
     if error is None:
         return {}
