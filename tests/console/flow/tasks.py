@@ -20,6 +20,8 @@ class Ask(BaseModel):
 
     subject: str = "Publish?"
     body: str | None = None
+    facts: dict[str, int] | None = None
+    diff: str | None = None
     correlation: str | None = None
     timeout: str | None = None
     say: list[str] = []
@@ -76,6 +78,8 @@ async def publish(ask: Ask) -> dict[str, str]:
             correlation_id=ask.correlation,
             subject=ask.subject,
             body=ask.body,
+            facts=ask.facts,
+            diff=ask.diff,
         )
         answer = result.value.decision if result.value is not None else "timed out"
     return {"decision": answer}

@@ -31,6 +31,12 @@ def asked(form: str, length: int, *, is_long: bool = False) -> tuple[str, dict[s
         case "edit":
             given = {"file_path": "a.py", "old_string": "x", "new_string": text or "y"}
             return "call", {"tool": "Edit", "known": False, "arguments": given}
+        case "facts":
+            facts = {f"line-{number:03}": number for number in range(length)}
+            return "publish", {"subject": "Facts?", "body": "Go on?", "facts": facts}
+        case "diff":
+            diff = "\n".join(f"+line-{number:03}" for number in range(length))
+            return "publish", {"subject": "Diff?", "body": "Go on?", "diff": diff}
         case _:
             return form, {"subject": f"Form {form}?", "body": text}
 
@@ -79,6 +85,11 @@ async def test_a_text_is_whole_or_announced_as_cut(bench: Bench) -> None:
     asks = [(form, length, False) for form in ("publish", "edit") for length in (5, 12, 60)]
     asks.append(("order", 12, False))
     await walk(bench, [*asks, ("command", 3, True)], SIZES[:1] + SIZES[3:4])
+
+
+async def test_evidence_is_whole_or_announced_as_cut(bench: Bench) -> None:
+    asks = [(form, length, False) for form in ("facts", "diff") for length in (5, 12, 40)]
+    await walk(bench, asks, SIZES[:2] + SIZES[3:4])
 
 
 @pytest.mark.long
