@@ -26,11 +26,12 @@ class Feature:
     """Parts that a feature adds to `helmr`.
 
     Attributes:
-        name: Name of its folders, its part of the clients and its part of the service.
+        name: Name of its folders and its part of the service.
         about: Its purpose, in one line.
         operations: The module of its rows.
         commands: Groups of the command line by name, each as `module:app`.
-        client: Its parts of the awaited client and of the blocking one, each as `module:class`.
+        client: Its parts of the clients by noun: that of the awaited client and that of the blocking one, each as
+            `module:class`.
         section: Checks its table of `helmr.toml`, which bears its name, as `module:function`: takes the table and the
             file's name, and raises UsageError.
         tasks: Names the modules of its built-in tasks, as `module:function`: takes that table, or None.
@@ -42,7 +43,7 @@ class Feature:
     about: str = ""
     operations: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
-    client: tuple[str, str] | None = None
+    client: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     section: str = ""
     tasks: str = ""
     words: Mapping[str, str] = field(default_factory=dict)

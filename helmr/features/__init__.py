@@ -30,8 +30,8 @@ OPERATIONS: Final[tuple[Operation[Any], ...]] = (*operations.OPERATIONS, *operat
 
 
 def client_parts() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Return the name of each part of the clients, with its awaited and blocking class as `module:class`."""
-    return ((one.name, one.client) for one in FEATURES if one.client is not None)
+    """Return the noun of each part of the clients, with its awaited and blocking class as `module:class`."""
+    return (part for one in FEATURES for part in one.client.items())
 
 
 class AsyncParts:

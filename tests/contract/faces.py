@@ -43,7 +43,7 @@ NAMES = {
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
 NAMES |= {
-    one.client[1].partition(":")[2]: f"client.{one.name}" for one in features.FEATURES if one.client
+    blocking.partition(":")[2]: f"client.{noun}" for noun, (_, blocking) in features.client_parts()
 }
 
 OF_AGENTS = {row: row.route for row in features.OPERATIONS if row.tag == "gate" and not row.call}

@@ -17,7 +17,7 @@ from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.calls import UNSET
 from helmr.client.sync import Sessions, Waits
 from helmr.feature import load
-from helmr.features import FEATURES
+from helmr.features import client_parts
 
 FOR_OURSELVES = {"dev", "docs", "servers"}
 """Extras of those who work on Helmr."""
@@ -36,7 +36,7 @@ SURFACE = [
     sync.Bulk,
     sync.Tokens,
     sync.Auth,
-    *(load(one.client[1]) for one in FEATURES if one.client is not None),
+    *(load(blocking) for _, (_, blocking) in client_parts()),
     sync.Notices,
     sync.Keys,
     sync.People,

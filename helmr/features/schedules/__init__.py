@@ -11,7 +11,7 @@ FEATURE = Feature(
     about="Start sessions by the clock.",
     operations=f"{_HERE}.operations",
     commands={"schedule": f"{_HERE}.commands:app"},
-    client=(f"{_HERE}.client:AsyncSchedules", f"{_HERE}.blocking:Schedules"),
+    client={"schedules": (f"{_HERE}.client:AsyncSchedules", f"{_HERE}.blocking:Schedules")},
     words={"schedule": "what starts sessions of a task by the clock"},
     page="schedules.md",
 )
