@@ -30,11 +30,9 @@ from helmr.client.calls import (
 )
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
-from helmr.client.grants import AsyncGrants
 from helmr.client.http import AsyncHttpTransport, ClientPart, all_pages
 from helmr.client.keys import AsyncKeys
 from helmr.client.notices import AsyncNotices
-from helmr.client.outcomes import AsyncOutcomes
 from helmr.client.people import AsyncPeople
 from helmr.client.public_tokens import AsyncAuth
 from helmr.client.runs import AsyncRuns
@@ -116,8 +114,6 @@ class AsyncClient(ClientPart, AsyncParts):
         self.auth = AsyncAuth(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.people = AsyncPeople(self._transport)
-        self.grants = AsyncGrants(self._transport)
-        self.outcomes = AsyncOutcomes(self._transport)
         for name, part in _OF_FEATURES.items():
             setattr(self, name, part(self._transport))
         self.notices = AsyncNotices(self._transport)

@@ -30,11 +30,9 @@ from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import Retry
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
-from helmr.client.grants import AsyncGrants
 from helmr.client.http import HttpTransport
 from helmr.client.keys import AsyncKeys
 from helmr.client.notices import AsyncNotices
-from helmr.client.outcomes import AsyncOutcomes
 from helmr.client.people import AsyncPeople
 from helmr.client.public_tokens import AsyncAuth
 from helmr.client.runs import AsyncRuns
@@ -119,8 +117,6 @@ class Client(BlockingPart[AsyncClient], BlockingParts):
         self.auth = Auth(awaited.auth)
         self.keys = Keys(awaited.keys)
         self.people = People(awaited.people)
-        self.grants = Grants(awaited.grants)
-        self.outcomes = Outcomes(awaited.outcomes)
         for name, part in _OF_FEATURES.items():
             setattr(self, name, part(getattr(awaited, name)))
         self.notices = Notices(awaited.notices)
@@ -377,24 +373,6 @@ class People(BlockingPart[AsyncPeople]):
     unbind = blocking(AsyncPeople.unbind)
     add_key = blocking(AsyncPeople.add_key)
     revoke_key = blocking(AsyncPeople.revoke_key)
-
-
-class Grants(BlockingPart[AsyncGrants]):
-    """Standing grants: a person's temporary permissions for one agent's session (S-107)."""
-
-    list = blocking(AsyncGrants.list)
-    page = blocking(AsyncGrants.page)
-    get = blocking(AsyncGrants.get)
-    create = blocking(AsyncGrants.create)
-    revoke = blocking(AsyncGrants.revoke)
-
-
-class Outcomes(BlockingPart[AsyncOutcomes]):
-    """Approved calls of agents with unknown outcome (S-108)."""
-
-    list = blocking(AsyncOutcomes.list)
-    page = blocking(AsyncOutcomes.page)
-    say = blocking(AsyncOutcomes.say)
 
 
 class Notices(BlockingPart[AsyncNotices]):

@@ -16,6 +16,8 @@ from helmr.features.names import NAMES
 if TYPE_CHECKING:
     from typing import Any
 
+    from helmr.features.gate.blocking import Grants, Outcomes
+    from helmr.features.gate.client import AsyncGrants, AsyncOutcomes
     from helmr.features.schedules.blocking import Schedules
     from helmr.features.schedules.client import AsyncSchedules
     from helmr.operation import Operation
@@ -38,9 +40,13 @@ class AsyncParts:
     """Parts of an `AsyncClient` from features, for type checkers."""
 
     schedules: AsyncSchedules
+    grants: AsyncGrants
+    outcomes: AsyncOutcomes
 
 
 class BlockingParts:
     """Parts of a `Client` from features, for type checkers."""
 
     schedules: Schedules
+    grants: Grants
+    outcomes: Outcomes

@@ -26,7 +26,7 @@ BLOCKING_KINDS = {AsyncIterator: Iterator, AsyncGenerator: Generator}
 
 
 def test_every_class_has_its_counterpart() -> None:
-    assert len(PAIRS) == 19 + len([*client_parts()])
+    assert len(PAIRS) == 17 + len([*client_parts()])
 
 
 @pytest.mark.parametrize(("blocking", "awaited"), PAIRS, ids=[one.__name__ for one, _ in PAIRS])

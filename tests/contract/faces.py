@@ -38,8 +38,6 @@ NAMES = {
     "Auth": "client.auth",
     "Keys": "client.keys",
     "People": "client.people",
-    "Grants": "client.grants",
-    "Outcomes": "client.outcomes",
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
 NAMES |= {

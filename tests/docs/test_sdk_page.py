@@ -40,8 +40,6 @@ SURFACE = [
     sync.Notices,
     sync.Keys,
     sync.People,
-    sync.Grants,
-    sync.Outcomes,
 ]
 FUNCTIONS = [
     helmr.task,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from helmr.feature import Feature
 
+_HERE = "helmr.features.gate"
+
 FEATURE = Feature(
     name="gate",
     about="An agent's calls of tools: asked, decided, granted for a while.",
+    client={
+        "grants": (f"{_HERE}.client:AsyncGrants", f"{_HERE}.blocking:Grants"),
+        "outcomes": (f"{_HERE}.client:AsyncOutcomes", f"{_HERE}.blocking:Outcomes"),
+    },
     section="helmr.matching:read_rules",
     tasks="helmr.gate:gate_modules",
     page="gate-claude-code.md",
