@@ -26,7 +26,6 @@ from helmr.forms import MISSING, assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo
 from helmr.operations import (
     LIST_API_KEYS,
-    LIST_GRANTS,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
     LIST_SESSIONS,
@@ -69,17 +68,16 @@ def _pages(client: Client, row: Operation[Any], **query: Any) -> Pages:
     return lambda cursor: ask(client, row, query={**query, "limit": PAGE, "cursor": cursor})
 
 
-def _finder(kind: str, noun: str, row: Operation[Any]) -> Callable[[Client, str], str]:
+def finder(kind: str, noun: str, row: Operation[Any]) -> Callable[[Client, str], str]:
     """Finds the id of a thing that an operation lists."""
     return lambda client, text: _found(text, kind, noun, [_pages(client, row)])
 
 
-session = _finder(ids.SESSION, "session", LIST_SESSIONS)
-run = _finder(ids.RUN, "run", LIST_RUNS)
-token = _finder(ids.TOKEN, "token", LIST_TOKENS)
-public_token = _finder(ids.PUBLIC_TOKEN, "public-token", LIST_PUBLIC_TOKENS)
-key = _finder(ids.API_KEY, "key", LIST_API_KEYS)
-grant = _finder(ids.GRANT, "grant", LIST_GRANTS)
+session = finder(ids.SESSION, "session", LIST_SESSIONS)
+run = finder(ids.RUN, "run", LIST_RUNS)
+token = finder(ids.TOKEN, "token", LIST_TOKENS)
+public_token = finder(ids.PUBLIC_TOKEN, "public-token", LIST_PUBLIC_TOKENS)
+key = finder(ids.API_KEY, "key", LIST_API_KEYS)
 
 
 def wait(client: Client, text: str) -> str:
@@ -242,7 +240,6 @@ Wait = Annotated[str, argument("WAIT", waits)]
 Token = Annotated[str, argument("TOKEN", tokens)]
 PublicToken = Annotated[str, argument("PUBLIC_TOKEN")]
 Key = Annotated[str, argument("KEY")]
-Grant = Annotated[str, argument("GRANT")]
 
 
 def json_argument(text: str, *, option: str) -> Any:

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 
 from helmr.cli import printing
 from helmr.cli.printing import distance, fields, is_terminal
-from helmr.gate.grants import matches_text
 from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
@@ -24,8 +23,6 @@ from helmr.models import (
     ChunkInfo,
     ClaimInfo,
     ClaimReceipt,
-    GatedCallInfo,
-    GrantInfo,
     NoteReceipt,
     NoticeRetryReceipt,
     NoticeTestReceipt,
@@ -473,53 +470,6 @@ def key_row(one: ApiKeyInfo) -> tuple[object, ...]:
     return (one.id, one.name, one.role, one.person, *times)
 
 
-OUTCOME_COLUMNS = ("CALL", "AGENT", "TOOL", "APPROVED")
-
-
-def outcome_row(one: GatedCallInfo) -> tuple[object, ...]:
-    """Cells of `OUTCOME_COLUMNS`."""
-    return (one.session_id, f"{one.client}:{one.agent}", one.tool, time_text(one.decided_at))
-
-
-def gated_call_fields(one: GatedCallInfo) -> Fields:
-    """A call of an agent."""
-    return [
-        ("call", one.session_id),
-        ("agent", f"{one.client}:{one.agent}"),
-        ("tool", one.tool),
-        ("verdict", one.verdict),
-        ("decided", time_and_distance(one.decided_at)),
-        ("outcome", one.outcome),
-    ]
-
-
-GRANT_COLUMNS = ("ID", "AGENT", "TOOL", "ALLOWS", "BY", "CREATED", "EXPIRES", "REVOKED")
-
-
-def grant_row(one: GrantInfo) -> tuple[object, ...]:
-    """Cells of `GRANT_COLUMNS`."""
-    times = (time_text(at) for at in (one.created_at, one.expires_at, one.revoked_at))
-    agent = f"{one.client}:{one.agent}"
-    return (one.id, agent, one.tool, matches_text(one.matches), who(one.created_by), *times)
-
-
-def grant_fields(one: GrantInfo) -> Fields:
-    """A standing grant."""
-    return [
-        ("grant", one.id),
-        ("client", one.client),
-        ("agent", one.agent),
-        ("asked by", one.asker),
-        ("tool", one.tool),
-        ("allows", matches_text(one.matches)),
-        ("given at", one.session_id),
-        ("by", who(one.created_by)),
-        ("created", time_and_distance(one.created_at)),
-        ("expires", time_and_distance(one.expires_at)),
-        ("revoked", time_and_distance(one.revoked_at)),
-    ]
-
-
 def key_fields(one: ApiKeyInfo) -> Fields:
     """An API key."""
     return [
@@ -623,8 +573,6 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     PublicTokenInfo: public_token_fields,
     PublicTokenReceipt: public_token_receipt_fields,
     ApiKeyInfo: key_fields,
-    GatedCallInfo: gated_call_fields,
-    GrantInfo: grant_fields,
     ApiKeyReceipt: key_receipt_fields,
     PersonInfo: person_fields,
     WhoAmI: whoami_fields,

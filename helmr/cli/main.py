@@ -77,7 +77,6 @@ COMMANDS: Mapping[str, str] = {
     "limit": "helmr.cli.limit:app",
     "notices": "helmr.cli.notices:app",
     "context": "helmr.cli.context:app",
-    "gate": "helmr.cli.gate:gate_app",
     "log": "helmr.cli.log:log_app",
 }
 """Where each command is, in the order of help: only the module of the command that runs is imported."""

@@ -30,13 +30,11 @@ from helmr.cli.listing import MeantWaits, pushing, session_passes, waits_filter
 from helmr.models.queries import SESSION_IDS, ListQuery
 from helmr.operations import (
     LIST_API_KEYS,
-    LIST_GRANTS,
     LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
     LIST_SESSIONS,
     LIST_TOKENS,
-    LIST_UNKNOWN_OUTCOMES,
     LIST_WAITS,
 )
 
@@ -322,25 +320,6 @@ KEY = Noun(
     table=listing.ListTable(columns=describe.KEY_COLUMNS, row=describe.key_row),
     argument=arguments.Key,
     find=arguments.key,
-)
-OUTCOME = Noun(
-    lists=LIST_UNKNOWN_OUTCOMES,
-    table=listing.ListTable(
-        columns=describe.OUTCOME_COLUMNS,
-        row=describe.outcome_row,
-        name=lambda one: one.session_id,
-        nothing="the outcome of every approved call is known",
-    ),
-    argument=arguments.Session,
-    find=arguments.session,
-)
-GRANT = Noun(
-    lists=LIST_GRANTS,
-    table=listing.ListTable(
-        columns=describe.GRANT_COLUMNS, row=describe.grant_row, nothing="nothing is granted"
-    ),
-    argument=arguments.Grant,
-    find=arguments.grant,
 )
 PERSON_NAME = typer.Argument(
     metavar="PERSON", help="A person's id or e-mail.", autocompletion=arguments.people

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.gate import FileChange
-from helmr.cli.gate_rules import counted, past_calls
 from helmr.cli.gate_status import settings_path
+from helmr.features.gate.commands import FileChange
+from helmr.features.gate.rules_commands import counted, past_calls
 from helmr.gate import GateAction, GatedCall
 from helmr.gate.claude_code import KEY_VARIABLE, Mode, hooks_block, settings_text, with_hooks
 from helmr.gate.starts import unseen

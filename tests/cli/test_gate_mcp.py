@@ -47,8 +47,8 @@ action = "allow"
 """
 PROXY = """
 import sys
-from helmr.cli import gate_mcp
-gate_mcp.HOLD_S, gate_mcp.AWAY_S = float(sys.argv[1]), 0.5
+from helmr.features.gate import mcp_proxy
+mcp_proxy.HOLD_S, mcp_proxy.AWAY_S = float(sys.argv[1]), 0.5
 from helmr.cli.main import invoke
 sys.exit(invoke(sys.argv[2:]))
 """

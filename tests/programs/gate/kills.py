@@ -51,8 +51,8 @@ action = "allow"
 """
 PROXY = """
 import sys
-from helmr.cli import gate_mcp
-gate_mcp.HOLD_S, gate_mcp.AWAY_S = 3.0, 3.0
+from helmr.features.gate import mcp_proxy
+mcp_proxy.HOLD_S, mcp_proxy.AWAY_S = 3.0, 3.0
 from helmr.cli.main import invoke
 sys.exit(invoke(sys.argv[1:]))
 """
@@ -230,7 +230,7 @@ class ShopClient:
         if calling.done():  # it could not be asked about
             return
         for pid in descendants(os.getpid()):
-            if _works_in(pid, self._folder) and b"gate_mcp.HOLD_S" in _command(pid):
+            if _works_in(pid, self._folder) and b"mcp_proxy.HOLD_S" in _command(pid):
                 kill(pid, signal.SIGKILL)
                 self._tally.proxies_killed += 1
                 break

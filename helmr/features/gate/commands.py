@@ -21,9 +21,6 @@ import typer
 
 from helmr.cli import describe, printing
 from helmr.cli.app import Cli, Json, command, group
-from helmr.cli.gate_grants import grant_app, outcome_app
-from helmr.cli.gate_mcp import register_proxy
-from helmr.cli.gate_rules import RulesFile, rules_app, rules_path
 from helmr.cli.gate_status import (
     PROBE,
     PROBE_TIMEOUT_S,
@@ -33,6 +30,9 @@ from helmr.cli.gate_status import (
     settings_path,
 )
 from helmr.errors import NotAllowed, UsageError
+from helmr.features.gate.grant_commands import grant_app, outcome_app
+from helmr.features.gate.mcp_proxy import register_proxy
+from helmr.features.gate.rules_commands import RulesFile, rules_app, rules_path
 from helmr.gate import CALL_TASK, RUN_TASK
 from helmr.gate.claude_code import (
     CLIENT,

@@ -10,18 +10,100 @@ from typing import Annotated, Literal
 import typer
 
 from helmr import ids
-from helmr.cli import arguments, describe, nouns
+from helmr.cli import arguments, describe, listing, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
-from helmr.operations import GET_GRANT, REVOKE_GRANT
+from helmr.gate.grants import matches_text
+from helmr.models import GatedCallInfo, GrantInfo
+from helmr.operations import GET_GRANT, LIST_GRANTS, LIST_UNKNOWN_OUTCOMES, REVOKE_GRANT
+
+OUTCOME_COLUMNS = ("CALL", "AGENT", "TOOL", "APPROVED")
+
+
+def outcome_row(one: GatedCallInfo) -> tuple[object, ...]:
+    """Cells of `OUTCOME_COLUMNS`."""
+    return (
+        one.session_id,
+        f"{one.client}:{one.agent}",
+        one.tool,
+        describe.time_text(one.decided_at),
+    )
+
+
+def gated_call_fields(one: GatedCallInfo) -> describe.Fields:
+    """A call of an agent."""
+    return [
+        ("call", one.session_id),
+        ("agent", f"{one.client}:{one.agent}"),
+        ("tool", one.tool),
+        ("verdict", one.verdict),
+        ("decided", describe.time_and_distance(one.decided_at)),
+        ("outcome", one.outcome),
+    ]
+
+
+GRANT_COLUMNS = ("ID", "AGENT", "TOOL", "ALLOWS", "BY", "CREATED", "EXPIRES", "REVOKED")
+
+
+def grant_row(one: GrantInfo) -> tuple[object, ...]:
+    """Cells of `GRANT_COLUMNS`."""
+    times = (describe.time_text(at) for at in (one.created_at, one.expires_at, one.revoked_at))
+    agent = f"{one.client}:{one.agent}"
+    return (
+        one.id,
+        agent,
+        one.tool,
+        matches_text(one.matches),
+        describe.who(one.created_by),
+        *times,
+    )
+
+
+def grant_fields(one: GrantInfo) -> describe.Fields:
+    """A standing grant."""
+    return [
+        ("grant", one.id),
+        ("client", one.client),
+        ("agent", one.agent),
+        ("asked by", one.asker),
+        ("tool", one.tool),
+        ("allows", matches_text(one.matches)),
+        ("given at", one.session_id),
+        ("by", describe.who(one.created_by)),
+        ("created", describe.time_and_distance(one.created_at)),
+        ("expires", describe.time_and_distance(one.expires_at)),
+        ("revoked", describe.time_and_distance(one.revoked_at)),
+    ]
+
+
+describe.also_shown(GatedCallInfo, gated_call_fields)
+describe.also_shown(GrantInfo, grant_fields)
+
+OUTCOME = nouns.Noun(
+    lists=LIST_UNKNOWN_OUTCOMES,
+    table=listing.ListTable(
+        columns=OUTCOME_COLUMNS,
+        row=outcome_row,
+        name=lambda one: one.session_id,
+        nothing="the outcome of every approved call is known",
+    ),
+    argument=arguments.Session,
+    find=arguments.session,
+)
+GRANT = nouns.Noun(
+    lists=LIST_GRANTS,
+    table=listing.ListTable(columns=GRANT_COLUMNS, row=grant_row, nothing="nothing is granted"),
+    argument=Annotated[str, arguments.argument("GRANT")],
+    find=arguments.finder(ids.GRANT, "grant", LIST_GRANTS),
+)
 
 grant_app = group("Allow an agent's calls for a while; look at what is allowed, and revoke it.")
 
-nouns.add_list(grant_app, nouns.GRANT, "List grants, newest first, those that are over too.")
-nouns.add_call(grant_app, nouns.GRANT, "show", GET_GRANT, "Show a grant.")
+nouns.add_list(grant_app, GRANT, "List grants, newest first, those that are over too.")
+nouns.add_call(grant_app, GRANT, "show", GET_GRANT, "Show a grant.")
 nouns.add_call(
     grant_app,
-    nouns.GRANT,
+    GRANT,
     "revoke",
     REVOKE_GRANT,
     "Revoke a grant; the agent's next call is asked about.",
@@ -76,7 +158,7 @@ outcome_app = group("Look at approved calls of which no one knows what became, a
 
 nouns.add_list(
     outcome_app,
-    nouns.OUTCOME,
+    OUTCOME,
     "List approved calls of which no one knows what became, newest first.",
 )
 
