@@ -34,7 +34,7 @@ QUICK = (
 )
 """Of each room a test that imports most of it."""
 
-NOT_YET = {"gate": "client and command line import its operations, which stand in helmr/operations"}
+NOT_YET = {"gate": "its operations stand in helmr/operations, and without it no part serves them"}
 """Features that the kernel still misses, and why; a feature that can be taken out is to leave this table."""
 
 EVERY_MODULE = """
