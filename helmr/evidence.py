@@ -165,7 +165,7 @@ def _side(value: Any) -> list[str]:
     plain = value if isinstance(value, str) else _JSON.encode(value)
     if not isinstance(plain, str):
         plain = json.dumps(plain, indent=2, ensure_ascii=False, sort_keys=True)
-    lines = without_surrogates(plain).replace("\r\n", "\n").split("\n")
+    lines = without_surrogates(plain).replace("\r\n", "\n").removesuffix("\n").split("\n")
     if len(plain) > DIFF_SIDE_CHARS_MAX or len(lines) > DIFF_SIDE_LINES_MAX:
         raise UsageError(
             f"each side of a diff has at most {DIFF_SIDE_LINES_MAX} lines and {DIFF_SIDE_CHARS_MAX} characters",

@@ -84,11 +84,10 @@ def test_a_link_without_a_label_has_its_host() -> None:
 
 def test_before_and_after_become_a_unified_diff() -> None:
     assert evidence(diff=("a\nb\n", "a\nc\n"))["diff"].split("\n")[2:] == [
-        "@@ -1,3 +1,3 @@",
+        "@@ -1,2 +1,2 @@",
         " a",
         "-b",
         "+c",
-        " ",
     ]
     changed = evidence(diff=({"limit": 1, "to": "x"}, {"to": "x", "limit": 2}))["diff"]
     assert '-  "limit": 1,' in changed
@@ -133,7 +132,7 @@ def test_before_and_after_become_a_unified_diff() -> None:
         ({"diff": 7}, "before and after"),
         ({"diff": ("a", "b", "c")}, "before and after"),
         ({"diff": "x" * (DIFF_CHARS_MAX + 1)}, "at most 32768"),
-        ({"diff": ("x\n" * DIFF_SIDE_LINES_MAX, "")}, "2000 lines"),
+        ({"diff": ("x\n" * (DIFF_SIDE_LINES_MAX + 1), "")}, "2000 lines"),
     ],
 )
 def test_what_is_out_of_bounds_has_one_error_that_says_so(
