@@ -105,8 +105,11 @@ class Votes:
                 asked.keep(body["voters"])
             case EntryKind.WAIT_VOTED:
                 person = self._answerer(asked, entry, where)
+                if is_copy:  # those count who did then, whoever is disabled now
+                    asked.keep(body["voters"])
+                out = frozenset() if is_copy else frozenset(self.disabled)
                 most = asked.count(body["data"], person, frozenset())
-                least = asked.count(body["data"], person, frozenset(self.disabled))
+                least = asked.count(body["data"], person, out)
                 # A host may not have heard yet who is disabled.
                 is_so = least <= body["have"] <= most
                 self._check(is_so, "S-113", f"{where}: {least} to {most} stand for it")
