@@ -18,7 +18,7 @@ RULES = {
     "exists-is-own": {"S-60", "S-96", "S-97", "S-98", "S-61"},
     "floor-overwritten": {"S-96", "StoreUnavailable"},
     "lease-is-a-fence": {"S-96"},
-    "lease-written-over": {"S-63", "S-97"},
+    "lease-written-over": {"S-63", "S-97", "S-98"},
     "opened-below-the-floor": {"S-60", "S-97", "S-98"},
     "openings-swept": {"S-96"},
     "operations-not-followed": {"S-61", "S-96"},
@@ -29,7 +29,7 @@ RULES = {
     "trimmed-by-the-superseded": {"S-96"},
     "unknown-is-no": {"S-97"},
 }
-"""Which rules may tell of it."""
+"""Which rules may tell of it. A lease written over is also an order to take over, which stands in it (S-98)."""
 
 
 def test_each_bug_of_a_pair_can_be_planted() -> None:
