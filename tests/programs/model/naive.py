@@ -435,7 +435,8 @@ class Model:
                 raise Refused("bad_request")
             return ()
         if why is not None:
-            if self.person is not None or self.who[0].startswith("link"):
+            is_excluded = self.who[1] in one.who.excluded(one.starters)
+            if is_excluded or self.person is not None or self.who[0].startswith("link"):
                 raise Refused("not_an_answerer")
             return (why,)
         admits = one.who.admits(self.person, one.starters) if self.person is not None else False

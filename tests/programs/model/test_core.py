@@ -50,6 +50,19 @@ def test_a_message_that_came_while_a_forks_run_waited_starts_the_next_one() -> N
     assert reached["entry:run.created"] == 5  # two and their copies, and that one
 
 
+def test_no_reason_of_an_admin_is_enough_on_behalf_of_one_who_may_not() -> None:
+    """The starter is named by `not_by` (seed 308)."""
+    who = {"answerers": [], "not_by": ["starter"], "approvals": 2}
+    start = {"task": "runs", "code": [["wait", "chat", None, None, None, who]], "tokens": []}
+    reached: Counter[str] = Counter()
+    for by in ("ada", "bob"):
+        answer = {"wait": "s0.w0", "data": 1, "by": by, "why": "on leave"}
+        sequence = [Command("start", {**start, "me": "ada"}), Command("answer", answer)]
+        assert in_core(sequence, reached) is None
+    assert reached["answer not_an_answerer"] == 1
+    assert reached["answer fulfilled"] == 1
+
+
 def test_a_core_that_mixes_up_correlation_ids_is_found_and_shown_in_a_few_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -58,9 +58,13 @@ class Answerers:
         """What of it people are shown (S-70)."""
         return (self.answerers, self.not_by, self.approvals, self.refusals)
 
+    def excluded(self, starters: list[str]) -> list[str]:
+        """Who may not answer, which no admin's reason overrides."""
+        return [*self.not_by, *(starters if "starter" in self.not_by else ())]
+
     def admits(self, person: Person, starters: list[str]) -> bool | None:
         """None if that depends on groups which are not known."""
-        not_by = [*self.not_by, *(starters if "starter" in self.not_by else ())]
+        not_by = self.excluded(starters)
         groups = (*person.in_file, *(person.groups or ()))
         known = [person.name, *(f"group:{one}" for one in groups)]
         if any(one in not_by for one in known):
