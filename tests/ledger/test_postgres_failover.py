@@ -52,6 +52,16 @@ class Replicated:
         self.first.kill()
         self.second.promote()
 
+    def cut_when_level(self) -> None:
+        """Once the second has all that was acknowledged so far, it gets nothing more."""
+        ends_s = time.monotonic() + LEVEL_S
+        behind = "SELECT pg_current_wal_flush_lsn() - replay_lsn FROM pg_stat_replication"
+        with psycopg.connect(self.first.url(), autocommit=True) as connection:
+            while (found := connection.execute(behind).fetchall()) != [(0,)]:
+                assert time.monotonic() < ends_s, found
+                time.sleep(0.01)
+        self.between.cut()
+
 
 @contextmanager
 def replicated(*, is_synchronous: bool) -> Iterator[Replicated]:
@@ -151,7 +161,7 @@ async def test_what_an_asynchronous_replica_lacks_the_runtime_at_work_stores_aga
     with replicated(is_synchronous=False) as servers:
         async with machine(tmp_path / "a", servers.url, clock) as ledger:
             hand = await running(ledger, clock)
-            servers.between.cut()
+            await asyncio.to_thread(servers.cut_when_level)
             await commits(hand, 5)
             await asyncio.to_thread(servers.fail_over)
             async with asyncio.timeout(LEVEL_S):
@@ -167,7 +177,7 @@ async def test_if_it_ended_before_that_it_refuses_to_start_on_a_log_that_lacks_t
     with replicated(is_synchronous=False) as servers:
         async with machine(tmp_path / "a", servers.url, clock) as ledger:
             hand = await running(ledger, clock)
-            servers.between.cut()
+            await asyncio.to_thread(servers.cut_when_level)
             await commits(hand, 5)
         await asyncio.to_thread(servers.fail_over)
         with pytest.raises(LedgerBehind, match="ends before commit"):
