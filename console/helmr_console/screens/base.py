@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
-from typing import Protocol, Self, cast, runtime_checkable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 from textual import events
 from textual.app import ComposeResult
@@ -20,7 +21,7 @@ from helmr.models import EntryInfo
 from helmr_console import actions
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit, permit
 from helmr_console.console import Console
-from helmr_console.inside_textual import forget_drawn
+from helmr_console.inside_textual import forget_drawn, is_over
 from helmr_console.widgets.bars import BarPressed, FooterBar, HeaderBar, StatusLine
 
 WIDTH_MIN = 60
@@ -129,6 +130,16 @@ class ConsoleScreen(Screen[None]):
         if is_whole and layout:
             repaint = False
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def call_after_refresh(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Call it after a refresh, unless this screen is over by then.
+
+        The screen in front makes the call, which may be one that came after this: the parts of this one are gone.
+        """
+        return super().call_after_refresh(self._if_open, partial(callback, *args, **kwargs))
+
+    def _if_open(self, callback: Callable[[], Any]) -> Any:
+        return None if is_over(self) else callback()
 
     def _classes_of_size(self) -> None:
         # Textual sets these classes with the first size, and then styles every part once more.

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import pytest
+from textual import events
+from textual.geometry import Size
 
 from tests.console.flow.bench import Bench
 
@@ -128,3 +130,26 @@ async def test_a_call_says_how_much_of_it_was_never_on_the_screen(bench: Bench) 
     assert 20 < skipped < first, bench.text()
     await bench.press(*["pageup"] * 6, *["pagedown"] * 6)
     assert ANNOUNCED.findall(bench.text()) == []
+
+
+async def test_what_a_form_does_after_a_refresh_is_left_once_the_form_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screen that came after it makes the call: Textual gives it to the one in front."""
+    await bench.ask("publish", subject="Publish?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("n")
+    screen = await bench.form()
+    calls: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(screen, "post_message", calls.append)
+        screen.redraw()
+        screen.on_resize(events.Resize(Size(80, 24), Size(80, 24)))
+    assert len(calls) >= 3
+    for call in calls:
+        call.callback()  # open, it draws
+    await bench.press("escape")
+    await bench.until(lambda: not screen.is_attached)
+    for call in calls:
+        call.callback()
