@@ -108,7 +108,8 @@ COUNTED = {client.QueryResult, experiments.Results}
 
 THINGS = re.findall(r"\w+", """
     AnswerLinkInfo AnswerLinkReceipt ApiKeyInfo ApiKeyReceipt AskedAgain BulkPlan Catalog ChunkInfo ChunksEnd
-    ClaimInfo Credentials EntryInfo ErrorInfo Evidence EvidenceLink FieldProblem FileKeyInfo ForkOrigin GatedCallInfo GrantInfo
+    ClaimInfo Credentials EntryInfo ErrorInfo Evidence EvidenceLink FieldProblem FileKeyInfo ForkOrigin
+    GatedCallInfo GrantInfo
     JournalEntry JournalRecord KeptAnswer LimitInfo LimitKeyInfo LimitPlace NoticeTargetInfo Page ParentInfo
     PersonInfo PlannedRun PrincipalInfo Problem PublicTokenInfo PublicTokenReceipt PublicTokenScopeInfo QueryAnswer
     QueryColumn RecordInfo RepeatedOutput RepeatedStep RewindPreview RunInfo RunJournal ScheduleInfo SessionInfo
