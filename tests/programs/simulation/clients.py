@@ -388,7 +388,7 @@ class Clients:
             case "fork" | "run_schedule":
                 self._sessions.append((receipt.session.id, receipt.session.task))
             case "answer" if getattr(receipt, "outcome", None) == "completed":
-                self._world.invariants.answered(asked.target)
+                self._world.invariants.answered(asked.target, asked.operation_id)
             case "make_token":
                 self._tokens.append(receipt.id)
             case "share":

@@ -23,6 +23,8 @@ class Wait:
     stream: str | None = None
     token_id: str | None = None
     status: str = "pending"
+    ended_at: int | None = None
+    """Feed offset of its end."""
     is_kept_for: bool = False
     """When it opened, an answer was held for what it asks."""
     escalation: list[dict[str, Any]] = field(default_factory=list)

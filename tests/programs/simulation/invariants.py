@@ -437,7 +437,7 @@ class Invariants:
         if wait is None:
             self.fail("S-12", f"{where}: {body['wait_id']} was never opened")
         self.check(wait.status == "pending", "S-11", f"{where}: it was {wait.status}")
-        wait.status = WAIT_ENDS[kind]
+        wait.status, wait.ended_at = WAIT_ENDS[kind], entry.feed_offset
         if entry.op is not None:
             run.ended[entry.op] = entry.seq
         run.wait = None
@@ -492,9 +492,12 @@ class Invariants:
         """A client was told that its operation was done."""
         self.check(operation_id in self.operations, "S-60", f"{what}: {operation_id} is not there")
 
-    def answered(self, wait_id: str) -> None:
+    def answered(self, wait_id: str, operation_id: str) -> None:
         """A client was told that its answer completed the token of that wait."""
         self.answers.append(wait_id)
+        completion, ended_at = self.operations[operation_id], self.waits[wait_id].ended_at
+        is_before = ended_at is None or (completion.feed_offset or 0) < ended_at
+        self.check(is_before, "S-18", f"{wait_id} was over at {ended_at} when it was answered")
 
     def ended(self) -> None:
         """Everything is at rest."""
