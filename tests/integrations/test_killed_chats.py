@@ -29,6 +29,9 @@ ITEMS_A_TURN = 4
 """A message, the model's call of a tool, what the tool gave, the reply."""
 EXECUTED_A_TURN = 3
 """Two requests of the model, and a tool."""
+FLUSHES_A_TURN_MIN = 5
+"""A step is executed once its start is stored, and a person is asked before they answer: these are four ends of a flush
+within a turn, and its own is the fifth. The rest is as slow as the machine: what waits meanwhile goes in one."""
 STEP_ENDS = ("step.succeeded", "step.failed")
 WITHIN_S = 120.0
 
@@ -42,6 +45,8 @@ class Chat:
         self.turns = 0
         self.open_steps = 0
         """How many were under way at all kills."""
+        self.entries = 0
+        """How many the newest turn stored in which nothing was killed."""
         self._until_it_waits()
 
     def say(self, offset: int = 0, moment: str = AFTER) -> int:
@@ -54,7 +59,7 @@ class Chat:
             Which entry of the turn was the last one of the flush; 0 if the turn had fewer.
         """
         at, done = self._live.marks / AT, self._live.marks / DONE
-        base = self._asked_until(lambda client: client.sessions.open(self.id).get()).last_seq
+        base = self._last_seq()
         done.unlink(missing_ok=True)
         if offset:
             at.write_text(f"{base + offset} {moment}")
@@ -70,10 +75,14 @@ class Chat:
         self._until_it_waits()
         at.unlink(missing_ok=True)
         if not done.exists():
+            self.entries = self._last_seq() - base
             return 0
         stored_seq, last_seq = map(int, done.read_text().split())
         self.open_steps += self._open_steps(stored_seq)
         return last_seq - base
+
+    def _last_seq(self) -> int:
+        return self._asked_until(lambda client: client.sessions.open(self.id).get()).last_seq
 
     def _asked_until(self, ask: Callable[[Client], T | None]) -> T:
         """What the runtime says, once it does."""
@@ -146,7 +155,8 @@ def test_a_chat_whose_process_is_killed_at_each_entry_loses_and_repeats_nothing(
         offset = kills = 0
         while stored := chat.say(offset + 1, moment):
             offset, kills = stored, kills + 1
-        assert kills >= 8
+        assert offset >= chat.entries > 0  # around each of them
+        assert kills >= FLUSHES_A_TURN_MIN
         chat.check()
     finally:
         live.stop()
