@@ -15,12 +15,6 @@ from typing import Any
 from helmr.operation import Operation, named
 
 
-def load(place: str) -> Any:
-    """Import the module of `module:name` and return the object."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """Parts that a feature adds to `helmr`.

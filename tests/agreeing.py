@@ -38,9 +38,14 @@ async def agree(payload: dict[str, Any]) -> list[object]:
 
 @task
 async def signs(payload: dict[str, Any]) -> list[object]:
-    """Asks one of finance for a signed answer."""
+    """Asks one of finance for a signed answer, with evidence that is signed too."""
     said = await agreements.wait(
-        subject="Refund Bo?", body="Its lens is **cracked**.", signed=True
+        subject="Refund Bo?",
+        body="Its lens is **cracked**.",
+        facts={"paid": 40.0, "rate": 1e-7, "client": "Bo Žižka"},
+        links=["https://tickets.example.com/4711"],
+        diff=({"cents": 0}, {"cents": 4000}),
+        signed=True,
     ).unwrap()
     return [said.decision, said.cents, said.note]
 

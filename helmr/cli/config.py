@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from helmr import durations
 from helmr.errors import BadDuration, UsageError
-from helmr.feature import load
 from helmr.features import FEATURES
 from helmr.limits import Limit, read_limits
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
@@ -163,7 +163,7 @@ def sections_of(config: Path | None, data_dir: Path) -> dict[str, dict[str, Any]
     found, path = _read(config, data_dir)
     for name, check in SECTIONS.items():
         if name in found:
-            load(check)(found[name], path)
+            resolve_name(check)(found[name], path)
     return {name: found[name] for name in SECTIONS if name in found}
 
 
@@ -174,7 +174,7 @@ def built_in_tasks(config: Path | None, data_dir: Path) -> list[str]:
         UsageError: As `sections_of`.
     """
     found = sections_of(config, data_dir)
-    naming = [(one.name, load(one.tasks)) for one in FEATURES if one.tasks]
+    naming = [(one.name, resolve_name(one.tasks)) for one in FEATURES if one.tasks]
     return [module for name, modules_of in naming for module in modules_of(found.get(name))]
 
 

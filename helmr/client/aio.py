@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,7 +41,6 @@ from helmr.client.sessions import AsyncSessions
 from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.durations import Duration, seconds
-from helmr.feature import load
 from helmr.features import AsyncParts, client_parts
 from helmr.models import (
     QUERY_TIMEOUT_S,
@@ -64,7 +64,7 @@ from helmr.operations import (
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
 
 _OF_FEATURES: dict[str, type[ClientPart]] = {
-    name: load(awaited) for name, (awaited, _) in client_parts()
+    name: resolve_name(awaited) for name, (awaited, _) in client_parts()
 }
 globals().update({part.__name__: part for part in _OF_FEATURES.values()})
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import (
     Sequence,
 )
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -46,7 +47,6 @@ from helmr.client.sessions import (
 )
 from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
-from helmr.feature import load
 from helmr.features import BlockingParts, client_parts
 from helmr.models import RunInfo, SessionInfo, StartReceipt
 from helmr.truth import no_truth
@@ -66,7 +66,7 @@ P = ParamSpec("P")
 
 
 _OF_FEATURES: dict[str, type[BlockingPart[Any]]] = {
-    name: load(part) for name, (_, part) in client_parts()
+    name: resolve_name(part) for name, (_, part) in client_parts()
 }
 globals().update({part.__name__: part for part in _OF_FEATURES.values()})
 

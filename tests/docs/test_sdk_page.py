@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.calls import UNSET
 from helmr.client.sync import Sessions, Waits
-from helmr.feature import load
 from helmr.features import client_parts
 
 FOR_OURSELVES = {"dev", "docs", "servers"}
@@ -36,7 +36,7 @@ SURFACE = [
     sync.Bulk,
     sync.Tokens,
     sync.Auth,
-    *(load(blocking) for _, (_, blocking) in client_parts()),
+    *(resolve_name(blocking) for _, (_, blocking) in client_parts()),
     sync.Notices,
     sync.Keys,
     sync.People,

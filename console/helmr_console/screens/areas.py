@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from helmr.feature import load
 from helmr.filters import Facts, Fields, parse
 from helmr.models import EntryInfo
 from helmr.review import words
@@ -152,7 +152,7 @@ class FeatureLists:
             setattr(self, f"do_{one.action}", partial(self._open, one))
 
     def _open(self, one: SystemList) -> None:
-        self._screen.app.push_screen(load(one.screen)())
+        self._screen.app.push_screen(resolve_name(one.screen)())
 
 
 def _opening() -> str:

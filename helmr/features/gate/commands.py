@@ -323,7 +323,7 @@ def hook_(
         ),
     ] = HookMode.HEADLESS,
 ) -> None:
-    """What a client runs as its hook: an event on stdin, the decision on stdout; exit code 2 denies."""
+    """Run by a client as its hook: reads an event on stdin, writes the decision to stdout; exit code 2 denies."""
     from helmr.cli import hook, rules_hook
 
     key_file = str(cli.key_file) if cli.key_file is not None else None

@@ -25,7 +25,7 @@ app = group(
 
 
 class Missed(StrEnum):
-    """What `--missed` takes."""
+    """Values of `--missed`."""
 
     SKIP = "skip"
     LATEST = "latest"
@@ -33,7 +33,7 @@ class Missed(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What `--overlap` takes."""
+    """Values of `--overlap`."""
 
     SKIP = "skip"
     ALLOW = "allow"

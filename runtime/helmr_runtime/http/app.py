@@ -13,13 +13,14 @@ import logging
 from collections.abc import Iterable
 from functools import cached_property
 from http import HTTPStatus
+from pkgutil import resolve_name
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
-from helmr.feature import load, operations_of
+from helmr.feature import operations_of
 from helmr.old_names import DEPRECATED_AT_S, path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
@@ -99,7 +100,7 @@ class GatewayApp:
         self._operations = (*OPERATIONS, *of_features)
         special = dict(SPECIAL)
         for feature in service.features:
-            special |= load(feature.handlers) if feature.handlers else {}
+            special |= resolve_name(feature.handlers) if feature.handlers else {}
         self._paths = served(self._operations, service, special, self.authenticator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

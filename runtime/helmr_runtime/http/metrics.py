@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,7 +20,6 @@ from prometheus_client.core import (
     Metric,
 )
 
-from helmr.feature import load
 from helmr.models import Activity, Health
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.feature import Features
@@ -74,7 +74,7 @@ class Metrics:
             "helmr_commands_in_flight", "Commands under way", registry=self._registry
         )
         self._of_features = {
-            one.name: load(one.metrics)(self._registry) for one in features if one.metrics
+            one.name: resolve_name(one.metrics)(self._registry) for one in features if one.metrics
         }
         self.entries = EntryMetrics(self._registry, self._of_features.values())
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any
 
-from helmr.feature import load
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.feature import Features
@@ -171,7 +171,7 @@ class Service:
         self._parts: dict[str, Any] = {}
         for feature in options.features:
             for noun, maker in feature.service.items():
-                self._parts[noun] = load(maker)(self)
+                self._parts[noun] = resolve_name(maker)(self)
 
     def part(self, noun: str) -> Any:
         """The part that has the operations of a noun: the kernel's, or a feature's.

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from tests.programs.benchmarks.systems import SYSTEMS, Helmr, HelmrRay, Missing, System
 
+ROOT = Path(__file__).resolve().parents[3]
 FOLDER = Path(".bench/beside")
 AT = "@"
 
 
-def checkout(ref: str, folder: Path = FOLDER, *, source: Path = Path()) -> Path:
+def checkout(ref: str, folder: Path = FOLDER, *, source: Path = ROOT) -> Path:
     """Check out a commit, make its environment by its own Makefile, and return the path of its Python.
 
     Args:
@@ -31,7 +32,8 @@ def checkout(ref: str, folder: Path = FOLDER, *, source: Path = Path()) -> Path:
     place = (folder / commit[:12]).resolve()
     if not place.exists():
         _output("git", "clone", "--quiet", "--shared", "--no-checkout", str(source), str(place))
-        _output("git", "-C", str(place), "checkout", "--quiet", "--detach", commit)
+    # Each time: an earlier run may have been killed between the two.
+    _output("git", "-C", str(place), "checkout", "--quiet", "--detach", commit)
     _output("make", "--directory", str(place), ".venv/.stamp-demo")
     return place / ".venv" / "bin" / "python"
 

@@ -55,7 +55,7 @@ def test_a_commit_that_is_not_there_is_named(tmp_path: Path, project_root: Path)
         beside.checkout("no-such-commit", tmp_path, source=project_root)
 
 
-def test_a_busy_machine_is_refused(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.programs.benchmarks import __main__ as program
 
     monkeypatch.setattr(os, "getloadavg", lambda: (1.6, 1.0, 1.0))
@@ -68,7 +68,8 @@ def test_a_commit_runs_in_turns_with_this_one(tmp_path: Path, project_root: Path
     program = [sys.executable, "-m", "tests.programs.benchmarks", "--quick", "--rounds=2"]
     ran = subprocess.run(
         [*program, "--cases=a", "--systems=helmr-in-process", "--beside=HEAD", f"--out={tmp_path}"],
-        cwd=project_root,
+        cwd=tmp_path,  # the checkout goes below it
+        env={**os.environ, "PYTHONPATH": str(project_root)},
         capture_output=True,
         text=True,
         check=False,

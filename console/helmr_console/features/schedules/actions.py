@@ -1,4 +1,4 @@
-"""What an operator can do with schedules."""
+"""Actions of operators on schedules."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ SCHEDULE_FIELDS = Fields(
 
 
 class SchedulesScreen(ListScreen[ScheduleInfo]):
-    """What starts sessions by the clock."""
+    """The schedules, which start sessions by the clock."""
 
     AREA = "system"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, SCOPE)
@@ -89,7 +89,7 @@ class SchedulesScreen(ListScreen[ScheduleInfo]):
         return views.row(one, now)
 
     def facts_of(self, one: ScheduleInfo) -> Facts:
-        """What the filter sees."""
+        """Fields that the filter reads."""
         return {
             "name": one.name,
             "status": one.status,
@@ -118,7 +118,7 @@ class SchedulesScreen(ListScreen[ScheduleInfo]):
         self.app.push_screen(SessionScreen(one.last_session_id))
 
     def do_copy(self) -> None:
-        """What can be copied of a schedule."""
+        """Texts of a schedule that can be copied."""
         one = self.selected()
         if one is not None:
             items = [
@@ -201,7 +201,7 @@ class NewScheduleScreen(SubmitScreen):
         self._look_soon()
 
     def on_schema_form_form_changed(self) -> None:
-        """When it is due follows what is typed."""
+        """Show due times as the operator types."""
         super().on_schema_form_form_changed()
         self._look_soon()
 
@@ -228,7 +228,7 @@ class NewScheduleScreen(SubmitScreen):
         )
 
     def effects(self) -> Sequence[str]:
-        """What it does, and when first."""
+        """The effect, and the first due time."""
         return (
             f"starts a session of {one_line(self.task_info.id, 100)} whenever it is due, from now on",
             *(f"due {text}" for text in self._dues()[:1]),

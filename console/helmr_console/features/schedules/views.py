@@ -22,7 +22,7 @@ OUTCOMES = {
     "missed": "missed: no runtime was up",
     "overlap": "skipped: the one before was active",
 }
-"""What came of a due time."""
+"""Words for the result of a due time."""
 _SHORT = {
     "started": ("started", "success"),
     "missed": ("missed", "warning"),
@@ -53,7 +53,7 @@ def row(one: ScheduleInfo, now: datetime) -> Row:
 
 
 def pausing(one: ScheduleInfo) -> tuple[str, ...]:
-    """What pausing it does, or going on with it."""
+    """The effect of a pause, or of its end."""
     if one.status == "active":
         return (
             f"start no session by {one.name} until it is resumed, also over restarts",
@@ -66,7 +66,7 @@ def pausing(one: ScheduleInfo) -> tuple[str, ...]:
 
 
 def running_now(one: ScheduleInfo) -> tuple[str, ...]:
-    """What running it now does."""
+    """The effect of a run now."""
     texts = [f"start a session of {one_line(one.task, 100)} now", "its due times stay as they are"]
     if one.overlap == "skip":
         texts.append("refused while the session that it started last is active")
@@ -74,7 +74,7 @@ def running_now(one: ScheduleInfo) -> tuple[str, ...]:
 
 
 def deleting(one: ScheduleInfo) -> tuple[str, ...]:
-    """What deleting it does."""
+    """The effect of a deletion."""
     return (
         f"end {one_line(one.name, 100)} for good: it starts no session any more",
         "sessions that it started stay, and go on",
@@ -101,7 +101,7 @@ LINE_MAX = 80
 
 
 def schema(task: TaskInfo) -> dict[str, Any]:
-    """What the form asks: name, times, and the payload as the task takes it."""
+    """The form: name, times, and the payload as the task takes it."""
     payload = task.payload_schema
     hoisted: dict[str, Any] = {}
     if isinstance(payload, Mapping):
@@ -149,7 +149,7 @@ def schema(task: TaskInfo) -> dict[str, Any]:
 
 
 def parts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the client gets of it: `when` as `cron` or `every`."""
+    """The arguments of the client's call: `when` as `cron` or `every`."""
     found = dict(data)
     when = str(found.pop("when", "")).strip()
     return {**found, "cron" if len(when.split()) == FIELDS else "every": when}
@@ -157,7 +157,7 @@ def parts(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """What became of what was entered: what is wrong, by field, else when it is due next, soonest first."""
+    """Check what was entered: the problems by field, else the next due times, soonest first."""
 
     data: Any = None
     problems: Mapping[str, str] = field(default_factory=dict)

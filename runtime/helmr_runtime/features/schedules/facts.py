@@ -112,11 +112,11 @@ class Schedule:
 
     @property
     def principal(self) -> Principal:
-        """Who starts its sessions (S-51)."""
+        """The principal that starts its sessions (S-51)."""
         return Principal("schedule", name=self.name)
 
     def next_due_at(self) -> datetime | None:
-        """When it is due next, or was due while no one looked; None unless it is active."""
+        """The next due time, or one that has passed unseen; None unless it is active."""
         if self.status != "active":
             return None
         try:
@@ -131,7 +131,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRow:
-    """What became of a schedule since the entry at `written_offset`, which says what it is (S-93).
+    """Changes of a schedule since the entry at `written_offset`, which holds its terms (S-93).
 
     It is written again as a whole: the table has no key.
     """
@@ -157,13 +157,13 @@ def tag_of(name: str) -> str:
 
 
 def cause(name: str, due_at: str | None = None) -> dict[str, Any]:
-    """What the first entry of a session that a schedule starts says of it; without `due_at` if someone asked for it."""
+    """The cause in the first entry of a session that a schedule starts; without `due_at` if a person asked for it."""
     return {"schedule": {"name": name} if due_at is None else {"name": name, "due_at": due_at}}
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a look at a schedule decides: the due times that start a session each, or the one that starts none.
+    """The result of a look at a schedule: due times that start a session each, or the one that starts none.
 
     Either ends all due times before it.
     """
@@ -173,12 +173,12 @@ class Due:
 
 
 def decide_due(schedule: Schedule, now: datetime, is_active: Callable[[str], bool]) -> Due | None:
-    """What is to happen at `now`; None if nothing is due.
+    """Decide the due times at `now`; None if nothing is due.
 
     Args:
         schedule: An active one.
         now: The ledger's time.
-        is_active: Whether a session's newest run has not ended.
+        is_active: True if a session's newest run has not ended.
     """
     when = schedule.timing
     count = CATCH_UP_MAX if when.missed == "all" else 1
@@ -283,7 +283,7 @@ def zones_of(tasks: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def reconcile(known: Mapping[str, Schedule], tasks: Sequence[Mapping[str, Any]]) -> list[Draft]:
-    """What new code means for the schedules that there are: its own are written, those that it lacks pause.
+    """Follow new code: write its schedules, and pause those that it lacks.
 
     Args:
         known: The schedules by name.

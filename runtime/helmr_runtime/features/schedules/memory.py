@@ -65,19 +65,19 @@ class ScheduleMemory(FeatureMemory[Schedule]):
         self._arm(schedule)
 
     def next_at(self) -> datetime | None:
-        """When the next one is due."""
+        """The next due time of any; None without one."""
         return self._next_at
 
     def due(
         self, now: datetime, is_active: Callable[[str], bool]
     ) -> Iterator[StartSession | Draft]:
-        """What is to be written: starts, and the entries of due times that start nothing; the longest due first.
+        """Yield starts, and the entries of due times that start nothing; the longest due first.
 
-        What is not written stays due.
+        A due time that is not written stays due.
 
         Args:
             now: The ledger's time.
-            is_active: Whether a session's newest run has not ended.
+            is_active: True if a session's newest run has not ended.
         """
         for name in sorted(self._due_at, key=lambda one: self._due_at[one]):
             if self._due_at[name] > now:
@@ -92,13 +92,13 @@ class ScheduleMemory(FeatureMemory[Schedule]):
                 yield _start_of(schedule, due_at)
 
     def follows(self, fact: Draft, now: datetime) -> Sequence[Draft]:
-        """What new code means for the schedules that there are."""
+        """Follow new code: write its schedules, and pause those that it lacks."""
         if fact.kind is not EntryKind.CATALOG_WRITTEN:
             return ()
         return reconcile(self.things, fact.body.get("tasks", ()))
 
     def numbers(self) -> Json:
-        """How many there are: `{active, paused}`."""
+        """The numbers of schedules: `{active, paused}`."""
         paused = sum(one.paused for one in self.things.values())
         return {"active": len(self.things) - paused, "paused": paused}
 

@@ -33,7 +33,7 @@ class ScheduleMetrics:
             self._due_times.labels("started").inc()
 
     def collect(self, numbers: Mapping[str, Any]) -> Iterator[Metric]:
-        """How many there are by state."""
+        """The number of schedules by state."""
         family = GaugeMetricFamily("helmr_schedules", "Schedules", labels=["state"])
         for state, count in numbers.items():
             family.add_metric([state], count)

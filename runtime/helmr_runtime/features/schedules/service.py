@@ -33,7 +33,7 @@ from helmr_runtime.service.shared import Shared
 
 
 class ScheduleOperations:
-    """What starts sessions by the clock."""
+    """Starts sessions by the clock."""
 
     def __init__(self, shared: Shared, sessions: SessionOperations) -> None:
         self._ledger = shared.ledger

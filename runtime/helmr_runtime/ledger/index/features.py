@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar
 
 from helmr import ids
 from helmr.errors import FeatureMissing
-from helmr.feature import load
 from helmr_runtime.core.commands import FirstReceipt, OperationKey, receipt_of
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.nouns import fields_of
@@ -147,7 +147,7 @@ class FeatureMemories:
 
     def __init__(self, features: Features = ()) -> None:
         self.parts: dict[str, LedgerPart] = {
-            one.name: load(one.ledger) for one in features if one.ledger
+            one.name: resolve_name(one.ledger) for one in features if one.ledger
         }
         self.held_until: datetime | None = None
         self.since: dict[str, int] = {}

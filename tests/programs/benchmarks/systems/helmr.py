@@ -95,18 +95,21 @@ class Helmr(HttpSystem):
         self.headers = {"Authorization": f"Bearer {found.key}"}
         await self.answers(f"{self.url}/readyz")
 
-    def _server(self) -> Server:
-        environment = {
-            **os.environ,
+    def _environment(self) -> dict[str, str]:
+        # By PYTHONPATH an earlier commit would import what is here.
+        left_out = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+        return {
+            **{name: value for name, value in os.environ.items() if name not in left_out},
             "XDG_STATE_HOME": str(self.folder / "state"),
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def _server(self) -> Server:
         command = [self.python, "-m", "helmr.cli", "up", self._tasks.name, "--port=0"]
         return Server(
             [*command, f"--data-dir={self.data_dir}", *self.arguments, *self.log],
             self.folder / "up.log",
-            environment=environment,
+            environment=self._environment(),
             cwd=self.folder,
         )
 
@@ -194,6 +197,7 @@ class Helmr(HttpSystem):
         done = await asyncio.create_subprocess_exec(
             *(self.python, "-m", "helmr.cli", *command, f"--data-dir={self.data_dir}"),
             stdout=asyncio.subprocess.DEVNULL,
+            env=self._environment(),
             cwd=self.folder,
         )
         assert await done.wait() == 0
