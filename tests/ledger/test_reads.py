@@ -15,7 +15,7 @@ import pytest
 
 from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
-from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
+from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo, WaitsQuery
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.ledger.open import open_ledger
@@ -24,6 +24,7 @@ from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import (
     ALICE,
     SMALL,
+    START_AT,
     Hand,
     begin,
     check_nothing_is_read,
@@ -230,6 +231,96 @@ async def test_waits_are_listed_by_deadline_none_last_then_id(ledger, clock):
     assert [wait["id"] for page in pages for wait in page] == expected
     assert all("body" not in wait for page in pages for wait in page)
     Page[WaitInfo].model_validate(await ledger.list_waits())
+
+
+ENDED = {"status": "fulfilled"}
+LISTED: list[tuple[dict[str, Any], int]] = [
+    ({}, 12),
+    (ENDED, 2),
+    ({"status": "cancelled"}, 0),
+    ({"kind": ["timer"]}, 2),
+    ({"kind": ["input", "timer"]}, 14),
+    ({"task": "refund"}, 6),
+    ({"task": "none"}, 0),
+    ({"stream": "verdicts"}, 2),
+    ({"priority": "high"}, 2),
+    ({"tag": "eu"}, 2),
+    ({"tag": "own"}, 7),
+    ({"tag": "own", "task": "review"}, 1),
+    ({"tag": "e"}, 0),
+    ({"assignee": "group:finance"}, 2),
+    ({"batch_id": "batch_1", **ENDED}, 1),
+    ({"resolved_since": START_AT, **ENDED}, 2),
+    ({"resolved_since": START_AT + timedelta(hours=1), **ENDED}, 0),
+    ({"concerns": ["ada"]}, 4),
+    ({"concerns": ["group:finance"]}, 4),
+    ({"answerable_by": ["ada"]}, 8),
+    ({"answerable_by": ["bo"]}, 8),
+    ({"answerable_by": ["cy", "group:finance"]}, 10),
+    ({"answerable_by": ["cy", "group:finance"], "task": "refund"}, 5),
+    ({"voter": "ada"}, 2),
+    ({"answered_by": "ada"}, 2),
+    ({"answered_by": "ada", **ENDED}, 1),
+]
+"""Filters of waits, and the number of waits in `all_sorts` that fit."""
+
+
+async def all_sorts(ledger: Any, clock: Any) -> str:
+    """Waits that each filter tells apart, most of which end at one moment; returns the last session."""
+    soon = {"deadline_at": clock.now() + timedelta(seconds=10)}
+    sorts: list[dict[str, Any]] = [
+        soon,
+        {"answerers": ["group:finance"], **soon},
+        {"answerers": ["ada", "bo"], "approvals": 2, "priority": "high"},
+        {"not_by": ["bo"], "tags": ["eu"]},
+        {"assignee": "group:finance", "stream": "verdicts"},
+        {"assignee": "person:Ada", "tags": ["own"]},
+        {"kind": "timer", **soon},
+    ]
+    for task, tags in (("review", ()), ("refund", ("own",))):
+        for sort in sorts:
+            hand = await running(ledger, clock, task=task, tags=tags)
+            wait = hand.wait(**sort, session_tags=list(tags))
+            await hand.stored(wait)
+            if "approvals" in sort:
+                body = {"person": {"id": "ada"}, "voters": {}, "have": 1, "need": 2}
+                body["wait_id"] = wait.body["wait_id"]
+                await hand.stored(hand.draft(EntryKind.WAIT_VOTED, op=wait.op, **body))
+    for person, how in (("ada", {}), ("bo", {"batch_id": "batch_1"})):
+        answered = await running(ledger, clock, task="answered")
+        wait = answered.wait()
+        answer = replace(answered.fulfilled(wait, **how), principal=Principal("person", person))
+        await answered.stored(wait, answer)
+    new = create_token()
+    await ledger.fact(new)
+    ended = await running(ledger, clock, task="ended")
+    await ended.stored(ended.wait(kind="token", token_id=new.new.token_id))
+    await ledger.fact(complete_token(new.new.token_id))
+    return hand.session_id
+
+
+async def test_a_count_of_waits_is_that_of_a_walk_over_the_pages(ledger: Any, clock: Any) -> None:
+    """With each filter, and from each page."""
+    session_id = await all_sorts(ledger, clock)
+    cases = [*LISTED, ({"session_id": session_id, "kind": ["timer"]}, 1)]
+    by_caller = {"mine", "can_answer"}  # the service makes others of them
+    known = {"limit", "cursor"} | by_caller
+    assert {name for wanted, _ in cases for name in wanted} == {*WaitsQuery.model_fields} - known
+    for wanted, count in cases:
+        of_any_task = {name: value for name, value in wanted.items() if name != "task"}
+        pages = await pages_of(ledger.list_waits, **of_any_task)
+        tasks = sorted({wait["task"] for page in pages for wait in page})
+        before, cursor = 0, None
+        while True:
+            found = await ledger.count_waits(limit=2, cursor=cursor, **wanted)
+            assert found == {"count": count, "before": before, "tasks": tasks}, (wanted, before)
+            page = await ledger.list_waits(limit=2, cursor=cursor, **wanted)
+            before, cursor = before + len(page["items"]), page["next_cursor"]
+            if cursor is None:
+                break
+        assert before == count, wanted
+    with pytest.raises(BadCursor):
+        await ledger.count_waits(cursor="x")
 
 
 async def test_waits_are_found_by_who_answered_or_was_one_of_those_who_voted(ledger, clock):

@@ -267,7 +267,11 @@ async def test_an_admin_overrides_with_a_reason_that_stays(stack: Stack, approva
 
 
 async def ids(service: Service, caller: Caller, **wanted: Any) -> set[str]:
-    page = await service.waits.list(fresh(caller), WaitsQuery(**wanted))
+    query = WaitsQuery(**wanted)
+    page = await service.waits.list(fresh(caller), query)
+    counted = await service.waits.count(fresh(caller), query)
+    assert (counted.count, counted.before) == (len(page.items), 0)
+    assert counted.tasks == sorted({wait.task for wait in page.items})
     return {wait.id for wait in page.items}
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from helmr.errors import BadId, NotFound, UnsupportedMedia, UsageError
-from helmr.models import LIST_LIMIT_MAX, Page, WaitInfo, WaitsQuery, WaitStatus
+from helmr.models import LIST_LIMIT_MAX, WaitsQuery, WaitStatus
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.http.answer_flow import show, wants_page
 from helmr_runtime.http.answer_page import (
@@ -47,8 +47,6 @@ from helmr_runtime.service.following import Followed, FollowedEntries
 
 FILTERS = ("task", "priority", "tag")
 ROWS_MAX = 50
-COUNTED_MAX = 400
-"""Waits of a view that are counted; beyond that the page shows `+`."""
 ANSWERED_WITHIN = timedelta(days=7)
 CHANGES_EVERY_S = 2.0
 """Least time between two signals of a change to a page."""
@@ -74,7 +72,6 @@ async def show_inbox(exchange: Exchange) -> Response:
     status = HTTPStatus.OK
     try:
         page = await _listed(exchange, who, page, given.get("cursor"))
-        page = await _counted(exchange, who, page)
     except UsageError as error:
         page, status = replace(page, problem=error.message), HTTPStatus.BAD_REQUEST
     headers = page_headers(INBOX_SCRIPT, is_live=True)
@@ -84,61 +81,39 @@ async def show_inbox(exchange: Exchange) -> Response:
 async def _listed(
     exchange: Exchange, who: PagePerson, page: InboxPage, cursor: str | None
 ) -> InboxPage:
-    """The page with its waits.
+    """The page with its waits, the number of all, and its place among all pages.
 
     Raises:
         UsageError: A filter or the cursor is invalid.
     """
-    found = await _read(exchange, who, page, cursor, _rows_max(page))
+    query, caller = _query(exchange, who, page, cursor), exchange.caller()
+    found = await exchange.service.waits.list(caller, query)
+    counted = await exchange.service.waits.count(caller, query)
     waits = list(found.items)
     if page.view is InboxView.ANSWERED:
         waits.sort(key=lambda one: one.resolved_at or page.now, reverse=True)
-    return replace(page, waits=waits, cursor=found.next_cursor)
-
-
-async def _counted(exchange: Exchange, who: PagePerson, page: InboxPage) -> InboxPage:
-    """The page with the total of waits, its number, and the tasks of the waits."""
-    found, has_more = page.waits, False
-    if page.cursor is not None or not page.is_first:
-        found, has_more = await _all(exchange, who, page)
-    others = {name: value for name, value in page.filters.items() if name != "task"}
-    of_any = found
-    if others != page.filters:
-        of_any, _ = await _all(exchange, who, replace(page, filters=others))
-    tasks = {one.task for one in of_any} | {*filter(None, [page.filters.get("task")])}
-    ids = [one.id for one in found]
-    before = min((ids.index(one.id) for one in page.waits if one.id in ids), default=0)
+    pages_before = ceil(counted.before / query.limit)
     return replace(
         page,
-        total=len(found),
-        has_more=has_more,
-        place=before // _rows_max(page) + 1,
-        places=ceil(len(found) / _rows_max(page)),
-        tasks=tuple(sorted(tasks)),
+        waits=waits,
+        cursor=found.next_cursor,
+        total=counted.count,
+        place=pages_before + 1,
+        places=pages_before + ceil((counted.count - counted.before) / query.limit),
+        tasks=sorted({*counted.tasks, *filter(None, [query.task])}),
     )
 
 
-def _rows_max(page: InboxPage) -> int:
-    return LIST_LIMIT_MAX if page.view is InboxView.ANSWERED else ROWS_MAX
+def _query(
+    exchange: Exchange, who: PagePerson, page: InboxPage, cursor: str | None = None
+) -> WaitsQuery:
+    """The waits that the person sees in the page's view.
 
-
-async def _all(exchange: Exchange, who: PagePerson, page: InboxPage) -> tuple[list[WaitInfo], bool]:
-    """The waits of a view, about `COUNTED_MAX` at most, and True if there are more."""
-    found: list[WaitInfo] = []
-    cursor: str | None = None
-    while len(found) < COUNTED_MAX:
-        listed = await _read(exchange, who, page, cursor, LIST_LIMIT_MAX)
-        found += listed.items
-        cursor = listed.next_cursor
-        if cursor is None:
-            break
-    return found, cursor is not None
-
-
-async def _read(
-    exchange: Exchange, who: PagePerson, page: InboxPage, cursor: str | None, limit: int
-) -> Page[WaitInfo]:
-    service, person = exchange.service, who.proven.person.id
+    Raises:
+        UsageError: A filter or the cursor is invalid.
+    """
+    person = who.proven.person.id
+    limit = LIST_LIMIT_MAX if page.view is InboxView.ANSWERED else ROWS_MAX
     wanted: dict[str, object] = {**page.filters, "limit": limit, "cursor": cursor or None}
     match page.view:
         case _ if who.proven.is_local:
@@ -150,14 +125,13 @@ async def _read(
         case InboxView.VOTED:
             wanted["voter"] = person
         case InboxView.ANSWERED:
-            since = service.now() - ANSWERED_WITHIN
+            since = page.now - ANSWERED_WITHIN
             ended = {"status": WaitStatus.FULFILLED, "answered_by": person, "resolved_since": since}
             wanted |= ended
     try:
-        query = WaitsQuery.model_validate(wanted)
+        return WaitsQuery.model_validate(wanted)
     except ValidationError as error:
         raise from_validation(error, is_query=True) from error
-    return await service.waits.list(exchange.caller(), query)
 
 
 async def show_home(exchange: Exchange) -> Response:
@@ -167,9 +141,9 @@ async def show_home(exchange: Exchange) -> Response:
     who = await exchange.app.browser.person(exchange)
     waiting = ""
     if who is not None and who.may_answer:
-        listed = InboxPage(now=exchange.service.now(), bar=who.bar, filters={})
-        listed = await _listed(exchange, who, listed, None)
-        waiting = (await _counted(exchange, who, listed)).total_text
+        open_ones = InboxPage(now=exchange.service.now(), bar=who.bar, filters={})
+        query = _query(exchange, who, open_ones)
+        waiting = f"{(await exchange.service.waits.count(exchange.caller(), query)).count:,}"
     page = render_home(
         version=exchange.app.settings.version, waiting=waiting, bar=who.bar if who else None
     )

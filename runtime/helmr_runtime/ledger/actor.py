@@ -177,6 +177,7 @@ class LedgerActor(Ledger):
     list_runs = _forwarded(DuckLedger.list_runs)
     get_wait = _forwarded(DuckLedger.get_wait)
     list_waits = _forwarded(DuckLedger.list_waits)
+    count_waits = _forwarded(DuckLedger.count_waits)
     transcript = _forwarded(DuckLedger.transcript)
     inputs = _forwarded(DuckLedger.inputs)
     outputs = _forwarded(DuckLedger.outputs)

@@ -176,6 +176,11 @@ class MemoryRows:
         created = self._entries.at(row.created_offset)
         return views.run_json(row, created.body, ended.body if ended is not None else None)
 
+    def _waits(self) -> Iterable[tuple[tuple[int | str, ...], Json]]:
+        rows = self._rows
+        for row in map(rows.wait, rows.new_waits):
+            yield _ends_first(row), self._wait(row, in_full=False)
+
     def _wait(self, row: WaitRow, *, in_full: bool) -> Json:
         resolved = self._entry(row.resolved_offset)
         return views.wait_json(
@@ -229,22 +234,28 @@ class MemoryRows:
                 runs = (rows.run(run_id) for run_id in rows.new_runs)
                 found = (((-row.created_offset,), self._run(row)) for row in runs)
             case WaitsQuery():
-                waits = (rows.wait(wait_id) for wait_id in rows.new_waits)
-                found = ((_ends_first(row), self._wait(row, in_full=False)) for row in waits)
+                found = self._waits()
             case TokensQuery():
                 found = (
                     ((-one.created_offset,), self._token(one))
                     for one in self._index.tokens
                     if one.parent is None
                 )
-        given = wanted.filters()
-        fitting = (
-            one
-            for one in found
-            if _fits(given, one[1])
-            and not (one[1]["status"] == "pending" and one[1]["id"] in resolving)
-        )
+        fitting = _fitting(found, wanted.filters(), resolving)
         return _page(type(wanted).__name__, fitting, dict, wanted.cursor, wanted.limit)
+
+    async def waits_by_task(
+        self, wanted: WaitsQuery, *, resolving: Collection[str] = ()
+    ) -> list[Json]:
+        last = views.decode_cursor(WaitsQuery.__name__, wanted.cursor, (int, str))
+        given = wanted.model_copy(update={"task": None}).filters()
+        totals: dict[str, Json] = {}
+        for key, wait in _fitting(self._waits(), given, resolving):
+            task = wait["task"]
+            total = totals.setdefault(task, {"task": task, "count": 0, "before": 0})
+            total["count"] += 1
+            total["before"] += last is not None and key <= tuple(last)
+        return list(totals.values())
 
     async def wait_totals(self, resolving: Collection[str]) -> list[Json]:
         totals: dict[tuple[str, str | None], Json] = {}
@@ -313,9 +324,17 @@ def _ends_first(row: WaitRow) -> tuple[int | str, ...]:
     return round(ends_at.timestamp() * 1_000_000), row.wait_id
 
 
-def _fits(given: Mapping[str, Any], info: Json) -> bool:
-    """True if the object passes these filters."""
-    return all(_holds(name, value, info) for name, value in given.items())
+def _fitting(
+    found: Iterable[tuple[tuple[int | str, ...], Json]],
+    given: Mapping[str, Any],
+    resolving: Collection[str],
+) -> Iterable[tuple[tuple[int | str, ...], Json]]:
+    """Those of the objects that pass these filters, each with its key."""
+    for key, info in found:
+        if info["status"] == "pending" and info["id"] in resolving:
+            continue
+        if all(_holds(name, value, info) for name, value in given.items()):
+            yield key, info
 
 
 def _holds(name: str, value: Any, info: Json) -> bool:

@@ -509,6 +509,18 @@ class ReadableLedger(ABC):
         found = await self.rows.page(_query(WaitsQuery, wanted), resolving=resolving)
         return {**found, "items": [self._wait_now(one, {}) for one in found["items"]]}
 
+    async def count_waits(self, /, **wanted: Any) -> Json:
+        """Count the waits of `list_waits` without making them: see `LedgerClient.count_waits`."""
+        resolving = self.index.work.resolving()
+        query = _query(WaitsQuery, wanted)
+        found = await self.rows.waits_by_task(query, resolving=resolving)
+        of_task = [one for one in found if query.task in (None, one["task"])]
+        return {
+            "count": sum(one["count"] for one in of_task),
+            "before": sum(one["before"] for one in of_task),
+            "tasks": sorted(one["task"] for one in found),
+        }
+
     # --- transcripts and streams -----------------------------------------------------------------------
 
     async def transcript(

@@ -291,6 +291,14 @@ class LedgerClient(Protocol):
         """Return waits by the time that ends them: a page for the parameters of a `WaitsQuery`."""
         ...
 
+    async def count_waits(self, /, **wanted: Any) -> Json:
+        """Count the waits that `list_waits` lists for these parameters, on all its pages: `{count, before, tasks}`.
+
+        `before` are those on the pages before the cursor. `tasks` are the tasks that the list would have without its
+        filter by task.
+        """
+        ...
+
     async def transcript(
         self,
         session_id: str,

@@ -6,6 +6,7 @@ The ledger keeps claims in memory (S-81); assignments are entries (S-72).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -78,6 +79,21 @@ from helmr_runtime.service.tokens import TokenOperations
 
 ALL_WAITS = WaitsQuery()
 """The default query of the inbox; it leaves out timers, which wait for no one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitCount:
+    """The size of a list of waits.
+
+    Attributes:
+        count: The waits on all pages.
+        before: Those on the pages before the query's.
+        tasks: The tasks of the waits, without the filter by task.
+    """
+
+    count: int
+    before: int
+    tasks: Sequence[str]
 
 
 WAITS_KNOWN_MAX = 50_000
@@ -165,19 +181,19 @@ class WaitOperations:
         Raises:
             BadFilter: The query asks for the caller's own waits, and the caller is no person.
         """
-        given = wanted.given()
-        for name, meant in (("mine", "concerns"), ("can_answer", "answerable_by")):
-            if given.pop(name, False):
-                if caller.identity is None:
-                    raise BadFilter(
-                        f"{name} is for people, and the caller has not signed in as one",
-                        hint=f"{meant} takes names of people and groups.",
-                    )
-                given[meant] = sorted(caller.identity.keys)
+        given = _given(caller, wanted)
         page = Page[WaitInfo].model_validate(await self._ledger.list_waits(**given))
         return page.model_copy(
             update={"items": [_for(caller, wait, self._now()) for wait in page.items]}
         )
+
+    async def count(self, caller: Caller, wanted: WaitsQuery = ALL_WAITS) -> WaitCount:
+        """Count what `list` lists for this caller, on all its pages.
+
+        Raises:
+            BadFilter: As `list`.
+        """
+        return WaitCount(**await self._ledger.count_waits(**_given(caller, wanted)))
 
     async def answer(
         self,
@@ -500,6 +516,24 @@ class WaitOperations:
             "record_id": body["record_id"],
             "data": next((r["data"] for r in found["items"] if r["seq"] == seq), None),
         }
+
+
+def _given(caller: Caller, wanted: WaitsQuery) -> Json:
+    """The query for the ledger: what it says of the caller, by their names and groups.
+
+    Raises:
+        BadFilter: The query asks for the caller's own waits, and the caller is no person.
+    """
+    given = wanted.given()
+    for name, meant in (("mine", "concerns"), ("can_answer", "answerable_by")):
+        if given.pop(name, False):
+            if caller.identity is None:
+                raise BadFilter(
+                    f"{name} is for people, and the caller has not signed in as one",
+                    hint=f"{meant} takes names of people and groups.",
+                )
+            given[meant] = sorted(caller.identity.keys)
+    return given
 
 
 def _for(caller: Caller, wait: WaitInfo, now: datetime) -> WaitInfo:

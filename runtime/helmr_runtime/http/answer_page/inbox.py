@@ -55,7 +55,7 @@ class InboxPage:
         waits: The waits, in order.
         cursor: The cursor of the next page; None at the end.
         is_first: It is the first page.
-        total: The number of waits in the view with these filters; `has_more` if there are more than were counted.
+        total: The number of waits in the view with these filters.
         place, places: The number of this page, and of all pages.
         tasks: The tasks of the waits, without the filter by task.
         has_views: The page offers other views than the open waits.
@@ -70,17 +70,11 @@ class InboxPage:
     cursor: str | None = None
     is_first: bool = True
     total: int = 0
-    has_more: bool = False
     place: int = 1
     places: int = 1
     tasks: Sequence[str] = ()
     has_views: bool = True
     problem: str = ""
-
-    @property
-    def total_text(self) -> str:
-        """The total, such as `120` or `1,000+`."""
-        return f"{self.total:,}{'+' if self.has_more else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +122,8 @@ def _count(page: InboxPage) -> str:
     """The total and the page's number: `120 questions, page 2 of 3`."""
     if not page.waits:
         return ""
-    said = f"{page.total_text} {'question' if page.total == 1 else 'questions'}"
-    if page.places < 2 and not page.has_more:
-        return f"{said}."
-    return f"{said}, page {page.place} of {page.places}{'+' if page.has_more else ''}."
+    said = f"{page.total:,} {'question' if page.total == 1 else 'questions'}"
+    return f"{said}." if page.places < 2 else f"{said}, page {page.place:,} of {page.places:,}."
 
 
 def _query(page: InboxPage, view: InboxView, **more: str) -> str:

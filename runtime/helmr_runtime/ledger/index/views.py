@@ -287,6 +287,15 @@ class Rows(Protocol):
         """
         ...
 
+    async def waits_by_task(
+        self, wanted: WaitsQuery, *, resolving: Collection[str] = ()
+    ) -> list[Json]:
+        """The waits of the list by task, those of other tasks than the wanted one too: `{task, count, before}`.
+
+        `before` counts those that stand before the page at the cursor.
+        """
+        ...
+
     async def wait_totals(self, resolving: Collection[str]) -> list[Json]:
         """The pending waits by what they wait for: `{kind, stream, count, oldest_at}`; none of them is a backoff, nor
         one of those whose token has ended.

@@ -104,6 +104,12 @@ class DuckRows:
         found: Json = await self._read_tables(PAGES[type(wanted)], wanted, *more)
         return found
 
+    async def waits_by_task(
+        self, wanted: WaitsQuery, *, resolving: Collection[str] = ()
+    ) -> list[Json]:
+        found: list[Json] = await self._read_tables(lists.waits_by_task, wanted, resolving)
+        return found
+
     async def wait_totals(self, resolving: Collection[str]) -> list[Json]:
         found: list[Json] = await self._read_tables(lists.wait_totals, resolving)
         return found

@@ -297,20 +297,10 @@ _WAITS: Mapping[str, How] = {
 
 def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json:
     """Waits: what time ends soonest first, what it never ends last, then by id."""
-    where = wanted(query, _WAITS)
-    key = views.decode_cursor("waits", query.cursor, (int, str))
-    if key is not None:
-        last_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
-        where.terms.append(
-            f"(sort_us > {last_us} OR (sort_us = {last_us} AND wait > {last_id}::UUID))"
-        )
-    if query.status is WaitStatus.PENDING:
-        where.add(
-            "NOT list_contains({0}::UUID[], wait)", [engine.uuid_of(one) for one in resolving]
-        )
+    where = _listed(query, resolving)
+    where.terms.append(_is_behind(query, where))
     found = reader.execute(
-        "SELECT * EXCLUDE (sort_us) FROM "  # noqa: S608 - terms of our own
-        f"(SELECT *, coalesce(default_us, deadline_us, {FAR_FUTURE_US}) AS sort_us FROM wait_rows) "
+        f"SELECT * EXCLUDE (sort_us) FROM {_SORTED} "  # noqa: S608 - terms of our own
         f"WHERE {where} ORDER BY sort_us, wait LIMIT {query.limit + 1}",
         where.values,
     ).fetchall()
@@ -323,6 +313,42 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json
         sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
         following = views.encode_cursor("waits", [sort_us, last.wait_id])
     return views.page(_waits(reader, shown, in_full=False, strict=False), following)
+
+
+def waits_by_task(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> list[Json]:
+    """The waits of the list by task, without reading their entries; see `Rows.waits_by_task`."""
+    where = _listed(query.model_copy(update={"task": None}), resolving)
+    is_behind = _is_behind(query, where)
+    found = reader.execute(
+        f"SELECT task, count(*), count(*) FILTER (NOT {is_behind}) FROM {_SORTED} "  # noqa: S608 - terms of our own
+        f"WHERE {where} GROUP BY task",
+        where.values,
+    ).fetchall()
+    return [{"task": task, "count": count, "before": before} for task, count, before in found]
+
+
+_SORTED = (
+    f"(SELECT *, coalesce(default_us, deadline_us, {FAR_FUTURE_US}) AS sort_us FROM wait_rows)"  # noqa: S608 - a number
+)
+
+
+def _listed(query: WaitsQuery, resolving: Collection[str]) -> Conditions:
+    """The conditions of a list of waits, wherever its page begins."""
+    where = wanted(query, _WAITS)
+    if query.status is WaitStatus.PENDING:
+        where.add(
+            "NOT list_contains({0}::UUID[], wait)", [engine.uuid_of(one) for one in resolving]
+        )
+    return where
+
+
+def _is_behind(query: WaitsQuery, where: Conditions) -> str:
+    """True of a wait behind the query's cursor, whose key becomes parameters of the conditions."""
+    key = views.decode_cursor("waits", query.cursor, (int, str))
+    if key is None:
+        return "true"
+    last_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
+    return f"(sort_us > {last_us} OR (sort_us = {last_us} AND wait > {last_id}::UUID))"
 
 
 def wait_totals(reader: Reader, resolving: Collection[str]) -> list[Json]:
