@@ -266,7 +266,8 @@ LISTED: list[tuple[dict[str, Any], int]] = [
 
 
 async def all_sorts(ledger: Any, clock: Any) -> str:
-    """Waits that each filter tells apart, most of which end at one moment; returns the last session."""
+    """Waits that each filter tells apart, most of which end at one moment; returns a session with a timer."""
+    session_id = ""
     soon = {"deadline_at": clock.now() + timedelta(seconds=10)}
     sorts: list[dict[str, Any]] = [
         soon,
@@ -280,6 +281,7 @@ async def all_sorts(ledger: Any, clock: Any) -> str:
     for task, tags in (("review", ()), ("refund", ("own",))):
         for sort in sorts:
             hand = await running(ledger, clock, task=task, tags=tags)
+            session_id = hand.session_id
             wait = hand.wait(**sort, session_tags=list(tags))
             await hand.stored(wait)
             if "approvals" in sort:
@@ -296,7 +298,7 @@ async def all_sorts(ledger: Any, clock: Any) -> str:
     ended = await running(ledger, clock, task="ended")
     await ended.stored(ended.wait(kind="token", token_id=new.new.token_id))
     await ledger.fact(complete_token(new.new.token_id))
-    return hand.session_id
+    return session_id
 
 
 async def test_a_count_of_waits_is_that_of_a_walk_over_the_pages(ledger: Any, clock: Any) -> None:
