@@ -10,8 +10,9 @@ from typing import Any
 
 from helmr import auth
 from helmr.client.sync import ask
+from helmr.features.gate.operations import LIST_UNKNOWN_OUTCOMES
 from helmr.models import Page
-from helmr.operations import LIST_LIMITS, LIST_UNKNOWN_OUTCOMES
+from helmr.operations import LIST_LIMITS
 from helmr.signing import fingerprint
 from tests import signers
 from tests.notices.receivers import Endpoint

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from helmr import auth, ids, operations
+from helmr import auth, ids
 from helmr.errors import (
     BadFilter,
     BadId,
@@ -23,7 +23,6 @@ from helmr.errors import (
     BadRequest,
     Conflict,
     ExternalIdConflict,
-    GrantNotFound,
     IdempotencyConflict,
     KeyNotFound,
     NotAnAnswerer,
@@ -57,7 +56,6 @@ from helmr.signing import fingerprint
 from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
 from helmr_runtime.security.file_signatures import check_signature
 from tests import signers
-from tests.contract.faces import as_an_agent
 from tests.contract.repeating import KINDS
 from tests.of_features import of_features
 
@@ -645,97 +643,6 @@ async def keys_that_sign_are_registered_and_revoked(client: Any, way: Way) -> No
         await client.people.add_key(person, key=key)
 
 
-async def agents_ask_before_they_call(client: Any, way: Way) -> None:
-    call = {"client": "proxy", "agent": fresh("agent"), "tool": "mail", "input": {"to": "ana"}}
-
-    async def ask() -> Any:
-        body = {**call, "hold_s": 0}
-        return await as_an_agent(client, operations.ASK_GATED_CALL, body=body)
-
-    asked = await ask()
-    assert asked.verdict == "pending"
-    [wait] = await _asked(client, asked.session_id)
-    assert (await ask()).session_id == asked.session_id
-    await client.waits.answer(wait.id, {"decision": "approve"})
-    await _decided(client, asked.session_id)
-    taken = await ask()
-    assert (taken.verdict, taken.session_id) == ("allow", asked.session_id)
-    reported = await as_an_agent(
-        client, operations.REPORT_GATED_CALL, asked.session_id, body={"outcome": "succeeded"}
-    )
-    assert (reported.status, reported.verdict, reported.outcome) == (
-        "decided",
-        "allow",
-        "succeeded",
-    )
-    found = await as_an_agent(client, operations.GET_GATED_CALL, asked.session_id)
-    assert found == reported
-    # The first word counts.
-    assert await client.outcomes.say(asked.session_id, outcome="not_made") == reported
-    assert asked.session_id not in [one.session_id async for one in client.outcomes.list()]
-    assert asked.session_id not in [one.session_id for one in (await client.outcomes.page()).items]
-    again = await ask()  # the decision was for one call
-    assert again.verdict == "pending"
-    assert again.session_id != asked.session_id
-    await _asked(client, again.session_id)
-    for _ in range(2):
-        withdrawn = await as_an_agent(client, operations.WITHDRAW_GATED_CALL, again.session_id)
-        assert (withdrawn.status, withdrawn.verdict) == ("withdrawn", None)
-    other = await client.sessions.start("contract-echo", 0)
-    for row, parts in (
-        (operations.GET_GATED_CALL, {}),
-        (operations.WITHDRAW_GATED_CALL, {}),
-        (operations.REPORT_GATED_CALL, {"body": {"outcome": "failed"}}),
-    ):
-        for session_id in (f"ses_{MISSING}", other.id):
-            with pytest.raises(SessionNotFound):
-                await as_an_agent(client, row, session_id, **parts)
-    with pytest.raises(BadRequest):
-        await as_an_agent(client, operations.ASK_GATED_CALL, body={**call, "tool": ""})
-
-
-async def hooks_of_coding_agents_are_answered(client: Any, way: Way) -> None:
-    agent = fresh("agent")
-
-    async def hook(kind: str, **fields: Any) -> Any:
-        event = {"session_id": agent, "hook_event_name": kind, "cwd": "/work", **fields}
-        query = {"mode": "headless", "timeout_s": 0}
-        return await as_an_agent(client, operations.GATE_CLAUDE_CODE, body=event, query=query)
-
-    called = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "toolu_1"}
-    deferred = await hook("PreToolUse", **called)
-    assert deferred["hookSpecificOutput"]["permissionDecision"] == "defer"
-    [session] = await all_of(
-        client.sessions.list(task="helmr.gate.call", tag=f"claude-code:{agent}")
-    )
-    [wait] = await _asked(client, session.id)
-    assert wait.subject == "Run ls"
-    await client.waits.answer(wait.id, {"decision": "decline", "reason": "not on Friday"})
-    await _decided(client, session.id)
-    denied = (await hook("PreToolUse", **called))["hookSpecificOutput"]
-    assert denied["permissionDecision"] == "deny"
-    assert denied["permissionDecisionReason"] == "not on Friday"
-    assert (await client.sessions.open(session.id).get()).status == "closed"
-    assert await hook("SessionEnd") == {}
-    with pytest.raises(BadRequest):
-        await hook("PreToolUse")  # which names no tool
-
-
-async def _asked(client: Any, session_id: str) -> list[Any]:
-    """The waits of a session, once its run has stopped at them."""
-    await _run_of(client, session_id, until="stopped")
-    return await all_of(client.waits.list(session_id=session_id))
-
-
-async def _decided(client: Any, session_id: str) -> None:
-    await _run_of(client, session_id)
-
-
-async def _run_of(client: Any, session_id: str, **options: Any) -> None:
-    [run] = await all_of(client.runs.list(session_id=session_id))
-    await client.runs.wait(run.id, timeout=BOUND_S, **options)
-
-
 async def a_session_is_exported_and_verified(client: Any, way: Way) -> None:
     started, wait = await reviewing(client)
     await client.waits.answer(wait.id, APPROVE)
@@ -858,27 +765,6 @@ async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
         await approval.send(APPROVE)
 
 
-async def agents_calls_are_granted_for_a_while(client: Any, way: Way) -> None:
-    call = {"client": "own", "agent": fresh("agent"), "tool": "Shell", "input": {"command": "ls"}}
-    started = await client.sessions.start_and_wait("helmr.gate.call", call, timeout=BOUND_S)
-    made = await client.grants.create(started.id, matches={"command": "ls*"}, expires_in="2h")
-    assert (made.agent, made.tool, made.matches) == (call["agent"], "Shell", {"command": ["ls*"]})
-    assert made.created_by.type == way.principal
-    assert await client.grants.get(made.id) == made
-    assert made.id in [one.id async for one in client.grants.list()]
-    with pytest.raises(Conflict):
-        await client.grants.create(started.id, matches={"command": "git*"})
-    with pytest.raises(BadRequest):
-        await client.grants.create(started.id, expires_in="30d")
-    with pytest.raises(SessionNotFound):
-        await client.grants.create(f"ses_{MISSING}")
-    assert (await client.grants.revoke(made.id)).revoked_at is not None
-    assert [one.id for one in (await client.grants.page(limit=1)).items] == [made.id]
-    with pytest.raises(GrantNotFound):
-        await client.grants.revoke(f"grant_{MISSING}")
-    await client.sessions.open(started.id).cancel()
-
-
 async def the_gateway_sends_notices(client: Any, way: Way) -> None:
     refused = BadRequest if way.principal == "ray_job" else NoticeTargetNotFound
     if way.principal == "ray_job":
@@ -951,9 +837,6 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     the_runtime_says_who_calls,
     people_are_disabled_enabled_and_unbound,
     keys_that_sign_are_registered_and_revoked,
-    agents_ask_before_they_call,
-    hooks_of_coding_agents_are_answered,
-    agents_calls_are_granted_for_a_while,
     *(case for one in of_features("contract") for case in one.CASES),
     the_gateway_sends_notices,
     a_session_is_exported_and_verified,

@@ -542,30 +542,4 @@ async def unbind_person(client: Any) -> Prepared:
     return Prepared(call)
 
 
-async def _granted(client: Any) -> Any:
-    call = {"client": "own", "agent": ids.new_id(ids.OPERATION), "tool": "Look", "input": {}}
-    return await _session(client, "helmr.gate.call", call)
-
-
-@repeats(operations.CREATE_GRANT)
-async def create_grant(client: Any) -> Prepared:
-    session = await _granted(client)
-
-    async def call(operation_id: str) -> Receipt:
-        return (await client.grants.create(session.id, operation_id=operation_id)).id
-
-    return Prepared(call)
-
-
-@repeats(operations.REVOKE_GRANT)
-async def revoke_grant(client: Any) -> Prepared:
-    grant = await client.grants.create((await _granted(client)).id)
-
-    async def call(operation_id: str) -> Receipt:
-        found = await client.grants.revoke(grant.id, operation_id=operation_id)
-        return [found.id, found.revoked_at.isoformat()]
-
-    return Prepared(call)
-
-
 of_features("contract")  # kinds of theirs

@@ -34,9 +34,6 @@ QUICK = (
 )
 """Of each room a test that imports most of it."""
 
-NOT_YET = {"gate": "its operations stand in helmr/operations, and without it no part serves them"}
-"""Features that the kernel still misses, and why; a feature that can be taken out is to leave this table."""
-
 EVERY_MODULE = """
 import importlib, pkgutil
 for package in ("helmr.cli", "helmr.client", "helmr.features", "helmr_runtime", "helmr_console"):
@@ -98,16 +95,7 @@ def test_a_process_loads_no_part_of_a_feature_that_it_is_not_given() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.allows_blocking
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=[pytest.mark.xfail(strict=True, reason=NOT_YET[name])] if name in NOT_YET else [],
-        )
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_everything_else_passes_without_it(name: str, tmp_path: Path) -> None:
     folder = without(name, tmp_path)
     run(EVERY_MODULE, folder)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import features, ids
+from helmr import features, ids, operations
 from helmr.models import NoFields
 from helmr.operation import PATH_IDS, Operation
 from helmr.roles import Owner, Role, ScopeType, may
@@ -151,10 +151,9 @@ async def test_what_is_read_and_ended(stack: Stack) -> None:
 async def test_what_reaches_the_callers_own_reaches_no_others_but_for_an_admin(
     stack: Stack,
 ) -> None:
-    own = [row for row in GUARDED if row.owner is Owner.OWN]
-    assert {row.path_names for row in own} == {("public_token_id",), ("session_id",)}
-    # Those of gated calls need a gate: tests/http/test_gate.py.
-    rows = [row for row in own if row.path_names == ("public_token_id",)]
+    # A feature tries rows of its own: gated calls, tests/http/test_gate.py.
+    rows = [row for row in GUARDED if row.owner is Owner.OWN and row in operations.OPERATIONS]
+    assert {row.path_names for row in rows} == {("public_token_id",)}
     found = await things(stack)
     scope = {"type": TOKEN.value, "token": found.token}
     keys = {

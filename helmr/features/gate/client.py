@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from helmr.client.http import ClientPart, all_pages
 from helmr.durations import Duration, seconds
-from helmr.models import GatedCallInfo, GrantInfo, Page
-from helmr.operations import (
+from helmr.features.gate.operations import (
     CREATE_GRANT,
     GET_GRANT,
     LIST_GRANTS,
@@ -16,6 +15,7 @@ from helmr.operations import (
     REVOKE_GRANT,
     SAY_OUTCOME,
 )
+from helmr.models import GatedCallInfo, GrantInfo, Page
 
 
 class AsyncGrants(ClientPart):

@@ -13,9 +13,14 @@ from helmr import ids
 from helmr.cli import arguments, describe, listing, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
+from helmr.features.gate.operations import (
+    GET_GRANT,
+    LIST_GRANTS,
+    LIST_UNKNOWN_OUTCOMES,
+    REVOKE_GRANT,
+)
 from helmr.gate.grants import matches_text
 from helmr.models import GatedCallInfo, GrantInfo
-from helmr.operations import GET_GRANT, LIST_GRANTS, LIST_UNKNOWN_OUTCOMES, REVOKE_GRANT
 
 OUTCOME_COLUMNS = ("CALL", "AGENT", "TOOL", "APPROVED")
 

@@ -31,6 +31,7 @@ LOOK_EVERY_S = 2.0
 DEAD_EVERY_S = 0.5
 ASK_AGAIN_S = 2.0
 """An actor that is still being set up takes a second call well."""
+RAY_CRASHED = "Ray has crashed, and the runtime with it"
 
 
 class RayRuntime:
@@ -182,10 +183,7 @@ class RayRuntime:
         """
         if not self._is_cluster_alive():
             self._can_park = False
-            raise Unavailable(
-                "Ray has crashed, and the runtime with it",
-                hint="Start it again: what was acknowledged is stored.",
-            )
+            raise Unavailable(RAY_CRASHED, hint="Start it again: what was acknowledged is stored.")
         await asyncio.to_thread(self._end_stopped)
         try:
             await asyncio.to_thread(self._look_after)

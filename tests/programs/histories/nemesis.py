@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from helmr_runtime.launchers.ray_runtime import RAY_CRASHED
 from tests.programs.histories import garbage
 from tests.programs.histories.clients import World
 from tests.programs.histories.history import Call, Kind, Outcome
@@ -237,7 +238,7 @@ class Nemesis:
         if found is None:
             return ()
         kill(found)
-        await asyncio.to_thread(self._live.ended_with, "Ray has died")
+        await asyncio.to_thread(self._live.ended_with, RAY_CRASHED)
         await whole(self._live.start)
         return (f"kill {server}",)
 
