@@ -8,7 +8,7 @@ from helmr.features.names import NAMES
 from tests.programs.gauges.features import FEATURES, Named, Spread, named_in
 from tests.programs.gauges.shape import sources
 
-FILES_MAX = {"schedules": 2, "gate": 29}
+FILES_MAX = {"schedules": 2, "gate": 28}
 """Of schedules: `@task(schedule=…)` and `Harness(schedules=True)`. Of the gate what has not moved yet."""
 
 SHARED = ("helmr/errors/", "helmr/models/", "helmr/features/__init__.py")

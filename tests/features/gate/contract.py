@@ -14,13 +14,18 @@ from tests.contract.faces import as_an_agent
 from tests.contract.repeating import BOUND_S, Prepared, Receipt, repeats
 
 
-async def agents_ask_before_they_call(client: Any, way: Any) -> None:
-    call = {
-        "client": "proxy",
+def _call(client: str, tool: str, **arguments: Any) -> dict[str, Any]:
+    """A call of an agent of its own."""
+    return {
+        "client": client,
         "agent": ids.new_id(ids.OPERATION),
-        "tool": "mail",
-        "input": {"to": "ana"},
+        "tool": tool,
+        "input": arguments,
     }
+
+
+async def agents_ask_before_they_call(client: Any, way: Any) -> None:
+    call = _call("proxy", "mail", to="ana")
 
     async def ask() -> Any:
         body = {**call, "hold_s": 0}
@@ -109,12 +114,7 @@ async def _run_of(client: Any, session_id: str, **options: Any) -> None:
 
 
 async def agents_calls_are_granted_for_a_while(client: Any, way: Any) -> None:
-    call = {
-        "client": "own",
-        "agent": ids.new_id(ids.OPERATION),
-        "tool": "Shell",
-        "input": {"command": "ls"},
-    }
+    call = _call("own", "Shell", command="ls")
     started = await client.sessions.start_and_wait(CALL_TASK, call, timeout=BOUND_S)
     made = await client.grants.create(started.id, matches={"command": "ls*"}, expires_in="2h")
     assert (made.agent, made.tool, made.matches) == (call["agent"], "Shell", {"command": ["ls*"]})
@@ -142,8 +142,7 @@ CASES = (
 
 
 async def _granted(client: Any) -> Any:
-    call = {"client": "own", "agent": ids.new_id(ids.OPERATION), "tool": "Look", "input": {}}
-    return await client.sessions.start_and_wait(CALL_TASK, call, timeout=BOUND_S)
+    return await client.sessions.start_and_wait(CALL_TASK, _call("own", "Look"), timeout=BOUND_S)
 
 
 @repeats(operations.CREATE_GRANT)

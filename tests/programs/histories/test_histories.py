@@ -13,6 +13,7 @@ import pytest
 
 from tests.programs.histories import campaign, checker
 from tests.programs.histories.history import Call, Kind, Outcome
+from tests.programs.histories.nemesis import RAY, Nemesis
 from tests.programs.histories.taking import Plan, Taken, take
 from tests.stack.live import START_S, descendants, is_alive, until
 
@@ -56,6 +57,20 @@ def test_a_runtime_of_many_processes_keeps_its_promises_under_faults() -> None:
     assert len(found.faults) > 3
     assert under_a_limit(found.calls) > 0
     assert all(acknowledged(found.calls)[kind] for kind in WRITES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_runtime_whose_ray_is_killed_says_so_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rarest fault, which a short history seldom meets."""
+    monkeypatch.setattr(Nemesis, "_faults", lambda nemesis: {nemesis._kill_ray: 1.0})
+    found = taken(Plan(seconds=30, clients=8, sessions=12))
+    assert checker.check(found.calls) == []
+    assert found.unfinished == 0
+    assert set(found.faults) <= {f"kill {one}" for one in RAY}
+    assert found.faults.total() > 0
 
 
 @pytest.mark.long
