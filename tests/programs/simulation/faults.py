@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
 from helmr_runtime.faults import Point
@@ -10,25 +11,25 @@ from tests.programs.simulation.receivers import TARGETS
 from tests.programs.simulation.scheduler import Process
 from tests.programs.simulation.world import World
 
-KINDS = [
-    ("kill host", 10),
-    ("kill ledger", 4),
-    ("kill directory", 6),
-    ("kill gateway", 3),
-    ("kill at point", 16),
-    ("stop host", 6),
-    ("stop other", 3),
-    ("lose host", 4),
-    ("cut", 14),
-    ("slow", 5),
-    ("slow host", 4),
-    ("disk fails", 4),
-    ("clock", 5),
-    ("retire", 3),
-    ("code ends host", 6),
-    ("receiver fails", 5),
-    ("disk breaks", 8),
-]
+KINDS: Mapping[str, int] = {
+    "kill host": 10,
+    "kill ledger": 4,
+    "kill directory": 6,
+    "kill gateway": 3,
+    "kill at point": 16,
+    "stop host": 6,
+    "stop other": 3,
+    "lose host": 4,
+    "cut": 14,
+    "slow": 5,
+    "slow host": 4,
+    "disk fails": 4,
+    "clock": 5,
+    "retire": 3,
+    "code ends host": 6,
+    "receiver fails": 5,
+    "disk breaks": 8,
+}
 """Each with its weight."""
 
 POINTS = list(Point)

@@ -580,21 +580,25 @@ BUGS: dict[str, Bug] = {
     "begins-first": _begins_before_what_goes_on,
     "turn-untold": _turn_untold,
 }
-OF_LIMITS = frozenset(
-    {
-        "permit-lost",
-        "permit-unused",
-        "permit-twice",
-        "permits-unheard",
-        "permit-of-a-thread",
-        "permit-of-code",
-        "permit-late",
-        "one-key-first",
-        "begins-first",
-        "turn-untold",
-    }
-)
-"""Bugs to be looked for on a tenant's day."""
+DAYS: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "permit-lost",
+            "permit-unused",
+            "permit-twice",
+            "permits-unheard",
+            "permit-of-a-thread",
+            "permit-of-code",
+            "permit-late",
+            "one-key-first",
+            "begins-first",
+            "turn-untold",
+        ),
+        "tenant",
+    ),
+    **dict.fromkeys(("late-answer", "lost-not-abandoned"), "partner"),
+}
+"""On whose day a bug is looked for, if not on any."""
 
 
 def planted(name: str | None) -> AbstractContextManager[object]:

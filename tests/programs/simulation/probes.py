@@ -85,7 +85,7 @@ RARE = (
 
 def unreached(counts: Counter[str]) -> list[str]:
     """Those that were not come by."""
-    kinds = [f"fault:{kind}" for kind, _ in KINDS]
+    kinds = [f"fault:{kind}" for kind in KINDS]
     points = [f"killed at {point.value}" for point in POINTS]
     days = [f"day:{name}" for name in MIXES]
     return [name for name in (*RARE, *kinds, *points, *days) if not counts[name]]

@@ -7,7 +7,7 @@ import logging
 import random as global_random
 import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -77,10 +77,10 @@ class Outcome:
         return json.dumps(asdict(self))
 
 
-def plan(seed: str) -> Iterator[Planned]:
-    """What happens in a seed, in order, without end."""
+def plan(seed: str, weighed: Mapping[str, int]) -> Iterator[Planned]:
+    """What happens in a seed, in order, without end; what goes wrong by these weights."""
     random = Random(f"{seed}/plan")
-    kinds, weights = [kind for kind, _ in KINDS], [weight for _, weight in KINDS]
+    kinds, weights = list(weighed), list(weighed.values())
     command_s, fault_s = 0.3, 1.0
     commands, faults = count(), count()
     while True:
@@ -144,7 +144,7 @@ def simulate(
 def _run(world: World, outcome: Outcome, steps: int, only: Collection[str] | None) -> None:
     clients = Clients(world)
     scheduler = world.scheduler
-    coming = plan(world.seed)
+    coming = plan(world.seed, world.mix[1].faults or KINDS)
     following = next(coming)
     while scheduler.steps < steps:
         world.step()

@@ -14,10 +14,12 @@ class Mix:
     Attributes:
         commands: Weights by kind.
         tasks: Weights by id; without one, all tasks alike.
+        faults: Weights of what goes wrong; without one, those of every day (`faults.KINDS`).
     """
 
     commands: Mapping[str, int]
     tasks: Mapping[str, int] | None = None
+    faults: Mapping[str, int] | None = None
 
 
 EVERYONE = Mix(
@@ -178,8 +180,17 @@ MIXES: Mapping[str, Mix] = {
         },
         {"calls": 5, "hurries": 4, "asks_often": 4, "few": 4, "agent": 1, "deadly": 1},
     ),
+    "partner": Mix(
+        {"start": 20, "make_token": 6, "answer": 40, "complete": 6, "again": 6},
+        {"token": 3, "helper": 2},
+        {"cut": 10, "slow host": 10, "slow": 4},
+    ),
 }
-"""The days of those who use a part of it."""
+"""The days of those who use a part of it.
+
+A partner completes tokens around the deadlines of their waits, over connections that are slow and end. No process
+dies on that day: a session that a late call left to a host would be taken from it with the host.
+"""
 
 PEOPLE: Mapping[str, tuple[str, ...]] = {
     "ada": ("finance",),
