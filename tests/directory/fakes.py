@@ -38,10 +38,17 @@ def note(text: str, *, operation: str | None = "op_1") -> AddNote:
 
 
 class FlakyCalls(LocalCalls):
-    """Calls whose answers can be lost: what was asked is done, and the caller hears nothing of it."""
+    """Calls whose answers can be lost: what was asked is done, and the caller hears nothing of it.
+
+    Attributes:
+        late: By actor and method, when a call arrives whose answer is lost; without one, at once.
+        slow: By actor and method, when an answer arrives; without one, at once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.late: dict[tuple[str, str], asyncio.Event] = {}
+        self.slow: dict[tuple[str, str], asyncio.Event] = {}
         self._lost: Counter[tuple[str, str]] = Counter()
         self._unheard: set[asyncio.Future[Any]] = set()
 
@@ -56,13 +63,21 @@ class FlakyCalls(LocalCalls):
     async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call, and lose the answer if so told."""
         if self._lost[actor, method] <= 0:
-            return await super().call(actor, method, *args, **kwargs)
+            answer = await super().call(actor, method, *args, **kwargs)
+            if (arrives := self.slow.get((actor, method))) is not None:
+                await arrives.wait()
+            return answer
         self._lost[actor, method] -= 1
-        call = asyncio.ensure_future(super().call(actor, method, *args, **kwargs))
+        call = asyncio.ensure_future(self._unanswered(actor, method, *args, **kwargs))
         self._unheard.add(call)
         call.add_done_callback(self._forget)
         await asyncio.sleep(0)
         raise ActorUnavailable(actor=actor, method=method, detail="the answer is lost")
+
+    async def _unanswered(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        if (arrives := self.late.get((actor, method))) is not None:
+            await arrives.wait()
+        return await super().call(actor, method, *args, **kwargs)
 
     def _forget(self, call: asyncio.Future[Any]) -> None:
         self._unheard.discard(call)

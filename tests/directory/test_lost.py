@@ -8,6 +8,7 @@ import functools
 import pytest
 
 from helmr.errors import OutcomeUnknown
+from helmr_runtime.core.commands import AddNote
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.holds import UNREACHABLE_TRIES
 from helmr_runtime.directory.hosts import PoolTimings
@@ -207,6 +208,40 @@ async def test_an_adoption_that_comes_after_it_was_given_up_is_found_and_its_ses
     await world.clock.advance(31.0, step_s=1.0)
     assert host.releases == [("s1", "linger")]
     assert await directory.locate("s1") is None
+
+
+@pytest.mark.parametrize("command", [None, note("x", operation=None)])
+async def test_an_adoption_that_overtakes_the_answer_that_denies_it_is_found_and_parked(
+    world: World, command: AddNote | None
+) -> None:
+    """The host says that it does not hold the session, adopts it and reports that; the directory hears both reports
+    first, and none later. Whether the same host adopts the session once more, or nobody does."""
+    directory = await world.directory()
+    (host,) = world.living()
+    arrives = world.calls.late[host.name, "adopt"] = asyncio.Event()
+    denies = world.calls.slow[host.name, "lease"] = asyncio.Event()
+    world.calls.lose(host.name, "adopt")
+    world.ledger.add("s1", run="waiting" if command is not None else "queued")
+    await world.ledger.bump()
+    pending = asyncio.create_task(directory.route("s1", command)) if command is not None else None
+    await settle()
+    await world.clock.advance(RETRY_S)
+    arrives.set()
+    await until(lambda: "s1" in host.sessions and host.sessions["s1"].epoch)
+    await host.waits("s1")
+    await settle()
+    denies.set()
+    if pending is not None:
+        with pytest.raises(OutcomeUnknown):
+            await pending
+    await settle()
+    assert world.ledger.heads["s1"].holder is None
+    await world.clock.advance(31.0, step_s=1.0)
+    assert host.releases == [("s1", "linger")]
+    await host.ends("s1")
+    await world.ledger.queue("s1")
+    await until(lambda: world.executes("s1"))
+    assert await _live(directory) == 1
 
 
 async def test_one_that_another_host_holds_by_then_is_dropped(world: World) -> None:

@@ -365,9 +365,15 @@ class Holds:
         self._on_free()
 
     def _let_go(self, slot: Slot) -> None:
-        """Detach a slot from its session and free it."""
+        """Detach a slot from its session and free it.
+
+        An adoption that is given up may have taken a report meanwhile: the call reached the host after the host had
+        said that it does not hold the session. The host does not repeat that report.
+        """
         self._unbind(slot)
         self.give_back(slot)
+        if slot.epoch is None and slot.report is not None:
+            self._look_soon(slot.host, slot.report)
 
     # --- parking ----------------------------------------------------------------------------------
 
@@ -492,8 +498,7 @@ class Holds:
         for one in report.slots:
             slot = self._slot_of(host, one)
             if slot is None:
-                if one.state in (SlotState.BUSY, SlotState.PARKABLE):
-                    self._tasks.start(self._look_for(host, one))
+                self._look_soon(host, one)
             elif slot.report is None or slot.report.epoch <= one.epoch:
                 self._note(slot, one)
 
@@ -519,6 +524,11 @@ class Holds:
         if found is not None:
             return found
         return known if known is not None and known.host is host and known.epoch is None else None
+
+    def _look_soon(self, host: PoolHost, report: SlotReport) -> None:
+        """Call `_look_for` in the background, if the host may still hold the session."""
+        if report.state in (SlotState.BUSY, SlotState.PARKABLE):
+            self._tasks.start(self._look_for(host, report))
 
     async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
         """Check a host's report of a session that the table does not place there.

@@ -165,7 +165,7 @@ def _drain(world: World, clients: Clients) -> None:
     scheduler = world.scheduler
     until = scheduler.steps + DRAIN_STEPS
     answering = clients.finish()
-    left: str | None = "nothing looked at"
+    left: str | None = None
     while scheduler.steps < until:
         world.step()
         if scheduler.steps % 64 == 0 and answering.done() and not clients.under_way:
@@ -174,7 +174,8 @@ def _drain(world: World, clients: Clients) -> None:
             if left is None:
                 world.invariants.ended()
                 return
-    left = world.invariants.schedules.behind(world.clock.now()) or left
+    left = world.invariants.schedules.behind(world.clock.now()) or left or world.check_quiet()
+    left = left or "a client has no answer"
     raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")
 
 

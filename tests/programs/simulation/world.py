@@ -440,14 +440,20 @@ class World:
         return f"in hosts: {slots}" if any(slots.values()) else None
 
     def told_of_rest(self) -> str:
-        """The sessions that are not at rest, for whoever looks for the fault."""
+        """The sessions that are not at rest, in the ledger and in hosts, for whoever looks for the fault."""
         if self.ledger is None:
             return ""
-        return "; ".join(
+        listed = [
             f"{head.session_id} {head.task} {head.run_status} held by {head.held_by} epoch {head.epoch}"
             for head in self.ledger._index.heads.values()
             if head.is_held or head.has_active_run
-        )
+        ]
+        living = [
+            f"{name} has {slot.session_id}: {slot.report}"
+            for name in self.host_names()
+            for slot in self.hosts[name].slots.values()
+        ]
+        return "; ".join((*listed, *living))
 
 
 def _kind(name: str) -> str:
