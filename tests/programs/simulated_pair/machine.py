@@ -7,6 +7,7 @@ ends, and is started again.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Armed:
 
     calls: int
     at: str
-    """Only calls that have this text count."""
+    """Only calls count in which this pattern is found."""
     kind: str
     """`kill` or `pause`."""
     where: str
@@ -138,8 +139,13 @@ class Machine:
         is_there = runtime is not None and process is not None and not process.is_dead
         return is_there and runtime is not None and runtime.is_open
 
-    def behind(self, head: int) -> str | None:
-        """What its runtime lacks that stands by; None if it is level with that commit."""
+    def left(self, head: int) -> str | None:
+        """What its runtime lacks that stands by; None if it is level with that commit, and goes on from there."""
+        runtime, process = self.runtime, self.process
+        if runtime is None or process is None or process.is_dead or process.is_stopped:
+            return f"{self.name} does not run"
+        if runtime.is_over or runtime.is_ending:
+            return f"{self.name} is about to end"
         at = self.directory.log_number
         return f"{self.name} stands at {at} of {head}" if at < head else None
 
@@ -171,7 +177,7 @@ class Machine:
     def _passes(self, process: MachineProcess, where: str, what: str) -> None:
         """A process is at a call of the store: it may be where it was to be stopped or killed."""
         armed = self.armed
-        if armed is None or armed.where != where or armed.at not in what:
+        if armed is None or armed.where != where or not re.search(armed.at, what):
             return
         armed.calls -= 1
         if armed.calls > 0:
@@ -203,6 +209,8 @@ class Runtime:
         self.is_open = False
         self.is_over = False
         """It has said that another has opened the log."""
+        self.is_ending = False
+        """It has been told to end."""
         self.actor = LedgerActor(
             LedgerPlace(machine.path, self._open_log, FEATURES),
             clock=machine.clock,
@@ -260,6 +268,7 @@ class Runtime:
 
     def say_goodbye(self) -> None:
         """As SIGTERM: it closes the ledger and ends."""
+        self.is_ending = True
         self._process.lane.create_task(self._end())
 
     async def _end(self) -> None:

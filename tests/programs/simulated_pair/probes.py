@@ -22,6 +22,7 @@ RARE = (
     "flush sent to the other one",
     "garbage stored",
     "log opened",
+    "opened below the floor",
     "receipt repeated",
     "session adopted",
     "sessions pruned",

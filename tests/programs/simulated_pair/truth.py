@@ -144,6 +144,8 @@ class Truth:
             if number > self.floor:
                 self.fail("S-96", f"commit {number} is written over by {record.writer}")
             self._counts.reached("garbage stored")
+            if record.opens:
+                self._counts.reached("opened below the floor")
             return
         if not self.require(number == self.head + 1, "S-96", f"a gap before commit {number}"):
             return
