@@ -306,7 +306,7 @@ class AnswerScreen(SubmitScreen):
         """Start over counting seen lines, because another size shows others."""
         self._unseen = Unseen()
         self.call_after_refresh(self.redraw)
-        self.call_after_refresh(self._begin_at_the_top)
+        self.call_after_refresh(self.begin_at_the_top)
 
     def opens(self) -> None:
         """Show at once what was read ahead; otherwise read."""
@@ -477,25 +477,12 @@ class AnswerScreen(SubmitScreen):
         return [*brief_facts(wait, due.full_text, role), *agree]
 
     def focus_form(self, form: SchemaForm) -> None:
-        """Focus the first field, but show a call from its beginning; disable the form if it can't be answered."""
+        """Disable the form if it can't be answered; else give the text its width, and focus the first field."""
         if self._why_not():
             form.disabled = True
             return
-        form.focus_first(scrolls=False)
         self.set_class(not self._is_short and form.is_short, "reading")
-        self.call_after_refresh(self._begin_at_the_top)
-
-    def _begin_at_the_top(self, laid_out: tuple[int, int] | None = None) -> None:
-        """Scroll to the beginning, then to the focused field unless it is a call's; repeat until the layout rests,
-        because the text takes its room after the form."""
-        left = self.query_one("#left", VerticalScroll)
-        now = (self.asked_text.size.height, left.virtual_size.height)
-        if now == laid_out:
-            return
-        left.scroll_home(animate=False)
-        if self.tool_call() is None and self.focused is not None:
-            self.focused.scroll_visible(animate=False)
-        self.call_after_refresh(self._begin_at_the_top, now)
+        super().focus_form(form)
 
     def context_content(self) -> Content:
         """The question where it is not above the form, the transcript, then the JSON."""

@@ -29,7 +29,6 @@ from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.unsent import PendingSend
 from helmr_console.widgets.field_row import SafeInput
-from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import TextPane, asked, head, lines
 
 READ_AT_ONCE = 8
@@ -114,10 +113,6 @@ class BatchScreen(SubmitScreen):
                     self.redraw()
                 return wait
         return None
-
-    def focus_form(self, form: SchemaForm) -> None:
-        """Focus the first field without scrolling, so that the facts above stay in view."""
-        form.focus_first(scrolls=False)
 
     def _say_count(self) -> None:
         self.to_type.update(Content(f"type {len(self.plan.items)} to confirm"))

@@ -73,7 +73,7 @@ class ConfirmScreen(SubmitScreen):
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
         if self.expect:
-            self.typed.focus()
+            self.begin_with(self.typed)
         self.redraw()
         self.reads_from_now()
 

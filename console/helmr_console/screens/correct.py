@@ -102,7 +102,7 @@ class CorrectionScreen(SubmitScreen):
         await self._look()
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
-        self.reason.focus()
+        self.begin_with(self.reason)
         self.redraw()
         self.reads_from_now()
 

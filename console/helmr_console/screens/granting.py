@@ -66,7 +66,7 @@ class GrantScreen(SubmitScreen):
         }
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
-        next(iter(self._globs.values()), self._time).focus()
+        self.begin_with(next(iter(self._globs.values()), self._time))
         self.redraw()
         self.reads_from_now()
 

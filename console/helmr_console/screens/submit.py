@@ -14,6 +14,7 @@ from typing import Any
 
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
+from textual.geometry import Size
 from textual.widget import Widget
 
 from helmr import ids
@@ -209,8 +210,32 @@ class SubmitScreen(ConsoleScreen):
         return tool_call(self.form.form) if self.form is not None else None
 
     def focus_form(self, form: SchemaForm) -> None:
-        """Focus the first field of a new form."""
-        form.focus_first()
+        """Focus the first field of a new form, and show it from its beginning."""
+        form.focus_first(scrolls=False)
+        self._begin_once_focused()
+
+    def begin_with(self, field: Widget) -> None:
+        """Focus the first field of a page without a form, and show the page from its beginning."""
+        field.focus(scroll_visible=False)
+        self._begin_once_focused()
+
+    def _begin_once_focused(self) -> None:
+        # The app gives the focus, some messages later.
+        self.app.call_later(self.call_after_refresh, self.begin_at_the_top)
+
+    def begin_at_the_top(self, laid_out: Sequence[Size] = ()) -> None:
+        """Scroll to the beginning, then to the focused field unless it is a call's; repeat until the layout rests.
+
+        Textual would scroll to the field while a scroll bar has no room yet, and the page would begin at its fields.
+        """
+        left = self.query_one("#left", VerticalScroll)
+        now = [left.scrollable_content_region.size, *(part.size for part in left.children)]
+        if now == laid_out:
+            return
+        left.scroll_home(animate=False, immediate=True)
+        if self.tool_call() is None and self.focused is not None:
+            self.focused.scroll_visible(animate=False, immediate=True)
+        self.call_after_refresh(self.begin_at_the_top, now)
 
     def on_schema_form_form_changed(self) -> None:
         """Update the preview, and keep the draft when typing rests."""

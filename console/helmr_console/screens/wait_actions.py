@@ -297,7 +297,7 @@ class DelegateScreen(SubmitScreen):
         self.field.suggester = SuggestFromList(self.names, case_sensitive=False)
         await self.slot.mount(*self._widgets())
         self.submission.phase = SendPhase.FORM
-        self.field.focus()
+        self.begin_with(self.field)
         self.redraw()
         self.reads_from_now()
 

@@ -405,7 +405,9 @@ class SchemaForm(RowActions):
         """Focus the first editor, and scroll to it if `scrolls`."""
         first = self.first_editor()
         if first is not None:
-            enter(first, scrolls=scrolls)
+            enter(first, scrolls=False)
+            if scrolls:
+                self._show_when_laid_out(first)
 
     def first_editor(self) -> Widget | None:
         """The first editor of the form."""

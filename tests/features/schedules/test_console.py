@@ -10,6 +10,8 @@ import pytest
 
 from helmr.review.words import short_id
 from tests.console.flow.bench import Bench
+from tests.console.flow.late import SIZES as LATE_SIZES
+from tests.console.flow.late import begins_at_the_top, opened_late
 from tests.console.flow.test_goldens import SIZES, look
 
 
@@ -157,6 +159,21 @@ async def test_a_schedule_is_made_by_its_form_which_says_when_it_is_due(bench: B
     made = await known(bench, "n1")
     assert (made["task"], made["cron"], made["zone"]) == ("talk", "0 3 * * *", "UTC")
     assert made["payload"]["subject"] == "Hi?"
+
+
+@pytest.mark.parametrize("size", LATE_SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_the_form_of_a_schedule_that_is_laid_out_late_begins_at_its_top(
+    bench: Bench, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schedules(bench, 0, size=size)
+    await bench.press("n", *"talk")
+    await opened_late(bench, monkeypatch, "enter")
+    await bench.on("NewScheduleScreen")
+    begins_at_the_top(bench)
+    await bench.press(*"n1", "tab", *"1h", "ctrl+s")
+    await bench.sees("This is sent, exactly")
+    await opened_late(bench, monkeypatch, "escape")  # from the review, which needs no scroll bar
+    begins_at_the_top(bench)
 
 
 @pytest.mark.long
