@@ -23,7 +23,9 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from time import monotonic
+from concurrent.futures import Future
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 from textual import events
@@ -126,15 +128,24 @@ class KeyLine:
                 self.held.quiet(await self.quiet_from(at_s))
 
     async def quiet_from(self, from_s: float) -> float:
-        """Return the first monotonic time, not before `from_s`, by which all typed input has been read."""
-        await asyncio.sleep(from_s - monotonic())
-        while self._is_unread():  # noqa: ASYNC110 - a terminal can only be looked at
-            await asyncio.sleep(UNREAD_EVERY_S)
-        await asyncio.sleep(STAMPS_WITHIN_S)
-        quiet_s, taken = monotonic(), asyncio.Event()
+        """Return the first monotonic time, not before `from_s`, by which all typed input has been read.
+
+        A thread looks, because the loop may be drawing: it would look late, and keys typed meanwhile would not count.
+        """
+        quiet, taken = Future[float](), asyncio.Event()
+        Thread(target=self._look, args=(from_s, quiet), daemon=True).start()
+        quiet_s = await asyncio.wrap_future(quiet)
         if self._app.call_later(taken.set):  # behind all input read by then
             await taken.wait()
         return quiet_s
+
+    def _look(self, from_s: float, quiet: Future[float]) -> None:
+        sleep(max(0.0, from_s - monotonic()))
+        while self._is_unread() and not quiet.cancelled():
+            sleep(UNREAD_EVERY_S)
+        sleep(STAMPS_WITHIN_S)
+        if quiet.set_running_or_notify_cancel():
+            quiet.set_result(monotonic())
 
     def _is_unread(self) -> bool:
         """True if the terminal holds input that Textual has not taken."""

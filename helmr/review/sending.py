@@ -20,6 +20,8 @@ READS_S = 0.3
 """No one reads a review faster: an earlier key was meant for something else."""
 SEES_S = 0.15
 """No one sees the choices faster: a key that chooses later was typed by someone who saw them."""
+LOOKS_S = 0.05
+"""A look for unread input may take so long, so it begins this much before `READS_S`: a key pressed then counts."""
 REPEAT_S = 0.15
 """Two reads of a key closer than this are repeats of a held key."""
 REPEATS_WITHIN_S = 0.7
@@ -154,13 +156,17 @@ class Submission:
         self.drawn_s = self.quiet_s = self.seen_s = self.chosen_s = None
 
     def quiet(self, now_s: float) -> None:
-        """Record that no input is unread now: if the review could be read by now, keys count from now on."""
+        """Record that no input is unread now: if the review could be read by now, keys count from now on.
+
+        A look that ended up to `LOOKS_S` too early counts as well, for keys read from `READS_S` on: they were typed
+        after the look, and by someone who saw the review for nearly as long.
+        """
         if self.drawn_s is None:
             return
         if self.seen_s is None and now_s - self.drawn_s >= SEES_S:
             self.seen_s = now_s
-        if self.quiet_s is None and now_s - self.drawn_s >= READS_S:
-            self.quiet_s = now_s
+        if self.quiet_s is None and now_s - self.drawn_s >= READS_S - LOOKS_S:
+            self.quiet_s = max(now_s, self.drawn_s + READS_S)
 
     def chose(self, read_s: float) -> None:
         """Record a key that completed the choice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 from hypothesis import given
@@ -270,6 +270,19 @@ async def test_a_key_is_up_when_nothing_is_unread_and_not_merely_after_some_time
         await until(lambda: app.keys.press.read_s == anew.time)
         assert app.keys.press.is_again
         assert not app.keys.press.may_be_repeat
+
+
+@pytest.mark.allows_blocking
+async def test_a_loop_that_is_busy_does_not_move_the_time_from_which_keys_count() -> None:
+    """As it draws, it looks at nothing; a key that is stamped meanwhile was typed by someone who had read."""
+    app = Typed()
+    async with app.run_test():
+        looking = asyncio.create_task(app.keys.quiet_from(from_s := monotonic() + 0.05))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(sleep, 0.5)  # as a loop that draws
+        await asyncio.sleep(0)
+        read = events.Key(CONFIRMS, None)
+        assert from_s <= await looking < read.time
 
 
 @pytest.mark.parametrize("repeats", [0, 1])

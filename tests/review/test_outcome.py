@@ -14,7 +14,7 @@ from helmr.errors import (
     WaitClaimed,
 )
 from helmr.review.outcome import After, AnswerOutcome, Result, of_error
-from helmr.review.sending import READS_S, PendingSends, Press, SendPhase, Submission
+from helmr.review.sending import LOOKS_S, READS_S, PendingSends, Press, SendPhase, Submission
 
 DONE = After(keeps_draft=False, keeps_operation=False, asks_again=False, shows_theirs=False)
 REFUSED = After(keeps_draft=True, keeps_operation=False, asks_again=True, shows_theirs=False)
@@ -90,7 +90,7 @@ def test_a_key_typed_before_a_review_could_be_read_sends_nothing() -> None:
     one.quiet(100.0)
     assert not one.is_readable(100.0), "it is not drawn"
     one.drawn_s = 100.0
-    one.quiet(100.0 + READS_S - 0.01)
+    one.quiet(100.0 + READS_S - LOOKS_S - 0.01)
     assert not one.is_readable(100.01 + READS_S)
     one.quiet(100.01 + READS_S)
     assert not one.is_readable(100.0 + READS_S)

@@ -53,7 +53,7 @@ def test_each_leaves_once_or_is_taken_back_once_in_order(acts: list[tuple[str, f
             taken = held.take_back()
             ended += [] if taken is None else [taken]
         while act == "due" and (due := held.take_due(now_s)) is not None:
-            assert now_s - at[due] >= 2.0
+            assert now_s >= at[due] + 2.0
             sent.append(due)
     held.let_go()
     while (due := held.take_due(now_s)) is not None:

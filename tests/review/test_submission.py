@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from helmr.forms import Form, form_of
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import AnswerDraft, Beginning, beginning
-from helmr.review.sending import READS_S, SEES_S, ConfirmPress, SendPhase, Submission
+from helmr.review.sending import LOOKS_S, READS_S, SEES_S, ConfirmPress, SendPhase, Submission
 
 
 def reviewed() -> Submission:
@@ -69,6 +69,18 @@ def test_a_choice_by_a_key_counts_for_as_much_as_reading() -> None:
     assert not submission.is_readable(101.0), "the choice was of what stood there before"
 
 
+def test_a_key_counts_from_the_time_of_reading_though_the_look_before_it_takes_its_time() -> None:
+    submission = reviewed()
+    submission.drawn_s = 100.0
+    submission.quiet(99.99 + READS_S - LOOKS_S)
+    assert not submission.is_readable(100.0 + READS_S), (
+        "it may have been typed before any look that counts"
+    )
+    submission.quiet(100.01 + READS_S - LOOKS_S)
+    assert not submission.is_readable(99.99 + READS_S), "no one has read it"
+    assert submission.is_readable(100.0 + READS_S)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("1s"), st.floats(0.01, 0.4), st.floats(0, 0.5)), max_size=40)
 )
@@ -89,7 +101,7 @@ def test_nothing_that_is_typed_ahead_of_a_form_answers_it(
             submission.chose(reads_s)
             chose_s = at_s
         elif submission.takes(ConfirmPress(reads_s), is_one_of_many=True):
-            assert at_s >= 100.0 + READS_S or (
+            assert at_s >= 100.0 + READS_S - LOOKS_S or (
                 chose_s is not None and 100.0 + SEES_S <= chose_s <= at_s
             )
             return

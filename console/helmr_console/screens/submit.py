@@ -25,7 +25,7 @@ from helmr.forms.template import spelled
 from helmr.models import AnswerReceipt, WaitInfo
 from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
 from helmr.review.personal import AnswerDraft
-from helmr.review.sending import READS_S, SEES_S, Press, SendPhase, Submission
+from helmr.review.sending import LOOKS_S, READS_S, SEES_S, Press, SendPhase, Submission
 from helmr.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
@@ -475,19 +475,18 @@ class SubmitScreen(ConsoleScreen):
             return  # another text replaced this one, or it was drawn already
         self.screen_layout_refresh_signal.unsubscribe(self.facts_text)
         self.submission.drawn_s = monotonic()
-        self.console.background.start(
-            self._comes_to_be_read(self.submission.drawn_s), group="reads"
-        )
+        for after_s in (SEES_S, READS_S - LOOKS_S):
+            read = self._comes_to_be_read(self.submission.drawn_s, after_s)
+            self.console.background.start(read, group="reads")
         self.is_drawn()
 
-    async def _comes_to_be_read(self, drawn_s: float) -> None:
-        """Advance the submission once later keys can only come from an operator who has read the text."""
-        for after_s in (SEES_S, READS_S):
-            quiet_s = await self.console.keys.quiet_from(drawn_s + after_s)
-            if self.submission.drawn_s != drawn_s:
-                return
-            self.submission.quiet(quiet_s)
-        if self.submission.is_reviewing:
+    async def _comes_to_be_read(self, drawn_s: float, after_s: float) -> None:
+        """Advance the submission once later keys can only come from an operator who has had this time to read."""
+        quiet_s = await self.console.keys.quiet_from(drawn_s + after_s)
+        if self.submission.drawn_s != drawn_s:
+            return
+        self.submission.quiet(quiet_s)
+        if self.submission.quiet_s is not None and self.submission.is_reviewing:
             self.redraw()  # shows that it may be sent
 
     def is_drawn(self) -> None:
