@@ -21,7 +21,7 @@ READS_S = 0.3
 SEES_S = 0.15
 """No one sees the choices faster: a key that chooses later was typed by someone who saw them."""
 LOOKS_S = 0.05
-"""A look for unread input may take so long, so it begins this much before `READS_S`: a key pressed then counts."""
+"""A look for unread input may take this time, so it begins this much before `READS_S`: a key pressed then counts."""
 REPEAT_S = 0.15
 """Two reads of a key closer than this are repeats of a held key."""
 REPEATS_WITHIN_S = 0.7
