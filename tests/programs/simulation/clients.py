@@ -235,17 +235,29 @@ class Clients:
             await self._tell(Asked("answer_batch", ALICE, operation_id, wait.id, parts))
 
     async def _deliver(self, random: Random) -> None:
-        """What a sender of webhooks does: one delivery, under its id, to several streams; each perhaps once more."""
+        """What a sender of webhooks does: one delivery, under its id, to several streams; each perhaps once more.
+
+        Some are delivered anew, all at once, when the session has left memory: what brings it back is not all that is
+        asked of it.
+        """
         if not self._sessions:
             return
         session_id, _ = random.choice(self._sessions[-12:])
         request = {"data": random.randrange(2), "idempotency_key": f"d{random.randrange(3)}"}
-        streams = random.choices(("orders", "remarks"), k=random.randrange(2, 5))
-        for stream in streams:
+
+        async def send(stream: str) -> None:
             parts = {"stream": stream, "request": request}
             await self._tell(Asked("send", ALICE, ids.new_id(ids.OPERATION), session_id, parts))
+
+        both = ("orders", "remarks")
+        for stream in random.choices(both, k=random.randrange(2, 5)):
+            await send(stream)
             if random.random() < 0.5:
                 await asyncio.sleep(random.random() * 8.0)  # it leaves memory meanwhile
+        if random.random() < 0.5:
+            await asyncio.sleep(4.0 + random.random() * 4.0)
+            for stream in random.sample(both, 2):
+                await send(stream)
 
     async def _amendment(self, random: Random) -> Asked | None:
         """Another answer to one of the newest waits, mostly one that has an answer."""
