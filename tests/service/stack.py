@@ -305,10 +305,10 @@ class Events:
                 self._ready += self._reader.feed(text)
 
 
-async def until(holds: Callable[[], Any]) -> None:
+async def until(holds: Callable[[], Any], within_s: float = BOUND_S) -> None:
     """Return when the condition holds; what takes long is looked at less often, as each look costs CPU."""
     pause_s = 0.005
-    async with asyncio.timeout(BOUND_S):
+    async with asyncio.timeout(within_s):
         while True:
             held = holds()
             if asyncio.iscoroutine(held):

@@ -26,7 +26,7 @@ from helmr_runtime.clock import FakeClock
 from tests.console.flow.spared import TURNS, spare
 from tests.console.flow.wire import Wire
 from tests.service import stack as service_stack
-from tests.service.stack import Stack, until
+from tests.service.stack import BOUND_S, Stack, until
 
 
 @asynccontextmanager
@@ -89,6 +89,8 @@ class Bench:
         self.clock = clock
         self.folder = folder
         self.wire = Wire(0)
+        self.within_s = BOUND_S
+        """What a condition may take: longer where hundreds of runs are started."""
         self.exit = AsyncExitStack()
         self.app: ConsoleApp
         self.pilot: Pilot[Any]
@@ -195,7 +197,7 @@ class Bench:
             if asyncio.iscoroutine(held):
                 held.close()
                 break
-        await until(holds)
+        await until(holds, self.within_s)
 
     async def answer(self, wait_id: str, data: Any, *, person: str = "ben") -> None:
         """Somebody else answers."""

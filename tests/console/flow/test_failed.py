@@ -82,6 +82,7 @@ async def test_a_bad_deploy_is_retried_by_six_keys_also_what_was_not_read_yet(
     bench: Bench,
 ) -> None:
     found = await broken(bench, 300)
+    bench.within_s = 120.0
     await bench.open(size=(120, 36))
     await bench.press("exclamation_mark")
     screen = await bench.on("SessionsScreen")
