@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helmr.cli.up import PORT
+from helmr.cli.up_options import PORT
 
 LOCK = Path(tempfile.gettempdir()) / f"helmr-tests-{PORT}.lock"
 

@@ -393,6 +393,20 @@ def group(help_text: str, places: Mapping[str, str] | None = None) -> typer.Type
     return app
 
 
+def gives_options(function: Callable[..., Any], options: Mapping[str, tuple[Any, Any]]) -> None:
+    """Have Typer read these options, by name with annotation and default, for a function of `(ctx, **options)`."""
+    by_name, by_key = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", by_name, annotation=typer.Context),
+        *(
+            inspect.Parameter(name, by_key, annotation=annotation, default=default)
+            for name, (annotation, default) in options.items()
+        ),
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+    function.__annotations__ = {one.name: one.annotation for one in parameters}
+
+
 def command(
     app: typer.Typer, name: str, *, examples: str | None = None, finds_runtime: bool = True
 ) -> Callable[[Callable[Concatenate[Cli, P], R]], Callable[Concatenate[Cli, P], R]]:
@@ -415,20 +429,10 @@ def command(
             return function(cli, **given)  # type: ignore[call-arg]  # the options that Typer parsed
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        parameters = [
-            inspect.Parameter(
-                "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
-            ),
-            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own),
-            *(
-                inspect.Parameter(
-                    key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None
-                )
-                for key, annotation in _SHARED.items()
-            ),
-        ]
-        invoked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
-        invoked.__annotations__ = {one.name: one.annotation for one in parameters}
+        shared_ones = {key: (annotation, None) for key, annotation in _SHARED.items()}
+        gives_options(
+            invoked, {**{one.name: (one.annotation, one.default) for one in own}, **shared_ones}
+        )
         app.command(name, cls=CommandWithExamples, epilog=examples)(invoked)
         return function
 

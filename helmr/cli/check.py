@@ -20,7 +20,8 @@ from helmr import hash_seed
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
 from helmr.cli.config import built_in_tasks, named_tasks
-from helmr.cli.up import LEDGER_NAME, Tasks
+from helmr.cli.up import LEDGER_NAME
+from helmr.cli.up_options import Tasks
 from helmr.errors import BadDefinition, HelmrError, RuntimeNotFound, TaskNotFound, UsageError
 from helmr.version import needed
 

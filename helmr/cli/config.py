@@ -76,16 +76,26 @@ def tasks_of_project(folder: Path) -> list[str]:
     return tasks
 
 
+def runtime_table(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
+    """The table `[runtime]`, options of `helmr up` by name, and the file.
+
+    Raises:
+        UsageError: As `notices_table`; or it is no table.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("runtime", {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: [runtime] is a table of options of `helmr up`", hint=FORM_HINT)
+    return table, path
+
+
 def form_of(config: Path | None, data_dir: Path) -> RuntimeForm | None:
     """Return `form` of the table `[runtime]`; None without one.
 
     Raises:
         UsageError: As `notices_table`; or it holds something else.
     """
-    found, path = _read(config, data_dir)
-    table = found.get("runtime", {})
-    if not isinstance(table, dict) or not table.keys() <= {"form"}:
-        raise UsageError(f"{path}: [runtime] takes `form`", hint=FORM_HINT)
+    table, path = runtime_table(config, data_dir)
     form = table.get("form")
     if form is None:
         return None
@@ -271,8 +281,8 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
         raise UsageError(
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
-            "OpenTelemetry is sent in [otel], people in [people.NAME], the store of commits in [log], the form of the "
-            "runtime in [runtime], limits in [limits.NAME], what features read in "
+            "OpenTelemetry is sent in [otel], people in [people.NAME], the store of commits in [log], options of "
+            "`helmr up` in [runtime], limits in [limits.NAME], what features read in "
             f"{', '.join(f'[{name}]' for name in SECTIONS)}.",
         )
     return found, str(path)

@@ -16,7 +16,7 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +28,8 @@ from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command, now
 from helmr.cli.config import CONFIG_NAME, RuntimeForm, form_of, form_to_start, tasks_of_project
 from helmr.cli.environment import SAYS_WHICH, strange_variables
-from helmr.cli.up import HOST, LEDGER_NAME, PORT
+from helmr.cli.up import LEDGER_NAME
+from helmr.cli.up_options import HOST, PORT
 from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, NotReady, RuntimeNotFound
 from helmr.hash_seed import DATA_DIR
@@ -306,27 +307,10 @@ def _config(data_dir: Path) -> tuple[RuntimeForm, Finding]:
 
 
 def _tables(data_dir: Path, config: Finding) -> Finding:
-    """Read each table with what a runtime reads it with, secrets of notices too."""
-    from helmr.cli.config import (
-        limits_table,
-        log_url_of,
-        notices_table,
-        otel_of,
-        people_table,
-        retention_of,
-        sections_of,
-    )
-    from helmr_runtime.notices.targets import Secrets, for_people, read_targets
-    from helmr_runtime.security.people import read_people
+    from helmr.cli.settings import check_file
 
     try:
-        readers: tuple[Callable[[None, Path], object], ...]
-        readers = (sections_of, limits_table, log_url_of, otel_of, retention_of)
-        for read in readers:
-            read(None, data_dir)
-        people = read_people(people_table(None, data_dir), CONFIG_NAME)
-        for target in read_targets(*notices_table(None, data_dir)):
-            Secrets(os.environ).check(for_people(target, people))
+        check_file(None, data_dir)
     except HelmrError as error:
         return from_error(CONFIG_NAME, error)
     return config

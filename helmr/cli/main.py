@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, str] = {
     "dev": "helmr.cli.up:register_dev",
     "down": "helmr.cli.up:register_down",
     "takeover": "helmr.cli.up:register_takeover",
+    "config": "helmr.cli.settings:register_config",
     "check": "helmr.cli.check:register_check",
     "experiment": "helmr.cli.check:register_experiment",
     "status": "helmr.cli.status:register_status",

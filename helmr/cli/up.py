@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -16,7 +15,7 @@ import typer
 
 from helmr import durations, hash_seed, platform
 from helmr.cli import arguments, printing
-from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
+from helmr.cli.app import Cli, ExitCode, command
 from helmr.cli.config import (
     CONFIG_NAME,
     RuntimeForm,
@@ -28,23 +27,26 @@ from helmr.cli.config import (
     log_url_of,
     named_tasks,
     notices_table,
-    otel_of,
     people_table,
     retention_of,
     sections_of,
 )
 from helmr.cli.environment import strange_variables
+from helmr.cli.up_options import (
+    CheckMode,
+    DevFlags,
+    LogFormat,
+    UpFlags,
+    add_start,
+    source_of,
+)
 from helmr.errors import Conflict, NotAllowed, RuntimeNotFound, Unavailable, UsageError
-from helmr.hash_seed import DATA_DIR
 from helmr.version import check_extra
-from helmr.whereabouts import DATA_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from helmr.client import Endpoint
     from helmr.models import Health
 
-PORT = 4356
-HOST = "127.0.0.1"
 LEDGER_NAME = "ledger.duckdb"
 METRICS_ARE_SCRAPED = (
     "helmr: --otel sends traces; a collector scrapes metrics from /metrics (docs/monitoring.md#opentelemetry). "
@@ -56,47 +58,6 @@ WITHOUT_RAY = (
 )
 
 
-class Transport(StrEnum):
-    """Values of `--transport`."""
-
-    SOCKETS = "sockets"
-    RAY = "ray"
-
-
-class LogFormat(StrEnum):
-    """Values of `--log-format`."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class CheckMode(StrEnum):
-    """Values of `--check`."""
-
-    NO = "no"
-    WARN = "warn"
-    REFUSE = "refuse"
-
-
-Tasks = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TASKS…",
-        help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
-    ),
-]
-Host = Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")]
-Port = Annotated[int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")]
-Folder = Annotated[
-    Path,
-    typer.Option(
-        metavar="DIR",
-        envvar=DATA_DIR_VARIABLE,
-        show_envvar=False,
-        help="Where sessions are stored. [env: HELMR_DATA_DIR]",
-    ),
-]
-
 UP_EXAMPLES = """\
 helmr up tasks.py
 helmr up billing.tasks review.tasks --port 4400 --data-dir /var/lib/helmr"""
@@ -104,149 +65,25 @@ helmr up billing.tasks review.tasks --port 4400 --data-dir /var/lib/helmr"""
 
 def register_up(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up", cls=CommandWithExamples, epilog=UP_EXAMPLES)(up)
+    add_start(app, "up", UpFlags, up, examples=UP_EXAMPLES)
 
 
-def up(
-    ctx: typer.Context,
-    tasks: Tasks = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    data_dir: Folder = DATA_DIR,
-    hosts: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Number of host processes; one for every two cores if not given.",
-        ),
-    ] = None,
-    sessions_per_host: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Live sessions in one host, at most; 500 if not given.",
-        ),
-    ] = None,
-    host_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Memory that a host may allocate before another host replaces it, such as 4GB; a "
-            "quarter of the machine's memory if not given. Not with --in-process.",
-        ),
-    ] = None,
-    linger: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long a waiting session stays in memory.")
-    ] = "30s",
-    external_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="What links to tokens begin with if there is a proxy."),
-    ] = None,
-    trusted_proxy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CIDR",
-            help="Believe X-Forwarded-For and X-Forwarded-Proto from this network; may be given again.",
-        ),
-    ] = None,
-    encrypt: Annotated[
-        bool | None,
-        typer.Option(
-            "--encrypt/--no-encrypt",
-            help="Encrypt the payloads of new entries; the data directory remembers it.",
-        ),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Start the runtime in this Ray cluster and return; `auto` is this machine's cluster. If you "
-            "run it again, it repairs what is missing or has changed.",
-        ),
-    ] = None,
-    http: Annotated[
-        bool,
-        typer.Option(
-            "--http/--no-http", help="Serve HTTP; without it, only the cluster reaches the runtime."
-        ),
-    ] = True,
-    otel: Annotated[
-        bool,
-        typer.Option(
-            "--otel",
-            help="Send OpenTelemetry traces to where the OTEL_ variables say.",
-        ),
-    ] = False,
-    log_format: Annotated[
-        LogFormat,
-        typer.Option(
-            envvar="HELMR_LOG_FORMAT",
-            help="Format of the lines in its log files.",
-            show_default=True,
-        ),
-    ] = LogFormat.TEXT,
-    transport: Annotated[
-        Transport,
-        typer.Option(help="How its processes on one machine call each other."),
-    ] = Transport.SOCKETS,
-    in_process: Annotated[
-        bool | None,
-        typer.Option(
-            "--in-process/--ray",
-            help="Without Ray, all in one process: starts in a second, for code that you trust. If neither is given, "
-            "`form` below [runtime] in helmr.toml decides, else it is Ray where that is installed.",
-        ),
-    ] = None,
-    ensure: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK",
-            help="Also start a session of this task, unless one is open as --external-id.",
-        ),
-    ] = None,
-    external_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The external id of the session of --ensure.")
-    ] = None,
-    payload: Annotated[
-        str, typer.Option(metavar="JSON|@FILE|-", help="The payload for the task of --ensure.")
-    ] = "null",
-    log: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Store commits in this bucket or PostgreSQL instead of beside the database, as `url` below [log] in "
-            "helmr.toml does.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The file that says where notices go; helmr.toml beside the data directory if not given.",
-        ),
-    ] = None,
-    check: Annotated[
-        CheckMode,
-        typer.Option(
-            help="Before the start, replay every run that has not ended; if this code would block any, "
-            "`refuse` to start or only `warn`."
-        ),
-    ] = CheckMode.NO,
-) -> None:
+def up(ctx: typer.Context, options: UpFlags) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
-    _check_ensured(ensure, external_id, address)
-    data = arguments.json_argument(payload, option="--payload")
-    linger_s = durations.seconds(linger, allow_zero=True)
-    proxies = tuple(network(text) for text in trusted_proxy or ())
-    place = _place(ctx, data_dir)
-    lacks_ray = False
+    _check_ensured(options)
+    data = arguments.json_argument(options.payload, option="--payload")
+    linger_s = durations.seconds(options.linger, allow_zero=True)
+    proxies = tuple(network(text) for text in options.trusted_proxy or ())
+    config, place = options.config, options.data_dir
+    note_strange_variables(place)
+    in_process, lacks_ray = options.in_process, False
     if in_process is None:
-        in_process = address is None and form_to_start(config, place) is RuntimeForm.IN_PROCESS
+        in_process = (
+            options.address is None and form_to_start(config, place) is RuntimeForm.IN_PROCESS
+        )
         lacks_ray = in_process and form_of(config, place) is None
     check_extra("local" if in_process else "runtime")
-    named = named_tasks(tasks, also=built_in_tasks(config, place))
+    named = named_tasks(options.tasks, also=built_in_tasks(config, place))
     if in_process:
         hash_seed.start_with_seed(place)
     if lacks_ray:
@@ -254,71 +91,55 @@ def up(
     from helmr_runtime import tracing
     from helmr_runtime.process.spec import Ensured
 
-    log_url = log or log_url_of(config, place)
-    if check is not CheckMode.NO:
-        if log_url is not None:
-            raise UsageError(
-                "--check looks at runs in the data directory, and this runtime's are in the store of its log",
-                hint="Leave out --check.",
-            )
-        if address is not None:
-            raise UsageError(
-                "--check looks at a runtime that is stopped, and --address may find it running",
-                hint="Run `helmr check` against it first.",
-            )
-        _check(named, place, is_strict=check is CheckMode.REFUSE)
-    if otel and not tracing.is_off("metrics", os.environ):
+    if options.check is not CheckMode.NO:
+        _check_first(named, options)
+    is_asked = source_of(ctx, "otel") == "COMMANDLINE"
+    if is_asked and not tracing.is_off("metrics", os.environ):
         printing.note(METRICS_ARE_SCRAPED)
     _run(
         named,
         place,
         config,
-        host=host,
-        port=port,
-        hosts=hosts,
-        sessions_per_host=sessions_per_host,
-        host_memory_bytes=durations.size_bytes(host_memory) if host_memory is not None else None,
+        host=options.host,
+        port=options.port,
+        hosts=options.hosts,
+        sessions_per_host=options.sessions_per_host,
+        host_memory_bytes=(
+            durations.size_bytes(options.host_memory) if options.host_memory is not None else None
+        ),
         linger_s=linger_s,
-        address=address,
-        external_url=external_url,
-        encrypts=encrypt,
-        serves_http=http,
+        address=options.address,
+        external_url=options.external_url,
+        encrypts=options.encrypt,
+        serves_http=options.http,
         trusted_proxies=proxies,
-        transport=transport.value,
-        traces=(otel or otel_of(config, place)) and not tracing.is_off("traces", os.environ),
-        json_logs=log_format is LogFormat.JSON,
+        transport=options.transport.value,
+        traces=options.otel and not tracing.is_off("traces", os.environ),
+        json_logs=options.log_format is LogFormat.JSON,
         in_process=in_process,
-        log_url=log_url,
-        log_peer=log_peer_of(config, place) if log_url is not None else None,
+        log_url=options.log,
+        log_peer=log_peer_of(config, place) if options.log is not None else None,
         ensured=(
-            Ensured(task=ensure, external_id=external_id, payload=data)
-            if ensure is not None and external_id is not None
+            Ensured(task=options.ensure, external_id=options.external_id, payload=data)
+            if options.ensure is not None and options.external_id is not None
             else None
         ),
     )
 
 
-def _place(ctx: typer.Context, data_dir: Path) -> Path:
-    """Return the data directory to start on; notes variables that no part of Helmr reads.
-
-    The command line, before or after the command, takes precedence over the environment.
-    """
-    shared: Cli = ctx.find_root().obj
-    source = ctx.get_parameter_source("data_dir")
-    is_said = source is not None and source.name == "COMMANDLINE"
-    place = shared.data_dir if shared.data_dir is not None and not is_said else data_dir
+def note_strange_variables(place: Path) -> None:
+    """Note variables of the environment that no part of Helmr reads."""
     if strange := strange_variables(os.environ, place.absolute().parent / CONFIG_NAME):
         printing.note(f"helmr: {strange}")
-    return place
 
 
-def _check_ensured(task: str | None, external_id: str | None, address: str | None) -> None:
-    if (task is None) != (external_id is None):
+def _check_ensured(options: UpFlags) -> None:
+    if (options.ensure is None) != (options.external_id is None):
         raise UsageError(
             "--ensure and --external-id belong together",
             hint="`--ensure TASK --external-id ID` keeps one session of a task.",
         )
-    if task is not None and address is not None:
+    if options.ensure is not None and options.address is not None:
         raise UsageError(
             "--ensure is for a runtime in the foreground",
             hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
@@ -346,6 +167,25 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
         **options,
     )
     raise typer.Exit(run_up(asked))
+
+
+def _check_first(tasks: list[str], options: UpFlags) -> None:
+    """Check the runs of the data directory, as `--check` says.
+
+    Raises:
+        UsageError: The runs are elsewhere, or may be executing.
+    """
+    if options.log is not None:
+        raise UsageError(
+            "--check looks at runs in the data directory, and this runtime's are in the store of its log",
+            hint="Leave out --check.",
+        )
+    if options.address is not None:
+        raise UsageError(
+            "--check looks at a runtime that is stopped, and --address may find it running",
+            hint="Run `helmr check` against it first.",
+        )
+    _check(tasks, options.data_dir, is_strict=options.check is CheckMode.REFUSE)
 
 
 def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
@@ -392,30 +232,25 @@ helmr dev tasks.py --port 4400"""
 
 def register_dev(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("dev", cls=CommandWithExamples, epilog=DEV_EXAMPLES)(dev)
+    add_start(app, "dev", DevFlags, dev, examples=DEV_EXAMPLES)
 
 
-def dev(
-    ctx: typer.Context,
-    tasks: Tasks = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    data_dir: Folder = DATA_DIR,
-) -> None:
+def dev(ctx: typer.Context, options: DevFlags) -> None:
     """Run tasks while you write them: in one process, and start again when one of their files changes."""
     check_extra("local")
-    place = _place(ctx, data_dir)
-    named = named_tasks(tasks, also=built_in_tasks(None, place))
+    config, place = options.config, options.data_dir
+    note_strange_variables(place)
+    named = named_tasks(options.tasks, also=built_in_tasks(config, place))
     hash_seed.start_with_seed(place)
     _run(
         named,
         place,
-        None,
-        host=host,
-        port=port,
+        config,
+        host=options.host,
+        port=options.port,
         in_process=True,
         reloads=True,
-        log_url=log_url_of(None, place),
+        log_url=log_url_of(config, place),
     )
 
 

@@ -26,7 +26,8 @@ from helmr.cli.app import Cli, Json, command
 from helmr.cli.check import checks_of
 from helmr.cli.config import built_in_tasks, log_url_of, tasks_of_project
 from helmr.cli.doctor import CheckResult, Finding, from_error
-from helmr.cli.up import LEDGER_NAME, Tasks
+from helmr.cli.up import LEDGER_NAME
+from helmr.cli.up_options import Tasks
 from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, RuntimeHeld, RuntimeNotFound
 from helmr.version import version

@@ -62,6 +62,7 @@ LINES = [
     Line("--version", "^helmr "),
     Line("init $FOLDER/begun-$ROUND", "tasks.py"),
     Line("doctor", "ready"),
+    Line("config --data-dir $FOLDER/.helmr --config $FOLDER/own.toml", "port"),
     Line("upgrade-check tests.cli.option_tasks", "as before"),
     Line("status", "ready"),
     Line("status --all --on-behalf-of ana", "hosts"),
@@ -300,7 +301,7 @@ PROCESSES = {
         --sessions-per-host 50 --linger 30s --encrypt --external-url http://links.example.com
         --trusted-proxy 10.0.0.0/8 --transport sockets --log-format json --http --ensure ask
         --external-id main --payload '{"subject": "Ensured"}' --config $FOLDER/own.toml --check refuse""",
-    "dev": "dev option_tasks.py --host 127.0.0.1 --port 0 --data-dir $FOLDER/dev",
+    "dev": "dev option_tasks.py --host 127.0.0.1 --port 0 --data-dir $FOLDER/dev --config $FOLDER/own.toml",
     "down": "down --timeout 20s --data-dir $FOLDER/dev",
     "chunks": "output follow $TALKING words --chunks",
     "chunks json": "output follow $TALKING words --chunks --json",

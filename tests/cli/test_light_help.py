@@ -39,7 +39,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "init doctor upgrade-check up check experiment dev down takeover status logs demo console inbox-link mcp next "
+    "": "init doctor upgrade-check up check experiment dev down takeover status logs demo config console inbox-link mcp next "
     "listen waiting query "
     "export backup "
     "restore verify repair prune log login logout whoami "

@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
+from unittest import mock
 
 import typer
 
+from helmr.cli import up_options
 from helmr.cli.main import app
 from helmr.old_names import GONE_COMMANDS
 
@@ -46,7 +48,10 @@ def read(words: list[str]) -> None:
         LookupError: There is no such command.
     """
     command, rest = found(words)
-    command.make_context(shlex.join(words), rest)
+    with mock.patch.object(
+        up_options, "options_of_file", return_value={}
+    ):  # of the machine that a unit is for
+        command.make_context(shlex.join(words), rest)
 
 
 def read_mention(words: list[str]) -> None:

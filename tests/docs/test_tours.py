@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.up import PORT
+from helmr.cli.up_options import PORT
 from helmr.hash_seed import KEEP_VARIABLE
 from tests import reaper
 from tests.default_port import up_arguments
