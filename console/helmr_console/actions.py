@@ -33,8 +33,6 @@ class ActionScope(StrEnum):
     ANSWER = "In the form of a wait"
     SYSTEM = "System"
     NOTICES = "Notice targets"
-    GRANTS = "Grants"
-    OUTCOMES = "Unknown outcomes"
     ATTEMPTS = "Attempts"
     ONE_BY_ONE = "One by one"
     BATCH = "Batch"
@@ -88,8 +86,6 @@ class ActionContext:
     lost: int = 0
     thing: object = None
     """What is under the cursor in a feature's list; None if there is nothing."""
-    grant: bool | None = None
-    """True while the grant under the cursor is in force; None without one."""
 
 
 Reason = Callable[[ActionContext], str]
@@ -238,12 +234,6 @@ def _needs_bulk(verb: BulkVerb, failed: str) -> Reason:
         return "" if verb in context.bulk else f"{which} {failed}"
 
     return reason
-
-
-def _needs_grant(context: ActionContext) -> str:
-    if context.grant is None:
-        return "no grant is selected"
-    return "" if context.grant else "it allows nothing any more"
 
 
 _A, _L, _W, _S = ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.WAITS, ActionScope.SESSION
@@ -408,18 +398,8 @@ ACTIONS: list[Action] = [
     # --- system
     Action("notices", ActionScope.SYSTEM, ("n",), "Notices",
            "Where notices go, and how far each target is.", 21),
-    Action("grants", ActionScope.SYSTEM, ("g",), "Grants",
-           "What people have allowed agents for a while.", 22),
-    Action("outcomes", ActionScope.SYSTEM, ("o",), "Unknown outcomes",
-           "Approved calls of agents of which no one knows what became.", 23),
     Action("notice.retry", ActionScope.NOTICES, ("R",), "Retry",
            "Send again now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
-    Action("grant.revoke", ActionScope.GRANTS, ("X",), "Revoke",
-           "Revoke the grant: the agent's next call is asked about; asks first.", 20, writes=True,
-           reason=_needs_grant),
-    Action("outcome.say", ActionScope.OUTCOMES, ("a",), "Say",
-           "Say what became of the call, as far as you have found out; asks first.", 20, writes=True,
-           reason=_needs_row),
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
            "Show the exact JSON and what it causes; pressed again, send it. Without free text: send it, with undo.", 10,

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from helmr import ids
 from helmr.forms import pretty
 from helmr.gate import RULED, GateAction
-from helmr.gate.grants import TELLING, matches_text
+from helmr.gate.grants import TELLING
 from helmr.models import AnswerMode, EntryInfo, WaitKind
 from helmr.review import words
 from helmr.review.words import person, short_id
@@ -29,11 +29,19 @@ _ANSWERED = ("wait.fulfilled", "input.accepted")
 
 @dataclass(frozen=True, slots=True)
 class EntryLook:
-    """How entries of a kind look: a word, its colour, and what they say, from the body."""
+    """How entries of a kind look.
+
+    Attributes:
+        word: In front of the line.
+        role: Colour of the word.
+        text: The rest, from the body.
+        is_act: They record an act of a principal, not its consequences; Activity lists those of people.
+    """
 
     word: str
     role: str
     text: Callable[[Mapping[str, Any]], str]
+    is_act: bool = False
 
 
 _WORDS = {
@@ -75,8 +83,6 @@ _WORDS = {
     "public_token.revoked": ("public", "warning"),
     "api_key.created": ("key", "accent"),
     "api_key.revoked": ("key", "warning"),
-    "grant.created": ("grant", "accent"),
-    "grant.revoked": ("grant", "warning"),
     "person.bound": ("person", "accent"),
     "person.unbound": ("person", "warning"),
     "person.disabled": ("person", "warning"),
@@ -327,14 +333,6 @@ def _ids(tasks: Any) -> str:
     return ", ".join(str(task.get("id")) for task in tasks if isinstance(task, Mapping))
 
 
-def _granted(body: Mapping[str, Any]) -> str:
-    scope = body.get("scope")
-    if not isinstance(scope, Mapping):
-        return "?"
-    allows = matches_text(scope.get("matches") or {})
-    return f"{scope.get('tool')} of {scope.get('client')}:{scope.get('agent')}, {allows}"
-
-
 def _try(body: Mapping[str, Any]) -> str:
     """The outcome of a try: it failed, or found its limit closed."""
     closed = body.get("closed_limit")
@@ -408,8 +406,6 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"{_short('key_id', body)} created: {body.get('name')}, {body.get('role')}"
     ),
     "api_key.revoked": lambda body: f"{_short('key_id', body)} revoked",
-    "grant.created": lambda body: f"{_short('grant_id', body)} allows {_granted(body)}",
-    "grant.revoked": lambda body: f"{_short('grant_id', body)} revoked",
     "person.bound": lambda body: f"{body.get('person')} signed in for the first time",
     "person.unbound": lambda body: f"{body.get('person')} may sign in with another account",
     "person.disabled": lambda body: f"{body.get('person')} disabled",
@@ -428,12 +424,44 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 """The text of each kind, made from its body. A kind without a line here shows its body as JSON."""
 
+_ACTS = {
+    "session.created",
+    "session.closed",
+    "session.cancelled",
+    "note.added",
+    "run.created",
+    "run.retried",
+    "run.rewound",
+    "run.cancelled",
+    "input.accepted",
+    "token.created",
+    "token.completed",
+    "token.cancelled",
+    "public_token.created",
+    "public_token.revoked",
+    "api_key.created",
+    "api_key.revoked",
+    "person.unbound",
+    "person.disabled",
+    "person.enabled",
+    "person.key_added",
+    "person.key_revoked",
+}
+"""Kinds of entries that record an act of a principal, not its consequences."""
+
 
 def add(kinds: Mapping[str, EntryLook]) -> None:
     """Have the entries of a feature shown so."""
     for kind, look in kinds.items():
         _WORDS[kind] = look.word, look.role
         _TEXTS[kind] = look.text
+        if look.is_act:
+            _ACTS.add(kind)
+
+
+def is_act(kind: str) -> bool:
+    """True for entries that record an act of a principal, not its consequences."""
+    return kind in _ACTS
 
 
 _TIMED: Mapping[str, Callable[[datetime, Mapping[str, Any]], str]] = {

@@ -19,8 +19,6 @@ from helmr.models import (
     Activity,
     AnswerMode,
     EntryInfo,
-    GatedCallInfo,
-    GrantInfo,
     Health,
     LimitInfo,
     NoticeTargetInfo,
@@ -33,6 +31,7 @@ from helmr.models import (
 )
 from helmr_console.clock import Freshness, ServerClock
 from helmr_console.ended import EndedWaits
+from helmr_console.entry_lines import is_act
 
 WAITS_MAX = 5_000
 SESSIONS_MAX = 5_000
@@ -53,32 +52,6 @@ _ENDINGS = {
     "wait.cancelled": WaitStatus.CANCELLED,
 }
 _PEOPLE = ("person", "api_key", "public_token", "callback", "ray_job")
-_ACTS = (
-    "session.created",
-    "session.closed",
-    "session.cancelled",
-    "note.added",
-    "run.created",
-    "run.retried",
-    "run.rewound",
-    "run.cancelled",
-    "input.accepted",
-    "token.created",
-    "token.completed",
-    "token.cancelled",
-    "public_token.created",
-    "public_token.revoked",
-    "api_key.created",
-    "api_key.revoked",
-    "grant.created",
-    "grant.revoked",
-    "person.unbound",
-    "person.disabled",
-    "person.enabled",
-    "person.key_added",
-    "person.key_revoked",
-)
-"""Kinds of entries that record an act of a principal, not its consequences."""
 
 
 @dataclass(slots=True)
@@ -103,9 +76,6 @@ class Store:
     targets: dict[str, NoticeTargetInfo] | None = None
     limits: dict[str, LimitInfo] = field(default_factory=dict)
     """Limits by name, as last read; empty before."""
-    grants: dict[str, GrantInfo] | None = None
-    unknown: dict[str, GatedCallInfo] | None = None
-    """Calls of agents with unknown outcome, by session. Grants and calls as last read; None before."""
     feed_offset: int | None = None
     ended_from: datetime | None = None
     """Time since which all ended waits are held; None before the first read, or if they are too many."""
@@ -220,7 +190,7 @@ class Store:
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
         self._follow_run(entry)
-        if entry.principal.type in _PEOPLE and entry.kind in _ACTS and not _is_shown_above(entry):
+        if entry.principal.type in _PEOPLE and is_act(entry.kind) and not _is_shown_above(entry):
             self.activity.append(entry)
         if not replayed:
             self.sessions_dirty.add(entry.session_id)

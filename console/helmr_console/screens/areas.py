@@ -17,13 +17,12 @@ from helmr.filters import Facts, Fields, parse
 from helmr.models import EntryInfo
 from helmr.review import words
 from helmr.safe_text import one_line
-from helmr_console import entry_lines, gate_views, safe, system_views, views
+from helmr_console import entry_lines, safe, system_views, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.entry_lines import EntryLine
 from helmr_console.feature import SystemList, lists_in_use
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
-from helmr_console.screens.gate import GrantsScreen, UnknownOutcomesScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
@@ -158,11 +157,7 @@ class FeatureLists:
 def _opening() -> str:
     """Which keys open what."""
     found = [(one.key, one.opens) for one in lists_in_use()]
-    found += [
-        ("n", "the notice targets"),
-        ("g", "what agents are granted"),
-        ("o", "their calls of unknown outcome"),
-    ]
+    found.append(("n", "the notice targets"))
     (key, opened), *others = found
     return (
         ", ".join([f"{key} opens {opened}", *(f"{key} {opened}" for key, opened in others)]) + "."
@@ -221,14 +216,6 @@ class SystemScreen(ConsoleScreen):
     def do_notices(self) -> None:
         """Open the list of notice targets."""
         self.app.push_screen(NoticesScreen())
-
-    def do_grants(self) -> None:
-        """Open the list of grants."""
-        self.app.push_screen(GrantsScreen())
-
-    def do_outcomes(self) -> None:
-        """Open the list of calls with unknown outcome."""
-        self.app.push_screen(UnknownOutcomesScreen())
 
     def status(self) -> tuple[Pairs, Pairs]:
         """The worst state: a failing connection, not ready, warnings, or ready."""
@@ -305,11 +292,10 @@ class SystemScreen(ConsoleScreen):
         return parts
 
     def _started_and_told(self) -> list[Content]:
-        """Lists of features, notice targets, grants and calls of unknown outcome, a line each."""
+        """Lists of features and notice targets, a line each."""
         store, now = self.console.store, self.console.store.now()
         if store.targets is None:
             return []
-        granted, unknown = store.grants or {}, store.unknown or {}
         return [
             fact(
                 name,
@@ -321,8 +307,6 @@ class SystemScreen(ConsoleScreen):
                     for one in lists_in_use()
                 ),
                 ("notices", system_views.targets_line(store.targets, now), "n lists"),
-                ("grants", gate_views.grants_line(granted, now), "g lists"),
-                ("outcomes", gate_views.unknown_line(unknown, now), "o lists"),
             )
         ]
 

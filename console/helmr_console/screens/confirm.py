@@ -35,7 +35,7 @@ class ConfirmScreen(SubmitScreen):
         act: Does it.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
-        given: What was in front when it was opened: session and run, grant, or a feature's thing.
+        given: What was in front when it was opened: session and run, or a feature's thing.
         listed: What it is done to, where that is more than one thing.
     """
 
@@ -123,7 +123,6 @@ class ConfirmScreen(SubmitScreen):
             marked=given.marked,
             bulk=given.bulk,
             thing=given.thing,
-            grant=given.grant,
             session_status=given.session_status,
             run_status=given.run_status,
             run_is_newest=given.run_is_newest,

@@ -1,4 +1,4 @@
-"""Reads of the System area while it is on screen, and its lists of schedules and notice targets."""
+"""Reads of the System area while it is on screen, and its list of notice targets."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ from helmr_console.widgets.panes import fact, head, lines
 
 READ_EVERY_S = 5.0
 """Most of it is in no entry, so the feed does not bring it."""
-GRANTS_MAX = UNKNOWN_MAX = 200
-"""Most grants and unknown outcomes read, the newest."""
 LIMITS_MAX = 50
 
 TARGET_FIELDS = Fields(
@@ -56,7 +54,7 @@ class SystemPage(Protocol):
 
 
 class SystemReads:
-    """Reads schedules, notice targets, grants and unknown outcomes; shows the operator's own changes at once."""
+    """Reads lists of features, notice targets and limits; shows the operator's own changes at once."""
 
     def __init__(self, page: SystemPage) -> None:
         self._page = page
@@ -99,8 +97,6 @@ class SystemReads:
                 self._again = False
                 of_features = {one.name: await one.read(client) for one in lists_in_use()}
                 targets = await client.notices.list()
-                grants = await first(client.grants.list(), GRANTS_MAX)
-                unknown = await first(client.outcomes.list(), UNKNOWN_MAX)
                 has_limits = store.health is not None and store.health.pool.get("limits")
                 limits = await first(client.limits.list(), LIMITS_MAX) if has_limits else []
                 if not self._again:
@@ -109,8 +105,6 @@ class SystemReads:
             self._is_reading = False
         store.of_features = of_features
         store.targets = {one.name: one for one in targets}
-        store.grants = {one.id: one for one in grants}
-        store.unknown = {one.session_id: one for one in unknown}
         store.limits = {one.name: one for one in limits}
         self._page.store_changed()
         if self.has_changed and self._page.is_current:

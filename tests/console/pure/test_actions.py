@@ -78,7 +78,6 @@ def test_writing_is_refused_in_words(action: Action) -> None:
         field=True,
         session_status=SessionStatus.OPEN,
         run_status=RunStatus.FAILED,
-        grant=True,
         bulk=frozenset(BulkVerb),
     )
     assert action.refusal(fine) == ""

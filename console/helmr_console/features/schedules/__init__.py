@@ -24,10 +24,17 @@ async def _read(client: AsyncClient) -> Mapping[str, ScheduleInfo]:
 
 ENTRIES = {
     "schedule.written": EntryLook(
-        "schedule", "accent", lambda body: f"{body.get('name')} starts {body.get('task')}"
+        "schedule",
+        "accent",
+        lambda body: f"{body.get('name')} starts {body.get('task')}",
+        is_act=True,
     ),
-    "schedule.paused": EntryLook("schedule", "warning", lambda body: f"{body.get('name')} paused"),
-    "schedule.resumed": EntryLook("schedule", "accent", lambda body: f"{body.get('name')} goes on"),
+    "schedule.paused": EntryLook(
+        "schedule", "warning", lambda body: f"{body.get('name')} paused", is_act=True
+    ),
+    "schedule.resumed": EntryLook(
+        "schedule", "accent", lambda body: f"{body.get('name')} goes on", is_act=True
+    ),
     "schedule.skipped": EntryLook(
         "schedule",
         "muted",
@@ -36,7 +43,7 @@ ENTRIES = {
         ),
     ),
     "schedule.deleted": EntryLook(
-        "schedule", "warning", lambda body: f"{body.get('name')} deleted"
+        "schedule", "warning", lambda body: f"{body.get('name')} deleted", is_act=True
     ),
 }
 

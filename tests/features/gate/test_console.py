@@ -1,4 +1,4 @@
-"""What agents are granted and what no one knows became of their calls, in the System area; and their own sessions."""
+"""The gate in the console: grants, calls of unknown outcome, and agents' own sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents in the System area: grants, and calls of unknown outcome."""
+"""The lists of grants, and of calls with unknown outcome."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from helmr.forms import pretty
 from helmr.gate.grants import matches_text
 from helmr.models import GatedCallInfo, GrantInfo
 from helmr.review import words
-from helmr_console import gate_views, safe
+from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, Permit
+from helmr_console.features import gate
+from helmr_console.features.gate import views
+from helmr_console.features.gate.actions import GRANTS, OUTCOMES
+from helmr_console.features.gate.views import GrantNow
 from helmr_console.screens.base import bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen, copy_menu
@@ -52,7 +56,7 @@ class GrantsScreen(ListScreen[GrantInfo]):
     """Grants: calls that people allowed agents for a while."""
 
     AREA = "system"
-    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.GRANTS)
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, GRANTS)
     BINDINGS = bindings(*SCOPES)
     FIELDS = GRANT_FIELDS
     TITLE_TEXT = "Grants, those that count first"
@@ -80,22 +84,22 @@ class GrantsScreen(ListScreen[GrantInfo]):
     def all_keys(self) -> Iterable[str]:
         """Ids, grants in force first."""
         found = (self.things() or {}).values()
-        return [one.id for one in gate_views.in_order(found, self.console.store.now())]
+        return [one.id for one in views.in_order(found, self.console.store.now())]
 
     def things(self) -> Mapping[str, GrantInfo] | None:
         """The newest grants."""
-        return self.console.store.grants
+        return self.console.store.of_features.get(gate.GRANTS)
 
     def row_of(self, one: GrantInfo, now: datetime) -> Row:
         """The row of a grant."""
-        return gate_views.grant_row(one, now)
+        return views.grant_row(one, now)
 
     def facts_of(self, one: GrantInfo) -> Facts:
         """Facts for the filter."""
         return {
             "tool": one.tool,
             "allows": matches_text(one.matches),
-            "agent": gate_views.agent_of(one),
+            "agent": views.agent_of(one),
             "by": one.created_by.label,
             "state": "counts" if one.counts(self.console.store.now()) else "over",
             "ends": one.expires_at,
@@ -106,10 +110,10 @@ class GrantsScreen(ListScreen[GrantInfo]):
         return grant_content(one, now)
 
     def context(self) -> ActionContext:
-        """The context, with whether the selected grant is in force."""
-        one = self.selected()
-        counts = one.counts(self.console.store.now()) if one is not None else None
-        return replace(super().context(), grant=counts)
+        """The context, with the selected grant."""
+        one, now = self.selected(), self.console.store.now()
+        thing = GrantNow(one, one.counts(now)) if one is not None else None
+        return replace(super().context(), thing=thing)
 
     def do_open(self) -> None:
         """Open the call at which the grant was given."""
@@ -133,12 +137,12 @@ class GrantsScreen(ListScreen[GrantInfo]):
             async def act(permit: Permit, operation_id: str) -> None:
                 await permit.client.grants.revoke(one.id, operation_id=operation_id)
 
-            self.reads.confirm("grant.revoke", "Revoke the grant", act, gate_views.revoking(one))
+            self.reads.confirm("grant.revoke", "Revoke the grant", act, views.revoking(one))
 
 
 def grant_content(one: GrantInfo, now: datetime) -> Content:
     """A grant in full."""
-    state, role = gate_views.grant_state(one, now)
+    state, role = views.grant_state(one, now)
     is_live = one.counts(now)
     ends = f"{words.stamp(one.expires_at)}" + (f" (in {state})" if is_live else "")
     parts = [
@@ -155,7 +159,7 @@ def grant_content(one: GrantInfo, now: datetime) -> Content:
     if not one.matches:
         parts.append(fact("allows", "whatever it is called with"))
     parts += [
-        fact("agent", safe.line(gate_views.agent_of(one), limit=200)),
+        fact("agent", safe.line(views.agent_of(one), limit=200)),
         fact("asked by", safe.line(one.asker, limit=100)),
         fact("given by", safe.line(one.created_by.label, limit=100)),
         fact("given at", words.stamp(one.created_at)),
@@ -170,7 +174,7 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
     """Approved calls whose outcome is unknown."""
 
     AREA = "system"
-    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.OUTCOMES)
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, OUTCOMES)
     BINDINGS = bindings(*SCOPES)
     FIELDS = OUTCOME_FIELDS
     TITLE_TEXT = "Unknown outcomes, newest first"
@@ -200,24 +204,28 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
 
     def things(self) -> Mapping[str, GatedCallInfo] | None:
         """The newest such calls."""
-        return self.console.store.unknown
+        return self.console.store.of_features.get(gate.OUTCOMES)
 
     def row_of(self, one: GatedCallInfo, now: datetime) -> Row:
         """The row of a call."""
-        return gate_views.outcome_row(one, now)
+        return views.outcome_row(one, now)
 
     def facts_of(self, one: GatedCallInfo) -> Facts:
         """Facts for the filter."""
         return {
             "tool": one.tool,
-            "agent": gate_views.agent_of(one),
-            "call": gate_views.call_words(one),
+            "agent": views.agent_of(one),
+            "call": views.call_words(one),
             "approved": one.decided_at,
         }
 
     def content_of(self, one: GatedCallInfo, now: datetime) -> Content:
         """A call in full."""
         return call_content(one, now)
+
+    def context(self) -> ActionContext:
+        """The context, with the selected call."""
+        return replace(super().context(), thing=self.selected())
 
     def do_open(self) -> None:
         """Open the call's session."""
@@ -238,7 +246,7 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
         one = self.selected()
         if one is not None:
             choices = [
-                MenuItem(said, gate_views.BECAME[outcome], partial(self._say, one, outcome))
+                MenuItem(said, views.BECAME[outcome], partial(self._say, one, outcome))
                 for outcome, said in SAID.items()
             ]
             self.app.push_screen(PickScreen("What became of the call?", choices, typed=False))
@@ -249,7 +257,7 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
                 one.session_id, outcome=outcome
             )  # repeats are harmless
 
-        texts = gate_views.saying(one, outcome)
+        texts = views.saying(one, outcome)
         self.reads.confirm("outcome.say", f"Say that it {SAID[outcome]}", act, texts)
 
 
@@ -257,7 +265,7 @@ def call_content(one: GatedCallInfo, now: datetime) -> Content:
     """A call in full."""
     parts = [
         safe.line(one.tool, "bold", limit=100),
-        fact("agent", safe.line(gate_views.agent_of(one), limit=200)),
+        fact("agent", safe.line(views.agent_of(one), limit=200)),
     ]
     if one.decided_at is not None:
         ago = words.ago(one.decided_at, now)

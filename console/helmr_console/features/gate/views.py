@@ -6,6 +6,7 @@ Text written by agents leaves here safe.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from helmr.forms import pretty
@@ -21,6 +22,14 @@ BECAME = {
     "not_made": "its effect is nowhere to be seen: it was not made",
 }
 """Outcomes that a person may report for a call, with their meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantNow:
+    """The grant under the cursor. `counts`: it is in force."""
+
+    grant: GrantInfo
+    counts: bool
 
 
 def in_order(grants: Iterable[GrantInfo], now: datetime) -> list[GrantInfo]:
