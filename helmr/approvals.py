@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Literal, Unpack
 from pydantic import BaseModel, Field
 
 from helmr.current import durable_call
-from helmr.durations import Duration
 from helmr.errors import WaitTimeout
-from helmr.forms.tool_call import call_body, call_schema, call_subject
 from helmr.models import VALUE_BYTES_MAX
+from helmr.person.forms.tool_call import call_body, call_schema, call_subject
 from helmr.streams import InputStream, turn
-from helmr.truth import NoTruth
 from helmr.wait_details import WaitOptions
+from helmr.wire.durations import Duration
+from helmr.wire.truth import NoTruth
 
 UNANSWERED = "No one answered in time."
 TOO_LARGE = (

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from helmr.current import PublicTokenCall, PublicTokenMade, durable_call, require_run
-from helmr.durations import Duration, seconds
 from helmr.streams import InputStream, OutputStream
+from helmr.wire.durations import Duration, seconds
 
 EXPIRES_IN_DEFAULT: Duration = "30d"
 """S-44."""

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from helmr.client import AsyncClient, Client
 from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
-from helmr.durations import Size, size_bytes
 from helmr.errors import Conflict, UsageError
 from helmr.hash_seed import remove_folder
 from helmr.models import Credentials
 from helmr.tasks import Task
 from helmr.version import check_extra
+from helmr.wire.durations import Size, size_bytes
 
 if TYPE_CHECKING:
     from helmr_runtime.launchers.embedded import RuntimeProcess

@@ -19,10 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from helmr.durations import Duration, seconds
 from helmr.errors import BadEscalation
 from helmr.models import ASSIGNEE_MAX, ESCALATION_STEPS_MAX, RECORD_BYTES_MAX
-from helmr.schema import Codec
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.schema import Codec
 
 Start = Literal["opened", "assigned"]
 """Start of an escalation step's time: the wait's opening, or its newest assignment."""

@@ -29,7 +29,7 @@ from helmr.models.evidence import (
     FactValue,
     value_text,
 )
-from helmr.schema import Codec
+from helmr.wire.schema import Codec
 
 Links = Mapping[str, str] | Iterable[str | tuple[str, str]]
 """Addresses, each with a label if it has one."""

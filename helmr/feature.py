@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from helmr.operation import Operation, named
+from helmr.wire.operation import Operation, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

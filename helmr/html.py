@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from helmr import safe_text
 from helmr.models import EntryInfo
-from helmr.safe_text import plain
+from helmr.wire import safe_text
+from helmr.wire.safe_text import plain
 
 
 class Transcript(Sequence[EntryInfo]):

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, BadDuration, UsageError
+from helmr.wire.durations import Duration, seconds
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 AT_ONCE_MAX = 10_000

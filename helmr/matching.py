@@ -35,11 +35,11 @@ from helmr.errors import UsageError
 from helmr.gate import GateAction, GatedCall, json_hash
 from helmr.gate.reach import SHELL_ARGUMENT, OwnFolder, is_below, real_path
 from helmr.gate.shell_words import is_single, loose_parts
-from helmr.people import APPROVALS_MAX, PEOPLE_MAX, PERSON_MAX
+from helmr.wire.people import APPROVALS_MAX, PEOPLE_MAX, PERSON_MAX
 
 if TYPE_CHECKING:
-    from helmr.filters import Filter
     from helmr.models import WaitInfo
+    from helmr.person.filters import Filter
 
 RULES_MAX = 500
 GLOB_MAX = 1_000
@@ -123,7 +123,7 @@ class DeclaredRule:
         if self.answer is None and not call.client:
             return False
         if self.filter is not None:
-            from helmr import filters
+            from helmr.person import filters
 
             facts = filters.wait_facts(wait, wait.opened_at)
             if not self.filter.matches(facts, wait.opened_at):
@@ -373,7 +373,7 @@ def rule_filter(text: str) -> Filter:
         BadFilter: It can't be read.
         UsageError: It compares something that is not recorded.
     """
-    from helmr import filters
+    from helmr.person import filters
 
     wanted = filters.parse(text, filters.WAIT_FIELDS)
     if any(term.field in ("is", "claimed", "batch") for term in wanted.terms):

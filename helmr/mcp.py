@@ -18,11 +18,11 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import AfterValidator
 
-from helmr import ids, jsonio
 from helmr.client.calls import READ_TIMEOUT_S, Call, reads
 from helmr.client.http import AsyncHttpTransport
 from helmr.errors import BadJson, HelmrError
 from helmr.models import HTTP_BODY_BYTES_MAX
+from helmr.wire import ids, jsonio
 
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 NAMES = {

@@ -23,10 +23,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from helmr import ids
 from helmr.client import AsyncClient
 from helmr.client.calls import json_body
-from helmr.durations import Duration
 from helmr.errors import RuntimeNotFound, SessionNotFound, UsageError, WaitNotFound
 from helmr.models import (
     AnswerReceipt,
@@ -37,6 +35,8 @@ from helmr.models import (
     SessionInfo,
 )
 from helmr.version import version
+from helmr.wire import ids
+from helmr.wire.durations import Duration
 
 if TYPE_CHECKING:
     from ray import ObjectRef

@@ -29,16 +29,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from helmr import durations, filters, jsonio, safe_text
-from helmr.durations import Duration
+from helmr.client.profiles import parse_toml
 from helmr.errors import BadDefinition, BadJson, UsageError
-from helmr.forms import form_of, tool_call
 from helmr.gate import CALL_TASK, FLOOD, GateAction, GatedCall, call_of
 from helmr.gate.claude_code import decision_of
 from helmr.matching import DeclaredRules, rules_of
 from helmr.models import AnswerMode, WaitInfo, WaitStatus, shown_fields
 from helmr.models.common import Wire
-from helmr.profiles import parse_toml
+from helmr.person import filters
+from helmr.person.forms import form_of, tool_call
+from helmr.wire import durations, jsonio, safe_text
+from helmr.wire.durations import Duration
 
 if TYPE_CHECKING:
     from helmr.client import Client

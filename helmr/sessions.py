@@ -22,14 +22,14 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from helmr.context import TaskContext
 from helmr.current import ChildCall, WaitCall, WaitOutcome, durable_call, require_run
-from helmr.durations import Duration, seconds
 from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
 from helmr.models import CHILDREN_AWAITED_MAX
 from helmr.streams import Fulfilled, PendingWait, Unfulfilled, WaitResult, unfulfilled
 from helmr.tasks import Task
-from helmr.truth import Ending
 from helmr.wait_details import metadata_object, tag_list
 from helmr.wait_options import JSON
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.truth import Ending
 
 A = TypeVar("A")
 R = TypeVar("R")

@@ -28,8 +28,8 @@ import rfc8785
 
 from helmr.errors import BadRequest, UsageError
 from helmr.models import WaitInfo
-from helmr.people import person_key
 from helmr.wait_details import asks
+from helmr.wire.people import person_key
 
 NAMESPACE = "helmr"
 """Namespace of the signatures; a signature made for anything else is invalid."""

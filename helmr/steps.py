@@ -27,10 +27,10 @@ from typing import (
 )
 
 from helmr.current import DurableCall, StepCall, current_run, current_step, made_calls
-from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
 from helmr.limits import Limit, LimitName, limit_name
-from helmr.schema import Codec, StoredCodec
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.schema import Codec, StoredCodec
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

@@ -30,13 +30,13 @@ from helmr.current import (
     made_calls,
     require_run,
 )
-from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX
-from helmr.schema import Codec, codec_of, json_schema, schema_digest
-from helmr.truth import Ending
 from helmr.wait_details import AnswererOptions, WaitOptions
 from helmr.wait_options import details, has_surrogate, property_names
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.schema import Codec, codec_of, json_schema, schema_digest
+from helmr.wire.truth import Ending
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

@@ -20,13 +20,13 @@ from typing import (
     overload,
 )
 
-from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch
 from helmr.limits import Limit, LimitName, limit_name
 from helmr.models import SCHEDULE_NAME, SCHEDULE_NAME_MAX, Missed, Overlap, TaskSchedule
-from helmr.schema import Codec, is_json
 from helmr.streams import Stream
-from helmr.timing import timing
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.schema import Codec, is_json
+from helmr.wire.timing import timing
 
 P = ParamSpec("P")
 R = TypeVar("R")

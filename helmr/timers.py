@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from helmr.current import WaitCall, durable_call, require_run
-from helmr.durations import Duration, seconds
 from helmr.errors import BadDuration
+from helmr.wire.durations import Duration, seconds
 
 
 @durable_call("timers.sleep()")

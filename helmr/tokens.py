@@ -17,13 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from helmr import ids
 from helmr.current import TokenCall, TokenMade, WaitCall, durable_call, require_run
-from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
 from helmr.escalation import EscalationStep, escalation_json
 from helmr.models import CompleteReceipt, TokenInfo
-from helmr.schema import codec_of, json_schema, schema_digest
 from helmr.streams import Fulfilled, PendingWait, WaitResult, unfulfilled
 from helmr.wait_details import WaitOptions, metadata_object, tag_list
 from helmr.wait_options import (
@@ -33,6 +30,9 @@ from helmr.wait_options import (
     fitted_subject,
     require_unrestricted,
 )
+from helmr.wire import ids
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.schema import codec_of, json_schema, schema_digest
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

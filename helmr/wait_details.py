@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Final, Literal, TypedDict
 
-from helmr import jsonio
 from helmr.errors import UsageError
 from helmr.escalation import EscalationStep
 from helmr.evidence import Diff, Links
 from helmr.models import ASSIGNEE_MAX, Evidence
-from helmr.people import STARTER
-from helmr.schema import schema_digest
+from helmr.wire import jsonio
+from helmr.wire.people import STARTER
+from helmr.wire.schema import schema_digest
 
 
 class _Unset(Enum):
@@ -100,7 +100,7 @@ class WaitDetails:
         escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
         evidence: Facts, links and diff (`helmr.evidence`).
-        answerers: People and groups in the form of `helmr.people`; so are `not_by`.
+        answerers: People and groups in the form of `helmr.wire.people`; so are `not_by`.
     """
 
     subject: str | None = None

@@ -18,15 +18,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from helmr.current import current_run
-from helmr.durations import spell_bytes
 from helmr.errors import UsageError
 from helmr.escalation import escalation_json
 from helmr.evidence import evidence, without_surrogates
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
-from helmr.people import APPROVALS_MAX, GROUP, REFUSALS_MAX, checked_list, checked_people
-from helmr.schema import Codec
 from helmr.wait_details import RESTRICTING, UNSET, WaitDetails, WaitOptions, tag_list
+from helmr.wire.durations import spell_bytes
+from helmr.wire.people import APPROVALS_MAX, GROUP, REFUSALS_MAX, checked_list, checked_people
+from helmr.wire.schema import Codec
 
 logger = logging.getLogger("helmr.task")
 

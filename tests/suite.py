@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.ids import WAIT, new_id
+from helmr.wire.ids import WAIT, new_id
 
 SECONDS = Path(__file__).parent / "seconds.json"
 """Seconds that each file takes, fixtures included, with four workers on two cores; `seconds_long.json` has those of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.ids import new_id
+from helmr.wire.ids import new_id
 from helmr_runtime.host_status import Executing, SlotMark, SlotStatus, StatusFile, read
 
 CHILD = """

@@ -20,7 +20,7 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from helmr.client.aio import AsyncClient
-from helmr.review.words import short_id, subject_of
+from helmr.person.review.words import short_id, subject_of
 from helmr_console import actions, background, look
 from helmr_console.actions import ACTIONS, ActionScope
 from helmr_console.clock import ConsoleClock

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from helmr.models import EntryInfo
-from helmr.review import words
-from helmr.review.words import short_id, who
-from helmr.safe_text import one_line
+from helmr.person.review import words
+from helmr.person.review.words import short_id, who
+from helmr.wire.safe_text import one_line
 from helmr_console.entry_lines import EntryLine, entry_line, session_named_in
 
 _BEGINS = {

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from textual.app import App
 
 from helmr.errors import HelmrError
-from helmr.safe_text import one_line
+from helmr.wire.safe_text import one_line
 from helmr_console.keys import KeyLine
 
 log = logging.getLogger("helmr.console")

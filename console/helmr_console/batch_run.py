@@ -12,14 +12,14 @@ from typing import Any
 from rich.cells import cell_len
 from textual.content import Content
 
-from helmr import ids
 from helmr.errors import HelmrError
 from helmr.models import WaitInfo
-from helmr.review import batches, words
-from helmr.review.batches import AnswerBatch, Item, Progress
-from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
-from helmr.safe_text import one_line
+from helmr.person.review import batches, words
+from helmr.person.review.batches import AnswerBatch, Item, Progress
+from helmr.person.review.outcome import AnswerOutcome, Result, of_error, of_receipt
 from helmr.signing import SshSigner, beside
+from helmr.wire import ids
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import NotPermitted, permit
 from helmr_console.console import Console

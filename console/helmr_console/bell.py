@@ -7,11 +7,11 @@ from typing import Any
 
 from textual.app import App
 
-from helmr.filters import WAIT_FIELDS, parse, wait_facts
+from helmr.client.profiles import TerminalNotices
 from helmr.models import EntryInfo, WaitInfo, WaitKind
-from helmr.profiles import TerminalNotices
-from helmr.review import words
-from helmr.safe_text import one_line
+from helmr.person.filters import WAIT_FIELDS, parse, wait_facts
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
 from helmr_console.store import Store
 
 QUIET_S = 2.0

@@ -15,13 +15,13 @@ from textual.app import App, SuspendNotSupported
 from textual.content import Content
 
 from helmr.client.aio import AsyncClient
-from helmr.editor import EditorFailed, edit
+from helmr.client.profiles import Profile, save_filter, saved_path
 from helmr.models import EntryInfo, WaitInfo
-from helmr.profiles import Profile, save_filter, saved_path
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.personal import AnswerDraft, PersonalFiles
-from helmr.safe_text import one_line
+from helmr.person.editor import EditorFailed, edit
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.person.review.personal import AnswerDraft, PersonalFiles
+from helmr.wire.safe_text import one_line
 from helmr_console import views
 from helmr_console.actions import BY_ID, ActionContext, Permit, key_name
 from helmr_console.background import Background

@@ -23,10 +23,10 @@ from helmr.models import (
     WaitInfo,
     WaitKind,
 )
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.words import DiffLine, short_id, subject_of
-from helmr.safe_text import one_line
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.person.review.words import DiffLine, short_id, subject_of
+from helmr.wire.safe_text import one_line
 
 NEAR = 0.6
 

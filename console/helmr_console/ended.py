@@ -16,7 +16,7 @@ from pathlib import Path
 from helmr.client.aio import AsyncClient
 from helmr.errors import NotFound
 from helmr.models import LIST_LIMIT_MAX, WaitInfo, WaitStatus
-from helmr.profiles import write_private
+from helmr.private_file import write_private
 
 ENDINGS = (WaitStatus.FULFILLED, WaitStatus.TIMED_OUT, WaitStatus.CANCELLED)
 ANSWERS_AT_ONCE = 60

@@ -11,14 +11,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeGuard
 
-from helmr import ids
-from helmr.forms import pretty
 from helmr.gate import RULED, GateAction
 from helmr.gate.grants import TELLING
 from helmr.models import AnswerMode, EntryInfo, WaitKind
-from helmr.review import words
-from helmr.review.words import person, short_id
-from helmr.safe_text import one_line, plain
+from helmr.person.forms import pretty
+from helmr.person.review import words
+from helmr.person.review.words import person, short_id
+from helmr.wire import ids
+from helmr.wire.safe_text import one_line, plain
 from helmr_console.views import LINE_CELLS, json_words
 
 _RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")

@@ -19,9 +19,19 @@ from jsonschema_rs import (
     ValidationErrorKind,
 )
 
-from helmr.forms import MISSING, Blank, Cell, Field, Kind, Schema, alone, example, takes_empty
-from helmr.forms.model import LISTS
-from helmr.forms.questions import is_picked
+from helmr.person.forms import (
+    MISSING,
+    Blank,
+    Cell,
+    Field,
+    Kind,
+    Schema,
+    alone,
+    example,
+    takes_empty,
+)
+from helmr.person.forms.model import LISTS
+from helmr.person.forms.questions import is_picked
 
 CHOICES_SHOWN = 12
 

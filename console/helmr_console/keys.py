@@ -36,7 +36,7 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 from textual.worker import Worker
 
-from helmr.review.sending import REPEAT_S, ConfirmPress, HeldKey
+from helmr.person.review.sending import REPEAT_S, ConfirmPress, HeldKey
 from helmr_console.inside_textual import is_idle, is_to_call
 
 INTERRUPTS = frozenset(("escape", "ctrl+c", "ctrl+q"))

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from helmr.errors import HelmrError
-from helmr.forms import form_of
 from helmr.models import WaitInfo, WaitStatus
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, of_error, of_receipt, told
-from helmr.review.personal import AnswerDraft
-from helmr.safe_text import one_line
+from helmr.person.forms import form_of
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, of_error, of_receipt, told
+from helmr.person.review.personal import AnswerDraft
 from helmr.signing import SshSigner, as_shown, beside
+from helmr.wire.safe_text import one_line
 from helmr_console.actions import NotPermitted, Permit, permit
 from helmr_console.console import Console
 from helmr_console.link import answer_of

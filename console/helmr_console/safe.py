@@ -15,7 +15,7 @@ from textual.color import Color
 from textual.content import Content
 from textual.filter import LineFilter
 
-from helmr.safe_text import HIDDEN, JOINERS, joins, one_line, plain
+from helmr.wire.safe_text import HIDDEN, JOINERS, joins, one_line, plain
 
 TEXT_CELLS_MAX = 64_000
 """Cells drawn of one text; the rest is counted and can be copied."""

@@ -28,7 +28,7 @@ from helmr.models import (
     WaitInfo,
     WaitStatus,
 )
-from helmr.safe_text import one_line, plain
+from helmr.wire.safe_text import one_line, plain
 from helmr_console.attempts import OUTCOMES
 from helmr_console.link import first
 

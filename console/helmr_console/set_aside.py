@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from helmr.models import EntryInfo, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
-from helmr.review.words import who
+from helmr.person.review.words import who
 from helmr_console.entry_lines import entry_line
 
 REWOUND = "run.rewound"

@@ -10,7 +10,7 @@ identity = "ana"  # the person answers are recorded for; $USER without it
 answer = "A"  # an action's id and its keys, comma-separated
 ```
 
-The file also holds filters, notices and profiles, which `helmr.profiles` reads.
+The file also holds filters, notices and profiles, which `helmr.client.profiles` reads.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from pathlib import Path
 from helmr.client.aio import AsyncClient
 from helmr.client.calls import Retry
 from helmr.client.endpoint import Endpoint
+from helmr.client.profiles import Profile, person, read_profile, read_settings, state_folder, texts
 from helmr.errors import HelmrError, UsageError
-from helmr.profiles import Profile, person, read_profile, read_settings, state_folder, texts
-from helmr.review.sending import HOLD_S
-from helmr.safe_text import one_line
+from helmr.person.review.sending import HOLD_S
+from helmr.wire.safe_text import one_line
 from helmr_console.actions import BY_ID
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from helmr.models import LimitInfo, NoticeTargetInfo
-from helmr.review import words
-from helmr.safe_text import one_line
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
 from helmr_console.views import Cell, Row
 
 

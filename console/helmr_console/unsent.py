@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from helmr.review import words
-from helmr.review.personal import DraftStore, Snoozes
-from helmr.review.sending import PendingSends
+from helmr.person.review import words
+from helmr.person.review.personal import DraftStore, Snoozes
+from helmr.person.review.sending import PendingSends
 from helmr_console.clock import ConsoleClock
 from helmr_console.store import Store
 

@@ -1,6 +1,6 @@
 """Rows from wire models, alone or in groups. Pure: text, role and sign, no widget.
 
-All session text passes through `helmr.safe_text`. A role is a colour's name and only repeats what the words say. A
+All session text passes through `helmr.wire.safe_text`. A role is a colour's name and only repeats what the words say. A
 group's heading is an ordinary row with a key of its own, so that cursor, marks and merging need not know of groups.
 """
 
@@ -14,7 +14,6 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from helmr.filters import is_failed
 from helmr.gate import CALL_TASK, is_own_tag
 from helmr.models import (
     Activity,
@@ -27,10 +26,11 @@ from helmr.models import (
     WaitPriority,
     WaitStatus,
 )
-from helmr.review import words
-from helmr.review.agreement import tally
-from helmr.review.words import SUBJECT_CELLS, Urgency, short_id, subject_of
-from helmr.safe_text import one_line
+from helmr.person.filters import is_failed
+from helmr.person.review import words
+from helmr.person.review.agreement import tally
+from helmr.person.review.words import SUBJECT_CELLS, Urgency, short_id, subject_of
+from helmr.wire.safe_text import one_line
 
 LINE_CELLS = 400
 

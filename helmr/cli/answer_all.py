@@ -1,9 +1,9 @@
 """Answers to many waits: `helmr wait answer --all` sends one, `--csv` and `--json-file` one each from a file.
 
 The list is read once; later waits are not in it. A wait that changed after it was shown, or no longer passes the
-filter, is left out and reported. `helmr.review.batches` decides membership, order and outliers, as in the console. A
-row whose wait this batch has answered counts as done, so the same command with the same --batch goes on after an
-interruption.
+filter, is left out and reported. `helmr.person.review.batches` decides membership, order and outliers, as in the
+console. A row whose wait this batch has answered counts as done, so the same command with the same --batch goes on
+after an interruption.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from helmr import ids, jsonio
 from helmr.cli import arguments, printing
 from helmr.cli.app import ExitCode, exit_code, now, worst
 from helmr.cli.listing import MeantWaits, all_waits
 from helmr.cli.many import BatchAnswers, Sending
 from helmr.errors import BadJson, BadSchema, HelmrError, NotFound, UsageError
-from helmr.forms import assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo, WaitStatus
-from helmr.review import agreement, batches
-from helmr.review.batches import BATCH_MAX, AnswerBatch, Item, LeftOut
+from helmr.person.forms import assignments
+from helmr.person.review import agreement, batches
+from helmr.person.review.batches import BATCH_MAX, AnswerBatch, Item, LeftOut
+from helmr.wire import ids, jsonio
 
 if TYPE_CHECKING:
     from helmr.cli.app import Cli

@@ -1,8 +1,8 @@
 """Answering waits one after the other on a terminal: ask, keep with undo, send, say what came of it.
 
 An answer leaves after its grace time, not before, and every answer is in a draft before that: a crash leaves drafts,
-and what was not accepted is asked again with what was entered. What is asked and said is `helmr.review`'s; here are
-the terminal and the gateway.
+and what was not accepted is asked again with what was entered. What is asked and said is `helmr.person.review`'s;
+here are the terminal and the gateway.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from helmr import durations, ids, jsonio
 from helmr.cli import describe, printing
 from helmr.cli.app import now
 from helmr.cli.arguments import signer
 from helmr.cli.printing import EndOfInput, Lines, LineTooLong
-from helmr.editor import EditorFailed, edit
 from helmr.errors import (
     BadJson,
     HelmrError,
@@ -31,15 +29,17 @@ from helmr.errors import (
     WaitClaimed,
     WaitResolved,
 )
-from helmr.forms import Field, Kind, ToolCall, fill, form_of, redacted, tool_call
-from helmr.forms.questions import Questions, labels, place_of
 from helmr.gate.grants import matches_text
 from helmr.models import AnswerReceipt, TokenAnswerReceipt, VoteReceipt, WaitInfo
-from helmr.review import agreement, granting, outcome, question, words
-from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
-from helmr.review.question import Asking, GivenAnswer
-from helmr.review.sending import PendingSends
-from helmr.safe_text import one_line, typed
+from helmr.person.editor import EditorFailed, edit
+from helmr.person.forms import Field, Kind, ToolCall, fill, form_of, redacted, tool_call
+from helmr.person.forms.questions import Questions, labels, place_of
+from helmr.person.review import agreement, granting, outcome, question, words
+from helmr.person.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
+from helmr.person.review.question import Asking, GivenAnswer
+from helmr.person.review.sending import PendingSends
+from helmr.wire import durations, ids, jsonio
+from helmr.wire.safe_text import one_line, typed
 
 if TYPE_CHECKING:
     from helmr.client import Client

@@ -22,7 +22,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from helmr.errors import HelmrError, UsageError
-from helmr.old_names import GONE_COMMANDS
+from helmr.wire.old_names import GONE_COMMANDS
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient, Client, Endpoint
@@ -150,7 +150,7 @@ class Cli:
         name = self.at or ("" if says_which else environ.get("HELMR_AT", ""))
         if not name:
             return self
-        from helmr.profiles import find_context
+        from helmr.client.profiles import find_context
 
         found = find_context(environ, name)
         kept = Path(found.key_file).expanduser() if found.key_file is not None else None
@@ -231,7 +231,7 @@ class Cli:
 
 
 def _context_names(incomplete: str) -> list[str]:
-    from helmr.profiles import read_contexts
+    from helmr.client.profiles import read_contexts
 
     try:
         return [name for name in read_contexts(os.environ) if name.startswith(incomplete)]

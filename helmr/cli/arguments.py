@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from helmr import ids, jsonio
 from helmr.cli import printing
 from helmr.cli.app import Cli
 from helmr.errors import BadJson, HelmrError, NotFound, TooLarge, UsageError
-from helmr.forms import MISSING, assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo
-from helmr.operations import (
+from helmr.person.forms import MISSING, assignments
+from helmr.wire import ids, jsonio
+from helmr.wire.operations import (
     LIST_API_KEYS,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
@@ -32,13 +32,13 @@ from helmr.operations import (
     LIST_TOKENS,
     LIST_WAITS,
 )
-from helmr.safe_text import one_line
+from helmr.wire.safe_text import one_line
 
 if TYPE_CHECKING:
     from helmr.client import Client
     from helmr.models import Page
-    from helmr.operation import Operation
     from helmr.signing import Sign, ToSign
+    from helmr.wire.operation import Operation
 
 
 LAST = "last"

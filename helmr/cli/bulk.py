@@ -18,13 +18,13 @@ from helmr.cli.many import BulkAsked, Came, Done, Target
 from helmr.cli.next import hold_seconds
 from helmr.errors import HelmrError, UsageError
 from helmr.models import BulkPlan, BulkVerb, PlannedRun
-from helmr.review import bulk
-from helmr.review.batches import Progress
-from helmr.review.sending import HOLD_S
+from helmr.person.review import bulk
+from helmr.person.review.batches import Progress
+from helmr.person.review.sending import HOLD_S
 
 if TYPE_CHECKING:
     from helmr.client import Client
-    from helmr.review.bulk import BulkPlans
+    from helmr.person.review.bulk import BulkPlans
 
 EveryRun = Annotated[
     bool,

@@ -8,13 +8,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from helmr import durations
+from helmr.client.profiles import read_toml
 from helmr.errors import BadDuration, UsageError
 from helmr.features import FEATURES
 from helmr.limits import Limit, read_limits
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
-from helmr.profiles import read_toml
 from helmr.version import has_module
+from helmr.wire import durations
 
 if TYPE_CHECKING:
     from helmr_runtime.core.commands import Retention

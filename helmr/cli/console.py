@@ -10,8 +10,8 @@ import typer
 from helmr.cli import next, printing
 from helmr.cli.app import Cli, CommandWithExamples, Profile, command, now
 from helmr.errors import UsageError
-from helmr.inbox_link import inbox_link
-from helmr.review.sending import HOLD_S
+from helmr.person.inbox_link import inbox_link
+from helmr.person.review.sending import HOLD_S
 from helmr.version import check_extra, has_extra, needed
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]

@@ -13,7 +13,7 @@ from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
-    from helmr.profiles import Context
+    from helmr.client.profiles import Context
 
 
 app = group("Name runtimes, for --at NAME.")
@@ -27,7 +27,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")]
 @command(app, "list", finds_runtime=False)
 def list_(cli: Cli, json: Json = False) -> None:
     """List the named runtimes; `*` marks the one that HELMR_AT names."""
-    from helmr.profiles import read_contexts
+    from helmr.client.profiles import read_contexts
 
     known = [one for _, one in sorted(read_contexts(os.environ).items())]
     if json:
@@ -46,7 +46,7 @@ def list_(cli: Cli, json: Json = False) -> None:
 )
 def add(cli: Cli, name: Name, json: Json = False) -> None:
     """Name the runtime of --url, --key-file and --on-behalf-of; a name that exists is changed."""
-    from helmr.profiles import Context, add_context
+    from helmr.client.profiles import Context, add_context
 
     if cli.url is None:
         raise UsageError("a context needs the runtime's URL", hint="--url URL --key-file FILE")
@@ -65,7 +65,7 @@ def add(cli: Cli, name: Name, json: Json = False) -> None:
 @command(app, "remove", finds_runtime=False)
 def remove(cli: Cli, name: Name, json: Json = False) -> None:
     """Forget a name; the file with the key stays."""
-    from helmr.profiles import find_context, remove_context
+    from helmr.client.profiles import find_context, remove_context
 
     gone = find_context(os.environ, name)
     remove_context(os.environ, name)

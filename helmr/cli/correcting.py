@@ -13,8 +13,8 @@ from helmr.cli import many, printing
 from helmr.cli.describe import time_text, value_text
 from helmr.errors import HelmrError, UsageError
 from helmr.models import WaitInfo
-from helmr.review import question
-from helmr.review.batches import Progress
+from helmr.person.review import question
+from helmr.person.review.batches import Progress
 
 if TYPE_CHECKING:
     from helmr.cli.app import ExitCode

@@ -14,7 +14,7 @@ import stat
 import sys
 from pathlib import Path
 
-from helmr.whereabouts import (
+from helmr.client.whereabouts import (
     CREDENTIALS_BYTES_MAX,
     CREDENTIALS_FILE,
     is_live,

@@ -40,7 +40,7 @@ from helmr.models import (
     WhoAmI,
     shown_facts,
 )
-from helmr.review.words import escalation_texts, next_end
+from helmr.person.review.words import escalation_texts, next_end
 
 if TYPE_CHECKING:
     from helmr.models import (

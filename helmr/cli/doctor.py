@@ -30,11 +30,11 @@ from helmr.cli.config import CONFIG_NAME, RuntimeForm, form_of, form_to_start, t
 from helmr.cli.environment import SAYS_WHICH, strange_variables
 from helmr.cli.up import LEDGER_NAME
 from helmr.cli.up_options import HOST, PORT
-from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, NotReady, RuntimeNotFound
 from helmr.hash_seed import DATA_DIR
-from helmr.safe_text import one_line
 from helmr.version import REQUIRED, ray_untried, version
+from helmr.wire.durations import spell, spell_bytes
+from helmr.wire.safe_text import one_line
 
 if TYPE_CHECKING:
     from helmr.client import Client

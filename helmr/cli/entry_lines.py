@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.cli import printing
 from helmr.cli.describe import value_text
-from helmr.safe_text import cells, one_line
+from helmr.wire.safe_text import cells, one_line
 
 if TYPE_CHECKING:
     from helmr.models import EntryInfo, PrincipalInfo

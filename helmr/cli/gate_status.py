@@ -22,11 +22,11 @@ import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command
+from helmr.client.profiles import read_toml
 from helmr.errors import HelmrError, UsageError
 from helmr.gate import CODEX
 from helmr.gate.claude_code import CLIENT, KEY_VARIABLE, TRIED, Mode, installed, mode_of
 from helmr.gate.starts import is_out_of_date, start_mode, unseen
-from helmr.profiles import read_toml
 
 PROBE_TIMEOUT_S = 5.0
 PROBE = b'{"hook_event_name": "Probe"}'

@@ -54,7 +54,7 @@ PROMPT_S = 0.25
 """An answer that takes no longer was there at once."""
 
 BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Alphabet of operation ids; `helmr.ids` makes them elsewhere, but loads too much for here."""
+"""Alphabet of operation ids; `helmr.wire.ids` makes them elsewhere, but loads too much for here."""
 
 ASKS = ("PreToolUse", "PermissionRequest", "")
 """Kinds of events that want a decision; the last one is not known."""

@@ -10,10 +10,10 @@ import typer
 
 from helmr.cli import describe, nouns, printing
 from helmr.cli.app import Cli, Json, command, group, now
+from helmr.client.whereabouts import named_data_dir
 from helmr.errors import NotFound, UsageError
-from helmr.operations import REVOKE_API_KEY
 from helmr.version import needed
-from helmr.whereabouts import named_data_dir
+from helmr.wire.operations import REVOKE_API_KEY
 
 app = group("Make API keys, look at them and revoke them; print public keys; add a master key.")
 

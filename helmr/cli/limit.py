@@ -8,8 +8,8 @@ import typer
 
 from helmr.cli import arguments, describe, listing, nouns
 from helmr.cli.app import group
-from helmr.durations import spell
-from helmr.operations import LIST_LIMITS
+from helmr.wire.durations import spell
+from helmr.wire.operations import LIST_LIMITS
 
 if TYPE_CHECKING:
     from helmr.models import LimitInfo

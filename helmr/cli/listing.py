@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
-from helmr import filters
 from helmr.cli import printing
 from helmr.cli.app import Cli, now
 from helmr.errors import UsageError
-from helmr.safe_text import one_line
+from helmr.person import filters
+from helmr.wire.safe_text import one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from helmr.models import Page, SessionInfo, WaitInfo
-    from helmr.review.personal import PersonalFiles
+    from helmr.person.review.personal import PersonalFiles
 
 M = TypeVar("M", bound="BaseModel")
 
@@ -234,7 +234,7 @@ def waits_filter(cli: Cli, text: str | None, profile: str | None) -> filters.Fil
         BadFilter: It can't be read.
         UsageError: There is no such profile, or the filter needs to know who looks, and nothing says it.
     """
-    from helmr.profiles import read_profile
+    from helmr.client.profiles import read_profile
 
     given = text or ""
     if given or profile is not None:
@@ -320,8 +320,8 @@ def own_files(cli: Cli) -> PersonalFiles:
     Raises:
         UsageError: The console's settings, which may name the person, can't be read.
     """
-    from helmr.profiles import person, state_folder
-    from helmr.review.personal import PersonalFiles
+    from helmr.client.profiles import person, state_folder
+    from helmr.person.review.personal import PersonalFiles
 
     return PersonalFiles.within(state_folder(os.environ), person(os.environ, cli.on_behalf_of))
 

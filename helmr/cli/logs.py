@@ -16,7 +16,7 @@ import typer
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, command
 from helmr.errors import UsageError
-from helmr.safe_text import plain
+from helmr.wire.safe_text import plain
 
 LOGS = "logs"
 PATTERNS = ("helmr-host-*.log", "in-process*.log")

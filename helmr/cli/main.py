@@ -33,8 +33,8 @@ from helmr.cli.app import (
 )
 from helmr.errors import HelmrError
 from helmr.features import FEATURES
-from helmr.old_names import GONE_OPTIONS, arguments_of_today, renamed
-from helmr.safe_text import one_line
+from helmr.wire.old_names import GONE_OPTIONS, arguments_of_today, renamed
+from helmr.wire.safe_text import one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a stdout that is a full file."""

@@ -19,8 +19,8 @@ from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.cli.arguments import signer
 from helmr.errors import HelmrError, UsageError
 from helmr.models import WaitInfo
-from helmr.review import batches, question
-from helmr.review.batches import AnswerBatch, Item, Progress
+from helmr.person.review import batches, question
+from helmr.person.review.batches import AnswerBatch, Item, Progress
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

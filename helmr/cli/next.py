@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr import durations
 from helmr.cli import arguments, listing, nouns, printing
 from helmr.cli.app import Cli, Filter, Profile, now
 from helmr.errors import UsageError
-from helmr.review.sending import HOLD_S, HOLD_S_MAX
+from helmr.person.review.sending import HOLD_S, HOLD_S_MAX
+from helmr.wire import durations
 
 if TYPE_CHECKING:
     from helmr.cli.answering import List

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr import filters
 from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, ExitCode, Filter, Json, Profile, command, group, now
 from helmr.cli.listing import MeantWaits, waits_filter
 from helmr.errors import UsageError
 from helmr.models import WaitKind
 from helmr.models.system import EventName, event_name
+from helmr.person import filters
 
 if TYPE_CHECKING:
     from helmr.client import Client

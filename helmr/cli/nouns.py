@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 
 import typer
 
-from helmr import filters
 from helmr.cli import arguments, describe, listing
 from helmr.cli.app import (
     All,
@@ -28,7 +27,8 @@ from helmr.cli.app import (
 )
 from helmr.cli.listing import MeantWaits, pushing, session_passes, waits_filter
 from helmr.models.queries import SESSION_IDS, ListQuery
-from helmr.operations import (
+from helmr.person import filters
+from helmr.wire.operations import (
     LIST_API_KEYS,
     LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from helmr.client import Client
     from helmr.models import Page, SessionInfo, WaitInfo
-    from helmr.operation import Operation
+    from helmr.wire.operation import Operation
 
 M = TypeVar("M", bound="BaseModel")
 

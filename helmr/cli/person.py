@@ -8,8 +8,8 @@ import typer
 
 from helmr.cli import arguments, describe, nouns, printing
 from helmr.cli.app import Cli, Json, command, group
-from helmr.operations import ENABLE_PERSON, GET_PERSON, UNBIND_PERSON
-from helmr.safe_text import one_line
+from helmr.wire.operations import ENABLE_PERSON, GET_PERSON, UNBIND_PERSON
+from helmr.wire.safe_text import one_line
 
 app = group("Show people and their signing keys; disable or enable a person.")
 

@@ -24,9 +24,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from helmr.cli.app import now
-from helmr.durations import spell
 from helmr.errors import HelmrError
-from helmr.safe_text import cells, json_text, one_line, plain, typed
+from helmr.wire.durations import spell
+from helmr.wire.safe_text import cells, json_text, one_line, plain, typed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

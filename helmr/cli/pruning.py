@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from helmr import durations
 from helmr.cli import bulk, printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.toolbox import keys_of, locked, nearest, stopped_data_dir
@@ -19,6 +18,7 @@ from helmr.cli.up import LEDGER_NAME
 from helmr.errors import RuntimeNotFound, UsageError
 from helmr.models import BulkVerb, PruneReceipt
 from helmr.version import needed
+from helmr.wire import durations
 
 BETWEEN_PAGES_S = 0.05
 """Pause in which other commits can run, in seconds."""

@@ -9,7 +9,7 @@ import typer
 from helmr.cli import arguments, describe, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
-from helmr.operations import REVOKE_PUBLIC_TOKEN
+from helmr.wire.operations import REVOKE_PUBLIC_TOKEN
 
 app = group("Make public tokens, look at them and revoke them.")
 

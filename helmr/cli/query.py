@@ -19,7 +19,7 @@ from helmr.cli.app import Cli, Json, command
 from helmr.cli.arguments import read_source, replacing
 from helmr.errors import BadRequest, MissingExtra, QueryTooLarge, UsageError
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX
-from helmr.safe_text import one_line
+from helmr.wire.safe_text import one_line
 
 if TYPE_CHECKING:
     from helmr.client import Client, QueryResult
@@ -210,7 +210,7 @@ def _bytes(result: QueryResult, form: Format) -> bytes:
 def _parquet_bytes(result: QueryResult) -> bytes:
     from pyarrow import ArrowNotImplementedError
 
-    from helmr.query import with_durations
+    from helmr.wire.query import with_durations
 
     sink = io.BytesIO()
     table = with_durations(_plain(result.arrow()))

@@ -9,7 +9,7 @@ import typer
 from helmr.cli import arguments, bulk, correcting, describe, nouns, printing
 from helmr.cli.app import Cli, Json, command, group
 from helmr.models import BulkVerb
-from helmr.operations import GET_RUN
+from helmr.wire.operations import GET_RUN
 
 app = group("Look at runs, retry and cancel them.")
 

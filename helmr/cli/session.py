@@ -12,7 +12,7 @@ from helmr.cli import arguments, bulk, correcting, describe, nouns, printing
 from helmr.cli.app import Cli, Json, command, group
 from helmr.cli.entry_lines import EntryTable
 from helmr.models import BulkVerb
-from helmr.operations import CANCEL_SESSION
+from helmr.wire.operations import CANCEL_SESSION
 
 if TYPE_CHECKING:
     from helmr.client import Client

@@ -9,7 +9,7 @@ import typer
 
 from helmr.cli import describe, printing
 from helmr.cli.app import Cli, Json, command
-from helmr.safe_text import one_line
+from helmr.wire.safe_text import one_line
 
 
 def register_sign_in(app: typer.Typer) -> None:

@@ -79,8 +79,8 @@ def is_in_process(options: list[str], data_dir: Path) -> bool:
 
 def data_dir_of(options: list[str]) -> str | None:
     """Return `--data-dir`, else the environment's, or the default; None if only a parser can tell."""
+    from helmr.client.whereabouts import named_data_dir
     from helmr.hash_seed import DATA_DIR
-    from helmr.whereabouts import named_data_dir
 
     places = [at for at, one in enumerate(options) if one.startswith("--data-dir")]
     if "--" in options or len(places) > 1:

@@ -9,7 +9,7 @@ import typer
 
 from helmr.cli import describe, printing
 from helmr.cli.app import Cli, ExitCode, Json, command
-from helmr.durations import spell
+from helmr.wire.durations import spell
 
 if TYPE_CHECKING:
     from helmr.client import Endpoint

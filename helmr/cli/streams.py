@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from helmr import ids, jsonio
 from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, exit_code, group, worst
 from helmr.cli.arguments import Said, Words
@@ -36,6 +35,7 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import HTTP_BODY_BYTES_MAX, RecordInfo, SendReceipt
+from helmr.wire import ids, jsonio
 
 if TYPE_CHECKING:
     from helmr.cli.app import Cli

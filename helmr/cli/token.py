@@ -10,7 +10,7 @@ from helmr.cli import arguments, describe, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.cli.arguments import Said, Words
 from helmr.errors import UsageError
-from helmr.operations import CANCEL_TOKEN, GET_TOKEN
+from helmr.wire.operations import CANCEL_TOKEN, GET_TOKEN
 
 if TYPE_CHECKING:
     from helmr.tokens import Verify

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from helmr import durations, hash_seed, platform
+from helmr import hash_seed, platform
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, ExitCode, command
 from helmr.cli.config import (
@@ -42,6 +42,7 @@ from helmr.cli.up_options import (
 )
 from helmr.errors import Conflict, NotAllowed, RuntimeNotFound, Unavailable, UsageError
 from helmr.version import check_extra
+from helmr.wire import durations
 
 if TYPE_CHECKING:
     from helmr.client import Endpoint

@@ -16,9 +16,9 @@ import typer
 
 from helmr.cli.app import Cli, CommandWithExamples, gives_options
 from helmr.cli.config import form_of, log_url_of, otel_of, runtime_table
+from helmr.client.whereabouts import DATA_DIR_VARIABLE
 from helmr.errors import UsageError
 from helmr.hash_seed import DATA_DIR
-from helmr.whereabouts import DATA_DIR_VARIABLE
 
 PORT = 4356
 HOST = "127.0.0.1"

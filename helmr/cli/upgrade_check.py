@@ -28,9 +28,9 @@ from helmr.cli.config import built_in_tasks, log_url_of, tasks_of_project
 from helmr.cli.doctor import CheckResult, Finding, from_error
 from helmr.cli.up import LEDGER_NAME
 from helmr.cli.up_options import Tasks
-from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, RuntimeHeld, RuntimeNotFound
 from helmr.version import version
+from helmr.wire.durations import spell, spell_bytes
 
 if TYPE_CHECKING:
     from helmr.models import RunCheck

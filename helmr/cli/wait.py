@@ -22,12 +22,12 @@ from helmr.cli import (
 from helmr.cli.app import Cli, Filter, Json, Profile, command, group
 from helmr.cli.arguments import Said, Words, signer
 from helmr.errors import UsageError
-from helmr.forms import MISSING, assignments
 from helmr.models import AnswerLinkInfo, Page
-from helmr.operations import GET_WAIT, RELEASE_WAIT, WITHDRAW_VOTE
-from helmr.review import agreement
-from helmr.review.sending import HOLD_S
-from helmr.review.words import dry_run_end
+from helmr.person.forms import MISSING, assignments
+from helmr.person.review import agreement
+from helmr.person.review.sending import HOLD_S
+from helmr.person.review.words import dry_run_end
+from helmr.wire.operations import GET_WAIT, RELEASE_WAIT, WITHDRAW_VOTE
 
 if TYPE_CHECKING:
     from helmr.client import Client

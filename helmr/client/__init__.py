@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         AsyncStartedSession,
     )
     from helmr.client.sync import Client, Input, Output, SessionHandle, StartedSession
-    from helmr.query import QueryResult
+    from helmr.wire.query import QueryResult
 
 __all__ = [
     "AsyncClient",
@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'helmr.client' has no attribute {name!r}")
     import importlib
 
-    home = "helmr.query" if name == "QueryResult" else f"helmr.client.{_HOMES[name]}"
+    home = "helmr.wire.query" if name == "QueryResult" else f"helmr.client.{_HOMES[name]}"
     found = globals()[name] = getattr(importlib.import_module(home), name)
     return found
 

@@ -40,7 +40,6 @@ from helmr.client.runs import AsyncRuns
 from helmr.client.sessions import AsyncSessions
 from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
-from helmr.durations import Duration, seconds
 from helmr.features import AsyncParts, client_parts
 from helmr.models import (
     QUERY_TIMEOUT_S,
@@ -51,7 +50,8 @@ from helmr.models import (
     StreamInfo,
     TaskInfo,
 )
-from helmr.operations import (
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import (
     FOLLOW_ALL,
     LIST_LIMITS,
     LIST_STREAMS,
@@ -61,7 +61,7 @@ from helmr.operations import (
     READYZ,
     RUN_QUERY,
 )
-from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
+from helmr.wire.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
 
 _OF_FEATURES: dict[str, type[ClientPart]] = {
     name: resolve_name(awaited) for name, (awaited, _) in client_parts()

@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from helmr.truth import no_truth
+from helmr.wire.truth import no_truth
 
 T = TypeVar("T")
 U = TypeVar("U")

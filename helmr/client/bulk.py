@@ -8,7 +8,7 @@ from dataclasses import replace
 from helmr.client.calls import READ_TIMEOUT_S, call, given
 from helmr.client.http import ClientPart
 from helmr.models import BULK_RUNS_MAX, BulkOutcome, BulkPlan, BulkVerb, PlannedRun
-from helmr.operations import DO_BULK, PREVIEW_BULK
+from helmr.wire.operations import DO_BULK, PREVIEW_BULK
 
 PART = 20
 """Runs per call; outcomes arrive after each call."""

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from helmr import ids, wait_details
+from helmr import wait_details
 from helmr.errors import (
     HelmrError,
     RuntimeNotFound,
@@ -38,8 +38,9 @@ from helmr.models import (
     LIST_LIMIT_MAX,
 )
 from helmr.models.queries import SESSION_IDS
-from helmr.operation import Operation
 from helmr.tasks import AnyTask, Task
+from helmr.wire import ids
+from helmr.wire.operation import Operation
 
 T = TypeVar("T")
 

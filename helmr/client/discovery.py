@@ -27,15 +27,15 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import ValidationError
 
 from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, RAY, Endpoint, here_of_this_run
+from helmr.client.whereabouts import CREDENTIALS_BYTES_MAX, DATA_DIR_VARIABLE, named_data_dir
+from helmr.client.whereabouts import CREDENTIALS_FILE as CREDENTIALS_FILE
+from helmr.client.whereabouts import DATA_DIR_NAME as DATA_DIR_NAME
+from helmr.client.whereabouts import is_live as is_live
+from helmr.client.whereabouts import nearest_data_dir as nearest_data_dir
+from helmr.client.whereabouts import pointer_dir as pointer_dir
+from helmr.client.whereabouts import sign_ins_folder as sign_ins_folder
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
-from helmr.whereabouts import CREDENTIALS_BYTES_MAX, DATA_DIR_VARIABLE, named_data_dir
-from helmr.whereabouts import CREDENTIALS_FILE as CREDENTIALS_FILE
-from helmr.whereabouts import DATA_DIR_NAME as DATA_DIR_NAME
-from helmr.whereabouts import is_live as is_live
-from helmr.whereabouts import nearest_data_dir as nearest_data_dir
-from helmr.whereabouts import pointer_dir as pointer_dir
-from helmr.whereabouts import sign_ins_folder as sign_ins_folder
 
 log = logging.getLogger("helmr.client")
 

@@ -40,7 +40,7 @@ from helmr.client.problems import httpx
 from helmr.current import code_place
 from helmr.errors import HelmrError, Standby, Unavailable, UsageError
 from helmr.models import ACCESS_TOKEN_HEADER, STALE_HEADER, Page
-from helmr.operation import Operation
+from helmr.wire.operation import Operation
 
 log = logging.getLogger("helmr.client")
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 from helmr.client.calls import given
 from helmr.client.http import ClientPart, all_pages
-from helmr.durations import Duration, seconds
 from helmr.models import ApiKeyInfo, ApiKeyReceipt, FileKeyInfo, Page
-from helmr.operations import CREATE_API_KEY, LIST_API_KEYS, LIST_FILE_KEYS, REVOKE_API_KEY
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import CREATE_API_KEY, LIST_API_KEYS, LIST_FILE_KEYS, REVOKE_API_KEY
 
 
 class AsyncKeys(ClientPart):

@@ -9,7 +9,7 @@ from helmr.models import (
     NoticeTestReceipt,
     Page,
 )
-from helmr.operations import (
+from helmr.wire.operations import (
     LIST_NOTICE_TARGETS,
     RETRY_NOTICE_TARGET,
     TELL_NOTICE_TARGET_A_TEST,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from helmr.client.calls import given
 from helmr.client.http import ClientPart, all_pages
 from helmr.models import Page, PersonInfo, SignInInfo, WhoAmI
-from helmr.operations import (
+from helmr.wire.operations import (
     ADD_SIGNING_KEY,
     DISABLE_PERSON,
     ENABLE_PERSON,

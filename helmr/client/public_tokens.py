@@ -7,9 +7,9 @@ from typing import Any
 
 from helmr.client.calls import given
 from helmr.client.http import ClientPart, all_pages
-from helmr.durations import Duration, seconds
 from helmr.models import Page, PublicTokenInfo, PublicTokenReceipt
-from helmr.operations import CREATE_PUBLIC_TOKEN, LIST_PUBLIC_TOKENS, REVOKE_PUBLIC_TOKEN
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import CREATE_PUBLIC_TOKEN, LIST_PUBLIC_TOKENS, REVOKE_PUBLIC_TOKEN
 
 
 class AsyncAuth(ClientPart):

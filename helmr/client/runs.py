@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from helmr.client.calls import Feed, given, reads, task_id
 from helmr.client.http import ClientPart, all_pages
-from helmr.durations import Duration, seconds
 from helmr.errors import UsageError
 from helmr.models import EntryInfo, Page, RewindPreview, RunInfo, RunJournal, RunStatus
-from helmr.operations import (
+from helmr.tasks import AnyTask
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import (
     CANCEL_RUN,
     FOLLOW_SESSION,
     GET_JOURNAL,
@@ -22,7 +23,6 @@ from helmr.operations import (
     RETRY_RUN,
     REWIND_RUN,
 )
-from helmr.tasks import AnyTask
 
 RESULT_TIMEOUT_MAX_S = 60.0
 """Longest time in seconds that one start request stays open for the run's result."""

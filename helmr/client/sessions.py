@@ -20,7 +20,6 @@ from typing import (
     overload,
 )
 
-from helmr import ids
 from helmr.client.calls import (
     READ_TIMEOUT_S,
     UNSET,
@@ -41,7 +40,6 @@ from helmr.client.runs import (
     place,
     until_far_enough,
 )
-from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
     ChunkInfo,
@@ -58,7 +56,11 @@ from helmr.models import (
     StartReceipt,
 )
 from helmr.models.queries import SessionsWanted
-from helmr.operations import (
+from helmr.tasks import AnyTask, Task
+from helmr.wait_details import metadata_object, tag_list
+from helmr.wire import ids
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import (
     ADD_NOTE,
     CANCEL_SESSION,
     CLOSE_SESSION,
@@ -75,9 +77,7 @@ from helmr.operations import (
     START_RUN,
     START_SESSION,
 )
-from helmr.tasks import AnyTask, Task
-from helmr.truth import no_truth
-from helmr.wait_details import metadata_object, tag_list
+from helmr.wire.truth import no_truth
 
 if TYPE_CHECKING:
     import typing_extensions

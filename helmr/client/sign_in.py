@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 
 from helmr.errors import NotAllowed, Unavailable
-from helmr.profiles import write_private
+from helmr.private_file import write_private
 
 if TYPE_CHECKING:
     from helmr.models import SignInInfo

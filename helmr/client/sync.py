@@ -49,14 +49,14 @@ from helmr.client.tokens import AsyncTokens
 from helmr.client.waits import AsyncWaits
 from helmr.features import BlockingParts, client_parts
 from helmr.models import RunInfo, SessionInfo, StartReceipt
-from helmr.truth import no_truth
+from helmr.wire.truth import no_truth
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from helmr.client.sessions import StartAndWaitOptions, StartOptions
-    from helmr.operation import Operation
     from helmr.tasks import Task
+    from helmr.wire.operation import Operation
 
 
 T = TypeVar("T")

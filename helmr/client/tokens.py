@@ -7,13 +7,13 @@ from typing import Any
 
 from helmr.client.calls import given
 from helmr.client.http import ClientPart, all_pages
-from helmr.durations import Duration, seconds
 from helmr.escalation import EscalationStep, escalation_json
 from helmr.models import CompleteReceipt, Page, TokenInfo, TokenReceipt
-from helmr.operations import CANCEL_TOKEN, COMPLETE_TOKEN, CREATE_TOKEN, GET_TOKEN, LIST_TOKENS
-from helmr.schema import codec_of, json_schema
 from helmr.tokens import Verify
 from helmr.wait_details import metadata_object, tag_list
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import CANCEL_TOKEN, COMPLETE_TOKEN, CREATE_TOKEN, GET_TOKEN, LIST_TOKENS
+from helmr.wire.schema import codec_of, json_schema
 
 
 class AsyncTokens(ClientPart):

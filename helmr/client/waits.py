@@ -15,7 +15,6 @@ from helmr.client.calls import (
 )
 from helmr.client.http import ClientPart, all_pages
 from helmr.client.runs import kept, seen
-from helmr.durations import Duration, seconds
 from helmr.errors import SignatureNeeded
 from helmr.models import (
     AnswerLinkInfo,
@@ -31,7 +30,10 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr.models.queries import WaitsWanted
-from helmr.operations import (
+from helmr.signing import Sign, ToSign
+from helmr.tasks import AnyTask
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.operations import (
     AMEND_WAIT,
     ANSWER_WAIT,
     ASSIGN_WAIT,
@@ -46,8 +48,6 @@ from helmr.operations import (
     REVOKE_LINK,
     WITHDRAW_VOTE,
 )
-from helmr.signing import Sign, ToSign
-from helmr.tasks import AnyTask
 
 DRY_RUN_S = 20.0
 """Longest time in seconds until a dry run answers."""

@@ -27,7 +27,7 @@ from helmr.errors.base import RunContinued as RunContinued
 from helmr.errors.base import RunParked as RunParked
 from helmr.errors.base import all_codes as all_codes
 from helmr.errors.base import error_from_code as error_from_code
-from helmr.old_names import KEPT_ERROR_CODES
+from helmr.wire.old_names import KEPT_ERROR_CODES
 
 
 class UsageError(HelmrError):

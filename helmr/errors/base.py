@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from helmr.old_names import ERROR_CODES
+from helmr.wire.old_names import ERROR_CODES
 
 PAGE = "errors.md"
 """Page of the docs; its anchors are codes."""

@@ -32,7 +32,7 @@ from helmr.errors import HelmrError, Unavailable, UsageError
 from helmr.examples.seed import Seeder
 from helmr.hash_seed import remove_folder
 from helmr.models import WaitInfo
-from helmr.safe_text import plain
+from helmr.wire.safe_text import plain
 
 BOLD, DIM, GREEN, CYAN, RED = "1", "2", "32", "1;36", "1;31"
 INDENT = "   "

@@ -16,9 +16,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
 
-from helmr import ids
 from helmr.client import AsyncClient
-from helmr.durations import seconds
 from helmr.errors import (
     GroupsUnknown,
     NotAnAnswerer,
@@ -35,6 +33,8 @@ from helmr.models import EntryInfo
 from helmr.tasks import Task
 from helmr.testing import Harness, HarnessSession
 from helmr.testing.session import Author
+from helmr.wire import ids
+from helmr.wire.durations import seconds
 
 CALLS_MAX = 16
 """Calls of one experiment that are under way at a time."""

@@ -18,9 +18,9 @@ from statistics import NormalDist
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from helmr.durations import Duration, seconds, spell
 from helmr.errors import UsageError
-from helmr.people import GROUP, group_key, person_key
+from helmr.wire.durations import Duration, seconds, spell
+from helmr.wire.people import GROUP, group_key, person_key
 
 _NORMAL = NormalDist()
 _EDGE = 1e-12

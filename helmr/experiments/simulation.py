@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from helmr.durations import Duration, seconds
 from helmr.errors import UsageError
 from helmr.experiments.operators import (
     NO_DELAY,
@@ -27,8 +26,9 @@ from helmr.experiments.operators import (
     draws,
     is_restricted,
 )
-from helmr.people import answered_by, person_key
 from helmr.tasks import Task
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.people import answered_by, person_key
 
 SESSIONS_MAX = 1_000_000
 

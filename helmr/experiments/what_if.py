@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from helmr import ids
 from helmr.errors import HelmrError, NotAnAnswerer, SchemaMismatch, UsageError
 from helmr.experiments.direction import (
     EXECUTE,
@@ -48,6 +47,7 @@ from helmr.testing.recorded import (
     steps_of,
 )
 from helmr.testing.session import Author
+from helmr.wire import ids
 
 KEPT, INITIAL, TOKEN, VOTED = "kept", "initial", "token", "voted"
 """Source of an answer that is not an operator's; the stream of a token; the state of a vote that is not enough."""

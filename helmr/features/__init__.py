@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from helmr import operations
 from helmr.feature import Feature, operations_of
 from helmr.features.names import NAMES
+from helmr.wire import operations
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from helmr.features.gate.client import AsyncGrants, AsyncOutcomes
     from helmr.features.schedules.blocking import Schedules
     from helmr.features.schedules.client import AsyncSchedules
-    from helmr.operation import Operation
+    from helmr.wire.operation import Operation
 
 FEATURES: Final[tuple[Feature, ...]] = tuple(
     import_module(f"{__name__}.{name}").FEATURE for name in NAMES

@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helmr import sessions, streams
+from helmr.client.profiles import state_folder
 from helmr.context import TaskContext
 from helmr.errors import UsageError
 from helmr.gate import RESTRICTED, RESTRICTION, RUN_TASK, GatedCall, call_metadata
 from helmr.gate.claude_code import CLIENT, Mode, hooks_block
 from helmr.gate.tasks import gate_call
-from helmr.profiles import state_folder
 from helmr.steps import step
 from helmr.tasks import task
 

@@ -17,8 +17,6 @@ from typing import Any, cast
 from helmr import streams
 from helmr.approvals import approval_schema
 from helmr.context import TaskContext
-from helmr.forms.call_blocks import diff
-from helmr.forms.tool_call import call_body, call_subject
 from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
@@ -44,6 +42,8 @@ from helmr.gate.claude_code import (
 )
 from helmr.matching import RESTRICTING
 from helmr.models import SUBJECT_MAX, WAIT_TAG_MAX
+from helmr.person.forms.call_blocks import diff
+from helmr.person.forms.tool_call import call_body, call_subject
 from helmr.tasks import task
 from helmr.wait_details import AnswererOptions
 

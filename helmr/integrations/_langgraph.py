@@ -38,15 +38,15 @@ from langgraph.types import Command, Interrupt, Send
 
 from helmr.approvals import TOO_LARGE, UNANSWERED, approval_schema
 from helmr.current import durable_call, in_run
-from helmr.durations import Duration
 from helmr.errors import TooLarge, UsageError, WaitTimeout
-from helmr.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject
 from helmr.integrations import closing, retried
 from helmr.integrations._langgraph_history import Saver, behind, conversation_in, said_in
 from helmr.integrations.tool_context import step_in_context
+from helmr.person.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, OutputStream, turn
 from helmr.wait_details import WaitOptions
+from helmr.wire.durations import Duration
 
 OnChunk = Callable[[BaseMessageChunk], None]
 MODEL: StepOptions = {"retries": 3}

@@ -47,16 +47,16 @@ from openai.types.responses import (
 
 from helmr.approvals import TOO_LARGE, Approval, ask_approval
 from helmr.current import durable_call, in_run
-from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
 from helmr.integrations import closing, retried
 from helmr.integrations.conversation import ItemForm, KeptConversation
 from helmr.integrations.tool_context import step_in_context
-from helmr.jsonio import loads
 from helmr.limits import LimitName
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, OutputStream
 from helmr.wait_details import WaitOptions
+from helmr.wire.durations import Duration
+from helmr.wire.jsonio import loads
 
 T = TypeVar("T")
 

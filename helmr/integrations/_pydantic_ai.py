@@ -54,16 +54,16 @@ from pydantic_ai.toolsets import ToolsetTool
 from helmr import tokens
 from helmr.approvals import TOO_LARGE, UNANSWERED, Approval, ask_approval
 from helmr.current import durable_call, in_run, require_run
-from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
-from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations import closing, retried
 from helmr.integrations.conversation import ItemForm, KeptConversation
 from helmr.integrations.tool_context import step_in_context, with_arguments
 from helmr.limits import LimitName
+from helmr.person.forms.tool_call import call_body, call_subject
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, OutputStream, turn
 from helmr.wait_details import WaitOptions
+from helmr.wire.durations import Duration
 
 NOTHING_SAID: StepOptions = {}
 MODEL: StepOptions = {"retries": 3}

@@ -32,7 +32,6 @@ from pydantic import BaseModel
 
 from helmr import auth
 from helmr.client import AsyncClient, AsyncOutput, Retry
-from helmr.durations import Duration, seconds
 from helmr.errors import (
     BadCursor,
     BadDuration,
@@ -71,6 +70,7 @@ from helmr.models import (
     SessionStatus,
 )
 from helmr.streams import InputStream, OutputStream
+from helmr.wire.durations import Duration, seconds
 
 try:
     from fastapi import Depends, FastAPI, Request

@@ -25,8 +25,8 @@ from pydantic import BaseModel
 from helmr.current import DurableRun, require_run
 from helmr.errors import BadDefinition, SchemaMismatch, TooLarge, UsageError
 from helmr.models import VALUE_BYTES_MAX
-from helmr.schema import Codec, StoredCodec
 from helmr.steps import StepOptions, step_call
+from helmr.wire.schema import Codec, StoredCodec
 
 CHANGED, VALUE = "helmr_context", "value"
 """Keys of a step's value that holds changes."""

@@ -22,7 +22,7 @@ from helmr.models.common import (
 )
 from helmr.models.requests import Request
 from helmr.models.sessions import SessionInfo
-from helmr.truth import NoTruth
+from helmr.wire.truth import NoTruth
 
 BULK_RUNS_MAX = 1_000
 """Most runs of one plan; a thousand are one screen of groups, and some ten seconds of calls."""

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from helmr.people import PERSON_MAX as PERSON_MAX
+from helmr.wire.people import PERSON_MAX as PERSON_MAX
 
 
 class Wire(BaseModel):
@@ -24,7 +24,7 @@ class Shown:
 
     Attributes:
         label: Its label in lists of facts; None if it has a presentation of its own.
-        find: The word of the filter grammar that compares it (`helmr.filters`).
+        find: The word of the filter grammar that compares it (`helmr.person.filters`).
         at_end: True if it is known only after the end.
     """
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from helmr.models.common import PrincipalInfo, Wire
-from helmr.truth import NoTruth
+from helmr.wire.truth import NoTruth
 
 
 class GatedCallInfo(Wire):

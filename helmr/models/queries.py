@@ -13,7 +13,6 @@ from typing import Annotated, Any, TypedDict
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from helmr import ids
 from helmr.models.common import (
     ASSIGNEE_MAX,
     BATCH_ID_PATTERN,
@@ -30,6 +29,7 @@ from helmr.models.common import (
     WaitPriority,
     WaitStatus,
 )
+from helmr.wire import ids
 
 SEQ_MAX = 2**53
 """Largest seq and offset, far beyond real ones; JSON readers lose precision above it."""

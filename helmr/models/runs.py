@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from helmr import safe_text
 from helmr.models.common import RunStatus, Wire
 from helmr.models.system import LimitPlace
-from helmr.truth import NoTruth
+from helmr.wire import safe_text
+from helmr.wire.truth import NoTruth
 
 
 class ErrorInfo(Wire):

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from helmr import safe_text
 from helmr.models.common import Activity, PrincipalInfo, RunStatus, SessionStatus, Wire
 from helmr.models.runs import ErrorInfo, RunInfo
 from helmr.models.system import LimitPlace
 from helmr.models.waits import WaitInfo
-from helmr.truth import NoTruth
+from helmr.wire import safe_text
+from helmr.wire.truth import NoTruth
 
 
 class ForkOrigin(Wire):

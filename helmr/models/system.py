@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from helmr.durations import spell
 from helmr.models.common import SCHEDULE_NAME_MAX, TIMING_TEXT_MAX, Wire
 from helmr.models.requests import Request
-from helmr.truth import NoTruth
+from helmr.wire.durations import spell
+from helmr.wire.truth import NoTruth
 
 NOTICE_TARGET_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 NOTICE_TARGET_NAME_MAX = 64

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from helmr.models.common import CompletionOutcome, PrincipalInfo, TokenStatus, Wire
-from helmr.truth import NoTruth
+from helmr.wire.truth import NoTruth
 
 
 class TokenInfo(Wire):

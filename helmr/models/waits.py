@@ -7,8 +7,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, computed_field
 
-from helmr import safe_text
-from helmr.durations import cut_text
 from helmr.models.common import (
     BODY_SHOWN_BYTES,
     AnswerMode,
@@ -25,7 +23,9 @@ from helmr.models.common import (
     shown_facts,
 )
 from helmr.models.evidence import Evidence
-from helmr.truth import NoTruth
+from helmr.wire import safe_text
+from helmr.wire.durations import cut_text
+from helmr.wire.truth import NoTruth
 
 
 class ClaimInfo(Wire):

@@ -16,10 +16,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from helmr import ids
 from helmr.client.aio import AsyncClient
 from helmr.client.sync import Client
-from helmr.durations import Duration, seconds
 from helmr.errors import Moved, SessionNotFound, TaskNotFound, UsageError
 from helmr.models import RunCheck
 from helmr.steps import Step
@@ -36,6 +34,8 @@ from helmr.testing.session import (
     check_stored,
 )
 from helmr.wait_details import metadata_object, tag_list
+from helmr.wire import ids
+from helmr.wire.durations import Duration, seconds
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext

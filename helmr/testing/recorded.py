@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from helmr.errors import DataError, UsageError
 from helmr.models import RunCheck, RunStatus
-from helmr.people import person_key
 from helmr.tasks import Task
 from helmr.testing.session import Author
+from helmr.wire.people import person_key
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.answerers import Identity

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, overload
 
-from helmr import ids
 from helmr.current import TokenCall
-from helmr.durations import Duration, seconds
 from helmr.errors import HelmrError, TokenNotFound, UsageError
 from helmr.models import DryRun, RewindPreview, RunCheck, RunStatus, TokenInfo
-from helmr.people import person_key
 from helmr.tasks import Task
 from helmr.testing import arguments
 from helmr.tokens import Token
+from helmr.wire import ids
+from helmr.wire.durations import Duration, seconds
+from helmr.wire.people import person_key
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock, FakeClock
 from helmr_runtime.core import jsontext

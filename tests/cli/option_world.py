@@ -12,8 +12,8 @@ from helmr import auth
 from helmr.client.sync import ask
 from helmr.features.gate.operations import LIST_UNKNOWN_OUTCOMES
 from helmr.models import Page
-from helmr.operations import LIST_LIMITS
 from helmr.signing import fingerprint
+from helmr.wire.operations import LIST_LIMITS
 from tests import signers
 from tests.notices.receivers import Endpoint
 from tests.stack.live import LiveRuntime

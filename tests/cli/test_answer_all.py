@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 from helmr.cli.main import invoke
-from helmr.review.personal import Snoozes
+from helmr.person.review.personal import Snoozes
 from tests.cli import next_tasks, test_next
 from tests.cli.test_next import Person, output
 from tests.service.stack import Stack

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from helmr.client.profiles import Context, add_context, contexts_path, find_context, read_contexts
 from helmr.errors import UsageError
-from helmr.profiles import Context, add_context, contexts_path, find_context, read_contexts
 from tests.cli.conftest import Said
 from tests.client.gateway import KEY, Gateway
 

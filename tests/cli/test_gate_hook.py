@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.cli import rules_hook
 from helmr.gate.claude_code import Mode, hooks_block, settings_text, with_hooks
+from helmr.wire import ids
 from tests.longer import long_but
 
 ALLOWED = {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}}
@@ -415,4 +415,6 @@ def test_without_a_runtime_it_loads_the_matcher_and_no_models(key_file: Path) ->
     assert json.loads(said)["hookSpecificOutput"]["permissionDecision"] == "ask"
     assert "helmr.matching" in loaded
     assert not loaded & {"asyncio", "httpx", "pydantic", "rich", "typer"}
-    assert not {name for name in loaded if name.startswith(("helmr.models", "helmr.filters"))}
+    assert not {
+        name for name in loaded if name.startswith(("helmr.models", "helmr.person.filters"))
+    }

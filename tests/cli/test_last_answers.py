@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helmr.forms import Form, form_of
 from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.review.personal import AnswerDraft, LastAnswers, PersonalFiles, prefix
+from helmr.person.forms import Form, form_of
+from helmr.person.review.personal import AnswerDraft, LastAnswers, PersonalFiles, prefix
 
 FORM = form_of(
     {

@@ -39,8 +39,8 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "init doctor upgrade-check up check experiment dev down takeover status logs demo config console inbox-link mcp next "
-    "listen waiting query "
+    "": "init doctor upgrade-check up check experiment dev down takeover status logs demo config console inbox-link "
+    "mcp next listen waiting query "
     "export backup "
     "restore verify repair prune log login logout whoami "
     "session run wait input output token public-token key person schedule rule limit notices context gate",

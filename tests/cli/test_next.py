@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helmr.review.personal import DraftStore
+from helmr.person.review.personal import DraftStore
 from tests.cli import next_tasks
 from tests.cli.conftest import Said
 from tests.console.flow.terminal import Terminal

@@ -8,8 +8,7 @@ import pytest
 
 from helmr.cli.app import Cli
 from helmr.cli.listing import waits_filter
-from helmr.errors import BadFilter, UsageError
-from helmr.profiles import (
+from helmr.client.profiles import (
     BUILT_IN,
     FILTERS_MAX,
     read_profile,
@@ -17,6 +16,7 @@ from helmr.profiles import (
     saved_path,
     state_folder,
 )
+from helmr.errors import BadFilter, UsageError
 
 SETTINGS = """
 [filters]

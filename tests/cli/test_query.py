@@ -20,7 +20,7 @@ from helmr.cli import query as module
 from helmr.cli.main import invoke
 from helmr.client import AsyncClient, Client
 from helmr.errors import BadQuery, MissingExtra
-from helmr.query import QueryResult
+from helmr.wire.query import QueryResult
 from tests.service.stack import Stack
 
 

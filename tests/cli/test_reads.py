@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from tests.cli.conftest import PROCESS_BOUND_S, spawn
 from tests.client.gateway import Gateway
 

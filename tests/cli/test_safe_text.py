@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.safe_text import JOINERS, cells, json_text, one_line, plain, typed
+from helmr.wire.safe_text import JOINERS, cells, json_text, one_line, plain, typed
 
 HOSTILE = st.text(
     st.one_of(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr import ids
 from helmr.cli.printing import GAP
+from helmr.wire import ids
 from helmr_runtime.core.session_file import FileWriter
 from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey

@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from helmr import ids
+from helmr.wire import ids
 
 KEY = "test-key"
 START_BOUND_S = 10.0

@@ -22,7 +22,7 @@ from helmr.errors import (
     Unavailable,
     WaitResolved,
 )
-from helmr.operations import GET_SESSION
+from helmr.wire.operations import GET_SESSION
 from tests.client.gateway import KEY, Fault, Gateway, running
 
 BUSY = b'{"title":"x","status":503,"detail":"the ledger is away","code":"store_unavailable"}'

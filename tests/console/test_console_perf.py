@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from helmr.models import EntryInfo, Health, Page, PrincipalInfo, SessionInfo, WaitInfo
-from helmr.review.queue import KeyedList
+from helmr.person.review.queue import KeyedList
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr_console.screens.session import SessionScreen

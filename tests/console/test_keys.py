@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.worker import Worker
 
-from helmr.review import sending
+from helmr.person.review import sending
 from helmr_console import keys
 from helmr_console.keys import KeyLine
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from helmr import auth, ids
+from helmr import auth
 from helmr.errors import (
     BadFilter,
     BadId,
@@ -53,6 +53,7 @@ from helmr.errors import (
 )
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
 from helmr.signing import fingerprint
+from helmr.wire import ids
 from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
 from helmr_runtime.security.file_signatures import check_signature
 from tests import signers

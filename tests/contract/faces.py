@@ -13,7 +13,7 @@ from typing import Any
 
 from helmr import features
 from helmr.client import aio, sync
-from helmr.operation import Operation
+from helmr.wire.operation import Operation
 
 HERE = Path(__file__).parent
 CASES_OF = (str(HERE), str(HERE.parent / "features"))

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from helmr import auth, ids, operations
-from helmr.operation import Operation
+from helmr import auth
 from helmr.signing import fingerprint
+from helmr.wire import ids, operations
+from helmr.wire.operation import Operation
 from tests import signers
 from tests.of_features import of_features
 

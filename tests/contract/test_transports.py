@@ -20,10 +20,10 @@ from helmr.client import ray as ray_way
 from helmr.client.blocking import BlockingPart
 from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
-from helmr.operation import Repeat
-from helmr.operations import PRUNE_SESSIONS
 from helmr.testing import Harness
 from helmr.version import version
+from helmr.wire.operation import Repeat
+from helmr.wire.operations import PRUNE_SESSIONS
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal

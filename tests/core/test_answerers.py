@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from helmr.errors import GroupsUnknown, NotAnAnswerer, UsageError
-from helmr.people import checked_people
+from helmr.wire.people import checked_people
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Answerers, Identity
 from helmr_runtime.core.entries import Principal
 

@@ -9,8 +9,8 @@ import pytest
 
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.models import SessionStatus
-from helmr.roles import ScopeType
 from helmr.wait_details import WaitDetails
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.corrections import plan_rewind
 from helmr_runtime.core.decide.ops import create_public_token, create_token

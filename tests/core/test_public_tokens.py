@@ -18,7 +18,7 @@ from helmr.errors import (
     TokenExhausted,
     Unauthenticated,
 )
-from helmr.roles import ScopeType
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core.commands import (
     CreatePublicToken,
     OperationKey,

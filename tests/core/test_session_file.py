@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helmr import ids
 from helmr.errors import SessionFileDamaged, UsageError
 from helmr.testing import recorded
+from helmr.wire import ids
 from helmr_runtime.core.session_file import (
     FORMAT,
     FileReader,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from helmr.errors import BadRequest, ScopeDenied, Unauthenticated, WaitResolved
-from helmr.roles import ScopeType
 from helmr.wait_details import WaitDetails
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core.checkpoint import restore, save
 from helmr_runtime.core.commands import AnswerWait, CreatePublicToken, RevokePublicToken
 from helmr_runtime.core.drafts import DecisionContext

@@ -13,7 +13,7 @@ import typer
 
 from helmr.cli import up_options
 from helmr.cli.main import app
-from helmr.old_names import GONE_COMMANDS
+from helmr.wire.old_names import GONE_COMMANDS
 
 BLOCK = re.compile(r"^```(?:sh|console)?\n(.*?)^```$", re.M | re.S)
 OF_THE_SHELL = {"|", ">", "<", "&", "&&", ";"}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from helmr.operation import Operation
+from helmr.wire.operation import Operation
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.feature import Feature
 from helmr_runtime.features import FEATURES
@@ -82,7 +82,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "waits",
         "ask a person, take the answer; one-time links",
-        ("service/waits.py", "core/decide/inputs.py", "helmr/review/", "http/answer_page/"),
+        ("service/waits.py", "core/decide/inputs.py", "helmr/person/review/", "http/answer_page/"),
         "answering.md",
         tags=("waits",),
         operations=(
@@ -195,14 +195,14 @@ PARTS: tuple[Part, ...] = (
     Part(
         "SQL",
         "read the tables",
-        ("ledger/query.py", "ledger/tables/public_views.py", "helmr/query.py"),
+        ("ledger/query.py", "ledger/tables/public_views.py", "helmr/wire/query.py"),
         "sql.md",
         tags=("query",),
     ),
     Part(
         "bulk",
         "one action on many runs, after a preview",
-        ("service/bulk.py", "helmr/review/bulk.py"),
+        ("service/bulk.py", "helmr/person/review/bulk.py"),
         "many-runs.md",
         tags=("bulk",),
     ),

@@ -2,8 +2,8 @@
 
 They stand between `<!-- table: NAME -->` and `<!-- end -->`: on the HTTP page the routes of the nouns that the name
 lists, on the security page the roles and what each may call, on the page of errors those of the class with that code,
-in ARCHITECTURE the parts of the kernel and the features. A row of `helmr.operations`, of `tests.docs.feature_rows` or a
-class of `helmr.errors` is all that they need.
+in ARCHITECTURE the parts of the kernel and the features. A row of `helmr.wire.operations`, of
+`tests.docs.feature_rows` or a class of `helmr.errors` is all that they need.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from helmr import errors, features
-from helmr.operation import EVENTS, Operation
-from helmr.roles import ROLE_SUMMARIES, Need, Role, may
+from helmr.wire.operation import EVENTS, Operation
+from helmr.wire.roles import ROLE_SUMMARIES, Need, Role, may
 from tests.docs.feature_rows import all_kinds, feature_table, tag_of
 
 DOCS = Path(__file__).parents[2] / "docs"

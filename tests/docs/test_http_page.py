@@ -20,8 +20,8 @@ from helmr.models import (
     SessionInfo,
     WaitInfo,
 )
-from helmr.operation import Operation
-from helmr.roles import Need
+from helmr.wire.operation import Operation
+from helmr.wire.roles import Need
 from helmr_runtime.features import FEATURES
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import HttpSettings

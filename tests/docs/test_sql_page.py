@@ -10,7 +10,7 @@ import pytest
 
 from helmr.models import QUERY_ROWS_DEFAULT
 from helmr.models.common import AnswerMode, WaitKind
-from helmr.query import QueryResult
+from helmr.wire.query import QueryResult
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import LINK, PERSON, RUNTIME, EntryKind, Principal
 from helmr_runtime.ledger.actor import LedgerActor

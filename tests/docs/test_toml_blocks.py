@@ -19,7 +19,7 @@ from helmr.cli.config import (
     retention_of,
     sections_of,
 )
-from helmr.profiles import read_profile
+from helmr.client.profiles import read_profile
 from helmr_console.start import read_config
 from helmr_runtime.notices.targets import for_people, read_targets
 from helmr_runtime.security.people import read_people

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AnyUrl, Base64Str, SecretStr, WithJsonSchema
 
-from helmr.forms import Kind, example
+from helmr.person.forms import Kind, example
 
 TYPES: dict[str, Any] = {
     "date": date,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from helmr.approvals import Approval
 from helmr.errors import BadJson, UsageError
-from helmr.forms.assignments import assigned, is_assignment, read
+from helmr.person.forms.assignments import assigned, is_assignment, read
 
 
 class Address(BaseModel):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.approvals import approval_schema
-from helmr.forms import ToolCall, form_of, tool_call
-from helmr.forms.call_blocks import blocks, without
 from helmr.gate import GatedCall
 from helmr.gate.tasks import asked
+from helmr.person.forms import ToolCall, form_of, tool_call
+from helmr.person.forms.call_blocks import blocks, without
 
 TEXTS = st.text(st.sampled_from("ab \n\r\t\x0b\u2028-+`"), max_size=30)
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from helmr.approvals import approval_schema
-from helmr.forms import Blank, build, fill, first_cells, form_of
+from helmr.person.forms import Blank, build, fill, first_cells, form_of
 
 
 class Decision(BaseModel):

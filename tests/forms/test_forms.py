@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from helmr.errors import BadJson
-from helmr.forms import (
+from helmr.person.forms import (
     Blank,
     Cell,
     Cells,
@@ -26,8 +26,8 @@ from helmr.forms import (
     present,
     redacted,
 )
-from helmr.forms.model import FIELDS_MAX, json_text
-from helmr.jsonio import loads
+from helmr.person.forms.model import FIELDS_MAX, json_text
+from helmr.wire.jsonio import loads
 from helmr_console.widgets.form import SchemaForm
 from helmr_runtime.http.answer_page import build_form
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from helmr.forms import alone, form_of, moments
+from helmr.person.forms import alone, form_of, moments
 from helmr_runtime.security.schemas import DataSchema
 from tests.budget import examples
 from tests.forms.spellings import REFUSED, SPELT, TYPES

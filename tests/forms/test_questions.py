@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from helmr.forms import Blank, form_of
-from helmr.forms import Field as FormField
-from helmr.forms.questions import Offer, Questions, kept_text, keys, labels, place_of
+from helmr.person.forms import Blank, form_of
+from helmr.person.forms import Field as FormField
+from helmr.person.forms.questions import Offer, Questions, kept_text, keys, labels, place_of
 
 
 class Decision(BaseModel):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
-from helmr.forms import (
+from helmr.person.forms import (
     FIELDS_MAX,
     ROWS_MAX,
     Blank,
@@ -27,8 +27,8 @@ from helmr.forms import (
     room,
     with_rows,
 )
-from helmr.forms.model import TABLE_CELLS_MAX, json_text
-from helmr.forms.reader import READS_MAX
+from helmr.person.forms.model import TABLE_CELLS_MAX, json_text
+from helmr.person.forms.reader import READS_MAX
 
 
 class Part(BaseModel):

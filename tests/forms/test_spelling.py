@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr.forms.template import spelled
+from helmr.person.forms.template import spelled
 
 LETTER = "Dear Ada,\n\nit left this morning.\n"
 

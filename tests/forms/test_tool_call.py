@@ -12,8 +12,8 @@ from pydantic import BaseModel, SecretStr
 
 from helmr import Approval
 from helmr.approvals import approval_schema
-from helmr.forms import Form, build, first_cells, form_of, tool_call
-from helmr.forms.tool_call import Argument, ToolCall, call_body, is_declined
+from helmr.person.forms import Form, build, first_cells, form_of, tool_call
+from helmr.person.forms.tool_call import Argument, ToolCall, call_body, is_declined
 
 
 class Money(BaseModel):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr.forms import form_of, tool_call
 from helmr.gate import GatedCall
 from helmr.gate.claude_code import decision_of
 from helmr.gate.tasks import asked, asked_of_flood, fenced, tags_of
+from helmr.person.forms import form_of, tool_call
 
 
 def call(tool: str, **given: Any) -> GatedCall:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from helmr.review import words
+from helmr.person.review import words
 from tests.programs.gate import npm, recorded
 from tests.programs.gate.claude_code import made
 from tests.programs.gate.codex import TRUST, VERSION, CodexHome, codex_home, shell

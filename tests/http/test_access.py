@@ -7,7 +7,7 @@ import logging
 import httpx
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.host_names import allowed_hosts
 from helmr_runtime.security.secrets import SecretKind, make_secret

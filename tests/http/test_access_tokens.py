@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack

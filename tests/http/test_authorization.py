@@ -17,12 +17,13 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import features, ids
+from helmr import features
 from helmr.gate import tasks as gate_tasks
 from helmr.models import NoFields
-from helmr.operation import EVENTS, PATH_IDS, Operation
-from helmr.operations import SHOW_INBOX_WAIT, SIGN_OUT
-from helmr.roles import Need, Owner, Role, ScopeType, may
+from helmr.wire import ids
+from helmr.wire.operation import EVENTS, PATH_IDS, Operation
+from helmr.wire.operations import SHOW_INBOX_WAIT, SIGN_OUT
+from helmr.wire.roles import Need, Owner, Role, ScopeType, may
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people

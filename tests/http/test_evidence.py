@@ -13,9 +13,9 @@ from helmr import streams, task
 from helmr.approvals import approval_schema
 from helmr.cli.describe import wait_fields
 from helmr.evidence import evidence
-from helmr.forms import form_of, tool_call
 from helmr.models import BODY_DRAWN_CHARS, Evidence, WaitInfo, WaitKind, WaitStatus
-from helmr.review.question import BODY_LINES, body_lines, is_cut, wait_lines
+from helmr.person.forms import form_of, tool_call
+from helmr.person.review.question import BODY_LINES, body_lines, is_cut, wait_lines
 from helmr_console.widgets.markdown import unframed
 from helmr_console.widgets.panes import asked_parts
 from helmr_runtime.catalog import Registry

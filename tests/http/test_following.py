@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.http import handlers
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.service.following import Followed

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids, sessions
+from helmr import sessions
 from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
@@ -30,6 +30,7 @@ from helmr.gate.reach import OwnFolder
 from helmr.matching import DeclaredRule, DeclaredRules, read_rules
 from helmr.models import GATE_TIMEOUT_MAX_S
 from helmr.tasks import task
+from helmr.wire import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.features.gate import decisions, gated_calls
 from helmr_runtime.process.gateway import GatewayActor

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
 from helmr.gate import AGENT_TASK, CALL_TASK, RULED, tasks
+from helmr.wire import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.ledger.log import group
 from helmr_runtime.ledger.tables.appends import Appends

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from helmr import ids
 from helmr.errors import Conflict, UsageError
+from helmr.wire import ids
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc.calls import LEDGER
 from tests.http.test_sessions import code_of

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
 from helmr.gate import RUN_TASK, GateAction
 from helmr.gate.claude_code import call_of_event
 from helmr.matching import DeclaredRule
+from helmr.wire import ids
 from helmr_runtime.features.gate import decisions
 from helmr_runtime.process.gateway import GatewayActor
 from tests.gate.sections import sections

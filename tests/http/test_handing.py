@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr.inbox_link import inbox_link
+from helmr.person.inbox_link import inbox_link
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from tests.http.test_access_tokens import bearing

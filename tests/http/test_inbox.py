@@ -17,11 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import features, ids
+from helmr import features
 from helmr.gate import CALL_TASK
 from helmr.models import WaitInfo
-from helmr.operation import PATH_IDS
-from helmr.roles import Need, Role
+from helmr.wire import ids
+from helmr.wire.operation import PATH_IDS
+from helmr.wire.roles import Need, Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX
 from helmr_runtime.http import inbox

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from helmr.gate import tasks as gate_tasks
-from helmr.inbox_link import inbox_link
+from helmr.person.inbox_link import inbox_link
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people

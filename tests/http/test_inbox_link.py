@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helmr.inbox_link import VALID_FOR, inbox_link, made_at
+from helmr.person.inbox_link import VALID_FOR, inbox_link, made_at
 from helmr_runtime.http.access import is_on_loopback
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.secrets import secret_hash

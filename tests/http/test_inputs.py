@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 

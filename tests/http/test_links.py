@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.security.secrets import make_secret
 from tests.http.test_sessions import code_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from helmr import ids
+from helmr.wire import ids
 from tests.service.stack import Stack
 
 MINTED = (ids.SESSION, ids.RUN, ids.WAIT, ids.RECORD, ids.API_KEY)

@@ -10,7 +10,7 @@ import typer.main
 from helmr import features
 from helmr.cli.main import app
 from helmr.errors import all_codes
-from helmr.old_names import (
+from helmr.wire.old_names import (
     COMMANDS,
     ERROR_CODES,
     OPTIONS,

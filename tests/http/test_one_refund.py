@@ -18,7 +18,7 @@ import pytest
 
 from helmr.errors import NotAnAnswerer
 from helmr.models import AnswerRequest
-from helmr.roles import Role
+from helmr.wire.roles import Role
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from helmr_runtime.service import Caller

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from helmr.errors import BadQuery, MissingExtra
-from helmr.query import ARROW_MEDIA_TYPE, QueryResult
+from helmr.wire.query import ARROW_MEDIA_TYPE, QueryResult
 from helmr_runtime.ledger.tables.public_views import VIEWS
 from tests.longer import long_but
 from tests.service.stack import Stack, until

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.rpc.calls import LEDGER

@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import features, ids, operations
+from helmr import features
 from helmr.models import NoFields
-from helmr.operation import PATH_IDS, Operation
-from helmr.roles import Owner, Role, ScopeType, may
+from helmr.wire import ids, operations
+from helmr.wire.operation import PATH_IDS, Operation
+from helmr.wire.roles import Owner, Role, ScopeType, may
 from helmr_runtime.http.mcp.tools import OWN_TOOLS
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmr import ids
+from helmr.wire import ids
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from tests.service.stack import BOUND_S, Stack
 
 PAYLOAD = {"title": "News"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helmr.forms import assignments, build, first_cells, form_of
+from helmr.person.forms import assignments, build, first_cells, form_of
 from tests.forms.spellings import REFUSED
 from tests.http.spelling_tasks import REGISTRY, TYPED
 from tests.http.test_links import anybody, linked, path_of

@@ -1,4 +1,4 @@
-"""Hostile JSON: what `helmr.jsonio` refuses, what it keeps, and that neither takes long."""
+"""Hostile JSON: what `helmr.wire.jsonio` refuses, what it keeps, and that neither takes long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadJson
-from helmr.jsonio import loads
+from helmr.wire.jsonio import loads
 
 MEGABYTE = 1_310_720
 QUICK_S = 5.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from helmr import ids
+from helmr.wire import ids
 from tests.http.test_sessions import code_of
 from tests.security.deliveries import DELIVERY, DELIVERY_HEADERS, DELIVERY_SECRET
 from tests.service import tasks

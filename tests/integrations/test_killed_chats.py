@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from helmr import ids
 from helmr.client import Client
 from helmr.errors import Conflict, Unavailable
 from helmr.integrations.conversation import folded
+from helmr.wire import ids
 from tests.integrations.killed_chats import AFTER, AT, BEFORE, DONE, EXECUTED
 from tests.integrations.long_chats import CHATS, PAY, reply
 from tests.programs.benchmarks.processes import free_port

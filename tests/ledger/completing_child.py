@@ -6,9 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from helmr import ids
 from helmr.current import TokenCall
 from helmr.errors import TokenCompleted
+from helmr.wire import ids
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.tokens import CompleteToken

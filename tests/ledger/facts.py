@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr import ids
 from helmr.current import TokenCall
+from helmr.wire import ids
 from helmr_runtime.core.public_tokens import CreateCompletionToken
 from helmr_runtime.core.tokens import CompleteToken, CreateToken
 from helmr_runtime.security.keys import KeyRing, MasterKey

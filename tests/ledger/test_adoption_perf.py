@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.index.projection import FeedTail
 from helmr_runtime.ledger.ledger import DuckLedger

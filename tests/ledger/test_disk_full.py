@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from helmr import ids
 from helmr.errors import StoreUnavailable, TokenCompleted
 from helmr.models import SessionsQuery
+from helmr.wire import ids
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.open import open_ledger

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry, entry_json
 from helmr_runtime.core.state import SessionState

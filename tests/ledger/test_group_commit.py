@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import DataError, NotAllowed, StoreUnavailable, TokenCompleted
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock, SystemClock
 from helmr_runtime.core.entries import EntryKind, from_iso
 from helmr_runtime.core.public_tokens import RevokeCompletionToken

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import ExternalIdConflict, IdempotencyConflict, OperationConflict, TooLarge
 from helmr.models import RECORD_BYTES_MAX
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import OperationKey, Send
 from helmr_runtime.ledger.actor import LedgerActor

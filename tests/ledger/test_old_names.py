@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.old_names import ENTRY_FIELDS
+from helmr.wire.old_names import ENTRY_FIELDS
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.state import SessionState

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import Conflict, KeyNotFound, Overloaded, PersonBound, PersonDisabled
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.api_keys import CreateApiKey
 from helmr_runtime.core.commands import OperationKey

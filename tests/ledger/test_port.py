@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from helmr import ids
 from helmr.errors import (
     ExternalIdConflict,
     IdempotencyConflict,
@@ -16,6 +15,7 @@ from helmr.errors import (
     OperationConflict,
     SessionNotFound,
 )
+from helmr.wire import ids
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind, Watermark

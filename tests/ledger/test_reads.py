@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo, WaitsQuery
+from helmr.wire import ids
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.ledger.open import open_ledger

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.current import TokenCall
 from helmr.errors import (
     MasterKeyMissing,
@@ -18,6 +17,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.commands import OperationKey

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from helmr.ids import SESSION, new_id
+from helmr.wire.ids import SESSION, new_id
 from helmr_runtime.core.children import Parent
 from helmr_runtime.ledger.index import work_list
 from helmr_runtime.ledger.index.heads import Head

@@ -22,10 +22,11 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import Client, auth, ids
+from helmr import Client, auth
 from helmr.client.sync import SessionHandle
 from helmr.errors import Unavailable
 from helmr.models import RunInfo
+from helmr.wire import ids
 from helmr_runtime.launchers.embedded import RuntimeProcess
 from helmr_runtime.security.payloads import find_secrets
 

@@ -15,7 +15,7 @@ import pytest
 
 from helmr.cli.logs import LogFile
 from helmr.current import RunRef, SessionRef, StepRef, current_run, current_step
-from helmr.ids import RUN, SESSION, WAIT, new_id
+from helmr.wire.ids import RUN, SESSION, WAIT, new_id
 from helmr_runtime.process.output import PRINT_LOGGER, JsonFormatter, SessionFilter, SessionStream
 from helmr_runtime.security import payloads
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from helmr import platform
-from helmr.whereabouts import is_live
+from helmr.client.whereabouts import is_live
 from tests.programs.gauges.shape import sources
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]

@@ -83,8 +83,10 @@ def test_prose_and_other_words_name_no_feature(text: str) -> None:
 
 def test_files_in_a_features_folders_are_its_own() -> None:
     inside = ["helmr/features/gate/cli.py", "console/helmr_console/features/gate/areas.py"]
-    spread = Spread(GATE, [*inside, "helmr/gate/reach.py", "helmr/cli/gate.py", "helmr/ids.py"])
-    assert spread.outside == ["helmr/cli/gate.py", "helmr/ids.py"]
+    spread = Spread(
+        GATE, [*inside, "helmr/gate/reach.py", "helmr/cli/gate.py", "helmr/wire/ids.py"]
+    )
+    assert spread.outside == ["helmr/cli/gate.py", "helmr/wire/ids.py"]
     assert spread.named_for_it == ["helmr/cli/gate.py"]
     assert spread.rooms == [
         "console/helmr_console/features/gate",

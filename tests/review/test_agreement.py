@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from helmr.forms import MISSING, Blank, first_cells, form_of
 from helmr.models import WaitInfo
-from helmr.review.agreement import (
+from helmr.person.forms import MISSING, Blank, first_cells, form_of
+from helmr.person.review.agreement import (
     agreed,
     in_words,
     initial_of,

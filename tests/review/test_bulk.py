@@ -11,7 +11,7 @@ import pytest
 
 from helmr.errors import UsageError
 from helmr.models import BulkPlan, BulkVerb, PlannedRun, SessionInfo
-from helmr.review.bulk import PLANS_MAX, VALID, BulkPlans, check_name
+from helmr.person.review.bulk import PLANS_MAX, VALID, BulkPlans, check_name
 from tests.console.pure.test_effects import WAIT
 from tests.console.pure.test_effects import session as shown
 

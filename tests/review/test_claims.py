@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from helmr.models import ClaimInfo
-from helmr.review.queue import (
+from helmr.person.review.queue import (
     CLAIM_RETRY,
     FORM_CLAIM_S,
     FORM_RENEW_BEFORE,

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.editor import EditorFailed, edit, editor_command
-from helmr.forms import Blank
 from helmr.models import BULK_RUNS_MAX, WaitInfo, WaitKind, WaitStatus
-from helmr.review.batches import BATCH_MAX, Progress, plan
-from helmr.review.personal import DRAFTS_MAX, AnswerDraft, DraftStore
-from helmr.review.words import diff, summary, words
+from helmr.person.editor import EditorFailed, edit, editor_command
+from helmr.person.forms import Blank
+from helmr.person.review.batches import BATCH_MAX, Progress, plan
+from helmr.person.review.personal import DRAFTS_MAX, AnswerDraft, DraftStore
+from helmr.person.review.words import diff, summary, words
 from helmr_console.look import BORDER_RATIO_MIN, PALETTES, TEXT_RATIO_MIN, contrast
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ from helmr.gate.grant_scope import GrantScope
 from helmr.gate.grants import covers
 from helmr.gate.tasks import asked
 from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.review.granting import body_below, heading, offered
+from helmr.person.review.granting import body_below, heading, offered
 from tests.hostile import HOSTILE, hidden
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.review.sending import REPEAT_S, REPEATS_WITHIN_S, ConfirmPress, HeldKey
+from helmr.person.review.sending import REPEAT_S, REPEATS_WITHIN_S, ConfirmPress, HeldKey
 
 EVERY_S = 0.033
 LATE_S = 30.0

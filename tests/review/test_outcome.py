@@ -13,8 +13,8 @@ from helmr.errors import (
     Unavailable,
     WaitClaimed,
 )
-from helmr.review.outcome import After, AnswerOutcome, Result, of_error
-from helmr.review.sending import LOOKS_S, READS_S, PendingSends, Press, SendPhase, Submission
+from helmr.person.review.outcome import After, AnswerOutcome, Result, of_error
+from helmr.person.review.sending import LOOKS_S, READS_S, PendingSends, Press, SendPhase, Submission
 
 DONE = After(keeps_draft=False, keeps_operation=False, asks_again=False, shows_theirs=False)
 REFUSED = After(keeps_draft=True, keeps_operation=False, asks_again=True, shows_theirs=False)

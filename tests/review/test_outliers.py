@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr.review.batches import outliers, plan
+from helmr.person.review.batches import outliers, plan
 from tests.review.test_drafts_and_batches import wait
 
 

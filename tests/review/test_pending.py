@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.review.sending import PendingSends
+from helmr.person.review.sending import PendingSends
 
 
 def test_an_answer_leaves_when_its_time_has_passed_and_not_before() -> None:

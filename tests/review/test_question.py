@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from helmr.approvals import approval_schema
-from helmr.forms import ToolCall, form_of, tool_call
-from helmr.forms.questions import Questions
 from helmr.models import ClaimInfo, WaitInfo, WaitKind, WaitPriority, WaitStatus
-from helmr.review.question import (
+from helmr.person.forms import ToolCall, form_of, tool_call
+from helmr.person.forms.questions import Questions
+from helmr.person.review.question import (
     BODY_LINES,
     KEYS,
     Asking,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from helmr.review.queue import ReviewQueue
+from helmr.person.review.queue import ReviewQueue
 
 
 def asked(round_: ReviewQueue, open_ids: set[str], count: int) -> list[str | None]:

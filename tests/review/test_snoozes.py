@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helmr.errors import UsageError
 from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.review.personal import BACK_BEFORE, LONGEST, SNOOZES_MAX, Snoozes, back_at
+from helmr.person.review.personal import BACK_BEFORE, LONGEST, SNOOZES_MAX, Snoozes, back_at
 
 NOW = datetime(2026, 11, 26, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.forms import Form, form_of
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.personal import AnswerDraft, Beginning, beginning
-from helmr.review.sending import LOOKS_S, READS_S, SEES_S, ConfirmPress, SendPhase, Submission
+from helmr.person.forms import Form, form_of
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.person.review.personal import AnswerDraft, Beginning, beginning
+from helmr.person.review.sending import (
+    LOOKS_S,
+    READS_S,
+    SEES_S,
+    ConfirmPress,
+    SendPhase,
+    Submission,
+)
 
 
 def reviewed() -> Submission:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from helmr import ids, rules
+from helmr import rules
 from helmr.errors import BadFilter, UsageError
 from helmr.models import WaitInfo
+from helmr.wire import ids
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from helmr import rules
 from helmr.approvals import approval_schema
+from helmr.client.profiles import parse_toml
 from helmr.errors import UsageError
 from helmr.gate import CALL_TASK, FLOOD, GatedCall
 from helmr.gate.claude_code import answer_key
 from helmr.gate.tasks import asked, asked_of_flood
 from helmr.matching import DeclaredRules, read_rules, rules_of
 from helmr.models import WaitInfo
-from helmr.profiles import parse_toml
 from tests.budget import examples
 from tests.rules.test_judging import NOON, wait
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from helmr import Approval, ask_approval, streams, task
 from helmr.approvals import UNANSWERED, approval_schema
 from helmr.errors import SchemaMismatch
-from helmr.forms import form_of
-from helmr.forms.model import Kind
-from helmr.forms.values import build, fill, first_cells
+from helmr.person.forms import form_of
+from helmr.person.forms.model import Kind
+from helmr.person.forms.values import build, fill, first_cells
 from helmr.testing import Harness
 
 approvals = streams.input("approvals", schema=Approval)

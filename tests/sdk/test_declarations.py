@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from helmr import PendingWait, TaskContext, errors, step, streams, task
 from helmr.errors import SchemaMismatch
-from helmr.schema import Codec
+from helmr.wire.schema import Codec
 
 approval = streams.input("approval", schema=bool)
 progress = streams.output("progress", schema=str)

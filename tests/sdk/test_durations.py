@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.durations import TEN_YEARS_S, seconds, spell
 from helmr.errors import BadDuration
+from helmr.wire.durations import TEN_YEARS_S, seconds, spell
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

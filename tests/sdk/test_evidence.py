@@ -25,9 +25,9 @@ from helmr.models.evidence import (
     LINK_URL_MAX,
     LINKS_MAX,
 )
-from helmr.schema import Codec
 from helmr.wait_details import WaitDetails, WaitOptions, asks, question_hash, recorded
 from helmr.wait_options import details
+from helmr.wire.schema import Codec
 from tests.hostile import HOSTILE
 
 CODEC: Codec[Any] = Codec(bool, what="a wait")

@@ -10,8 +10,8 @@ import pytest
 
 from helmr.html import Transcript
 from helmr.models import EntryInfo, QueryColumn, RunInfo, SessionInfo, WaitInfo
-from helmr.query import QueryResult
-from helmr.safe_text import ROWS_MAX
+from helmr.wire.query import QueryResult
+from helmr.wire.safe_text import ROWS_MAX
 
 HOSTILE = (
     '</pre></td><script>alert(1)</script><img src=x onerror="go()">&lt;\x1b[31m\u202egnp\u2028\'"'

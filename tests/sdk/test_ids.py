@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr import ids
 from helmr.errors import BadId
+from helmr.wire import ids
 
 
 @pytest.mark.parametrize("prefix", ids.PREFIXES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from helmr.durations import cut_text, size_bytes, spell_bytes
 from helmr.errors import UsageError
+from helmr.wire.durations import cut_text, size_bytes, spell_bytes
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from helmr import step, streams, task
 from helmr.errors import SchemaMismatch
-from helmr.schema import Codec, StoredCodec
 from helmr.testing import Harness, RunFailed
+from helmr.wire.schema import Codec, StoredCodec
 
 go = streams.input("go", schema=bool)
 

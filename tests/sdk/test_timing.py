@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from helmr.durations import seconds
 from helmr.errors import BadDefinition, BadDuration
 from helmr.models import Timing
-from helmr.timing import newest_due, next_due, timing
+from helmr.wire.durations import seconds
+from helmr.wire.timing import newest_due, next_due, timing
 
 MINUTE = timedelta(minutes=1)
 

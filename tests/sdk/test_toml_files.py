@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from helmr.cli.config import notices_table, tasks_of_project
+from helmr.client.profiles import parse_toml, read_settings, read_toml
 from helmr.errors import UsageError
-from helmr.profiles import parse_toml, read_settings, read_toml
 from helmr.rules import read_rule
 
 UNREADABLE = {

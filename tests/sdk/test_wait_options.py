@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from helmr import escalation, streams
 from helmr.errors import BadDuration, BadEscalation, SchemaMismatch, UsageError
-from helmr.schema import Codec, schema_digest
 from helmr.wait_details import UNSET, WaitOptions, asks, question_hash, recorded
 from helmr.wait_options import details, property_names
+from helmr.wire.schema import Codec, schema_digest
 
 
 class Decision(BaseModel):

@@ -31,7 +31,6 @@ from helmr import (
     errors,
     escalation,
     experiments,
-    ids,
     models,
     sessions,
     step,
@@ -49,7 +48,8 @@ from helmr.models.common import Wire
 from helmr.models.requests import Request
 from helmr.tasks import Task
 from helmr.testing import Harness
-from helmr.truth import NoTruth
+from helmr.wire import ids
+from helmr.wire.truth import NoTruth
 
 # --- results -------------------------------------------------------------------------------------------
 

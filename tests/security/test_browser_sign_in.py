@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from helmr.ids import WAIT, new_id
+from helmr.wire.ids import WAIT, new_id
 from helmr_runtime.security.browser_sign_in import (
     INBOX_PATH,
     PENDING_FOR,

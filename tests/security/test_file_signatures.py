@@ -8,8 +8,8 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from helmr import ids
 from helmr.errors import SessionFileDamaged, UsageError
+from helmr.wire import ids
 from helmr_runtime.core.session_file import FileReader, FileSignature, FileWriter
 from helmr_runtime.security.file_signatures import check_signature, public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey, derive

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from helmr.errors import BadKeyRing, MasterKeyMissing
-from helmr.ids import SYSTEM_STREAM, new_id
+from helmr.wire.ids import SYSTEM_STREAM, new_id
 from helmr_runtime.security.keys import (
     ENVIRONMENT_NAME,
     KEYS_MAX,

@@ -7,9 +7,9 @@ import tomllib
 import pytest
 
 from helmr.errors import PersonNotFound, UsageError
-from helmr.people import checked_people
-from helmr.roles import Role
 from helmr.wait_details import WaitDetails
+from helmr.wire.people import checked_people
+from helmr.wire.roles import Role
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
 
 TOML = """

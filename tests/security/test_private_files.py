@@ -11,11 +11,12 @@ import pytest
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
 from helmr.errors import NotAllowed, UsageError
+from helmr.private_file import write_private
 from helmr_runtime.launchers.startup import lock
 from helmr_runtime.ledger.log.files import FileLock, HeadMark, HeadPosition
 from helmr_runtime.process.local_access import KEY_NAME, local_key
 from helmr_runtime.process.output import log_to
-from helmr_runtime.security.private_files import open_private, secure_folder, write_private
+from helmr_runtime.security.private_files import open_private, secure_folder
 
 PRECIOUS = "somebody's work\n"
 

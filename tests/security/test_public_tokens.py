@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadRequest, OriginDenied, ScopeDenied, TokenExhausted, Unauthenticated
-from helmr.roles import ScopeType
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core.public_tokens import (
     Scope,
     ScopedToken,

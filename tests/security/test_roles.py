@@ -7,8 +7,8 @@ import pytest
 
 from helmr import features
 from helmr.errors import RoleDenied
-from helmr.operation import Operation
-from helmr.roles import ROLE_NEEDS, Need, Role, ScopeType
+from helmr.wire.operation import Operation
+from helmr.wire.roles import ROLE_NEEDS, Need, Role, ScopeType
 from helmr_runtime.security.role_checks import (
     check_delegation,
     check_on_behalf_of,

@@ -15,7 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from helmr import ids, sessions, streams, task, timers, tokens
+from helmr import sessions, streams, task, timers, tokens
+from helmr.wire import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.ledger.log.rebuild import LedgerKeys

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from helmr import ids
 from helmr.errors import OutcomeUnknown, RoleDenied, SessionNotFound, StoreUnavailable
 from helmr.models import BulkItem, BulkRequest
-from helmr.roles import Role
+from helmr.wire import ids
+from helmr.wire.roles import Role
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service.bulk import AT_ONCE, BulkOperations

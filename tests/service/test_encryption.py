@@ -14,8 +14,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from helmr import TaskContext, ids, step, streams, task, tokens
+from helmr import TaskContext, step, streams, task, tokens
 from helmr.errors import MasterKeyMissing, PayloadDamaged
+from helmr.wire import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
 from helmr_runtime.ledger.log.rebuild import LedgerKeys

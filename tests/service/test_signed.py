@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import BadRequest, BadSignature, Conflict, SignatureNeeded
 from helmr.models import (
     AnswerLinkRequest,
@@ -22,8 +21,9 @@ from helmr.models import (
     WaitInfo,
     WaitStatus,
 )
-from helmr.roles import Role
 from helmr.signing import fingerprint
+from helmr.wire import ids
+from helmr.wire.roles import Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import RUNTIME, Principal

@@ -28,7 +28,7 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
-from helmr.roles import Role
+from helmr.wire.roles import Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.entries import Principal

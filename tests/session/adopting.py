@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from helmr import ids, step, streams, task
+from helmr import step, streams, task
 from helmr.tasks import Task
 from helmr.testing import TESTER, Harness
+from helmr.wire import ids
 from helmr_runtime.core.commands import CancelRun, Send
 from helmr_runtime.ports import Flush
 from helmr_runtime.session.host import HostActor

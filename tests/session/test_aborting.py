@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids, streams, task
+from helmr import streams, task
 from helmr.testing import TESTER, Harness
+from helmr.wire import ids
 from helmr_runtime.core.commands import CancelSession, Send
 
 messages = streams.input("messages", schema=str)

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from helmr import Client, step, streams, task
 from helmr.errors import SessionNotFound, UsageError, WaitNotFound
-from helmr.ids import SYSTEM_STREAM
 from helmr.testing import Harness
+from helmr.wire.ids import SYSTEM_STREAM
 
 numbers = streams.input("numbers", schema=int)
 clients: list[Client] = []

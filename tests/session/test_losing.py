@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from helmr import ids, step, task
+from helmr import step, task
 from helmr.errors import Moved, StreamNotFound
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
+from helmr.wire import ids
 from helmr_runtime.core.commands import CancelSession, Resume, StartRun
 from helmr_runtime.ports import Crash, Flush, SessionReleased, SlotState
 from helmr_runtime.ports.ledger import FROM_START

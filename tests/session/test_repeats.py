@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import WaitResolved
 from helmr.testing import TESTER, Harness
+from helmr.wire import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import AddNote, OperationKey, StartRun

@@ -351,7 +351,7 @@ async def test_elsewhere_a_difference_is_named_once_with_its_line(
 
 
 def test_nothing_is_compared_where_no_one_watches() -> None:
-    from helmr import schema
+    from helmr.wire import schema
 
     assert schema.on_encoded is None
     login: schema.Codec[Login] = schema.Codec(Login, what="a login")

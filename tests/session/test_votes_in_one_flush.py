@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from helmr import ids, streams, task
+from helmr import streams, task
 from helmr.errors import HelmrError
 from helmr.testing import TESTER, Harness
+from helmr.wire import ids
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.commands import (
     AddNote,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from helmr import ids, task
+from helmr import task
 from helmr.errors import Moved
 from helmr.models import SessionStatus
 from helmr.testing import TESTER, Harness, HarnessSession
+from helmr.wire import ids
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
 from helmr_runtime.core.commands import Resume, Send

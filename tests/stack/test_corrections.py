@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from helmr import ids
 from helmr.errors import Unavailable
 from helmr.models import RewindPreview, RunInfo
+from helmr.wire import ids
 from helmr_runtime.faults import Point, arm
 from tests.fixtures.earlier import Earlier
 from tests.stack.live import LiveRuntime, until

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.client import AsyncClient
 from helmr.errors import Conflict
+from helmr.wire import ids
 from tests.contract import contract_tasks
 from tests.contract.repeating import KINDS, Prepared, Receipt
 from tests.stack.live import LiveRuntime, kill, until

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import Unavailable
+from helmr.wire import ids
 from tests.stack import rewind_tasks
 from tests.stack.live import LiveRuntime, kill, until
 

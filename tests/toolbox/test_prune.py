@@ -13,7 +13,6 @@ from typing import Any, cast
 import duckdb
 import pytest
 
-from helmr import ids
 from helmr.errors import (
     BadRequest,
     LedgerDamaged,
@@ -21,6 +20,7 @@ from helmr.errors import (
     StoreUnavailable,
     TokenNotFound,
 )
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Prune, Pruned, Retention

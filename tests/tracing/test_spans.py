@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-from helmr.ids import new_id
+from helmr.wire.ids import new_id
 from helmr_runtime import tracing
 from helmr_runtime.ports import SessionReleased
 from helmr_runtime.tracing.derived import Derived

@@ -17,16 +17,16 @@ from textual.content import Content
 from textual.widget import Widget
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import Form, form_of, redacted
-from helmr.forms.model import json_text
 from helmr.models import AnswerReceipt, ClaimInfo, EntryInfo, WaitInfo, WaitStatus
-from helmr.review import agreement, words
-from helmr.review.outcome import AnswerOutcome, Result, claim_of
-from helmr.review.personal import Beginning
-from helmr.review.queue import FORM_CLAIM_S, ReviewQueue
-from helmr.review.sending import SendPhase
-from helmr.safe_text import one_line
+from helmr.person.forms import Form, form_of, redacted
+from helmr.person.forms.model import json_text
+from helmr.person.review import agreement, words
+from helmr.person.review.outcome import AnswerOutcome, Result, claim_of
+from helmr.person.review.personal import Beginning
+from helmr.person.review.queue import FORM_CLAIM_S, ReviewQueue
+from helmr.person.review.sending import SendPhase
 from helmr.signing import SshSigner, as_shown, beside
+from helmr.wire.safe_text import one_line
 from helmr_console import effects, entry_lines, safe, views
 from helmr_console.actions import ActionScope, NotPermitted, Permit, permit
 from helmr_console.console import Console

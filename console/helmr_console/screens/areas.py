@@ -13,10 +13,10 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from helmr.filters import Facts, Fields, parse
 from helmr.models import EntryInfo
-from helmr.review import words
-from helmr.safe_text import one_line
+from helmr.person.filters import Facts, Fields, parse
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
 from helmr_console import entry_lines, safe, system_views, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S

@@ -14,13 +14,13 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from helmr import ids
 from helmr.errors import NotFound
-from helmr.forms import Built, form_of, pretty
 from helmr.models import WaitInfo
-from helmr.review import batches, words
-from helmr.review.batches import AnswerBatch
-from helmr.review.sending import SendPhase
+from helmr.person.forms import Built, form_of, pretty
+from helmr.person.review import batches, words
+from helmr.person.review.batches import AnswerBatch
+from helmr.person.review.sending import SendPhase
+from helmr.wire import ids
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, Permit
 from helmr_console.batch_run import BatchRun, item_line

@@ -9,8 +9,8 @@ from textual.content import Content
 
 from helmr.errors import HelmrError
 from helmr.models import BulkOutcome, BulkPlan, BulkVerb
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, of_error
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, of_error
 from helmr_console import effects, safe
 from helmr_console.actions import ActionContext, NotPermitted, Permit, permit
 from helmr_console.console import Console

@@ -10,11 +10,11 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from helmr import ids
 from helmr.models import RunInfo
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.sending import SendPhase
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.person.review.sending import SendPhase
+from helmr.wire import ids
 from helmr_console import effects, safe
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit
 from helmr_console.screens.submit import SubmitScreen

@@ -15,13 +15,13 @@ from textual.widgets import Static
 
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, SessionChanged
-from helmr.forms import form_of
 from helmr.models import REASON_MAX, RewindPreview, WaitInfo
-from helmr.review import words
-from helmr.review.agreement import initial_of
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.sending import SendPhase
-from helmr.review.words import DiffLine, diff
+from helmr.person.forms import form_of
+from helmr.person.review import words
+from helmr.person.review.agreement import initial_of
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.person.review.sending import SendPhase
+from helmr.person.review.words import DiffLine, diff
 from helmr_console import safe
 from helmr_console.actions import Permit
 from helmr_console.effects import Line, preview_lines, repeated

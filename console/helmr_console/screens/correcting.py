@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.widget import Widget
 
 from helmr.models import Activity, SessionStatus
-from helmr.review.words import subject_of
-from helmr.safe_text import one_line
+from helmr.person.review.words import subject_of
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import BY_ID, ActionScope
 from helmr_console.attempts import Attempt, OpPair, attempts, beside, summary

@@ -12,11 +12,11 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from helmr.forms import Built, Cells, Form, redacted
 from helmr.models import WaitInfo
-from helmr.review.personal import AnswerDraft, Beginning, beginning
-from helmr.review.sending import SendPhase, Submission
-from helmr.review.words import diff, summary
+from helmr.person.forms import Built, Cells, Form, redacted
+from helmr.person.review.personal import AnswerDraft, Beginning, beginning
+from helmr.person.review.sending import SendPhase, Submission
+from helmr.person.review.words import diff, summary
 from helmr_console.console import Console
 from helmr_console.widgets.asked_text import AsidePane
 from helmr_console.widgets.details import preview

@@ -10,15 +10,22 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from helmr import durations, ids
 from helmr.errors import HelmrError, UsageError
 from helmr.gate.grants import matches_text
 from helmr.models import WaitInfo
-from helmr.review import words
-from helmr.review.granting import APPROVED, HINT, SHOWN_CHARS_MAX, VALID_FOR, GrantOffer, offered
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.sending import SendPhase
-from helmr.safe_text import one_line
+from helmr.person.review import words
+from helmr.person.review.granting import (
+    APPROVED,
+    HINT,
+    SHOWN_CHARS_MAX,
+    VALID_FOR,
+    GrantOffer,
+    offered,
+)
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.person.review.sending import SendPhase
+from helmr.wire import durations, ids
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, Permit
 from helmr_console.screens.submit import SubmitScreen

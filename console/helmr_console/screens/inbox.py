@@ -10,11 +10,11 @@ from datetime import timedelta
 from textual.content import Content
 from textual.timer import Timer
 
-from helmr import filters
-from helmr.filters import Facts, parse
 from helmr.models import ClaimInfo, EntryInfo, WaitInfo, WaitStatus
-from helmr.review import granting, words
-from helmr.review.agreement import is_for_others
+from helmr.person import filters
+from helmr.person.filters import Facts, parse
+from helmr.person.review import granting, words
+from helmr.person.review.agreement import is_for_others
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.ended import AnswersRead

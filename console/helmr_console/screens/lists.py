@@ -14,11 +14,11 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from helmr.client.profiles import BUILT_IN, NAME_MAX
 from helmr.errors import BadFilter, HelmrError
-from helmr.filters import Facts, Fields, Filter, parse
-from helmr.profiles import BUILT_IN, NAME_MAX
-from helmr.review.queue import KeyedList
-from helmr.safe_text import one_line
+from helmr.person.filters import Facts, Fields, Filter, parse
+from helmr.person.review.queue import KeyedList
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from helmr.safe_text import one_line
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ACTIONS, ActionScope, in_scopes, key_name
 from helmr_console.actions import scopes as scopes_of_all

@@ -10,7 +10,6 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from helmr.forms import form_of
 from helmr.models import (
     NOTE_MAX_BYTES,
     AnswerReceipt,
@@ -19,9 +18,10 @@ from helmr.models import (
     SessionStatus,
     StreamInfo,
 )
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.safe_text import one_line
+from helmr.person.forms import form_of
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.wire.safe_text import one_line
 from helmr_console import effects, safe
 from helmr_console.actions import ActionContext, Permit
 from helmr_console.screens.submit import SubmitScreen

@@ -14,8 +14,8 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from helmr.models import EntryInfo
-from helmr.review import words
-from helmr.safe_text import one_line
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
 from helmr_console import entry_lines
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens import confirm

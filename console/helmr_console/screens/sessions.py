@@ -10,13 +10,13 @@ from datetime import datetime
 from textual.content import Content
 from textual.widgets import Input
 
-from helmr import filters
 from helmr.client.aio import AsyncClient
 from helmr.errors import BadId, NotFound, UsageError
-from helmr.filters import Facts
-from helmr.forms import pretty
 from helmr.models import BULK_RUNS_MAX, BulkPlan, BulkVerb, SessionInfo
-from helmr.review import words
+from helmr.person import filters
+from helmr.person.filters import Facts
+from helmr.person.forms import pretty
+from helmr.person.review import words
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens.base import Pairs, bindings

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from textual.content import Content
 
 from helmr.client.aio import AsyncClient
-from helmr.filters import Facts, Fields
-from helmr.forms import pretty
 from helmr.models import LIST_LIMIT_MAX, Activity, RunStatus, SessionInfo, SessionStatus, WaitInfo
-from helmr.review import words
-from helmr.safe_text import one_line
+from helmr.person.filters import Facts, Fields
+from helmr.person.forms import pretty
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
 from helmr_console import safe, views
 from helmr_console.actions import ActionScope
 from helmr_console.ended import AnswersRead, ended_since

@@ -1,7 +1,7 @@
 """The base of all screens that send: input, review, sending, and the outcome.
 
 Ctrl+s reviews, ctrl+s again sends. Nothing leaves before its review, unless it can be taken back, and the input stays
-until it is accepted. `helmr.review.sending` decides what a key does and when.
+until it is accepted. `helmr.person.review.sending` decides what a key does and when.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
 
-from helmr import ids
 from helmr.errors import HelmrError
-from helmr.forms import Built, ToolCall, pretty, redacted, tool_call
-from helmr.forms.model import choose_text
-from helmr.forms.template import spelled
 from helmr.models import AnswerReceipt, WaitInfo
-from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
-from helmr.review.personal import AnswerDraft
-from helmr.review.sending import LOOKS_S, READS_S, SEES_S, Press, SendPhase, Submission
-from helmr.safe_text import one_line
+from helmr.person.forms import Built, ToolCall, pretty, redacted, tool_call
+from helmr.person.forms.model import choose_text
+from helmr.person.forms.template import spelled
+from helmr.person.review.outcome import AnswerOutcome, Result, of_error, of_receipt
+from helmr.person.review.personal import AnswerDraft
+from helmr.person.review.sending import LOOKS_S, READS_S, SEES_S, Press, SendPhase, Submission
+from helmr.wire import ids
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings

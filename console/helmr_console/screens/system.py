@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from textual.app import App
 from textual.content import Content
 
-from helmr.filters import Facts, Fields
 from helmr.models import NoticeTargetInfo
-from helmr.review import words
+from helmr.person.filters import Facts, Fields
+from helmr.person.review import words
 from helmr_console import safe, system_views
 from helmr_console.actions import ActionContext, ActionScope, Permit
 from helmr_console.console import Console

@@ -15,15 +15,15 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from helmr import durations
 from helmr.errors import HelmrError, UsageError, WaitClaimed
 from helmr.models import ClaimInfo, WaitInfo
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result, claim_of, claimed_text
-from helmr.review.personal import back_at
-from helmr.review.queue import ClaimKey, ClaimState
-from helmr.review.sending import SendPhase
-from helmr.safe_text import one_line
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, Result, claim_of, claimed_text
+from helmr.person.review.personal import back_at
+from helmr.person.review.queue import ClaimKey, ClaimState
+from helmr.person.review.sending import SendPhase
+from helmr.wire import durations
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, NotPermitted, Permit
 from helmr_console.console import Console

@@ -12,12 +12,12 @@ from typing import Any
 
 from textual.content import Content
 
-from helmr.forms import Built, Form, pretty, redacted
 from helmr.models import DryRun, EntryInfo, RunInfo
-from helmr.review import words
-from helmr.review.outcome import against
-from helmr.review.sending import Submission
-from helmr.review.words import diff, dry_run_end, summary
+from helmr.person.forms import Built, Form, pretty, redacted
+from helmr.person.review import words
+from helmr.person.review.outcome import against
+from helmr.person.review.sending import Submission
+from helmr.person.review.words import diff, dry_run_end, summary
 from helmr_console import entry_lines, safe
 from helmr_console.set_aside import Rewound
 from helmr_console.widgets.form import SchemaForm

@@ -20,11 +20,11 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Select, TextArea
 
-from helmr import forms
-from helmr.forms import Blank, Cell, Field, Kind
-from helmr.forms.questions import is_picked
-from helmr.jsonio import loads
-from helmr.safe_text import JOINERS, one_line, typed
+from helmr.person import forms
+from helmr.person.forms import Blank, Cell, Field, Kind
+from helmr.person.forms.questions import is_picked
+from helmr.wire.jsonio import loads
+from helmr.wire.safe_text import JOINERS, one_line, typed
 from helmr_console import safe
 from helmr_console.form_fields import about, complaint, default_text
 from helmr_console.widgets.panes import StillText

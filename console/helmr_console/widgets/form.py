@@ -15,13 +15,13 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from helmr import forms
 from helmr.errors import BadJson
-from helmr.forms import Built, Cell, Cells, Field, Form, Kind
-from helmr.forms.template import template_text
-from helmr.forms.tool_call import ARGUMENTS, REASON, is_call, is_declined, tool_call
-from helmr.jsonio import loads
-from helmr.safe_text import typed
+from helmr.person import forms
+from helmr.person.forms import Built, Cell, Cells, Field, Form, Kind
+from helmr.person.forms.template import template_text
+from helmr.person.forms.tool_call import ARGUMENTS, REASON, is_call, is_declined, tool_call
+from helmr.wire.jsonio import loads
+from helmr.wire.safe_text import typed
 from helmr_console import form_fields, safe
 from helmr_console.form_fields import default_text
 from helmr_console.widgets.field_row import FieldRow, SafeText, enter

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from helmr.forms import Blank, Cell, Field, row_ids
+from helmr.person.forms import Blank, Cell, Field, row_ids
 from helmr_console import safe
 from helmr_console.widgets.field_row import FieldRow, Judge
 

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from helmr.models import BODY_DRAWN_CHARS
-from helmr.safe_text import one_line, plain
+from helmr.wire.safe_text import one_line, plain
 
 NESTING_MAX = 20
 DIFFS = ("diff", "patch")

@@ -14,15 +14,6 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from helmr.forms import (
-    MISSING,
-    Argument,
-    Form,
-    ToolCall,
-    form_of,
-    pretty,
-    tool_call,
-)
 from helmr.models import (
     BODY_DRAWN_CHARS,
     ClaimInfo,
@@ -32,9 +23,18 @@ from helmr.models import (
     above,
     shown_facts,
 )
-from helmr.review import agreement, question, words
-from helmr.review.words import escalation_texts, resolver, short_id, subject_of
-from helmr.safe_text import one_line
+from helmr.person.forms import (
+    MISSING,
+    Argument,
+    Form,
+    ToolCall,
+    form_of,
+    pretty,
+    tool_call,
+)
+from helmr.person.review import agreement, question, words
+from helmr.person.review.words import escalation_texts, resolver, short_id, subject_of
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.entry_lines import EntryLine, entry_line, is_said
 from helmr_console.views import DUE_ROLE

@@ -19,9 +19,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from helmr.forms import Blank, Cell, Cells, Field, Kind, row_ids
-from helmr.forms.questions import columns_of
-from helmr.safe_text import one_line
+from helmr.person.forms import Blank, Cell, Cells, Field, Kind, row_ids
+from helmr.person.forms.questions import columns_of
+from helmr.wire.safe_text import one_line
 from helmr_console import look, safe
 from helmr_console.widgets.field_row import FieldRow, SafeText, enter
 from helmr_console.widgets.lines import fit

@@ -15,7 +15,7 @@ from enum import StrEnum
 from rich.cells import cell_len
 
 from helmr.models import EntryInfo
-from helmr.review import words
+from helmr.person.review import words
 from helmr_console.attempts import Steps
 from helmr_console.entry_lines import EntryLine
 from helmr_console.set_aside import Rewinds

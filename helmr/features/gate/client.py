@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from helmr.client.http import ClientPart, all_pages
-from helmr.durations import Duration, seconds
 from helmr.features.gate.operations import (
     CREATE_GRANT,
     GET_GRANT,
@@ -16,6 +15,7 @@ from helmr.features.gate.operations import (
     SAY_OUTCOME,
 )
 from helmr.models import GatedCallInfo, GrantInfo, Page
+from helmr.wire.durations import Duration, seconds
 
 
 class AsyncGrants(ClientPart):

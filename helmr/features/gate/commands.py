@@ -29,6 +29,7 @@ from helmr.cli.gate_status import (
     register_status,
     settings_path,
 )
+from helmr.client.profiles import config_folder, parse_toml
 from helmr.errors import NotAllowed, UsageError
 from helmr.features.gate.grant_commands import grant_app, outcome_app
 from helmr.features.gate.mcp_proxy import register_proxy
@@ -46,8 +47,8 @@ from helmr.gate.claude_code import (
     without_hooks,
 )
 from helmr.matching import STARTER_RULES, rules_toml
-from helmr.profiles import config_folder, parse_toml, write_private
-from helmr.safe_text import plain
+from helmr.private_file import write_private
+from helmr.wire.safe_text import plain
 
 if TYPE_CHECKING:
     from helmr.client import Client

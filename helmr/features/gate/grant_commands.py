@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from helmr import ids
 from helmr.cli import arguments, describe, listing, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
@@ -21,6 +20,7 @@ from helmr.features.gate.operations import (
 )
 from helmr.gate.grants import matches_text
 from helmr.models import GatedCallInfo, GrantInfo
+from helmr.wire import ids
 
 OUTCOME_COLUMNS = ("CALL", "AGENT", "TOOL", "APPROVED")
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
-from helmr import ids
 from helmr.cli.app import Cli, command
 from helmr.errors import HelmrError, UsageError
 from helmr.models import GatedCallRequest, GatedOutcomeRequest, GateReceipt
 from helmr.version import needed
+from helmr.wire import ids
 
 if TYPE_CHECKING:
     from mcp.types import JSONRPCMessage

@@ -17,8 +17,8 @@ from helmr.models import (
     Page,
     SaidOutcomeRequest,
 )
-from helmr.operation import Operation, Repeat
-from helmr.roles import Need, Owner
+from helmr.wire.operation import Operation, Repeat
+from helmr.wire.roles import Need, Owner
 
 # A table is read row by row.
 # fmt: off

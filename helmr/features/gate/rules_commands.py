@@ -14,13 +14,13 @@ import typer
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, Json, command, group
 from helmr.cli.config import CONFIG_BYTES_MAX, CONFIG_NAME, TABLES
+from helmr.client.profiles import read_toml
 from helmr.errors import UsageError
 from helmr.gate import AGENT_TASK, CALL_TASK, RULED, GateAction, GatedCall, call_of
 from helmr.gate.claude_code import CLIENT, decision_of
 from helmr.gate.reach import OwnFolder
 from helmr.hash_seed import DATA_DIR
 from helmr.matching import NO_RULES, OF_GATE, DeclaredRule, DeclaredRules, rules_of
-from helmr.profiles import read_toml
 
 if TYPE_CHECKING:
     from helmr.client import Client

@@ -7,7 +7,6 @@ from typing import Any
 
 from helmr.client.calls import task_id
 from helmr.client.http import ClientPart, all_pages
-from helmr.durations import Duration, seconds
 from helmr.features.schedules.operations import (
     CREATE_SCHEDULE,
     DELETE_SCHEDULE,
@@ -20,6 +19,7 @@ from helmr.features.schedules.operations import (
 )
 from helmr.models import Missed, Overlap, Page, ScheduleInfo, ScheduleReceipt, StartReceipt
 from helmr.tasks import AnyTask, Task
+from helmr.wire.durations import Duration, seconds
 
 
 class AsyncSchedules(ClientPart):

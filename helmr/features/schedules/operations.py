@@ -14,8 +14,8 @@ from helmr.models import (
     ScheduleRequest,
     StartReceipt,
 )
-from helmr.operation import Operation, PathName, Repeat
-from helmr.roles import Need
+from helmr.wire.operation import Operation, PathName, Repeat
+from helmr.wire.roles import Need
 
 SCHEDULE = PathName(
     "a schedule", SCHEDULE_NAME, SCHEDULE_NAME_MAX, "Letters, digits and `._-`", BadDefinition

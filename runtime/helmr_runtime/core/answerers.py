@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import BadRequest, GroupsUnknown, NotAmendable, NotAnAnswerer, SignatureNeeded
-from helmr.people import STARTER, answered_by, group_key, person_key
+from helmr.wire.people import STARTER, answered_by, group_key, person_key
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import PERSON, Principal
 

@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from helmr.errors import DataError, LedgerDamaged
 from helmr.models import SessionStatus
-from helmr.old_names import body_of_today, state_of_today
+from helmr.wire.old_names import body_of_today, state_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import (
     Entry,

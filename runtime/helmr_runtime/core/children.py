@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.core.entries import Entry, EntryKind
 
 CHILD_ENDS = {

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from helmr import ids
 from helmr.errors import (
     BadRequest,
     OpNotFound,
@@ -19,6 +18,7 @@ from helmr.errors import (
     WaitNotAmendable,
 )
 from helmr.models import REASON_MAX, RewindPreview, SessionStatus
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso

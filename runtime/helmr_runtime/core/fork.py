@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.wait_details import WaitDetails
+from helmr.wire import ids
 from helmr_runtime.core.answerers import Answerers, Identity, names_of
 from helmr_runtime.core.commands import OperationKey, operation_json
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from helmr.errors import SchemaMismatch
-from helmr.jsonio import same_data_hash as same_data_hash
+from helmr.wire.jsonio import same_data_hash as same_data_hash
 
 DEPTH_MAX = 64
 """Deepest nesting of any stored value; json's parser and every reader recurse."""

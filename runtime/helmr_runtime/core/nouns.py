@@ -22,7 +22,6 @@ from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 from uuid import UUID
 
-from helmr import ids
 from helmr.models import (
     Activity,
     AnswerMode,
@@ -33,6 +32,7 @@ from helmr.models import (
     WaitPriority,
     WaitStatus,
 )
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 

@@ -24,7 +24,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from helmr.errors import BadSignature, PersonDisabled
-from helmr.people import person_key
+from helmr.wire.people import person_key
 from helmr_runtime.core.commands import AnswerWait, SessionCommand
 from helmr_runtime.core.entries import LINK, PERSON, Entry, EntryKind, Principal
 from helmr_runtime.core.nouns import CHANGES, NounColumn

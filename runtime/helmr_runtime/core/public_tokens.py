@@ -27,7 +27,7 @@ from typing import Any
 
 from helmr.errors import BadRequest, ScopeDenied, TokenExhausted, Unauthenticated
 from helmr.models import CORRELATION_ID_MAX
-from helmr.roles import ScopeType
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import from_iso, iso
 

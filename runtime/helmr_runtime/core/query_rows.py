@@ -1,4 +1,4 @@
-"""Rows of a SQL result in the engine's JSON, read into the values of a `helmr.query.QueryResult`.
+"""Rows of a SQL result in the engine's JSON, read into the values of a `helmr.wire.query.QueryResult`.
 
 Where pyarrow is not installed, a result leaves the ledger as `{columns, shapes, truncated, elapsed_s, rows}`: texts of
 the engine, made outside of Python's lock. A shape describes how to read a column: the id of an engine type, or a list
@@ -17,7 +17,7 @@ from typing import Any
 
 from helmr.errors import BadQuery
 from helmr.models import QueryAnswer
-from helmr.query import json_value
+from helmr.wire.query import json_value
 
 Shape = str | Sequence[Any]
 """`"date"`, `["list", shape]`, `["map", shape, shape]`, `["tuple", shape, …]`, `["struct", {name: shape}]`,

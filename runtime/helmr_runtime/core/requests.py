@@ -22,8 +22,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar
 
-from helmr.people import STARTER, answered_by
 from helmr.wait_details import NOTHING_SAID, RESTRICTING, WaitDetails
+from helmr.wire.people import STARTER, answered_by
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.tokens import NewToken
 

@@ -22,8 +22,8 @@ from operator import attrgetter
 from typing import Any
 
 from helmr.models import AnswerMode, RunStatus
-from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails, question_hash, recorded
+from helmr.wire.schema import schema_digest
 from helmr_runtime.core.answerers import ANYONE, Answerers, with_starters
 from helmr_runtime.core.entries import LINK, Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.requests import WaitRequest

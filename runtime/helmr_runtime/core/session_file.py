@@ -41,9 +41,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from helmr import jsonio
 from helmr.errors import BadJson, LedgerDamaged, SessionFileDamaged, UsageError
-from helmr.old_names import body_of_today
+from helmr.wire import jsonio
+from helmr.wire.old_names import body_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, body_text, from_iso
 

@@ -32,7 +32,7 @@ from helmr.models import (
     TOKEN_TAG_MAX,
     TOKEN_TAGS_MAX,
 )
-from helmr.roles import ScopeType
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.children import CHILD_ENDS, outcome_of

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from helmr.errors import HelmrError, NotFound, Standby
-from helmr.ids import new_id
+from helmr.wire.ids import new_id
 from helmr_runtime.clock import Clock
 from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, PoolTimings, Spawner, sleep
 from helmr_runtime.faults import Point, reach

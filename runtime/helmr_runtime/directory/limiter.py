@@ -19,8 +19,8 @@ from itertools import islice
 from typing import Any
 
 from helmr.errors import HelmrError
-from helmr.ids import new_id
 from helmr.limits import Limit
+from helmr.wire.ids import new_id
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.limits import Ask, Permits, slack_s

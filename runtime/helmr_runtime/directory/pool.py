@@ -17,8 +17,8 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, Overloaded
+from helmr.wire.durations import spell, spell_bytes
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.hosts import (

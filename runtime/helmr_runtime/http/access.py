@@ -12,11 +12,11 @@ from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
-from helmr import inbox_link
 from helmr.errors import NotAllowed, OriginDenied, ScopeDenied, Unauthenticated
-from helmr.inbox_link import VALID_FOR
 from helmr.models import ACCESS_TOKEN_HEADER
-from helmr.roles import Need, Role, ScopeType
+from helmr.person import inbox_link
+from helmr.person.inbox_link import VALID_FOR
+from helmr.wire.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal
 from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated

@@ -27,8 +27,8 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from helmr.forms import MISSING
-from helmr.forms.model import json_text
+from helmr.person.forms import MISSING
+from helmr.person.forms.model import json_text
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.answer_page import (
     LOCAL_SCRIPT,

@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
 from helmr.feature import operations_of
-from helmr.old_names import DEPRECATED_AT_S, path_of_today
-from helmr.operations import OPERATIONS
+from helmr.wire.old_names import DEPRECATED_AT_S, path_of_today
+from helmr.wire.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import handlers, inbox, openapi, pages, sign_in_pages

@@ -16,7 +16,7 @@ from functools import cached_property
 from starlette.responses import Response
 
 from helmr.errors import Unauthenticated
-from helmr.roles import Need, Role, may
+from helmr.wire.roles import Need, Role, may
 from helmr_runtime.http.access import Access, is_on_loopback
 from helmr_runtime.http.answer_page import SignedInBar, page_headers
 from helmr_runtime.http.exchange import Exchange

@@ -18,11 +18,11 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from helmr import ids, jsonio
 from helmr.errors import BadId, BadRequest, TooLarge, UnsupportedMedia
 from helmr.models import HTTP_BODY_BYTES_MAX
-from helmr.old_names import REQUEST_FIELDS, request_of_today
-from helmr.roles import Role
+from helmr.wire import ids, jsonio
+from helmr.wire.old_names import REQUEST_FIELDS, request_of_today
+from helmr.wire.roles import Role
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopedToken

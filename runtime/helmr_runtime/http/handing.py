@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from helmr.errors import BadRequest, Conflict, UsageError, WaitResolved, WaitTimedOut
 from helmr.models import AssignRequest, ClaimRequest, WaitInfo
-from helmr.people import GROUP, answered_by, group_key
-from helmr.roles import Need, may
+from helmr.wire.people import GROUP, answered_by, group_key
+from helmr.wire.roles import Need, may
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.http.answer_flow import PageSubject, show_refused
 from helmr_runtime.http.answer_page.page import HAND_FIELD, HAND_TO, HandingForm

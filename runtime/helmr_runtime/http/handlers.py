@@ -25,8 +25,8 @@ from helmr.models import (
     OutputQuery,
     QueryRequest,
 )
-from helmr.query import ARROW_MEDIA_TYPE
-from helmr.roles import Need
+from helmr.wire.query import ARROW_MEDIA_TYPE
+from helmr.wire.roles import Need
 from helmr_runtime.core.public_tokens import check_read
 from helmr_runtime.http.answer_page import page_headers, render_errors
 from helmr_runtime.http.exchange import Exchange, disconnected

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from helmr import ids
 from helmr.models import (
     Problem,
 )
-from helmr.operation import EVENTS, PATH_IDS, Media, Operation
+from helmr.wire import ids
+from helmr.wire.operation import EVENTS, PATH_IDS, Media, Operation
 from helmr_runtime.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 
 Schema = dict[str, Any]

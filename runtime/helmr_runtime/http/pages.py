@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from helmr.errors import NotFound, TokenNotFound
 from helmr.models import AnswerRequest, CompleteRequest
-from helmr.roles import ScopeType
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core.entries import Principal, from_iso
 from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered

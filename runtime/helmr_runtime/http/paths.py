@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from helmr.operation import PAGE, Operation
+from helmr.wire.operation import PAGE, Operation
 from helmr_runtime.http.served_operation import Authenticator, Handler, ServedOperation
 from helmr_runtime.service import Service
 

@@ -23,7 +23,7 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import FieldProblem, Problem
-from helmr.operations import SHOW_ERRORS
+from helmr.wire.operations import SHOW_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 PAGING = ("limit", "cursor", "after")

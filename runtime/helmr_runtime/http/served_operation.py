@@ -1,8 +1,8 @@
 """A served operation answers its requests: it authenticates, reads, calls the service, and shapes the reply.
 
-A row of `helmr.operations` is served by its method of the service, which takes the caller if it has such a parameter,
-the values of the path's parameters, and the body or the query string as the row's model. Rows without a service method
-have a handler. The sender is checked once, by the row. Every bad secret gets the same answer.
+A row of `helmr.wire.operations` is served by its method of the service, which takes the caller if it has such a
+parameter, the values of the path's parameters, and the body or the query string as the row's model. Rows without a
+service method have a handler. The sender is checked once, by the row. Every bad secret gets the same answer.
 
 This is the gateway's edge: only here an unexpected exception becomes an answer.
 
@@ -22,12 +22,12 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from helmr import ids
 from helmr.errors import HelmrError, OriginDenied, Standby
 from helmr.models import STALE_HEADER, NoFields
-from helmr.operation import PAGE, Media, Operation
-from helmr.operations import RUN_QUERY, SPEAK_MCP
-from helmr.roles import Need, Owner, ScopeType
+from helmr.wire import ids
+from helmr.wire.operation import PAGE, Media, Operation
+from helmr.wire.operations import RUN_QUERY, SPEAK_MCP
+from helmr.wire.roles import Need, Owner, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.problems import problem_response, unexpected

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from starlette.responses import Response
 
 from helmr.errors import HelmrError, NotAllowed, NotFound, PersonBound, Unauthenticated
-from helmr.inbox_link import CODE_FIELD, LOCAL_PATH
+from helmr.person.inbox_link import CODE_FIELD, LOCAL_PATH
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.http.access import Access, check_own_page
 from helmr_runtime.http.answer_flow import wants_page

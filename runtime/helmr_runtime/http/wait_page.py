@@ -13,9 +13,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from helmr.durations import seconds
 from helmr.errors import Conflict, NotAllowed, UsageError, WaitResolved, WaitTimedOut
-from helmr.forms import MISSING, form_of
 from helmr.gate import CALL_TASK
 from helmr.gate.grants import matches_text
 from helmr.models import (
@@ -25,9 +23,11 @@ from helmr.models import (
     WaitInfo,
     WaitStatus,
 )
-from helmr.people import answered_by, person_key
-from helmr.review import agreement, granting
-from helmr.review.words import escalation_texts, next_end
+from helmr.person.forms import MISSING, form_of
+from helmr.person.review import agreement, granting
+from helmr.person.review.words import escalation_texts, next_end
+from helmr.wire.durations import seconds
+from helmr.wire.people import answered_by, person_key
 from helmr_runtime.core.entries import PERSON
 from helmr_runtime.http import handing
 from helmr_runtime.http.access import check_own_page

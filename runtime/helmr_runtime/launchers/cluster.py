@@ -29,11 +29,11 @@ from typing import Any
 import helmr
 import helmr_runtime
 from helmr.errors import Unavailable, UsageError
+from helmr.private_file import write_private
 from helmr.version import ray_untried
 from helmr_runtime.launchers.watchdog import RUN_DIR_PREFIX
 from helmr_runtime.process.processes import MARKER
 from helmr_runtime.process.spec import HOST_RESOURCE, LOOPBACK
-from helmr_runtime.security.private_files import write_private
 
 logger = logging.getLogger(__name__)
 

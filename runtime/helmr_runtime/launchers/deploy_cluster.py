@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
 from helmr.models import Catalog
+from helmr.private_file import write_private
 from helmr.version import version
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.launchers.cluster import Cluster, prepare_to_join
@@ -39,7 +40,6 @@ from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.output import Terminal
 from helmr_runtime.process.spec import LEDGER_NAME, RuntimeSpec
-from helmr_runtime.security.private_files import write_private
 
 if TYPE_CHECKING:
     from helmr_runtime.launchers.cluster_deployment import ClusterDeployment

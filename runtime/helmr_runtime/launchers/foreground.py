@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from helmr.errors import BadDefinition, LedgerSuperseded
-from helmr.safe_text import plain
+from helmr.wire.safe_text import plain
 from helmr_runtime import tracing
 from helmr_runtime.launchers.in_process import InProcess
 from helmr_runtime.launchers.runtime import (

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from helmr.errors import HelmrError, Overloaded
-from helmr.ids import new_id
 from helmr.models import Catalog
+from helmr.wire.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.catalog import Registry
 from helmr_runtime.directory.actor import DirectoryActor

@@ -20,9 +20,10 @@ from helmr import platform
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, pointer_dir, read_credentials
 from helmr.errors import Conflict, RuntimeHeld, StoreUnavailable, UsageError
 from helmr.hash_seed import FILE, VARIABLE, fresh_seed, is_seed, kept_seed
-from helmr.inbox_link import inbox_link
 from helmr.limits import Limit
 from helmr.models import Catalog
+from helmr.person.inbox_link import inbox_link
+from helmr.private_file import write_private
 from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
@@ -42,7 +43,7 @@ from helmr_runtime.process.spec import (
 from helmr_runtime.rpc import sockets
 from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
 from helmr_runtime.security.people import read_people
-from helmr_runtime.security.private_files import open_private, secure_folder, write_private
+from helmr_runtime.security.private_files import open_private, secure_folder
 from helmr_runtime.security.secrets import secret_hash
 
 SESSIONS_PER_HOST_MAX = 500

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from helmr.errors import Unavailable
 from helmr.hash_seed import remove_folder
+from helmr.private_file import write_private
 from helmr_runtime.process.processes import OsProcess, RuntimeMark, end_all, is_running
-from helmr_runtime.security.private_files import write_private
 
 logger = logging.getLogger(__name__)
 

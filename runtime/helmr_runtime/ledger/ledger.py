@@ -414,7 +414,7 @@ class DuckLedger(ReadableLedger):
         self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT, timeout_s: float = QUERY_TIMEOUT_S
     ) -> bytes:
         """Run SQL of an operator over the public views (`helmr_runtime.ledger.query`), after everything
-        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream (`helmr.query`)."""
+        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream (`helmr.wire.query`)."""
         await (self._group.project() if reads_late(sql) else self._group.merge())
         rows_max, timeout_s = max(1, min(limit, QUERY_ROWS_MAX)), min(timeout_s, QUERY_TIMEOUT_S)
         return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)

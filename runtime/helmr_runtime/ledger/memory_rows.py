@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
-from helmr.people import list_key, person_key
+from helmr.wire.people import list_key, person_key
 from helmr_runtime.core.entries import PERSON, Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
 from helmr_runtime.ledger.index import views

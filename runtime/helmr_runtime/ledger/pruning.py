@@ -19,9 +19,9 @@ from uuid import UUID
 
 import duckdb
 
-from helmr import ids
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr.platform import sync
+from helmr.wire import ids
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import (
     AT_ONCE,

@@ -33,7 +33,7 @@ from helmr.errors import (
     StoreUnavailable,
 )
 from helmr.models import QUERY_BYTES_MAX, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
-from helmr.query import METADATA_KEY, has_arrow
+from helmr.wire.query import METADATA_KEY, has_arrow
 from helmr_runtime.core import query_rows
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.tables.engine import Connection, first_row

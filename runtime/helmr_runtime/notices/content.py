@@ -11,11 +11,11 @@ from html import escape
 from string import Template
 from typing import Any, Protocol
 
-from helmr.durations import cut_text
 from helmr.errors import HelmrError
 from helmr.models import BODY_SHOWN_BYTES, Evidence, RunInfo, WaitInfo, WaitPriority
-from helmr.people import answered_by
-from helmr.review import words
+from helmr.person.review import words
+from helmr.wire.durations import cut_text
+from helmr.wire.people import answered_by
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import NoticeEvent
 

@@ -36,10 +36,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from helmr import durations, filters
 from helmr.errors import BadDuration, BadFilter, UsageError
 from helmr.models.system import EventName
-from helmr.people import PERSON
+from helmr.person import filters
+from helmr.wire import durations
+from helmr.wire.people import PERSON
 from helmr_runtime.notices.content import TEMPLATE_WORDS
 from helmr_runtime.security.people import PeopleConfig
 

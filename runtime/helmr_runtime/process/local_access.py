@@ -7,9 +7,10 @@ from pathlib import Path
 
 from helmr.client.discovery import CREDENTIALS_FILE
 from helmr.models import Credentials
+from helmr.private_file import write_private
 from helmr_runtime.process.spec import LOOPBACK, RING_NAME
 from helmr_runtime.security.keys import pair_keys, read_key_ring
-from helmr_runtime.security.private_files import open_private, write_private
+from helmr_runtime.security.private_files import open_private
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
 
 KEY_NAME = "admin.key"

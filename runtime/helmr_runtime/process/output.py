@@ -29,7 +29,7 @@ from typing import Any, Protocol, TextIO, cast
 
 from helmr.current import current_run, current_step
 from helmr.errors import UsageError
-from helmr.safe_text import plain
+from helmr.wire.safe_text import plain
 from helmr_runtime import tracing
 from helmr_runtime.security import payloads
 from helmr_runtime.security.private_files import open_private

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from helmr import platform
 from helmr.errors import RuntimeHeld, Unavailable
-from helmr.ids import new_id
+from helmr.wire.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.host_status import SlotStatus

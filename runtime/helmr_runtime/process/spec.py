@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from helmr import ids
 from helmr.errors import ExternalIdConflict, SchemaMismatch, TaskNotFound, UsageError
 from helmr.models import Catalog
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.entries import RUNTIME

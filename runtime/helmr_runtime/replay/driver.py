@@ -29,7 +29,7 @@ from helmr.errors import (
     RunParked,
     RunTooLong,
 )
-from helmr.ids import RUN, new_id
+from helmr.wire.ids import RUN, new_id
 from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,

@@ -35,7 +35,6 @@ from helmr.current import (
     WaitOutcome,
     current_step,
 )
-from helmr.durations import TEN_YEARS_S
 from helmr.errors import (
     BadDefinition,
     BadDuration,
@@ -48,10 +47,11 @@ from helmr.errors import (
     Unavailable,
     UsageError,
 )
-from helmr.ids import RECORD, WAIT, new_id
 from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
+from helmr.wire.durations import TEN_YEARS_S
+from helmr.wire.ids import RECORD, WAIT, new_id
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_STEP

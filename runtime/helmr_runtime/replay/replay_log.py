@@ -17,7 +17,7 @@ from typing import Any
 from helmr.current import Record, WaitOutcome
 from helmr.errors import DataError
 from helmr.models import JournalEntry, JournalRecord, RunJournal
-from helmr.old_names import body_of_today
+from helmr.wire.old_names import body_of_today
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Watermark, from_iso
 from helmr_runtime.core.run import INSTANT, STEP_OUTCOMES, WAIT_OUTCOMES, Run
 from helmr_runtime.core.state import InputRecord, SessionState

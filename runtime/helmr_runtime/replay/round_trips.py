@@ -24,10 +24,10 @@ from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import TzInfo
 
-from helmr import schema
 from helmr.current import StepCall
 from helmr.errors import SchemaMismatch
-from helmr.schema import Codec
+from helmr.wire import schema
+from helmr.wire.schema import Codec
 from helmr_runtime.replay.cursor import argument_text
 from helmr_runtime.replay.outside_steps import Place, is_library, is_new, place_of
 

@@ -39,7 +39,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from helmr.errors import BadRequest, SchemaMismatch, TooLarge, UnsupportedMedia
-from helmr.jsonio import loads
+from helmr.wire.jsonio import loads
 from helmr_runtime.security.secrets import is_same_secret
 
 FORM_FIELDS_MAX = 2_000

@@ -42,9 +42,9 @@ from pydantic import (
 
 from helmr.errors import PersonNotFound, UsageError
 from helmr.models import ASSIGNEE_MAX
-from helmr.people import GROUP, PERSON, answered_by, group_key, person_key
-from helmr.roles import Role
 from helmr.wait_details import WaitDetails
+from helmr.wire.people import GROUP, PERSON, answered_by, group_key, person_key
+from helmr.wire.roles import Role
 
 PEOPLE_NAMED_MAX = 5_000
 GROUPS_MAX = 200

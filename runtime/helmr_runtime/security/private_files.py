@@ -46,22 +46,6 @@ def open_private(path: Path, flags: int) -> int:
     raise _planted(path, "has another name too")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file that only this user may read, in one step."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(
-        missing_ok=True
-    )  # of an earlier process with this pid, or a link that someone left
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)  # half of it, on a full disk
-        raise
-
-
 def secure_folder(folder: Path, say: Callable[[str], None]) -> None:
     """Afterwards the folder is for this user alone, and holds no links.
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from helmr.errors import RoleDenied
 from helmr.models import PERSON_MAX
-from helmr.operation import Operation
-from helmr.roles import SCOPE_NEEDS, Need, Owner, Role, ScopeType, may
+from helmr.wire.operation import Operation
+from helmr.wire.roles import SCOPE_NEEDS, Need, Owner, Role, ScopeType, may
 from helmr_runtime.core.entries import Principal
 
 ON_BEHALF_OF_HEADER = "On-Behalf-Of"

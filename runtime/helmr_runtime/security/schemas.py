@@ -4,8 +4,8 @@ The schema is untrusted: it may refer to files and hosts, hold patterns that tak
 engine for ever, or refer to itself. So references are never fetched, patterns run in a linear
 engine (look-around and back-references are refused), and size and depth are bounded.
 
-A text fits a format if tasks' types take it: of dates and times as `helmr.forms.moments` says, of other formats by
-their RFC or by pydantic, which takes more of some. So an answer is the same answer on a page, in the console, on the
+A text fits a format if tasks' types take it: of dates and times as `helmr.person.forms.moments` says, of other formats
+by their RFC or by pydantic, which takes more of some. So an answer is the same answer on a page, in the console, on the
 command line and in a program.
 
 `complete` checks a token's data against the schemas it must fit, then asks the ledger (S-41, S-43).
@@ -35,7 +35,7 @@ from pydantic import AnyUrl, TypeAdapter
 from pydantic import ValidationError as NotOfType
 
 from helmr.errors import BadSchema, SchemaMismatch, Unavailable
-from helmr.forms import moments
+from helmr.person.forms import moments
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.tokens import CompleteToken, check_completion_size
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from helmr.errors import BadRequest, BadSignature
 from helmr.models import AnswerMode
-from helmr.people import person_key
 from helmr.signing import message
 from helmr.wait_details import asks
+from helmr.wire.people import person_key
 from helmr_runtime.core.answerers import AnswerSignature
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.session_file import entry_of

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from helmr import ids
 from helmr.current import TokenCall
 from helmr.errors import NotReady
+from helmr.wire import ids
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.requests import key_tag
 from helmr_runtime.core.tokens import NewToken

@@ -10,8 +10,6 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from helmr import ids
-from helmr.durations import seconds
 from helmr.errors import BadRequest, Conflict, KeyNotFound
 from helmr.models import (
     NAME_MAX,
@@ -28,8 +26,10 @@ from helmr.models import (
     PublicTokenRequest,
     WaitStatus,
 )
-from helmr.people import GROUP, PERSON, STARTER
-from helmr.roles import Role, ScopeType
+from helmr.wire import ids
+from helmr.wire.durations import seconds
+from helmr.wire.people import GROUP, PERSON, STARTER
+from helmr.wire.roles import Role, ScopeType
 from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.commands import CreatePublicToken, OperationKey, RevokePublicToken
 from helmr_runtime.core.entries import LINK, Principal, from_iso

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Union
 
 from helmr.errors import Unauthenticated
-from helmr.roles import Role
+from helmr.wire.roles import Role
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal

@@ -12,9 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from contextlib import aclosing
 from dataclasses import replace
 
-from helmr import filters, ids
 from helmr.errors import BadRequest, HelmrError, OutcomeUnknown, SessionNotFound, Unavailable
-from helmr.filters import Filter
 from helmr.models import (
     LIST_LIMIT_MAX,
     PRUNE_AGE_MIN_S,
@@ -35,7 +33,10 @@ from helmr.models import (
     SessionsQuery,
     SessionStatus,
 )
-from helmr.roles import Need
+from helmr.person import filters
+from helmr.person.filters import Filter
+from helmr.wire import ids
+from helmr.wire.roles import Need
 from helmr_runtime.clock import Clock
 from helmr_runtime.security.role_checks import check_role
 from helmr_runtime.service.caller import Caller

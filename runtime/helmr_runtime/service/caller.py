@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from helmr import ids
-from helmr.roles import Role
+from helmr.wire import ids
+from helmr.wire.roles import Role
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.commands import OperationKey

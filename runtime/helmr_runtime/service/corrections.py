@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from helmr import ids
 from helmr.errors import OpNotFound, TooLarge
 from helmr.models import (
     VALUE_BYTES_MAX,
@@ -21,6 +20,7 @@ from helmr.models import (
     RunInfo,
     StartReceipt,
 )
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AmendWait, RewindRun
 from helmr_runtime.core.corrections import (

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from helmr import ids
 from helmr.errors import NotReady, StoreUnavailable
 from helmr.models import (
     QUERY_ROWS_DEFAULT,
@@ -22,7 +21,8 @@ from helmr.models import (
     PruneRequest,
     QueryAnswer,
 )
-from helmr.query import QueryResult
+from helmr.wire import ids
+from helmr.wire.query import QueryResult
 from helmr_runtime.core import query_rows
 from helmr_runtime.core.commands import Prune
 from helmr_runtime.core.session_file import BackupHeader, BackupWriter, FileWriter
@@ -198,7 +198,7 @@ class Queries:
         self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT, as_arrow: bool = False
     ) -> QueryAnswer | bytes:
         """Return rows of JSON values; with `as_arrow`, if the ledger has pyarrow, an Arrow IPC stream that
-        `helmr.query.QueryResult.from_arrow` reads.
+        `helmr.wire.query.QueryResult.from_arrow` reads.
 
         Raises:
             BadQuery: The SQL can't be parsed or does something that queries may not.

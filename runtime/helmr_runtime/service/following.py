@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ports.ledger import Json, LedgerClient

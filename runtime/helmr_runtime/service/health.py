@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, Standby
 from helmr.models import Activity, Health, RunStatus
+from helmr.wire.durations import spell, spell_bytes
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import from_iso, iso
 from helmr_runtime.ports import Directory

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr import filters, ids
 from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
 from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQuery
 from helmr.models.system import EventName
+from helmr.person import filters
+from helmr.wire import ids
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import (

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from helmr import ids
 from helmr.errors import BadRequest, RunNotNewest, TooLarge
 from helmr.models import (
     CORRELATION_ID_MAX,
@@ -34,6 +33,7 @@ from helmr.models import (
     StartReceipt,
     StartRequest,
 )
+from helmr.wire import ids
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import (

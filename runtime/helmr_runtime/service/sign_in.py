@@ -23,9 +23,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from helmr import ids
 from helmr.errors import NotAllowed, Unavailable
 from helmr.models import SignInInfo
+from helmr.wire import ids
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Principal

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from helmr import escalation, ids
+from helmr import escalation
 from helmr.current import TokenCall
-from helmr.durations import seconds
 from helmr.errors import BadEscalation, NotReady
 from helmr.models import (
     CompleteReceipt,
@@ -19,6 +18,8 @@ from helmr.models import (
     TokensQuery,
 )
 from helmr.wait_options import JSON
+from helmr.wire import ids
+from helmr.wire.durations import seconds
 from helmr_runtime import tracing
 from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, OperationKey
 from helmr_runtime.core.entries import Principal

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from helmr import ids
-from helmr.durations import seconds
 from helmr.errors import (
     BadFilter,
     BadRequest,
@@ -55,7 +53,9 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
-from helmr.people import list_key
+from helmr.wire import ids
+from helmr.wire.durations import seconds
+from helmr.wire.people import list_key
 from helmr_runtime.core.answerers import AnswerSignature, is_group
 from helmr_runtime.core.commands import (
     AnswerDetails,

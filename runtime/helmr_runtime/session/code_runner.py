@@ -17,8 +17,8 @@ from datetime import datetime
 from typing import Any
 
 from helmr.errors import BadDefinition, HelmrSignal, RunParked, Unavailable
-from helmr.ids import RUN, WAIT, new_id
 from helmr.models import RunStatus
+from helmr.wire.ids import RUN, WAIT, new_id
 from helmr_runtime.clock import Timer
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Watermark, from_iso

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from helmr import ids
 from helmr.errors import (
     BadSchema,
     HelmrError,
@@ -30,6 +29,7 @@ from helmr.errors import (
     StreamNotFound,
     TaskNotFound,
 )
+from helmr.wire import ids
 from helmr_runtime.catalog import Registered
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import (

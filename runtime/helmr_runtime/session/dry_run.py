@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from helmr import ids
 from helmr.errors import Overloaded, TaskNotFound, WaitResolved
 from helmr.models import DryRun, DryRunEnd, DryRunOp
+from helmr.wire import ids
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import AnswerWait, TokenEnded

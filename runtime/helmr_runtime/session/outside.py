@@ -13,10 +13,10 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from helmr import ids
 from helmr.current import StepRef
 from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
 from helmr.models import Page, TokenInfo
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import AnswerDetails, OperationKey, SessionCommand, TokenEnded

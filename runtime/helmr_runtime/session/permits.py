@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from helmr.errors import BadDefinition
-from helmr.ids import new_id
+from helmr.wire.ids import new_id
 from helmr_runtime.clock import Clock
 from helmr_runtime.ports import PermitChange, PermitGiven, PermitLine, PermitNews
 

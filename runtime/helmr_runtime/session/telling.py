@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from helmr.safe_text import plain
+from helmr.wire.safe_text import plain
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.run import Run

@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 
 from helmr.client.aio import AsyncClient
 from helmr.client.calls import Retry
-from helmr.review.sending import HeldKey
+from helmr.person.review.sending import HeldKey
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr_console.screens.base import ConsoleScreen

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from helmr.review.sending import READS_S
+from helmr.person.review.sending import READS_S
 from tests.console.flow.kinds import ENTER, FIRST_ROW, KINDS, REVIEW, RIGHT, SPACE, TAB
 from tests.service.stack import Stack
 

@@ -22,7 +22,7 @@ from textual._context import visible_screen_stack
 from textual.css.stylesheet import Stylesheet
 from textual.screen import Screen
 
-from helmr.review import sending
+from helmr.person.review import sending
 from helmr_console.screens import entry, submit
 
 SOON_S = 0.02

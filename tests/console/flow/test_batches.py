@@ -159,7 +159,7 @@ async def test_a_batch_takes_all_of_them_and_goes_on_behind_the_list(
 async def test_a_batch_says_how_many_it_does_not_take_and_they_stay_marked(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helmr.review.batches.BATCH_MAX", 3)
+    monkeypatch.setattr("helmr.person.review.batches.BATCH_MAX", 3)
     for n in range(5):
         await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m")
     await bench.open(size=(120, 40))

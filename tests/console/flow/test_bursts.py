@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.review.sending import READS_S
+from helmr.person.review.sending import READS_S
 from tests.console.flow import kinds
 from tests.console.flow.bursts import one_form
 from tests.console.flow.kinds import FIRST_ROW, KINDS, REVIEW

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr.review.words import short_id
+from helmr.person.review.words import short_id
 from tests.console.flow.bench import Bench
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helmr.review.personal import PersonalFiles
+from helmr.person.review.personal import PersonalFiles
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_claims import claim, who_is_at
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helmr.forms import Blank
+from helmr.person.forms import Blank
 from helmr_console.screens.answer import FRESH_S
 from helmr_console.screens.submit import TOO_SOON
 from helmr_console.widgets.field_row import ChoiceField

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from helmr import streams, task
-from helmr.forms import Blank
-from helmr.review.sending import READS_S, REPEAT_S, REPEATS_WITHIN_S
+from helmr.person.forms import Blank
+from helmr.person.review.sending import READS_S, REPEAT_S, REPEATS_WITHIN_S
 from helmr_console.screens import submit
 from helmr_console.screens.submit import TOO_SOON
 from helmr_runtime.catalog import Registry

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from helmr.profiles import Profile
+from helmr.client.profiles import Profile
 from helmr_console.actions import ACTIONS, BY_ID
 from tests.console.flow.bench import Bench
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from helmr.profiles import Profile, TerminalNotices
+from helmr.client.profiles import Profile, TerminalNotices
 from helmr_console.bell import notification
 from tests.console.flow.bench import Bench
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from helmr.forms import form_of
-from helmr.forms.questions import CELLS_MAX, columns_of
+from helmr.person.forms import form_of
+from helmr.person.forms.questions import CELLS_MAX, columns_of
 
 
 class Flat(BaseModel):

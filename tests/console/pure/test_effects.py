@@ -9,7 +9,7 @@ import pytest
 
 from helmr import errors
 from helmr.models import RunInfo, SendReceipt, SessionInfo, StreamInfo
-from helmr.review.outcome import Result, of_error, of_receipt
+from helmr.person.review.outcome import Result, of_error, of_receipt
 from helmr_console.effects import of_retry, of_send, streams_of
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.models import EntryInfo, PrincipalInfo
-from helmr.review import words
+from helmr.person.review import words
+from helmr.wire import ids
 from helmr_console.entry_lines import entry_line, is_said
 from helmr_console.widgets.details import entry_in_full
 from helmr_runtime.core.entries import EntryKind

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from helmr.models import BulkOutcome, BulkPlan, BulkVerb, PlannedRun, SessionInfo
-from helmr.review.outcome import Result
+from helmr.person.review.outcome import Result
 from helmr_console.effects import REFUSALS_SHOWN, of_bulk, progress, summary
 from helmr_console.views import failed_text, session_row
 from tests.console.pure.test_effects import NOW, session

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr.forms import Blank, Cell, form_of
+from helmr.person.forms import Blank, Cell, form_of
 from helmr_console.form_fields import about, problem, problems
 
 DECISION = {

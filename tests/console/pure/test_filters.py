@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadFilter
-from helmr.filters import SESSION_FIELDS, WAIT_FIELDS, parse, session_facts
 from helmr.models import SessionInfo
+from helmr.person.filters import SESSION_FIELDS, WAIT_FIELDS, parse, session_facts
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 FACTS = {

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.filters import WAIT_FIELDS, parse, wait_facts
 from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
-from helmr.review.queue import KeyedList, anchor
-from helmr.review.words import NextEnd, Urgency, due, next_end, of_wait, size, span, wait_over
+from helmr.person.filters import WAIT_FIELDS, parse, wait_facts
+from helmr.person.review.queue import KeyedList, anchor
+from helmr.person.review.words import (
+    NextEnd,
+    Urgency,
+    due,
+    next_end,
+    of_wait,
+    size,
+    span,
+    wait_over,
+)
 from helmr_console.clock import BACKOFF_S, Freshness, LinkState, ServerClock, backoff_s
 from helmr_console.safe import in_ascii
 from helmr_console.screens.areas import counted

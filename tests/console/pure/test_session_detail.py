@@ -8,7 +8,7 @@ import pytest
 
 from helmr.gate import CALL_TASK
 from helmr.models import RunInfo, WaitInfo, WaitKind, WaitStatus
-from helmr.review.words import ended, wait_over
+from helmr.person.review.words import ended, wait_over
 from helmr_console.session_detail import SessionDetail
 from tests.console.pure.test_effects import NOW, WAIT, session
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.models import (
     EntryInfo,
     PrincipalInfo,
@@ -19,7 +18,8 @@ from helmr.models import (
     SessionInfo,
     WaitInfo,
 )
-from helmr.review.words import diff
+from helmr.person.review.words import diff
+from helmr.wire import ids
 from helmr_console.attempts import attempts, beside, summary
 from helmr_console.effects import preview_lines, repeated
 from helmr_console.set_aside import Rewinds, place_of, place_of_wait

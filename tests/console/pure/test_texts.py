@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from helmr.forms import Blank, form_of
-from helmr.forms.template import template_text
-from helmr.jsonio import loads
-from helmr.review.queue import KeyedList
-from helmr.safe_text import typed
+from helmr.person.forms import Blank, form_of
+from helmr.person.forms.template import template_text
+from helmr.person.review.queue import KeyedList
+from helmr.wire.jsonio import loads
+from helmr.wire.safe_text import typed
 from helmr_console.form_fields import complaint, default_text
 from helmr_console.safe import in_ascii
 from helmr_console.widgets.lines import fit

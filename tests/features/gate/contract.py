@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import BadRequest, Conflict, GrantNotFound, SessionNotFound
 from helmr.features.gate import operations
 from helmr.gate import CALL_TASK
+from helmr.wire import ids
 from tests.contract.faces import as_an_agent
 from tests.contract.repeating import BOUND_S, Prepared, Receipt, repeats
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from helmr import ids
 from helmr.gate.grant_scope import GrantScope
+from helmr.wire import ids
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.features.gate.facts import CreateGrant
 from tests.ledger.sessions import START_AT

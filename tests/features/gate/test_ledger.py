@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import GrantNotFound, LedgerDamaged, PersonDisabled
 from helmr.gate.grant_scope import GrantScope
+from helmr.wire import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Principal

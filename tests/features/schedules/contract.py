@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import Conflict, RunActive, ScheduleNotFound, SchemaMismatch
 from helmr.features.schedules import operations
+from helmr.wire import ids
 from tests.contract.repeating import Prepared, Receipt, repeats
 
 

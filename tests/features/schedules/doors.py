@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmr.timing import timing
+from helmr.wire.timing import timing
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.features.schedules.facts import WriteSchedule
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helmr.review.words import short_id
+from helmr.person.review.words import short_id
 from tests.console.flow.bench import Bench
 from tests.console.flow.late import SIZES as LATE_SIZES
 from tests.console.flow.late import begins_at_the_top, opened_late

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
+from helmr.wire import ids
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 

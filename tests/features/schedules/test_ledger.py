@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.errors import Conflict, Overloaded, ScheduleNotFound
-from helmr.timing import timing
+from helmr.wire import ids
+from helmr.wire.timing import timing
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind

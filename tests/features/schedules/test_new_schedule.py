@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from helmr.forms import Kind, form_of
 from helmr.models import TaskInfo
+from helmr.person.forms import Kind, form_of
 from helmr_console.features.schedules.views import look, parts, schema
 
 pytestmark = pytest.mark.allows_blocking

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from helmr.approvals import approval_schema
-from helmr.forms.tool_call import call_body
+from helmr.person.forms.tool_call import call_body
 from helmr_runtime.http.answer_page import AnswerPage, PageState, build_form, first_values
 
 NOW = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.forms import Kind
-from helmr.forms.model import FIELDS_MAX
+from helmr.person.forms import Kind
+from helmr.person.forms.model import FIELDS_MAX
 from helmr_runtime.http.answer_page import (
     PageState,
     build_form,

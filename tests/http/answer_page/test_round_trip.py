@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helmr.forms import Field, Kind
-from helmr.forms import fill as fill_cells
+from helmr.person.forms import Field, Kind
+from helmr.person.forms import fill as fill_cells
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     Decoded,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from helmr.forms import ROWS_MAX
+from helmr.person.forms import ROWS_MAX
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     PageForm,

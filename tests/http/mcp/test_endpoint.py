@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import ids
 from helmr.models import HTTP_BODY_BYTES_MAX
+from helmr.wire import ids
 from tests.http.mcp.conftest import McpStack
 
 VERSION = "2026-07-28"

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from helmr import rules
 from helmr.cli.config import notices_table, retention_of, tasks_of_project
 from helmr.client.discovery import read_credentials
+from helmr.client.profiles import parse_toml, read_profile
 from helmr.errors import BadFilter, BadKeyRing, DataError, LedgerBehind, LedgerDamaged, UsageError
-from helmr.profiles import parse_toml, read_profile
-from helmr.review.personal import DraftStore
+from helmr.person.review.personal import DraftStore
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
 from helmr_runtime.ledger.log import file_store, files

@@ -16,7 +16,6 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from helmr import durations, filters, forms, ids, jsonio, timing
 from helmr.client.calls import EventReader
 from helmr.errors import (
     BadCursor,
@@ -36,7 +35,9 @@ from helmr.errors import (
     UnsupportedMedia,
     UsageError,
 )
+from helmr.person import filters, forms
 from helmr.testing.recorded import state_of
+from helmr.wire import durations, ids, jsonio, timing
 from helmr_runtime.core.session_file import (
     BackupHeader,
     BackupReader,

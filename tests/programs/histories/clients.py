@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from helmr import auth, ids
+from helmr import auth
 from helmr.client import AsyncClient
 from helmr.errors import HelmrError, TokenExhausted
 from helmr.models import LIST_LIMIT_MAX, Activity, VoteReceipt
+from helmr.wire import ids
 from tests.programs.histories.history import Call, Kind, Outcome
 from tests.programs.histories.history_tasks import APPROVALS
 from tests.programs.histories.transport import Connect

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow
 import pyarrow.parquet
 
-from helmr import jsonio
+from helmr.wire import jsonio
 
 
 class Outcome(StrEnum):

@@ -14,13 +14,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from helmr import auth, ids
+from helmr import auth
 from helmr.client import AsyncClient, calls
 from helmr.client.bulk import NOT_DONE
 from helmr.client.calls import UNSET, Call
 from helmr.errors import HelmrError, SessionNotFound, TokenNotFound
 from helmr.models import BulkOutcome, BulkPlan, ClaimReceipt, VoteReceipt
-from helmr.operations import ANSWER_BY_LINK, ANSWER_WAIT, CLAIM_WAIT, RELEASE_WAIT
+from helmr.wire import ids
+from helmr.wire.operations import ANSWER_BY_LINK, ANSWER_WAIT, CLAIM_WAIT, RELEASE_WAIT
 from tests.programs.model.compare import Reply, stored_difference
 from tests.programs.model.lines import Lines, principal_of
 from tests.programs.model.naive import Model

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from helmr.roles import ScopeType
-from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails
+from helmr.wire.roles import ScopeType
+from helmr.wire.schema import schema_digest
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind, Watermark, task_principal

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from helmr import ids
 from helmr.errors import (
     BadRequest,
     HelmrError,
@@ -35,7 +34,8 @@ from helmr.errors import (
 )
 from helmr.models import BulkVerb, SessionInfo, SessionStatus, WaitKind
 from helmr.models.system import event_name
-from helmr.roles import ScopeType
+from helmr.wire import ids
+from helmr.wire.roles import ScopeType
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity

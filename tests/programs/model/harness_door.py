@@ -13,10 +13,10 @@ from helmr.client import AsyncClient
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.inprocess import AppTransport
 from helmr.errors import PersonDisabled, UsageError
-from helmr.roles import Need, Role, ScopeType
 from helmr.testing import Harness
 from helmr.testing.clients import HARNESS
 from helmr.testing.routes import HarnessGateway
+from helmr.wire.roles import Need, Role, ScopeType
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal

@@ -9,8 +9,8 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from helmr import ids
 from helmr.errors import Conflict, HelmrError, LedgerSuperseded, NotFound
+from helmr.wire import ids
 from helmr_runtime.core.commands import OperationKey, Prune
 from helmr_runtime.core.tokens import CompleteToken, CreateToken, NewToken
 from helmr_runtime.ports import StartSession

@@ -18,8 +18,8 @@ from typing import Any, cast
 from unittest import mock
 from uuid import UUID
 
-from helmr import ids
 from helmr.errors import DataError
+from helmr.wire import ids
 from helmr_runtime.core import commands
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.feature import Features

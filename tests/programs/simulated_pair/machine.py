@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from helmr import ids
 from helmr.errors import (
     DataError,
     HelmrError,
@@ -26,6 +25,7 @@ from helmr.errors import (
     Standby,
     Unavailable,
 )
+from helmr.wire import ids
 from helmr_runtime.core.commands import OperationKey, Prune, Pruned
 from helmr_runtime.core.shared_log import LogRecord
 from helmr_runtime.core.tokens import LedgerCommand

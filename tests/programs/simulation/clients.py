@@ -11,7 +11,6 @@ from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from helmr import ids
 from helmr.errors import (
     HelmrError,
     IdempotencyConflict,
@@ -20,6 +19,7 @@ from helmr.errors import (
     Overloaded,
     Unavailable,
 )
+from helmr.wire import ids
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal
 from helmr_runtime.rpc.calls import GATEWAY

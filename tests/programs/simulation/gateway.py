@@ -30,7 +30,7 @@ from helmr.models import (
     TokenRequest,
     WaitsQuery,
 )
-from helmr.roles import Role, ScopeType
+from helmr.wire.roles import Role, ScopeType
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import DisablePerson

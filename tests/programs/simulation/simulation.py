@@ -18,7 +18,7 @@ from random import Random
 from unittest import mock
 from uuid import UUID
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime import faults
 from helmr_runtime.core import commands
 from helmr_runtime.core.notices import NoticePace

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from helmr import Limit, LimitClosed
-from helmr.ids import new_id
+from helmr.wire.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor

@@ -9,7 +9,7 @@ from helmr.client.aio import AsyncClient
 from helmr.features import gate
 from helmr.gate.grants import matches_text
 from helmr.models import GatedCallInfo, GrantInfo
-from helmr.review.words import short_id
+from helmr.person.review.words import short_id
 from helmr_console.entry_lines import EntryLook
 from helmr_console.feature import Feature, SystemList
 from helmr_console.features.gate import views

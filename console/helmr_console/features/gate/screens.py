@@ -10,11 +10,11 @@ from typing import Literal
 
 from textual.content import Content
 
-from helmr.filters import Facts, Fields
-from helmr.forms import pretty
 from helmr.gate.grants import matches_text
 from helmr.models import GatedCallInfo, GrantInfo
-from helmr.review import words
+from helmr.person.filters import Facts, Fields
+from helmr.person.forms import pretty
+from helmr.person.review import words
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, Permit
 from helmr_console.features import gate

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from helmr.forms import pretty
 from helmr.gate.grants import TELLING, matches_text
 from helmr.models import GatedCallInfo, GrantInfo
-from helmr.review import words
-from helmr.safe_text import one_line
+from helmr.person.forms import pretty
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
 from helmr_console.views import Cell, Row
 
 BECAME = {

@@ -11,12 +11,12 @@ from typing import Any
 
 from textual.content import Content
 
-from helmr.filters import Facts, Fields
-from helmr.forms import Built, form_of, pretty
 from helmr.models import ScheduleInfo, TaskInfo
-from helmr.review import words
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr.safe_text import one_line
+from helmr.person.filters import Facts, Fields
+from helmr.person.forms import Built, form_of, pretty
+from helmr.person.review import words
+from helmr.person.review.outcome import AnswerOutcome, Result
+from helmr.wire.safe_text import one_line
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, Permit
 from helmr_console.features.schedules import NAME, views

@@ -12,9 +12,9 @@ from typing import Any
 
 from helmr.errors import BadDefinition, BadDuration
 from helmr.models import SCHEDULE_NAME, SCHEDULE_NAME_MAX, ScheduleInfo, TaskInfo, Timing
-from helmr.review import words
-from helmr.safe_text import one_line
-from helmr.timing import FIELDS, next_due, timing
+from helmr.person.review import words
+from helmr.wire.safe_text import one_line
+from helmr.wire.timing import FIELDS, next_due, timing
 from helmr_console.views import Cell, Row
 
 OUTCOMES = {

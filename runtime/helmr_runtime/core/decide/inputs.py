@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from helmr import ids
 from helmr.errors import (
     BadRequest,
     HelmrError,
@@ -36,8 +35,9 @@ from helmr.models import (
     SendOutcome,
     SessionStatus,
 )
-from helmr.people import person_key
-from helmr.roles import ScopeType
+from helmr.wire import ids
+from helmr.wire.people import person_key
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.answerers import ANYONE, names_of
 from helmr_runtime.core.claims import claim_ended, overridden_by

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from helmr.people import person_key
+from helmr.wire.people import person_key
 from helmr_runtime.core.claims import claim_ended
 from helmr_runtime.core.commands import AnswerWait, WithdrawVote, carrier
 from helmr_runtime.core.drafts import DecisionContext

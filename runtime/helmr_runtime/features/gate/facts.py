@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from helmr import ids
 from helmr.errors import GrantNotFound
 from helmr.gate.grant_scope import GrantScope
+from helmr.wire import ids
 from helmr_runtime.core.commands import FeatureFact, FeatureQuestion, carrier
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.nouns import CHANGES, NounColumn

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from helmr import ids
-from helmr.durations import seconds
 from helmr.errors import BadRequest, Conflict
 from helmr.gate import GatedCall
 from helmr.gate.claude_code import asks_itself, decision_of
@@ -24,6 +22,8 @@ from helmr.gate.grants import (
     exact_matches,
 )
 from helmr.models import GrantInfo, GrantRequest, ListQuery, Page, RunStatus
+from helmr.wire import ids
+from helmr.wire.durations import seconds
 from helmr_runtime.features.gate.facts import (
     CreateGrant,
     GetGrant,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse, Response
 
-from helmr import jsonio
 from helmr.errors import BadRequest
 from helmr.gate.claude_code import HookMode, Mode
 from helmr.models import GatedCallRequest, GateQuery
+from helmr.wire import jsonio
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.served_operation import Handler, json_response
 

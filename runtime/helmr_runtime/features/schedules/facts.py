@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
-from helmr import ids
 from helmr.errors import BadDefinition, Conflict, Overloaded, ScheduleNotFound
 from helmr.models import TaskSchedule, Timing
-from helmr.timing import load_zones, newest_due, next_due
+from helmr.wire import ids
+from helmr.wire.timing import load_zones, newest_due, next_due
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import FeatureFact, FeatureQuestion, carrier
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, iso

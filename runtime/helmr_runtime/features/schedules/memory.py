@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, iso
 from helmr_runtime.features.schedules.facts import (

@@ -14,7 +14,7 @@ from helmr.models import (
     StartReceipt,
     StartRequest,
 )
-from helmr.timing import timing
+from helmr.wire.timing import timing
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.features.schedules.facts import (
     DeleteSchedule,

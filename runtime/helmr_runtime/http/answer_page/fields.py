@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from helmr import forms
-from helmr.forms import (
+from helmr.person import forms
+from helmr.person.forms import (
     MISSING,
     Blank,
     Cell,
@@ -38,9 +38,9 @@ from helmr.forms import (
     row_ids,
     tool_call,
 )
-from helmr.forms.model import TABLE_CELLS_MAX, Path, escaped, json_text
-from helmr.forms.questions import cells_of as columns_in
-from helmr.forms.tool_call import ARGUMENTS, is_declined
+from helmr.person.forms.model import TABLE_CELLS_MAX, Path, escaped, json_text
+from helmr.person.forms.questions import cells_of as columns_in
+from helmr.person.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
 

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 from helmr.gate import CALL_TASK
 from helmr.models import SUBJECT_MAX, WaitInfo, WaitPriority
-from helmr.review import agreement, granting
-from helmr.review.words import next_end
+from helmr.person.review import agreement, granting
+from helmr.person.review.words import next_end
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, render
 

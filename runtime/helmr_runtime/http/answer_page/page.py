@@ -17,12 +17,12 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from helmr.durations import spell_bytes
-from helmr.forms import MISSING, Argument, Kind, plain, redacted
-from helmr.forms.call_blocks import DIFF, CallBlock
-from helmr.forms.model import ROW, Path, every_field
-from helmr.forms.tool_call import ARGUMENTS, ToolCall
 from helmr.models import SUBJECT_MAX, Evidence, above
+from helmr.person.forms import MISSING, Argument, Kind, plain, redacted
+from helmr.person.forms.call_blocks import DIFF, CallBlock
+from helmr.person.forms.model import ROW, Path, every_field
+from helmr.person.forms.tool_call import ARGUMENTS, ToolCall
+from helmr.wire.durations import spell_bytes
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.fields import (
     ACTION_FIELD,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from helmr.inbox_link import CODE_FIELD, LOCAL_PATH
 from helmr.models import SUBJECT_MAX
+from helmr.person.inbox_link import CODE_FIELD, LOCAL_PATH
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.layout import SignedInBar, render
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import nh3
 from markupsafe import Markup, escape
 
-from helmr.durations import spell
-from helmr.forms.call_blocks import DIFF
 from helmr.models import BODY_DRAWN_CHARS, BODY_MAX_BYTES
+from helmr.person.forms.call_blocks import DIFF
+from helmr.wire.durations import spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -26,8 +26,8 @@ from starlette.requests import Request
 
 from helmr.errors import RunNotFound
 from helmr.models import RunStatus, TaskInfo
-from helmr.operations import ANSWER_WAIT, CANCEL_RUN, GET_RUN
-from helmr.roles import Need
+from helmr.wire.operations import ANSWER_WAIT, CANCEL_RUN, GET_RUN
+from helmr.wire.roles import Need
 from helmr_runtime.core.entries import iso
 from helmr_runtime.http.mcp.runs import McpRuns, Modes, View
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from helmr import jsonio
 from helmr.errors import BadJson, MissingExtra, OriginDenied
+from helmr.wire import jsonio
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.served_operation import Handler
 

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helmr import ids
 from helmr.errors import (
     BadId,
     BadRequest,
@@ -27,7 +26,6 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from helmr.forms import MISSING, Field, Kind, form_of
 from helmr.models import (
     AfterQuery,
     AnswerLinkRequest,
@@ -41,8 +39,10 @@ from helmr.models import (
     TaskInfo,
     WaitInfo,
 )
-from helmr.operations import GET_RUN
-from helmr.roles import Need, may
+from helmr.person.forms import MISSING, Field, Kind, form_of
+from helmr.wire import ids
+from helmr.wire.operations import GET_RUN
+from helmr.wire.roles import Need, may
 from helmr_runtime.service import Caller, Service
 
 VALUE = "value"

@@ -20,9 +20,9 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
-from helmr import ids
 from helmr.errors import HelmrError
-from helmr.operations import START_SESSION
+from helmr.wire import ids
+from helmr.wire.operations import START_SESSION
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, add_tasks, told
 from helmr_runtime.http.mcp.runs import McpRuns

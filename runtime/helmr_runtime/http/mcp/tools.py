@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from helmr.forms.reader import find_reference
 from helmr.models import TaskInfo
-from helmr.operation import PATH_IDS, Operation, Repeat
-from helmr.operations import (
+from helmr.person.forms.reader import find_reference
+from helmr.wire.operation import PATH_IDS, Operation, Repeat
+from helmr.wire.operations import (
     ANSWER_WAIT,
     CANCEL_RUN,
     GET_RUN,

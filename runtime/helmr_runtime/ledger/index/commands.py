@@ -24,9 +24,9 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
-from helmr.roles import ScopeType
+from helmr.wire.ids import SYSTEM_STREAM
+from helmr.wire.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.api_keys import CreateApiKey, RevokeApiKey
 from helmr_runtime.core.claims import WaitClaim, overridden_by

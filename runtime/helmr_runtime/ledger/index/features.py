@@ -15,8 +15,8 @@ from datetime import datetime
 from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar
 
-from helmr import ids
 from helmr.errors import FeatureMissing
+from helmr.wire import ids
 from helmr_runtime.core.commands import FirstReceipt, OperationKey, receipt_of
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.nouns import fields_of

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
-from helmr import ids
-from helmr.ids import SYSTEM_STREAM
+from helmr.wire import ids
+from helmr.wire.ids import SYSTEM_STREAM
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.nouns import CHANGES, NounColumn
 from helmr_runtime.core.public_tokens import ScopedToken

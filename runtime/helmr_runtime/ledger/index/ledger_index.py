@@ -23,8 +23,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from helmr.errors import Moved
-from helmr.ids import SYSTEM_STREAM, new_id
 from helmr.models import SessionStatus, TokenStatus
+from helmr.wire.ids import SYSTEM_STREAM, new_id
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.feature import Features

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from helmr.ids import SYSTEM_STREAM
+from helmr.wire.ids import SYSTEM_STREAM
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
+from helmr.wire.ids import SYSTEM_STREAM
 from helmr_runtime.core.children import CHILD_ENDS, Parent
 from helmr_runtime.core.entries import Entry, EntryKind, decided_at, from_iso, iso
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken

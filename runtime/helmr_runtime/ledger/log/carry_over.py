@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from helmr.durations import spell
 from helmr.errors import LedgerDamaged, StoreUnavailable
+from helmr.wire.durations import spell
 from helmr_runtime.ledger.log.files import (
     LOG_SUFFIX,
     MARK_SUFFIX,

@@ -20,8 +20,8 @@ from uuid import UUID
 
 import duckdb
 
-from helmr import ids
 from helmr.errors import DataError, FeatureMissing, LedgerDamaged, UsageError
+from helmr.wire import ids
 from helmr_runtime.core.entries import GENESIS, Entry
 from helmr_runtime.feature import Features
 from helmr_runtime.ledger.index.authored import Bodies

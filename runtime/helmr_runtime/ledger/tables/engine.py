@@ -18,7 +18,6 @@ from uuid import UUID
 import duckdb
 from typeid.errors import TypeIDException
 
-from helmr import ids
 from helmr.errors import (
     BadId,
     DataError,
@@ -27,7 +26,8 @@ from helmr.errors import (
     PayloadDamaged,
     StoreUnavailable,
 )
-from helmr.old_names import body_of_today
+from helmr.wire import ids
+from helmr.wire.old_names import body_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
 

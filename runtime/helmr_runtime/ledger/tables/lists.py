@@ -14,7 +14,7 @@ from uuid import UUID
 from helmr.errors import BadCursor, BadId
 from helmr.models import ListQuery, RunsQuery, SessionsQuery, WaitsQuery, WaitStatus
 from helmr.models.queries import SESSION_IDS
-from helmr.people import list_key, person_key
+from helmr.wire.people import list_key, person_key
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from helmr import ids
 from helmr.errors import ChainBroken, DataError, MasterKeyMissing, PayloadDamaged
+from helmr.wire import ids
 from helmr_runtime.core.checkpoint import is_whole, pieces, refs
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, entry_json, link
 from helmr_runtime.ledger.index import views

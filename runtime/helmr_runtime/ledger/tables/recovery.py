@@ -14,9 +14,9 @@ from sys import intern
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from helmr import ids
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.feature import Features

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import duckdb
 
-from helmr import ids
 from helmr.errors import DataError
 from helmr.version import version as helmr_version
+from helmr.wire import ids
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.index.features import FeatureMemories
 from helmr_runtime.ledger.tables import engine

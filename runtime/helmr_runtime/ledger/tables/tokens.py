@@ -15,8 +15,8 @@ from typing import Any
 
 import duckdb
 
-from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
+from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.entries import EntryKind

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from helmr import ids
 from helmr.errors import DataError, LedgerDamaged
+from helmr.wire import ids
 from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.checkpoint import difference
 from helmr_runtime.core.entries import Entry

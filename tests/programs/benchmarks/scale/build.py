@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from helmr import ids
+from helmr.wire import ids
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso, task_principal
