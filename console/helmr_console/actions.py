@@ -460,13 +460,13 @@ ACTIONS: list[Action] = [
 # fmt: on
 
 BY_ID = {action.id: action for action in ACTIONS}
+_FIRST_OF_SYSTEM = next(one for one in ACTIONS if one.scope is ActionScope.SYSTEM)
 
 
 def add(found: Sequence[Action]) -> None:
-    """Have a feature's actions in the table, ahead of those of the lists that the System area opens."""
-    place = next(at for at, one in enumerate(ACTIONS) if one.scope is ActionScope.SYSTEM)
-    before = sum(not isinstance(one.scope, ActionScope) for one in ACTIONS)
-    ACTIONS[place + before : place + before] = found
+    """Have a feature's actions in the table, behind those of features before it, ahead of the kernel's in System."""
+    place = ACTIONS.index(_FIRST_OF_SYSTEM)
+    ACTIONS[place:place] = found
     BY_ID.update({action.id: action for action in found})
 
 

@@ -1,4 +1,4 @@
-"""`helmr console`, `helmr demo` and `helmr mcp`: programs that the command line starts."""
+"""`helmr console`, `helmr inbox-link` and `helmr demo`: programs that the command line starts."""
 
 from __future__ import annotations
 
@@ -111,29 +111,3 @@ def demo(
 
     given = {"--keep": keep, "--console": console, "--in-process": in_process}
     raise typer.Exit(main([option for option, is_given in given.items() if is_given]))
-
-
-def register_mcp(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "mcp", examples="helmr mcp --url https://helmr.example --key-file key.txt")(mcp)
-
-
-def mcp(cli: Cli) -> None:
-    """Speak MCP on standard input and output, for the chosen runtime; an MCP client starts this."""
-    import asyncio
-    import sys
-
-    from helmr.client.http import AsyncHttpTransport
-    from helmr.mcp import Bridge
-
-    async def carry() -> None:
-        transport = AsyncHttpTransport(cli.endpoint(), on_behalf_of=cli.on_behalf_of)
-        try:
-            await Bridge(transport, printing.write).run(sys.stdin.buffer)
-        finally:
-            await transport.close()
-
-    try:
-        asyncio.run(carry())
-    except* printing.ReaderGone as error:
-        raise printing.ReaderGone from error

@@ -55,7 +55,6 @@ COMMANDS: Mapping[str, str] = {
     "demo": "helmr.cli.console:register_demo",
     "console": "helmr.cli.console:register_console",
     "inbox-link": "helmr.cli.console:register_inbox_link",
-    "mcp": "helmr.cli.console:register_mcp",
     "next": "helmr.cli.next:register_next",
     **dict.fromkeys(("listen", "waiting"), "helmr.cli.notices:register_listening"),
     **dict.fromkeys(("login", "logout", "whoami"), "helmr.cli.sign_in:register_sign_in"),

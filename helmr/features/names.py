@@ -7,5 +7,6 @@ from typing import Final
 NAMES: Final = (
     "schedules",
     "gate",
+    "mcp",
 )  # fmt: skip
 """Folders of `helmr.features`, and of `helmr_runtime.features` and `helmr_console.features` where they need them."""

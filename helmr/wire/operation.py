@@ -123,6 +123,7 @@ class Operation(Generic[T]):
         problems: Statuses of refusal beyond those that follow from the rest of the row.
         leaves_out: Fields that lists leave out of their items; a dot leads to a field of a part.
         repeat: Effect of a second call.
+        may_be_stale: True of a POST whose answer is read; a standby gives an old one, and says so, as it does to a GET.
         is_documented: True if the OpenAPI document has it.
         names: Parameters of the path that are names.
         name: The operation's id, `answer_wait`: its constant's name in `helmr.wire.operations`.
@@ -147,6 +148,7 @@ class Operation(Generic[T]):
     problems: Sequence[int] = ()
     leaves_out: Sequence[str] = ()
     repeat: Repeat = Repeat.READ
+    may_be_stale: bool = False
     is_documented: bool = True
     names: Mapping[str, PathName] = field(default_factory=dict)
     name: str = ""

@@ -124,7 +124,7 @@ NOT_WALKED = {
     "logout": "as login",
     "inbox-link": "prints a link made of the runtime's own address and key",
     "console": "is the console: tests/console/flow/test_terminal.py",
-    "mcp": "JSON for programs, in which controls are escaped: tests/http/mcp/test_restart.py",
+    "mcp": "JSON for programs, in which controls are escaped: tests/features/mcp/test_restart.py",
     "export": "writes a file; says only how many rows and where",
     "backup": "writes a file; says only how many entries and where",
     "restore": "reads a backup; says only numbers and places: tests/toolbox/test_commands.py",

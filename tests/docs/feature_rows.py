@@ -186,13 +186,6 @@ PARTS: tuple[Part, ...] = (
         "your-agent.md",
     ),
     Part(
-        "MCP",
-        "waits as tools and questions of an MCP client",
-        ("http/mcp/", "helmr/mcp.py"),
-        "mcp.md",
-        tags=("mcp",),
-    ),
-    Part(
         "SQL",
         "read the tables",
         ("ledger/query.py", "ledger/tables/public_views.py", "helmr/wire/query.py"),

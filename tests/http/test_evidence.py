@@ -19,8 +19,8 @@ from helmr.person.review.question import BODY_LINES, body_lines, is_cut, wait_li
 from helmr_console.widgets.markdown import unframed
 from helmr_console.widgets.panes import asked_parts
 from helmr_runtime.catalog import Registry
+from helmr_runtime.features.mcp.runs import message_of
 from helmr_runtime.http.answer_page import render_page
-from helmr_runtime.http.mcp.runs import message_of
 from tests.hostile import HOSTILE, MARKUP, hidden
 from tests.http.answer_page.pages import page
 from tests.http.answer_page.test_page import TAGS, Document

@@ -24,8 +24,8 @@ from helmr_runtime.security.people import read_people
 from helmr_runtime.service import Caller
 from tests.cli.test_next import Person
 from tests.console.flow.bench import Bench, benched
+from tests.features.mcp.clients import connected
 from tests.http.issuer import CLIENT, serving
-from tests.http.mcp.clients import connected
 from tests.http.refund_tasks import REGISTRY, TWO_ABOVE
 from tests.http.test_access_tokens import bearing
 from tests.http.test_links import linked, path_of

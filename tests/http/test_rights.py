@@ -15,7 +15,6 @@ from helmr.models import NoFields
 from helmr.wire import ids, operations
 from helmr.wire.operation import PATH_IDS, Operation
 from helmr.wire.roles import Owner, Role, ScopeType, may
-from helmr_runtime.http.mcp.tools import OWN_TOOLS
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from tests.http.test_access_tokens import bearing, echo, key
@@ -198,7 +197,3 @@ async def test_a_public_token_reaches_the_one_thing_that_it_was_made_for(stack: 
                 assert (refused.status_code, code_of(refused)) == (403, "scope_denied"), row
                 response = await http.request(row.method, found.path(row), json=body)
                 assert response.status_code == 200, (row, response.text)
-
-
-def test_the_tools_of_mcp_reach_what_every_caller_with_the_role_reaches() -> None:
-    assert {row.owner for tool in OWN_TOOLS for row in tool.rows} == {Owner.ALL}

@@ -20,7 +20,7 @@ from helmr_runtime.process.job import JobGateway
 from helmr_runtime.rpc.calls import GATEWAY
 from helmr_runtime.service import staleness
 from tests.contract.test_transports import Introducing
-from tests.http.mcp.test_endpoint import headers, message
+from tests.features.mcp.test_endpoint import headers, message
 from tests.http.test_following import following
 from tests.service.stack import Events, Stack
 

@@ -103,7 +103,7 @@ def test_each_feature_is_named_somewhere_and_its_folders_exist(feature: Named) -
     assert set(feature.besides) <= spoken, "no such name is left"
 
 
-def test_the_kernels_places_exist_but_for_those_that_are_to_come() -> None:
+def test_the_kernels_places_exist() -> None:
     homes = {package: ROOT / folder / package for package, folder in PACKAGES.items()}
     missing = {
         part
@@ -111,11 +111,10 @@ def test_the_kernels_places_exist_but_for_those_that_are_to_come() -> None:
         for part in parts
         if not (homes[package] / part).exists()
     }
-    assert missing <= {"sdk", "wire"}
+    assert not missing
     inner = {one.name for one in kernel(MODULES)}
     assert "runtime/helmr_runtime/core/entries.py" in inner
     assert not any(one.startswith(("console/", "helmr/cli/", "helmr/features/")) for one in inner)
-    assert not any("/http/mcp/" in one for one in inner)
 
 
 def test_each_line_has_one_kind() -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from helmr.client.endpoint import Endpoint
 
 CLIENT = "mcp"
+VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+"""Stands in `_meta` of messages of revision 2026-07-28 on."""
 HOLD_S = 45.0
 """Longest time that a call is held: clients give theirs up after a minute."""
 
@@ -220,10 +222,8 @@ class GateProxy:
     async def _refuse(self, message: Any, reason: str) -> None:
         from mcp.types import JSONRPCResponse
 
-        from helmr.mcp import VERSION_KEY
-
         result: dict[str, Any] = {"content": [{"type": "text", "text": reason}], "isError": True}
-        if VERSION_KEY in ((message.params or {}).get("_meta") or {}):  # revision 2026-07-28 on
+        if VERSION_KEY in ((message.params or {}).get("_meta") or {}):
             result["resultType"] = "complete"
         self._open.discard(message.id)
         await self._to_client(JSONRPCResponse(jsonrpc="2.0", id=message.id, result=result))

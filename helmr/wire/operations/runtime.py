@@ -44,7 +44,7 @@ RUN_QUERY = Operation(
     "query", "POST /v1/query", Need.QUERY,
     "Run one SELECT over the views `sessions, runs, waits, records, entries, tokens`.",
     description="Answers `{columns: [{name, type}], rows: [[…]], truncated, elapsed_s}`.",
-    body=QueryRequest, reply=QueryAnswer, also=ARROW, problems=(422,))
+    body=QueryRequest, reply=QueryAnswer, also=ARROW, problems=(422,), may_be_stale=True)
 
 # The whole ledger ---------------------------------------------------------------------------------
 
@@ -61,14 +61,8 @@ PRUNE_SESSIONS = Operation(
     "while a backup is being read.",
     service="pruning.prune", body=PruneRequest, reply=PruneReceipt, repeat=Repeat.ONCE)
 
-# Other protocols, and probes ----------------------------------------------------------------------
+# Probes ----------------------------------------------------------------------
 
-SPEAK_MCP = Operation(
-    "", "POST /mcp", Need.TOOLS,
-    "One message of the Model Context Protocol: a JSON-RPC request of revision 2026-07-28, or of an earlier one.",
-    description="Tasks are tools. Needs the extra `mcp`. A message that is not strict JSON is JSON-RPC's -32700; "
-    "the right of each tool is asked for when it is called.",
-    tag="mcp", reply=dict[str, Any], problems=(400, 404, 413, 415), repeat=Repeat.AGAIN)
 OPENAPI_DOCUMENT = Operation(
     "", "GET /v1/openapi.json", Need.NOTHING, "This API as an OpenAPI document.",
     tag="health", reply=dict[str, Any], is_documented=False)

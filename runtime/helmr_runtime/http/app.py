@@ -29,7 +29,6 @@ from helmr_runtime.http import handlers, inbox, openapi, pages, sign_in_pages
 from helmr_runtime.http.access import Access, Trusting
 from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import HAS_OLD_NAMES, Exchange
-from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.paths import served
 from helmr_runtime.http.problems import no_route, problem_response
@@ -42,9 +41,7 @@ from helmr_runtime.service import Service
 
 logger = logging.getLogger(__name__)
 
-SPECIAL = (
-    handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | inbox.HANDLERS | mcp.HANDLERS
-)
+SPECIAL = handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | inbox.HANDLERS
 """Operations of the kernel with a handler of their own; all others are methods of the service."""
 
 HEADERS = (

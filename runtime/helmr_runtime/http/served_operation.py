@@ -26,7 +26,6 @@ from helmr.errors import HelmrError, OriginDenied, Standby
 from helmr.models import STALE_HEADER, NoFields
 from helmr.wire import ids
 from helmr.wire.operation import PAGE, Media, Operation
-from helmr.wire.operations import RUN_QUERY, SPEAK_MCP
 from helmr.wire.roles import Need, Owner, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.exchange import Exchange
@@ -80,8 +79,7 @@ def _has_caller(function: Callable[..., Any]) -> bool:
 
 def _may_be_stale(row: Operation[Any]) -> bool:
     """True if a row reads sessions; a row that needs no right shows nothing of them."""
-    is_read = row.method == "GET" or row in (RUN_QUERY, SPEAK_MCP)
-    return is_read and row.need is not Need.NOTHING
+    return (row.method == "GET" or row.may_be_stale) and row.need is not Need.NOTHING
 
 
 class ServedOperation:

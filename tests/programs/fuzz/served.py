@@ -18,9 +18,9 @@ from hypothesis.strategies import DrawFn
 
 from helmr.tasks import Task
 from helmr_runtime.catalog import Registry
-from helmr_runtime.http.mcp import endpoint as mcp
+from helmr_runtime.features.mcp import handlers as mcp
 from helmr_runtime.security.secrets import SecretKind, make_secret
-from tests.http.mcp import asking_tasks
+from tests.features.mcp import asking_tasks
 from tests.programs.fuzz.damage import altered, damaged
 from tests.programs.fuzz.parsers import BODIES, JSONS, MEDIA, SCHEMAS, SESSION, SIGNED, WAIT, Parser
 from tests.service.stack import Stack
@@ -126,7 +126,8 @@ class Served:
         self._runner = asyncio.Runner()
         self._secret = make_secret(SecretKind.CALLBACK).encode()
         self._stack = Stack(
-            folder, registry=Registry(TASKS, modules=["tests.http.mcp.asking_tasks"], code_hash="1")
+            folder,
+            registry=Registry(TASKS, modules=["tests.features.mcp.asking_tasks"], code_hash="1"),
         )
 
     def start(self) -> None:

@@ -94,7 +94,7 @@ FEATURES = (
         ("integrations?", "langgraph", "langchain", "openai", "pydantic_ai", "fastapi"),
         folders=("helmr/integrations/",),
     ),
-    Named("mcp", ("mcp",), folders=("runtime/helmr_runtime/http/mcp/",)),
+    Named("mcp", ("mcp",)),
     Named(
         "sql",
         (

@@ -37,7 +37,7 @@ def test_the_harness_does_so_for_long() -> None:
     assert through_harness(range(100, 500)) == []
 
 
-@pytest.mark.long  # tests/http/mcp/test_calls.py; the harness: the test above
+@pytest.mark.long  # tests/features/mcp/test_calls.py; the harness: the test above
 def test_tools_of_mcp_do_what_the_contract_says() -> None:
     called: Counter[str] = Counter()
 

@@ -11,7 +11,7 @@ import pytest
 
 from helmr.models import HTTP_BODY_BYTES_MAX
 from helmr.wire import ids
-from tests.http.mcp.conftest import McpStack
+from tests.features.mcp.conftest import McpStack
 
 VERSION = "2026-07-28"
 META = {

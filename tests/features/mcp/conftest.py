@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helmr_runtime.catalog import Registry
-from tests.http.mcp import asking_tasks
+from tests.features.mcp import asking_tasks
 from tests.service.stack import Stack
 
 REGISTRY = Registry(
@@ -25,7 +25,7 @@ REGISTRY = Registry(
         asking_tasks.hidden,
         asking_tasks.odd,
     ],
-    modules=["tests.http.mcp.asking_tasks"],
+    modules=["tests.features.mcp.asking_tasks"],
     code_hash="code-1",
 )
 

@@ -15,8 +15,8 @@ from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
 from tests.console.flow.terminal import Terminal
-from tests.http.mcp.clients import TasksExtension, ask, begin, connected
-from tests.http.mcp.test_tasks import elicited, task_with
+from tests.features.mcp.clients import TasksExtension, ask, begin, connected
+from tests.features.mcp.test_tasks import elicited, task_with
 from tests.longer import long_but
 from tests.stack.live import ROOT, LiveRuntime
 

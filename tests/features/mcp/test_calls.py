@@ -8,9 +8,9 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult, TextContent
 
-from helmr_runtime.http.mcp import calls, tools
-from tests.http.mcp.clients import connected
-from tests.http.mcp.conftest import McpStack
+from helmr_runtime.features.mcp import calls, tools
+from tests.features.mcp.clients import connected
+from tests.features.mcp.conftest import McpStack
 from tests.service.stack import BASE_URL
 
 OWN = {

@@ -29,7 +29,7 @@ from helmr.models import RunStatus, TaskInfo
 from helmr.wire.operations import ANSWER_WAIT, CANCEL_RUN, GET_RUN
 from helmr.wire.roles import Need
 from helmr_runtime.core.entries import iso
-from helmr_runtime.http.mcp.runs import McpRuns, Modes, View
+from helmr_runtime.features.mcp.runs import McpRuns, Modes, View
 
 TASKS = "io.modelcontextprotocol/tasks"
 """The extension's name."""

@@ -16,7 +16,7 @@ from helmr.wire import jsonio
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.served_operation import Handler
 
-SERVER = "helmr_runtime.http.mcp.server"
+SERVER = "helmr_runtime.features.mcp.server"
 PARSE_ERROR = -32700
 
 

@@ -23,10 +23,10 @@ from starlette.types import Message, Scope
 from helmr.errors import HelmrError
 from helmr.wire import ids
 from helmr.wire.operations import START_SESSION
+from helmr_runtime.features.mcp.calls import TaskCalls, ability_of, add_tasks, told
+from helmr_runtime.features.mcp.runs import McpRuns
+from helmr_runtime.features.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
 from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, add_tasks, told
-from helmr_runtime.http.mcp.runs import McpRuns
-from helmr_runtime.http.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
 from helmr_runtime.http.problems import from_validation, unexpected
 from helmr_runtime.service import Caller
 

@@ -9,9 +9,10 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from helmr.models import TaskInfo, WaitInfo
-from helmr_runtime.http.mcp import runs
-from helmr_runtime.http.mcp.runs import FormAnswer, Unanswered, form_schema, meaning_of
-from helmr_runtime.http.mcp.tools import arguments_schema, payload_of, tool_name
+from helmr.wire.roles import Owner
+from helmr_runtime.features.mcp import runs
+from helmr_runtime.features.mcp.runs import FormAnswer, Unanswered, form_schema, meaning_of
+from helmr_runtime.features.mcp.tools import OWN_TOOLS, arguments_schema, payload_of, tool_name
 
 
 def wait_for(shape: Any, **more: Any) -> WaitInfo:
@@ -185,3 +186,7 @@ def test_every_task_has_a_name_that_clients_take_and_no_other_has() -> None:
     assert names[0] == "review"
     assert all(name.isascii() and len(name) <= 64 for name in names)
     assert not any(name.startswith("helmr_") for name in names)
+
+
+def test_tools_reach_what_every_caller_with_the_role_reaches() -> None:
+    assert {row.owner for tool in OWN_TOOLS for row in tool.rows} == {Owner.ALL}

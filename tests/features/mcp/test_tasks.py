@@ -10,8 +10,8 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitResult
 
-from tests.http.mcp.clients import ask, begin, connected
-from tests.http.mcp.conftest import McpStack
+from tests.features.mcp.clients import ask, begin, connected
+from tests.features.mcp.conftest import McpStack
 from tests.service.stack import BASE_URL, BOUND_S
 
 

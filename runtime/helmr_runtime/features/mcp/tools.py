@@ -29,8 +29,8 @@ from helmr.wire.operations import (
     SEND_INPUT,
     START_SESSION,
 )
-from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
-from helmr_runtime.http.mcp.runs import McpRuns
+from helmr_runtime.features.mcp.calls import HOLD_S, handle_of, result_of, told
+from helmr_runtime.features.mcp.runs import McpRuns
 from helmr_runtime.http.served_operation import takes_caller
 
 PREFIX = "helmr_"

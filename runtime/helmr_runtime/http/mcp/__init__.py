@@ -1,8 +1,0 @@
-"""The Model Context Protocol at `POST /mcp`: tasks are tools, and clients get the questions of their waits (S-94).
-
-`runs` starts and reads the runs of one caller, and translates waits and responses (pure). `calls` answers calls of task
-tools and serves the Tasks extension. `tools` holds the tools, `server` puts them together for one request, `endpoint`
-is the route. The SDK of the extra `mcp` does the protocol; only `server` and its imports load it.
-
-Nothing is kept between requests: a client's state is in the ledger, or sealed in what it carries.
-"""
