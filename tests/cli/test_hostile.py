@@ -117,6 +117,7 @@ NOT_WALKED = {
     "check": "loads code, whose text it shows: tests/process/test_check.py",
     "logs": "reads files, not the runtime: tests/cli/test_logs.py",
     "down": "ends a runtime; says nothing of a session",
+    "config": "shows settings of this user's own file and command line",
     "takeover": "signals a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
     "next": "asks on a terminal: tests/cli/test_next.py",

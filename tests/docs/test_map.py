@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr.features import OPERATIONS
+from helmr.feature import Feature
+from helmr.features import FEATURES, OPERATIONS
 from helmr.features.names import NAMES
 from tests.docs.feature_rows import PARTS, all_kinds, kinds_of, operations_of, tag_of
 from tests.docs.tables import shown
@@ -114,6 +115,14 @@ def test_each_word_of_the_glossary_is_used_on_another_page(project_root: Path) -
     ]
     assert len(words) >= 40
     assert [word for word in words if not re.search(rf"\b{word.removesuffix('e')}", used)] == []
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda one: one.name)
+def test_the_glossary_has_the_words_of_features(project_root: Path, feature: Feature) -> None:
+    text = (project_root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    glossary = text[text.index("## Glossary") :].splitlines()
+    rows = [f"| {word} | {sense} |" for word, sense in feature.words.items()]
+    assert [row for row in rows if row not in glossary] == []
 
 
 def test_a_release_is_a_screen_in_the_changelog(project_root: Path) -> None:

@@ -90,7 +90,7 @@ def test_files_in_a_features_folders_are_its_own() -> None:
     assert spread.named_for_it == ["helmr/cli/gate.py"]
     assert spread.rooms == [
         "console/helmr_console/features/gate",
-        *("helmr", "helmr/cli", "helmr/features/gate", "helmr/gate"),
+        *("helmr/cli", "helmr/features/gate", "helmr/gate", "helmr/wire"),
     ]
     assert room("runtime/helmr_runtime/ledger/log/group.py") == "runtime/helmr_runtime/ledger/log"
 

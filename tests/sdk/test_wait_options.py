@@ -40,6 +40,35 @@ def test_values_become_json():
     assert found.tags == ("a", "b")
 
 
+ONE_OF_EACH: dict[str, Any] = {
+    "answerers": ["ada"],
+    "not_by": ["ada"],
+    "approvals": 2,
+    "refusals": [{"ok": False}],
+    "comments": ["note"],
+    "signed": True,
+    "subject": "Ship?",
+    "body": "It is green.",
+    "initial": {"ok": True},
+    "on_decline": Decision(ok=False),
+    "priority": "high",
+    "tags": ["a"],
+    "assignee": "ada",
+    "escalation": [escalation.remind("1h")],
+    "facts": {"amount": 1},
+    "links": ["https://example.com"],
+    "diff": ("a", "b"),
+    "compare": False,
+}
+
+
+def test_no_option_is_taken_and_left_out() -> None:
+    """What the code says of a wait is in its details, or is refused."""
+    assert {*ONE_OF_EACH} == {*WaitOptions.__annotations__}
+    plain = said()
+    assert [name for name, one in ONE_OF_EACH.items() if said(**{name: one}) == plain] == []
+
+
 @pytest.mark.parametrize(
     "options",
     [

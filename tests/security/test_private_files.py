@@ -91,7 +91,6 @@ def test_what_is_replaced_whole_takes_a_links_place(
     data_dir: Path, precious: Path, name: str
 ) -> None:
     (data_dir / name).symlink_to(precious)
-    (data_dir / f".{name}.{os.getpid()}").symlink_to(precious)  # the name that it is written under
     write_private(data_dir / name, "ours")
     assert precious.read_text() == PRECIOUS
     assert not (data_dir / name).is_symlink()

@@ -17,5 +17,10 @@ FEATURE = Feature(
     },
     section="helmr.matching:read_rules",
     tasks="helmr.gate:gate_modules",
+    words={
+        "gate": "what asks people before an agent's tool runs",
+        "gated call": "an agent's call of a tool, as a session that asks about it",
+        "grant": "a person's leave for such calls of an agent, for a while",
+    },
     page="gate-claude-code.md",
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pkgutil import resolve_name
 
 import pytest
 from textual import events
 
+from helmr_console.feature import lists_in_use
 from helmr_console.screens.base import ConsoleScreen
 from tests.console.flow.bench import Bench
 from tests.console.flow.walk import PASTE, STEPS, hostile, hostile_everywhere
@@ -25,6 +27,8 @@ async def walked(bench: Bench) -> None:
 
 def every_screen() -> set[str]:
     """Names of the console's screens, those that only others are made of left out."""
+    for one in lists_in_use():
+        resolve_name(one.screen)
 
     def leaves(kind: type[ConsoleScreen]) -> Iterator[type[ConsoleScreen]]:
         below = kind.__subclasses__()
