@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from helmr.cli import printing
+from helmr.cli import arguments, printing
 from helmr.cli.app import CommandWithExamples, Json
 from helmr.cli.config import (
     CONFIG_NAME,
@@ -22,7 +22,17 @@ from helmr.cli.config import (
     sections_of,
     tasks_of_project,
 )
-from helmr.cli.up_options import FORM, File, Folder, options_of_file, place_of, source_of
+from helmr.cli.up_options import (
+    FORM,
+    File,
+    Folder,
+    UpFlags,
+    options_of_file,
+    place_of,
+    source_of,
+    values_of,
+)
+from helmr.errors import UsageError
 from helmr.hash_seed import DATA_DIR
 from helmr.version import check_extra
 
@@ -82,8 +92,14 @@ def _settings(
     command: Any = root.command
     words = ["--data-dir", str(place), *(("--config", str(config)) if config is not None else ())]
     up = command.get_command(root, "up").make_context("up", words, parent=ctx)
-    variables = {one.name: one.envvar for one in up.command.params}
     file = config.name if config is not None else CONFIG_NAME
+    try:
+        values_of(UpFlags(**up.params))
+        if up.params["payload"] != "-":  # else standard input, which is not here
+            arguments.json_argument(up.params["payload"], option="--payload")
+    except UsageError as error:  # no words were typed: it is the file's
+        raise UsageError(f"{file}: {error.message}", hint=error.hint) from error
+    variables = {one.name: one.envvar for one in up.command.params}
     places = {"COMMANDLINE": "command line", "DEFAULT_MAP": file}
 
     def source(of: typer.Context, name: str) -> str:

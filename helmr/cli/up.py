@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import subprocess
@@ -39,6 +38,7 @@ from helmr.cli.up_options import (
     UpFlags,
     add_start,
     source_of,
+    values_of,
 )
 from helmr.errors import Conflict, NotAllowed, RuntimeNotFound, Unavailable, UsageError
 from helmr.version import check_extra
@@ -71,10 +71,8 @@ def register_up(app: typer.Typer) -> None:
 
 def up(ctx: typer.Context, options: UpFlags) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
-    _check_ensured(options)
+    values = values_of(options)
     data = arguments.json_argument(options.payload, option="--payload")
-    linger_s = durations.seconds(options.linger, allow_zero=True)
-    proxies = tuple(network(text) for text in options.trusted_proxy or ())
     config, place = options.config, options.data_dir
     note_strange_variables(place)
     in_process, lacks_ray = options.in_process, False
@@ -105,15 +103,13 @@ def up(ctx: typer.Context, options: UpFlags) -> None:
         port=options.port,
         hosts=options.hosts,
         sessions_per_host=options.sessions_per_host,
-        host_memory_bytes=(
-            durations.size_bytes(options.host_memory) if options.host_memory is not None else None
-        ),
-        linger_s=linger_s,
+        host_memory_bytes=values.host_memory_bytes,
+        linger_s=values.linger_s,
         address=options.address,
         external_url=options.external_url,
         encrypts=options.encrypt,
         serves_http=options.http,
-        trusted_proxies=proxies,
+        trusted_proxies=values.trusted_proxies,
         transport=options.transport.value,
         traces=options.otel and not tracing.is_off("traces", os.environ),
         json_logs=options.log_format is LogFormat.JSON,
@@ -132,19 +128,6 @@ def note_strange_variables(place: Path) -> None:
     """Note variables of the environment that no part of Helmr reads."""
     if strange := strange_variables(os.environ, place.absolute().parent / CONFIG_NAME):
         printing.note(f"helmr: {strange}")
-
-
-def _check_ensured(options: UpFlags) -> None:
-    if (options.ensure is None) != (options.external_id is None):
-        raise UsageError(
-            "--ensure and --external-id belong together",
-            hint="`--ensure TASK --external-id ID` keeps one session of a task.",
-        )
-    if options.ensure is not None and options.address is not None:
-        raise UsageError(
-            "--ensure is for a runtime in the foreground",
-            hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
-        )
 
 
 def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) -> NoReturn:
@@ -209,21 +192,6 @@ def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
                 "Mend it, or start with `--check warn`.",
             )
         raise typer.Exit(code)
-
-
-def network(text: str) -> str:
-    """An address or a network, as a network.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    try:
-        return str(ipaddress.ip_network(text.strip()))
-    except ValueError as error:
-        raise UsageError(
-            f"--trusted-proxy {text!r} is not an address or network: {error}",
-            hint="Give it as 10.1.2.3 or 10.1.2.0/24.",
-        ) from error
 
 
 DEV_EXAMPLES = """\

@@ -6,8 +6,10 @@ The command line goes before the environment, that before the file, and the file
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -19,7 +21,10 @@ from helmr.cli.config import form_of, log_url_of, otel_of, runtime_table
 from helmr.client.whereabouts import DATA_DIR_VARIABLE
 from helmr.errors import UsageError
 from helmr.hash_seed import DATA_DIR
+from helmr.wire import durations
 
+N = TypeVar("N", int, float)
+T = TypeVar("T", bound="DevFlags")
 PORT = 4356
 HOST = "127.0.0.1"
 
@@ -207,6 +212,63 @@ class UpFlags(DevFlags):
     ] = CheckMode.NO
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartValues:
+    """What texts among the options stand for: seconds, bytes, networks."""
+
+    linger_s: float
+    host_memory_bytes: int | None
+    trusted_proxies: tuple[str, ...]
+
+
+def values_of(options: UpFlags) -> StartValues:
+    """Read the options that are texts, and check those that belong together.
+
+    Raises:
+        UsageError: One can't be read, or lacks another; names the option.
+    """
+    if (options.ensure is None) != (options.external_id is None):
+        raise UsageError(
+            "--ensure and --external-id belong together",
+            hint="`--ensure TASK --external-id ID` keeps one session of a task.",
+        )
+    if options.ensure is not None and options.address is not None:
+        raise UsageError(
+            "--ensure is for a runtime in the foreground",
+            hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
+        )
+    memory = options.host_memory
+    return StartValues(
+        linger_s=_read("linger", partial(durations.seconds, allow_zero=True), options.linger),
+        host_memory_bytes=(
+            _read("host-memory", durations.size_bytes, memory) if memory is not None else None
+        ),
+        trusted_proxies=tuple(network(text) for text in options.trusted_proxy or ()),
+    )
+
+
+def _read(option: str, read: Callable[[str], N], text: str) -> N:
+    try:
+        return read(text)
+    except UsageError as error:
+        raise UsageError(f"--{option}: {error.message}", hint=error.hint) from error
+
+
+def network(text: str) -> str:
+    """Return an address or a network as a network.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        return str(ipaddress.ip_network(text.strip()))
+    except ValueError as error:
+        raise UsageError(
+            f"--trusted-proxy {text!r} is not an address or network: {error}",
+            hint="Give it as 10.1.2.3 or 10.1.2.0/24.",
+        ) from error
+
+
 ELSEWHERE = {
     "tasks": "`tasks` stands below [tool.helmr] in pyproject.toml",
     "data_dir": "the data directory is the one that the file lies beside",
@@ -224,8 +286,6 @@ KINDS: dict[type, str] = {
     str: "a text",
     list: "a list of texts",
 }
-
-T = TypeVar("T", bound=DevFlags)
 
 
 def keys() -> dict[str, type]:
@@ -246,7 +306,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def options_of_file(config: Path | None, data_dir: Path) -> dict[str, Any]:
-    """What the file says of options, by the option's name, as the command line's words would be taken.
+    """Return the options that the file sets, by name, as the command line's words would be taken.
 
     Raises:
         UsageError: As `config.notices_table`; or `[runtime]` has a key that is none, or a value of another type.

@@ -302,6 +302,37 @@ def test_config_tells_each_setting_and_its_source(
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("linger = 'soon'", "--linger: 'soon' is not a duration"),
+        ("host_memory = 'lots'", "--host-memory: 'lots' is not a memory size"),
+        ("trusted_proxy = ['nonsense']", "--trusted-proxy 'nonsense' is not an address"),
+        ("ensure = 't'", "--ensure and --external-id belong together"),
+        (
+            "ensure = 't'\nexternal_id = 'a'\naddress = 'auto'",
+            "--ensure is for a runtime in the foreground",
+        ),
+        ("ensure = 't'\nexternal_id = 'a'\npayload = '{'", "--payload"),
+    ],
+)
+def test_config_refuses_a_text_that_no_runtime_starts_with(
+    config: Path,
+    started: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    said: str,
+) -> None:
+    config.write_text(f"[runtime]\n{text}")
+    assert invoke(["up", "--ray", "tasks.py"]) == 2
+    assert said in capsys.readouterr().err
+    assert invoke(["config"]) == 2
+    told = capsys.readouterr()
+    assert f"{config.name}: {said}" in told.err
+    assert not told.out
+    assert not started
+
+
+@pytest.mark.parametrize(
     "text", ["[people]\nada = 1", "[log]\npeer = 'two'", "[retention]\na = 1", "["]
 )
 def test_config_refuses_a_file_that_no_runtime_starts_with(
