@@ -29,7 +29,7 @@ _ANSWERED = ("wait.fulfilled", "input.accepted")
 
 @dataclass(frozen=True, slots=True)
 class EntryLook:
-    """How entries of a kind look.
+    """The look of entries of a kind.
 
     Attributes:
         word: In front of the line.

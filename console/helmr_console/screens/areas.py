@@ -155,7 +155,7 @@ class FeatureLists:
 
 
 def _opening() -> str:
-    """Which keys open what."""
+    """The keys that open lists, as a sentence."""
     found = [(one.key, one.opens) for one in lists_in_use()]
     found.append(("n", "the notice targets"))
     (key, opened), *others = found

@@ -104,7 +104,7 @@ class SchedulesScreen(ListScreen[ScheduleInfo]):
         return schedule_content(one, now)
 
     def context(self) -> ActionContext:
-        """Which schedule."""
+        """The context, with the selected schedule."""
         return replace(super().context(), thing=self.selected())
 
     def do_open(self) -> None:
@@ -219,7 +219,7 @@ class NewScheduleScreen(SubmitScreen):
         return f"schedule_{self.task_info.id}"
 
     def facts(self) -> Sequence[Content]:
-        """Which task."""
+        """The context of a form of this task."""
         doc = (self.task_info.doc or "").partition("\n")[0]
         return (
             fact("starts", safe.line(self.task_info.id, "bold", limit=100)),
