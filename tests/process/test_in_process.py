@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from helmr import Client, embedded
 from helmr.cli.logs import Logs
 from helmr.client import Retry
 from helmr.errors import Conflict, Overloaded, RuntimeNotFound
+from helmr_runtime.launchers.foreground import RUN
 from helmr_runtime.launchers.in_process import LEFTOVERS_MAX
 from helmr_runtime.process.gateway import GatewayActor
 from tests.stack.live import LiveRuntime, is_alive, kill, until
@@ -437,6 +441,32 @@ def test_one_that_can_not_start_leaves_nothing_behind(
             start()
         assert start(join=True).is_joined
     assert not any(thread.name == "helmr" for thread in threading.enumerate())
+
+
+def test_one_without_a_loop_or_a_folder_fails_and_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    data_dir = tmp_path / "data"
+    start = partial(embedded.start, "tests.process.alone_tasks", data_dir=data_dir, in_process=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.events, "new_event_loop", _no_descriptors)
+        with pytest.raises(OSError, match="Too many open files"):
+            start()
+    statuses = data_dir / RUN / "statuses"
+    shutil.rmtree(statuses, ignore_errors=True)
+    statuses.parent.mkdir(exist_ok=True)
+    statuses.touch()
+    with pytest.raises(NotADirectoryError, match="statuses"):
+        start()
+    statuses.unlink()
+    with start() as runtime, runtime.client() as client:
+        assert client.health().ready
+    assert not any(thread.name == "helmr" for thread in threading.enumerate())
+
+
+def _no_descriptors() -> asyncio.AbstractEventLoop:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def _refuse(*_: object) -> int:

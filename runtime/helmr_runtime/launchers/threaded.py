@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, suppress
 
 from helmr.errors import Unavailable
@@ -62,9 +62,7 @@ class ThreadedRuntime:
             spec = make_spec(options, claimed, (registry, catalog), run_dir=run_dir, key=self.key)
             keep_keys(spec, self.key)
             self._thread = threading.Thread(
-                target=lambda: asyncio.run(self._serve(spec, registry, catalog)),
-                name="helmr",
-                daemon=True,
+                target=self._live, args=(spec, registry, catalog), name="helmr", daemon=True
             )
             self._thread.start()
             self._ready.result()
@@ -77,19 +75,21 @@ class ThreadedRuntime:
         # An ordinary exit function would come too late: threads can start no work any more by then.
         _at_threads_end(weakref.WeakMethod(self.stop))
 
-    async def _serve(self, spec: RuntimeSpec, registry: Registry, catalog: Catalog) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "it is one"
-        runtime = InProcess(spec, registry, catalog, _say_nothing)
-        self._serving.set_result((asyncio.get_running_loop(), task))
+    def _live(self, spec: RuntimeSpec, registry: Registry, catalog: Catalog) -> None:
         try:
-            await self._run(runtime, task)
+            with asyncio.Runner() as runner:
+                runner.run(self._serve(spec, registry, catalog))
         except BaseException as error:
             if self._ready.done():
                 raise
+            self._serving.cancel()  # if there was no loop to serve on
             self._ready.set_exception(error)
 
-    async def _run(self, runtime: InProcess, task: asyncio.Task[None]) -> None:
+    async def _serve(self, spec: RuntimeSpec, registry: Registry, catalog: Catalog) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "it is one"
+        self._serving.set_result((asyncio.get_running_loop(), task))
+        runtime = InProcess(spec, registry, catalog, _say_nothing)
         try:
             await runtime.start()
             self._ready.set_result(None)
@@ -107,8 +107,9 @@ class ThreadedRuntime:
         """
         thread, self._thread = self._thread, None
         if thread is not None:
-            loop, task = self._serving.result()
-            with suppress(RuntimeError):  # the loop is closed: its start has failed
+            # There is no loop, or it is closed: its start has failed.
+            with suppress(CancelledError, RuntimeError):
+                loop, task = self._serving.result()
                 loop.call_soon_threadsafe(task.cancel)
             thread.join(STOP_WITHIN_S)
             if thread.is_alive():
