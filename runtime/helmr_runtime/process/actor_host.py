@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from helmr.errors import HelmrError
+from helmr.private_file import write_private
 from helmr_runtime import tracing
 from helmr_runtime.process.garbage import look_through_less
 from helmr_runtime.process.output import json_formatter, log_to
@@ -149,7 +150,7 @@ class ActorHost:
                 folder.mkdir(parents=True, exist_ok=True)  # on another machine they are not there
             formatter = json_formatter(self._name, is_wanted=spec.json_logs)
             log_to(spec.logs_dir / f"{self._name}.log", formatter)
-            spec.pid_path(self._name).write_text(str(os.getpid()))
+            write_private(spec.pid_path(self._name), str(os.getpid()))  # never read half
         except OSError:
             logger.exception("%s has no log file", self._name)
         faulthandler.enable(2)
