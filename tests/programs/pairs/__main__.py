@@ -21,12 +21,19 @@ from statistics import median
 from tests.programs.histories import checker, history
 from tests.programs.pairs.nemesis import PAUSE_S
 from tests.programs.pairs.taking import CALLS_PER_S, CLIENTS, SESSIONS, Plan, Taken, take
-from tests.programs.pairs.times import Happened, answered_ns, answers_per_s, by_kind, next_answer_s
+from tests.programs.pairs.times import (
+    Happened,
+    answered_ns,
+    answers_per_s,
+    by_kind,
+    next_answer_s,
+    said_by_kind,
+)
 from tests.stack.paired import STORES
 
 ALL = 1_000_000
 LONGEST = 5
-KINDS = ("kill", "down", "pause", "cut", "kill and start", "store")
+KINDS = ("kill", "down", "pause", "cut", "takeover", "kill and start", "store")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,6 +95,8 @@ def report(taken: Taken) -> Iterator[str]:
             f"{kind}: {len(times)}, of these {counts[kind]} takeovers; next answer after "
             f"{times[0]:.2f} to {times[-1]:.2f} s, half within {median(times):.2f}"
         )
+    for kind, times in said_by_kind(taken.happened).items():
+        yield f"{kind}: said after {times[0]:.2f} to {times[-1]:.2f} s, half within {median(times):.2f}"
     for took_s, kind, at in longest(taken.happened, answers_ns):
         yield f"  {took_s:.2f} s after a {kind} at {at:%H:%M:%S} UTC: the logs beside the history say more"
     yield (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from tests.stack.paired import (
     Machines,
     Store,
     is_at_work,
+    is_away,
     is_level,
     is_ready,
     log_of,
@@ -105,6 +108,7 @@ class PairNemesis:
             "down": (self._down, 4.0),
             "kill and start": (self._kill_and_start, 0.5),
             "pause": (self._pause, 0.35),
+            "takeover": (self._takeover, 1.0),
         }
         if self._store.cuts:
             faults["cut"] = (self._cut, 0.8)
@@ -142,20 +146,23 @@ class PairNemesis:
     async def _kill(self) -> None:
         at_ns = time.monotonic_ns()
         await whole(self._primary.kill_all)
-        await self._taken_over("kill", at_ns)
+        await self._successor_is_at_work()
+        self._taken_over("kill", at_ns)
         await self._stand_by()
 
     async def _down(self) -> None:
         at_ns = time.monotonic_ns()
         await whole(self._primary.stop)
-        await self._taken_over("down", at_ns)
+        await self._successor_is_at_work()
+        self._taken_over("down", at_ns)
         await self._stand_by()
 
     async def _pause(self) -> None:
         paused, at_ns = self._primary, time.monotonic_ns()
         await whole(lambda: signal_all(paused, signal.SIGSTOP))
         since_ns = time.monotonic_ns()
-        await self._taken_over("pause", at_ns)
+        await self._successor_is_at_work()
+        self._taken_over("pause", at_ns)
         await asyncio.sleep(max(0.0, self._pause_s - (time.monotonic_ns() - at_ns) / 1e9))
         await whole(lambda: signal_all(paused, signal.SIGCONT))
         await self._ended(paused, since_ns)
@@ -167,19 +174,34 @@ class PairNemesis:
         cut.cut()
         since_ns = time.monotonic_ns()
         try:
-            await self._taken_over("cut", at_ns)
+            said_ns, _ = await asyncio.gather(
+                whole(lambda: _says_that_it_is_away(hurt)), self._successor_is_at_work()
+            )
+            self._taken_over("cut", at_ns, said_ns=said_ns)
             await asyncio.sleep(self._random.uniform(*CUT_S))
         finally:
             cut.mend()  # what was on its way arrives now
         await self._ended(hurt, since_ns)
         await self._stand_by()
 
-    async def _taken_over(self, kind: str, at_ns: int) -> None:
-        """Return when the standby is at work: from now on it is the primary."""
+    async def _takeover(self) -> None:
+        """An operator orders it."""
+        hurt, at_ns = self._primary, time.monotonic_ns()
+        await whole(lambda: _order_takeover(self._machines.other(hurt)))
+        said_ns = time.monotonic_ns()
+        await self._successor_is_at_work()
+        self._taken_over("takeover", at_ns, said_ns=said_ns)
+        await self._ended(hurt, said_ns)
+        await self._stand_by()
+
+    async def _successor_is_at_work(self) -> None:
         successor = self._standby
         await whole(lambda: is_at_work(successor))
-        self.done.happened.append(Happened(kind, at_ns, time.monotonic_ns()))
-        self._primary = successor
+
+    def _taken_over(self, kind: str, at_ns: int, *, said_ns: int | None = None) -> None:
+        """From now on the standby is the primary."""
+        self.done.happened.append(Happened(kind, at_ns, time.monotonic_ns(), said_ns=said_ns))
+        self._primary = self._standby
 
     async def _ended(self, live: LiveRuntime, since_ns: int) -> None:
         """Return when it has ended, as one that is superseded."""
@@ -244,3 +266,18 @@ class PairNemesis:
 
     def _logs(self) -> str:
         return "\n".join(log_of(live)[-2_000:] for live in self._machines.both)
+
+
+def _order_takeover(standby: LiveRuntime) -> None:
+    """Type `helmr takeover` at the standby's machine; returns when it has said that it is done."""
+    command = [sys.executable, "-m", "helmr.cli", "takeover", "--timeout", "20s"]
+    done = subprocess.run(
+        [*command, f"--data-dir={standby.data_dir}"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr + log_of(standby)
+
+
+def _says_that_it_is_away(hurt: LiveRuntime) -> int:
+    """When a primary that is cut off from its store said that it is not ready, by the monotonic clock."""
+    until(lambda: is_away(hurt), within_s=LEVEL_S, what="not ready", seen=lambda: log_of(hurt))
+    return time.monotonic_ns()

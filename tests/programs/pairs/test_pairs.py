@@ -12,7 +12,14 @@ from tests.programs.histories import checker
 from tests.programs.histories.history import Kind, Outcome
 from tests.programs.histories.test_checker import call, log, send
 from tests.programs.pairs.taking import NoStore, Plan, Taken, take
-from tests.programs.pairs.times import Happened, answered_ns, answers_per_s, by_kind, next_answer_s
+from tests.programs.pairs.times import (
+    Happened,
+    answered_ns,
+    answers_per_s,
+    by_kind,
+    next_answer_s,
+    said_by_kind,
+)
 
 S = 1_000_000_000
 NEXT_ANSWER_MAX_S = 60.0
@@ -44,8 +51,8 @@ def as_promised(found: Taken, *kinds: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("store", ["postgres", "seaweed"])
 def test_a_pair_keeps_its_promises_whatever_its_primary_and_its_store_suffer(store: str) -> None:
-    found = taken(Plan(store=store, takeovers=6, seconds=600, pause_s=15.0, sessions=12))
-    as_promised(found, "kill", "down", "pause", "cut", "store")
+    found = taken(Plan(store=store, takeovers=7, seconds=600, pause_s=15.0, sessions=12))
+    as_promised(found, "kill", "down", "pause", "cut", "takeover", "store")
 
 
 @pytest.mark.long
@@ -91,6 +98,15 @@ def test_times_are_told_by_kind_and_an_answer_is_one_that_was_acknowledged() -> 
         Happened("kill", 4 * S, 8 * S), Happened("kill", S, 2 * S), Happened("down", 9 * S, 9 * S + 1)
     ]  # fmt: skip
     assert by_kind(happened, answers_ns) == {"kill": [2.0, 5.0]}
+
+
+def test_it_is_told_when_something_was_said() -> None:
+    happened = [
+        Happened("cut", S, 8 * S, said_ns=6 * S),
+        Happened("cut", S, 8 * S, said_ns=3 * S),
+        Happened("kill", S, 2 * S),
+    ]
+    assert said_by_kind(happened) == {"cut": [2.0, 5.0]}
 
 
 def test_outages_are_left_out_of_how_many_answers_there_were_in_a_second() -> None:

@@ -23,12 +23,14 @@ class Happened:
         at_ns: When it began, by the clock of the history; of a store that was away, when it was back.
         seen_ns: When a runtime was seen at work again.
         is_takeover: It is the other one since.
+        said_ns: When `helmr takeover` said that it was done, or one that was cut off that it is not ready.
     """
 
     kind: str
     at_ns: int
     seen_ns: int
     is_takeover: bool = True
+    said_ns: int | None = None
 
 
 def answered_ns(calls: Iterable[Call]) -> list[int]:
@@ -66,4 +68,13 @@ def by_kind(happened: Iterable[Happened], answers_ns: Sequence[int]) -> Mapping[
         took_s = next_answer_s(one, answers_ns)
         if took_s is not None:
             found.setdefault(one.kind, []).append(round(took_s, 2))
+    return {kind: sorted(times) for kind, times in sorted(found.items())}
+
+
+def said_by_kind(happened: Iterable[Happened]) -> Mapping[str, list[float]]:
+    """Seconds until it was said, sorted, by what was done."""
+    found: dict[str, list[float]] = {}
+    for one in happened:
+        if one.said_ns is not None:
+            found.setdefault(one.kind, []).append(round((one.said_ns - one.at_ns) / 1e9, 2))
     return {kind: sorted(times) for kind, times in sorted(found.items())}
