@@ -10,18 +10,24 @@ from typing import Any
 
 from helmr import auth
 from helmr.client.sync import ask
-from helmr.features.gate.operations import LIST_UNKNOWN_OUTCOMES
 from helmr.models import Page
 from helmr.signing import fingerprint
 from helmr.wire.operations import LIST_LIMITS
 from tests import signers
+from tests.cli.lines import lines_of_features
 from tests.notices.receivers import Endpoint
 from tests.stack.live import LiveRuntime
 
 WITHIN_S = 30.0
 WEBHOOK_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = b"hlmr_key_"
+"""Begins each API key."""
 TASKS = Path(__file__).with_name("option_tasks.py")
 RECORDED = Path(__file__).parents[1] / "examples" / "recorded"
+
+
+def _holds_key(path: Path) -> bool:
+    return path.suffix == ".keys" or SECRET in path.read_bytes()
 
 
 class World:
@@ -36,6 +42,8 @@ class World:
     def __init__(self, folder: Path, hook: Endpoint, up: str) -> None:
         self.folder = folder
         self.round = "human"
+        of_features = lines_of_features()
+        self.makers = {name: make for one in of_features for name, make in one.names.items()}
         (folder / "own.toml").write_text(
             f"""[notices.oncall]
 type = "webhook"
@@ -43,10 +51,6 @@ url = "{hook.url}"
 secret_file = "{folder / "webhook.secret"}"
 private_addresses = true
 
-[[gate.rule]]
-name = "looks"
-matches.command = "ls"
-action = "allow"
 [limits.openai]
 at_once = 8
 [limits.search]
@@ -56,7 +60,7 @@ within = "1m"
 email = "ada-human@example.com"
 [people.ada-json]
 email = "ada-json@example.com"
-"""
+{"".join(one.config for one in of_features)}"""
         )
         (folder / "webhook.secret").write_text(WEBHOOK_KEY)
         (folder / "webhook.secret").chmod(0o600)
@@ -75,10 +79,10 @@ email = "ada-json@example.com"
     def end(self) -> None:
         """End it, and leave no key that works."""
         self.live.stop()
-        settings = self.folder / ".claude" / "settings.local.json"
-        hook_key = self.folder / "config" / "helmr" / "gate-claude-code.key"
-        for path in (self.folder / "key", settings, hook_key, *self.folder.glob("*.keys")):
-            path.unlink(missing_ok=True)
+        data = self.live.data_dir.resolve()
+        for path in self.folder.resolve().rglob("*"):
+            if path.is_file() and data not in path.parents and _holds_key(path):
+                path.unlink()
 
     def words(self, text: str) -> list[str]:
         """The words of a line, with what its names stand for."""
@@ -99,46 +103,47 @@ email = "ada-json@example.com"
         kind = name.removeprefix("NEW_")
         if kind == name and (kept := self.kept.get(name)) is not None:
             return kept
-        made: str = getattr(self, f"make_{kind.lower()}")()
+        make = self.makers.get(kind)
+        made: str = make(self) if make is not None else getattr(self, f"make_{kind.lower()}")()
         self.kept[name] = made
         return made
 
     # --- what names stand for -----------------------------------------------------------------
 
-    def _started(self, task: str, payload: Any = None) -> str:
+    def started(self, task: str, payload: Any = None) -> str:
         """A session that waits, or whose run has ended."""
         return self.client.sessions.start_and_wait(task, payload, timeout=WITHIN_S).id
 
-    def _run_of(self, session_id: str) -> str:
+    def run_of(self, session_id: str) -> str:
         return self.client.runs.page(session_id=session_id, limit=1).items[0].id
 
-    def _wait_of(self, session_id: str) -> str:
+    def wait_of(self, session_id: str) -> str:
         wait = self.client.sessions.open(session_id).get().wait
         assert wait is not None
         return wait.id
 
     def make_asking(self) -> str:
-        return self._started("ask", {})
+        return self.started("ask", {})
 
     def make_asking_run(self) -> str:
-        return self._run_of(self.make_asking())
+        return self.run_of(self.make_asking())
 
     def make_wait(self) -> str:
-        return self._wait_of(self.make_asking())
+        return self.wait_of(self.make_asking())
 
     def _done(self) -> tuple[str, str]:
         session_id = self.make_asking()
-        wait_id = self._wait_of(session_id)
+        wait_id = self.wait_of(session_id)
         self.client.waits.answer(wait_id, {"decision": "approve"})
-        run_id = self._run_of(session_id)
+        run_id = self.run_of(session_id)
         self.client.runs.wait(run_id, timeout=WITHIN_S)
         return session_id, wait_id
 
     def make_done(self) -> str:
         """A session that was answered; its wait and run are the names beside it."""
         session_id = self.make_asking()
-        self.kept["DONE_WAIT"] = self._wait_of(session_id)
-        self.kept["DONE_RUN"] = self._run_of(session_id)
+        self.kept["DONE_WAIT"] = self.wait_of(session_id)
+        self.kept["DONE_RUN"] = self.run_of(session_id)
         self.client.waits.answer(self.kept["DONE_WAIT"], {"decision": "approve"})
         self.client.runs.wait(self.kept["DONE_RUN"], timeout=WITHIN_S)
         return session_id
@@ -152,16 +157,16 @@ email = "ada-json@example.com"
         return self.kept["DONE_RUN"]
 
     def make_failed(self) -> str:
-        return self._started("fail", "no luck")
+        return self.started("fail", "no luck")
 
     def make_failed_run(self) -> str:
-        return self._run_of(self.make_failed())
+        return self.run_of(self.make_failed())
 
     def make_chat(self) -> str:
-        return self._started("chat")
+        return self.started("chat")
 
     def make_parent(self) -> str:
-        return self._started("parent")
+        return self.started("parent")
 
     def make_cancelled(self) -> str:
         session_id = self.make_asking()
@@ -179,34 +184,6 @@ email = "ada-json@example.com"
 
     def make_key(self) -> str:
         return self.client.keys.create(role="viewer", name="of a test").id
-
-    def make_asker_key(self) -> str:
-        path = self.folder / "asker.keys"
-        path.write_text(self.client.keys.create(role="asker", name="of a hook").secret)
-        return str(path)
-
-    def make_call(self) -> str:
-        call = {"client": "own", "agent": self.round, "tool": "Shell", "input": {"command": "ls"}}
-        session_id = self._started("helmr.gate.call", call)
-        self.client.sessions.open(session_id).cancel()  # `check` is given no code of the gate
-        return session_id
-
-    def make_unknown(self) -> str:
-        """A call that was approved, and whose client has ended without a word."""
-        call = {"client": "own", "agent": self.round, "tool": "Shell", "input": {"command": "ls"}}
-        session_id = self._started("helmr.gate.call", call)
-        self.client.waits.answer(self._wait_of(session_id), {"decision": "approve"})
-        self.client.runs.wait(self._run_of(session_id), timeout=WITHIN_S)
-        self.client.sessions.open(session_id).input("outcomes").send({"unknown": True})
-        return session_id
-
-    def make_outcomes_cursor(self) -> str:
-        for _ in range(2):
-            self.make_unknown()
-        return self._cursor(ask(self.client, LIST_UNKNOWN_OUTCOMES, query={"limit": 1}))
-
-    def make_grant(self) -> str:
-        return self.client.grants.create(self.make_call()).id
 
     def make_link(self) -> str:
         return self.client.waits.link(self.name("WAIT"), person="ada").id
@@ -253,36 +230,30 @@ email = "ada-json@example.com"
         return str(path)
 
     def make_sessions_cursor(self) -> str:
-        return self._cursor(self.client.sessions.page(limit=1))
+        return self.cursor(self.client.sessions.page(limit=1))
 
     def make_runs_cursor(self) -> str:
-        return self._cursor(self.client.runs.page(limit=1))
+        return self.cursor(self.client.runs.page(limit=1))
 
     def make_waits_cursor(self) -> str:
-        return self._cursor(self.client.waits.page(limit=1))
+        return self.cursor(self.client.waits.page(limit=1))
 
     def make_tokens_cursor(self) -> str:
-        return self._cursor(self.client.tokens.page(limit=1))
+        return self.cursor(self.client.tokens.page(limit=1))
 
     def make_public_tokens_cursor(self) -> str:
-        return self._cursor(self.client.auth.page(limit=1))
+        return self.cursor(self.client.auth.page(limit=1))
 
     def make_limits_cursor(self) -> str:
-        return self._cursor(ask(self.client, LIST_LIMITS, query={"limit": 1}))
-
-    def make_schedules_cursor(self) -> str:
-        return self._cursor(self.client.schedules.page(limit=1))
+        return self.cursor(ask(self.client, LIST_LIMITS, query={"limit": 1}))
 
     def make_people_cursor(self) -> str:
-        return self._cursor(self.client.people.page(limit=1))
-
-    def make_grants_cursor(self) -> str:
-        return self._cursor(self.client.grants.page(limit=1))
+        return self.cursor(self.client.people.page(limit=1))
 
     def make_keys_cursor(self) -> str:
-        return self._cursor(self.client.keys.page(limit=1))
+        return self.cursor(self.client.keys.page(limit=1))
 
-    def _cursor(self, page: Page[Any]) -> str:
+    def cursor(self, page: Page[Any]) -> str:
         assert page.next_cursor is not None
         return page.next_cursor
 
@@ -291,7 +262,7 @@ email = "ada-json@example.com"
         self.round = kind
         self.kept.clear()
         for task in ("chat", "chat"):
-            self._started(task)
+            self.started(task)
         for _ in range(2):
             self.make_token()
             self.make_public_token()

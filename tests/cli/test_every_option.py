@@ -1,7 +1,8 @@
 """Every command and every option of the reference is run for real, for people and with --json.
 
 `LINES` and `PROCESSES` hold what is typed here, `ELSEWHERE` names the tests that run what needs a Ray cluster or
-minutes. A command or option that stands in none of them fails the first test.
+minutes; lines of features come from their folders (`FeatureLines`). A command or option that stands in none of them
+fails the first test.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import pytest
 
 from helmr.cli.main import invoke
 from tests.cli.conftest import process, spawn
+from tests.cli.lines import Line, lines_of_features
 from tests.cli.option_world import TASKS, WITHIN_S, World
 from tests.cli.test_terminal import screen
 from tests.docs.test_cli_page import COMMANDS, SHARED
@@ -36,26 +37,8 @@ from tests.warm import Piped
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
 ROOT = Path(__file__).parents[2]
+OF_FEATURES = lines_of_features()
 APPROVE = """'{"decision": "approve"}'"""
-
-
-@dataclass(frozen=True)
-class Line:
-    """What is typed behind `helmr`; `$NAME` is a thing of that name in the runtime, a `$NEW_…` one for this line alone.
-
-    Attributes:
-        words: As in a shell.
-        says: A pattern of what stands on stdout, with and without --json.
-        code: How it ends.
-        has_form: It has a form of its own, which is not JSON.
-        stdin: What it reads.
-    """
-
-    words: str
-    says: str = ""
-    code: int = 0
-    has_form: bool = False
-    stdin: str = ""
 
 
 LINES = [
@@ -218,51 +201,12 @@ LINES = [
     Line("notices retry oncall", "oncall|."),
     Line("waiting", "wait"),
     Line("waiting --filter priority:high --profile nights --count", r"^\d+$"),
-    # schedules
-    Line(
-        """schedule create nightly-$ROUND chat --cron '0 3 * * *' --zone Europe/Berlin --missed skip
-        --overlap allow --payload null""",
-        "nightly",
-    ),
-    Line("schedule create often-$ROUND chat --every 1h", "often"),
-    Line("schedule list --all", "nightly"),
-    Line("schedule list --output name", "nightly", has_form=True),
-    Line("schedule list --limit 1 --cursor $SCHEDULES_CURSOR", "often|nightly"),
-    Line("schedule get nightly-$ROUND", "Berlin"),
-    Line("schedule pause nightly-$ROUND", "nightly"),
-    Line("schedule resume nightly-$ROUND", "nightly"),
-    Line("schedule run nightly-$ROUND", "ses_"),
-    Line("schedule delete often-$ROUND", "."),
     Line(
         """rule test '{"filter": "stream:approval", "answer": {"decision": "approve"}}' --since 1d
         --compare decision --programs --filter tag:vip""",
         "1|100",
     ),
-    # the gate
-    Line("gate init --config $FOLDER/rules-$ROUND.toml --yes", "is written|true"),
-    Line("gate install claude-code --headless --hook-key $ASKER_KEY --yes", "asks http|headless"),
-    Line("gate install claude-code --project --yes", "asks http|true"),
-    Line("gate install codex --project --yes", "asks http|interactive"),
-    Line("gate status", "answers"),
-    Line("gate uninstall codex --project --yes", "asks the gate no more|true"),
-    Line("gate uninstall claude-code --project --yes", "asks the gate no more|true"),
-    Line(
-        """gate rules test Bash '{"command": "git push"}' --folder /shop --client claude-code
-        --config $FOLDER/rules-$ROUND.toml""",
-        "leaves the machine +ask +decides|ask",
-    ),
-    Line("gate grant create $CALL --match command=ls* --expires 2h", "grant_"),
-    Line("gate grant create $CALL --any", "grant_"),
-    Line("gate grant list --all", "ls*"),
-    Line("gate grant list --output name", "grant_", has_form=True),
-    Line("gate grant list --limit 1 --cursor $GRANTS_CURSOR", "grant_"),
-    Line("gate grant show $GRANT", "grant_"),
-    Line("gate grant revoke $GRANT", "grant_"),
-    Line("gate outcome list --limit 1 --cursor $OUTCOMES_CURSOR", "ses_"),
-    Line("gate outcome list --all", "ses_"),
-    Line("gate outcome list --output name", "ses_", has_form=True),
-    Line("gate outcome say $UNKNOWN failed", "failed"),
-    Line("gate rules test --last 5 --config $FOLDER/rules-$ROUND.toml", "0 calls|0"),
+    *(line for one in OF_FEATURES for line in one.run),
     # keys
     Line("key create --role viewer --name viewer-$ROUND", "hlmr_key_"),
     Line("key list --all", "viewer"),
@@ -311,8 +255,6 @@ PROCESSES = {
     "watched limits": "limit list --watch",
     "logs": "logs --follow --data-dir $DATA_DIR",
     "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl --json",
-    "mcp": "mcp",
-    "gate hook": "gate hook claude-code --mode headless --timeout 20 --url $URL --key-file $ASKER_KEY",
     "check": "check option_tasks.py --json --data-dir $DATA_DIR",
     "next": """next --kind input --task ask --stream approval --session $NEW_ASKING --priority high --tag vip
         --assignee ada --filter due>1h --profile nights --undo-for 0s --override-claim --on-behalf-of ada""",
@@ -327,6 +269,9 @@ LONG = {
 }
 """As `PROCESSES`, run by the long test: they take a minute."""
 
+ALONE = [line for one in OF_FEATURES for line in one.alone]
+"""Those of features that read all of stdin, each in a process of its own."""
+
 ELSEWHERE = {
     "up --address": "tests/cluster/conftest.py::up",
     "up --no-http": "tests/cluster/test_joined.py::test_a_job_fans_documents_out_and_nothing_listens",
@@ -340,16 +285,11 @@ ELSEWHERE = {
     "takeover --timeout": "tests/stack/test_pair.py::test_an_operator_has_the_standby_take_over",
     "verify --log": "tests/stack/test_log_elsewhere.py::test_an_empty_machine_goes_on_where_a_killed_one_has_answered",
     "up --otel": "tests/stack/test_watching.py::watched",
-    "gate run --folder": "tests/gate/test_claude_code_itself.py::start_run",
-    "gate run --hook-key": "tests/gate/test_claude_code_itself.py::start_run",
-    "gate run --wait": "tests/gate/test_claude_code_itself.py::start_run",
-    "gate run --json": "tests/gate/test_claude_code_itself.py::start_run",
-    "gate mcp --name": "tests/cli/test_gate_mcp.py::proxy",
-    "gate mcp --server-url": "tests/cli/test_gate_mcp.py::proxy",
     "login --device": "tests/http/test_login.py::test_who_logs_in_answers_as_themselves_and_is_out_after_logout",
     "logout": "tests/http/test_login.py::test_who_logs_in_answers_as_themselves_and_is_out_after_logout",
     "demo --ray": "tests/demo/test_demo.py::test_it_shows_what_it_promises_and_leaves_nothing",
     "demo --console": "tests/demo/test_demo_console.py::test_five_keys_from_the_demo_to_an_answer_at_both_sizes",
+    **{words: place for one in OF_FEATURES for words, place in one.elsewhere.items()},
 }
 """What other tests run for real: an option, and the function in which it stands."""
 
@@ -366,7 +306,8 @@ def options_of(words: str) -> tuple[str, set[str]]:
 def test_every_command_and_option_is_run() -> None:
     run: dict[str, set[str]] = {}
     lines = [line.words for line in LINES]
-    for words in [*lines, *PROCESSES.values(), *LONG.values(), *ELSEWHERE]:
+    alone = [line.words for line in ALONE]
+    for words in [*lines, *alone, *PROCESSES.values(), *LONG.values(), *ELSEWHERE]:
         command, options = options_of(words)
         run.setdefault(command, set()).update(options)
     with_json = {options_of(words)[0] for words in lines}
@@ -530,33 +471,16 @@ def test_lists_are_watched(shell: World) -> None:
     assert re.match(rb"new +openai +0 of 8", told[3])
 
 
-@pytest.mark.long  # test_gate_mcp.py, test_gate_hook.py, tests/process/test_check.py
-def test_mcp_the_hook_and_check_in_processes_of_their_own(shell: World) -> None:
-    begin = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        },
-    }
-    with going(shell, PROCESSES["mcp"]) as mcp:
-        assert mcp.stdin is not None
-        assert mcp.stdout is not None
-        mcp.stdin.write(json.dumps(begin).encode() + b"\n")
-        mcp.stdin.flush()
-        said = json.loads(mcp.stdout.readline())
-        mcp.stdin.close()
-        assert mcp.wait(WITHIN_S) == 0
-    assert said["result"]["serverInfo"]["name"] == "helmr"
-    event: dict[str, object]
-    event = {"session_id": "agent", "hook_event_name": "PreToolUse", "tool_use_id": "toolu_1"}
-    event |= {"tool_name": "Bash", "tool_input": {"command": "ls"}}
-    decided = process(*shell.words(PROCESSES["gate hook"]), input=json.dumps(event).encode())
-    assert decided.code == 0, decided
-    assert json.loads(decided.out)["hookSpecificOutput"]["permissionDecision"] == "allow"
+@pytest.mark.long  # tests/features/mcp/test_restart.py, test_gate_hook.py
+@pytest.mark.parametrize("line", ALONE, ids=lambda one: options_of(one.words)[0])
+def test_lines_in_processes_of_their_own(shell: World, line: Line) -> None:
+    said = process(*shell.words(line.words), input=line.stdin.encode())
+    assert said.code == line.code, said
+    assert re.search(line.says, said.out, flags=re.M), said
+
+
+@pytest.mark.long  # tests/process/test_check.py
+def test_check_in_a_process_of_its_own(shell: World) -> None:
     shell.name("NEW_ASKING")
     checked = process(*shell.words(PROCESSES["check"]))
     assert checked.code == 0, checked

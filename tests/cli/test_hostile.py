@@ -7,7 +7,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from urllib.parse import quote
 
@@ -15,9 +17,10 @@ import pytest
 import typer.main
 
 from helmr.cli.main import app
-from helmr.gate import tasks as gate_tasks
+from helmr.features import FEATURES
 from helmr_runtime.catalog import Registry
 from helmr_runtime.security.people import read_people
+from tests.cli.lines import lines_of_features
 from tests.cli.test_terminal import SGR, screen
 from tests.console.flow import tasks
 from tests.hostile import HOSTILE, MARKUP, hidden
@@ -26,6 +29,8 @@ from tests.service.stack import Stack
 from tests.service.test_notices import Told, webhook
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+OF_FEATURES = lines_of_features()
 
 WALKED = {
     "status": ["status"],
@@ -72,24 +77,12 @@ WALKED = {
     "token cancel": ["token cancel COMPLETED"],
     "public-token create": ["public-token create --session SESSION --input chat --correlation-id HOSTILE"],
     "public-token revoke": ["public-token revoke HOSTILE"],
-    "schedule list": ["schedule list"],
-    "schedule get": ["schedule get nightly", "schedule get HOSTILE"],
-    "schedule create": ["schedule create evil publish --every 1h --payload HOSTILE_JSON",
-                        "schedule create HOSTILE HOSTILE --cron HOSTILE --zone HOSTILE"],
-    "schedule pause": ["schedule pause nightly", "schedule pause HOSTILE"],
-    "schedule resume": ["schedule resume nightly", "schedule resume HOSTILE"],
-    "schedule run": ["schedule run nightly", "schedule run HOSTILE"],
-    "schedule delete": ["schedule delete evil", "schedule delete HOSTILE"],
     "limit list": ["limit list"],
     "notices list": ["notices list"],
     "notices test": ["notices test oncall", "notices test HOSTILE"],
     "notices retry": ["notices retry oncall", "notices retry HOSTILE"],
     "key create": ["key create --role viewer --name SHORT"],
     "key revoke": ["key revoke HOSTILE"],
-    "gate grant list": ["gate grant list"],
-    "gate grant show": ["gate grant show GRANT", "gate grant show HOSTILE"],
-    "gate grant create": ["gate grant create CALL --match HOSTILE_WORD", "gate grant create CALL --any"],
-    "gate grant revoke": ["gate grant revoke GRANT", "gate grant revoke HOSTILE"],
     "whoami": ["whoami"],
     "person list": ["person list"],
     "person show": ["person show ada", "person show SHORT"],
@@ -99,12 +92,14 @@ WALKED = {
     "person add-key": ["person add-key ada SHORT", "person add-key SHORT SHORT"],
     "person revoke-key": ["person revoke-key ada SHORT", "person revoke-key SHORT SHORT"],
     "person signers": ["person signers"],
+    **{name: [*lines] for one in OF_FEATURES for name, lines in one.walked.items()},
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
-    "status", "token create", "session note", "wait link", "wait links", "wait unlink", "schedule list",
+    "status", "token create", "session note", "wait link", "wait links", "wait unlink",
     "limit list", "notices list", "whoami", "person list", "person add-key", "person signers",
+    *(name for one in OF_FEATURES for name in one.silent),
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
 
@@ -125,7 +120,6 @@ NOT_WALKED = {
     "logout": "as login",
     "inbox-link": "prints a link made of the runtime's own address and key",
     "console": "is the console: tests/console/flow/test_terminal.py",
-    "mcp": "JSON for programs, in which controls are escaped: tests/features/mcp/test_restart.py",
     "export": "writes a file; says only how many rows and where",
     "backup": "writes a file; says only how many entries and where",
     "restore": "reads a backup; says only numbers and places: tests/toolbox/test_commands.py",
@@ -138,16 +132,6 @@ NOT_WALKED = {
     "session what-if": "as session verify",
     "experiment": "as session verify",
     "session verify": "reads a file: tests/cli/test_session_file.py",
-    "gate init": "writes a file; says only where",
-    "gate install": "shows settings of this user's own: tests/cli/test_gate.py",
-    "gate uninstall": "as gate install",
-    "gate status": "as gate install",
-    "gate hook": "JSON for a client, in which controls are escaped: tests/cli/test_gate_hook.py",
-    "gate mcp": "as mcp: tests/cli/test_gate_mcp.py",
-    "gate run": "says what run get says, which is walked",
-    "gate outcome list": "shows through `table` what gate grant list shows",
-    "gate outcome say": "as gate outcome list",
-    "gate rules test": "says names of rules of this user's own file, and numbers",
     "key public": "says only public keys",
     "context list": "reads settings of this user's own; prints through `table`",
     "context add": "says what was typed; prints through `write_line`",
@@ -155,6 +139,7 @@ NOT_WALKED = {
     "listen": "follows for ever; prints through `write_line` and `write_json`, as those that are walked do",
     "waiting": "says only numbers and times",
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",
+    **{name: why for one in OF_FEATURES for name, why in one.not_walked.items()},
 }
 
 
@@ -241,24 +226,15 @@ async def filled(stack: Stack) -> dict[str, str]:
     }
     await post("/v1/public-tokens", {"scope": scope})
     await post("/v1/api-keys", {"role": "viewer", "name": HOSTILE[:60]})
-    nightly = {"name": "nightly", "task": "publish", "cron": "0 3 * * *", "payload": asked}
-    await post("/v1/schedules", nightly)
-    called = {
-        "client": MARKUP,
-        "agent": HOSTILE[:60],
-        "tool": HOSTILE[:60],
-        "input": {"command": HOSTILE[:60]},
-    }
-    call = await stack.started("helmr.gate.call", called)
-    granting = {"session_id": call["session"]["id"]}
-    grant = await post("/v1/gate/grants", granting)
+    of_features: dict[str, str] = {}
+    for given in OF_FEATURES:
+        if given.fill is not None:
+            of_features |= await given.fill(stack, post)
     return {
         "SESSION": session,
         "FAILED": failed["session"]["id"],
         "CLOSED": closed["session"]["id"],
         "RUN": one["run"]["id"],
-        "CALL": call["session"]["id"],
-        "GRANT": grant["id"],
         "FAILED_RUN": failed["run"]["id"],
         "ECHO_RUN": echo["run"]["id"],
         "WAIT": one["session"]["wait"]["id"],
@@ -273,13 +249,15 @@ async def filled(stack: Stack) -> dict[str, str]:
         "RULE": r'{"filter": "", "answer": "\u001b]0;owned\u0007\u202e"}',
         "HOSTILE_WORD": f"{MARKUP}={HOSTILE[:60]}".replace("\x00", ""),
         "HOSTILE_JSON": '"\\u001b]0;owned\\u0007\\u202e"',
+        **of_features,
     }
 
 
 @pytest.mark.timeout(240)
 async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    registry = Registry.of_modules([tasks, gate_tasks])
+    built_in = [name for one in FEATURES if one.tasks for name in resolve_name(one.tasks)({})]
+    registry = Registry.of_modules([tasks, *map(import_module, built_in)])
     stack = Told(tmp_path / "data", registry=registry)
     with endpoint(is_up=False) as hook:
         people = read_people({"ada": {"groups": ["finance"]}}, "helmr.toml")
