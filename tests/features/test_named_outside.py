@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helmr.features.names import NAMES
-from tests.programs.gauges.features import FEATURES, Named, Spread, named_in
+from tests.programs.gauges.features import FEATURES, Spread, named_in
+from tests.programs.gauges.named import Named
 from tests.programs.gauges.shape import sources
-
-FILES_MAX = {"schedules": 2, "gate": 24, "mcp": 7}
-"""Of schedules: `@task(schedule=…)` and `Harness(schedules=True)`. Of the gate what has not moved yet. Of MCP
-`@task(mcp=…)`, which the gate's tasks say too, and toolsets of frameworks and the gate's proxy, clients of it.
-Of others none."""
 
 SHARED = ("helmr/errors/", "helmr/models/", "helmr/features/__init__.py")
 """Errors and models are the wire's; the last lists features for type checkers."""
@@ -24,7 +20,7 @@ def test_few_files_outside_its_folders_name_it(feature: Named) -> None:
     spread = Spread(feature, named_in(feature, sources()))
     outside = [one for one in spread.outside if not one.startswith(SHARED)]
     assert spread.files
-    assert len(outside) <= FILES_MAX.get(feature.name, 0), outside
+    assert len(outside) <= feature.outside_max, outside
 
 
 def test_each_feature_with_folders_has_a_gauge() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.gauges.features import FEATURES, Named, Spread, named_in, room
+from tests.programs.gauges.features import FEATURES, Spread, named_in, room
+from tests.programs.gauges.named import Named
 from tests.programs.gauges.names import names, words
 from tests.programs.gauges.sentences import docstrings
 from tests.programs.gauges.shape import (

@@ -4,7 +4,7 @@ A file *names* a feature if a name of its code (`names.names`: identifiers, and 
 feature's words, as whole words: `GatedCall`, `grants_of` and `"grant.created"` name the gate, `aggregate` does not. An
 import of a feature's module names it too, whatever is imported, since its folder bears its name. So another spelling
 does not lower a count; only code that is gone, or that stands in the feature's folders, does. The words of each feature
-are `FEATURES`: a feature that gets a new word gets it there.
+are its `Named`: a feature that gets a new word gets it there.
 
 A *room* is a package folder: the one that the module stands in, `helmr/cli` or `runtime/helmr_runtime/ledger/log`. The
 feature's *folders* are `features/NAME` of each package, and those that it had to itself before there were such; they
@@ -13,62 +13,16 @@ are rooms too. Templates, docs and tests are not counted.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from tests.programs.gauges.names import words
-from tests.programs.gauges.shape import PACKAGES, Source, kernel, sources
-
-
-@dataclass(frozen=True)
-class Named:
-    """A feature, and the words that its name in code is known by.
-
-    Attributes:
-        words: Each is a word or several joined by underscores, as they stand in a name.
-        folders: Those that are its own today, from the checkout.
-        besides: Names that hold such a word in another sense, in lower case with underscores.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-    besides: tuple[str, ...] = ()
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(rf"(?:^|_)(?:{'|'.join(self.words)})(?:_|$)")
-
-    def is_in(self, name: str) -> bool:
-        """True if the name holds one of its words."""
-        plain = "_".join(words(name))
-        return plain not in self.besides and self._pattern.search(plain) is not None
-
-    @cached_property
-    def own_folders(self) -> tuple[str, ...]:
-        """Where it may be named."""
-        houses = (f"{folder}/{package}".removeprefix("./") for package, folder in PACKAGES.items())
-        return (*(f"{house}/features/{self.name}/" for house in houses), *self.folders)
-
-    def owns(self, path: str) -> bool:
-        """True for a file in its folders."""
-        return path.startswith(self.own_folders)
-
+from tests.of_features import of_features
+from tests.programs.gauges.named import Named
+from tests.programs.gauges.shape import Source, kernel, sources
 
 FEATURES = (
-    Named("schedules", ("schedules?", "scheduled")),
-    Named(
-        "gate",
-        (
-            *("gates?", "gated", "grants?", "granted", "granting", "claude", "codex"),
-            *("unknown_outcomes", "said_outcome", "say_outcome"),
-        ),
-        folders=("helmr/gate/",),
-        besides=("device_grant",),
-    ),
+    *(one.NAMED for one in of_features("named")),
     Named(
         "sign_in",
         (
@@ -94,7 +48,6 @@ FEATURES = (
         ("integrations?", "langgraph", "langchain", "openai", "pydantic_ai", "fastapi"),
         folders=("helmr/integrations/",),
     ),
-    Named("mcp", ("mcp",)),
     Named(
         "sql",
         (
@@ -106,7 +59,7 @@ FEATURES = (
     ),
     Named("bulk", ("bulk",)),
 )
-"""The features that are to be folders of their own; words that mean one and nothing else."""
+"""Those that have folders, each by its `tests/features/NAME/named.py`, and parts of the kernel that came late."""
 
 
 def room(path: str) -> str:
