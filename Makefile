@@ -23,7 +23,7 @@
 #   make hour    an operator's hour at the console, before claims and review mode, and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
-#   make tables  the tables of ARCHITECTURE.md, docs/http.md, docs/security.md and docs/errors.md, from operations, entry kinds and errors
+#   make tables  the tables of the docs, and what they say of features: from operations, entry kinds, errors, commands, methods of clients, keys
 #   make animation  the moving picture of the README, drawn by the console
 #   make typescript  the TypeScript client as a package in build/typescript; needs npm
 #   make site    the docs as a site in build/site

@@ -1,16 +1,21 @@
 """What the docs site does besides rendering pages.
 
 The README is two pages, its tour and what is around it; the first page shows parts of other pages; links out of the
-site are left as text; and each page has a Markdown form beside its HTML, which `llms.txt` lists.
+site are left as text; each page has a Markdown form beside its HTML, which `llms.txt` lists; and the menu has the pages
+of features that mkdocs.yml does not name.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+
+from helmr.feature import Feature
+from helmr.features import FEATURES
 
 UPWARDS = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)(README\.md)?([^)]*)\)")
 FROM_README = re.compile(r"\]\(docs/")
@@ -37,11 +42,33 @@ BEHIND = (
 )
 BEHIND_BOOST = 0.2
 """Of pages for those who build Helmr, in the search: a page that says how to do something stands before them."""
+MENU = "How to"
+"""The part of the menu that a feature's page stands in, unless mkdocs.yml names the page."""
 DIRECTIVE = re.compile(r"^::: ", flags=re.M)
 """What a page of the API reference is made of; such a page has no Markdown form."""
 
 _texts: dict[str, str] = {}
 """The Markdown of each page of the build at hand, by its path."""
+
+
+def on_config(config: Any) -> Any:
+    """Put the pages of features into the menu."""
+    config["nav"] = with_features(config["nav"], FEATURES)
+    return config
+
+
+def with_features(nav: list[dict[str, Any]], features: Sequence[Feature]) -> list[dict[str, Any]]:
+    """Return the menu with the pages of features that it lacks, each under what the feature is about."""
+    listed = {path for section in nav for path in _paths(section)}
+    lacking = [
+        {one.about.removesuffix("."): one.page}
+        for one in features
+        if one.page and one.page not in listed
+    ]
+    return [
+        {name: [*entries, *lacking] if name == MENU else entries for name, entries in part.items()}
+        for part in nav
+    ]
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -21,7 +21,8 @@ class Feature:
 
     Attributes:
         name: Name of its folders and its part of the service.
-        about: Its purpose, in one line.
+        about: Its purpose, in one line; its page's line in the menu of the docs too, unless mkdocs.yml has one.
+        title: Its heading on pages of the docs; unless given, its name with a capital.
         operations: The module of its rows.
         commands: Groups of the command line by name, each as `module:app`.
         client: Its parts of the clients by noun: that of the awaited client and that of the blocking one, each as
@@ -35,6 +36,7 @@ class Feature:
 
     name: str
     about: str = ""
+    title: str = ""
     operations: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
     client: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -42,6 +44,11 @@ class Feature:
     tasks: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Its heading on pages of the docs."""
+        return self.title or self.name.capitalize()
 
     @property
     def rows(self) -> tuple[Operation[Any], ...]:

@@ -94,7 +94,11 @@ def register_status(app: typer.Typer) -> None:
 
 
 def status(cli: Cli, json: Json = False) -> None:
-    """Say which settings have hooks of the gate, whom they ask, how the client starts, and what is not seen."""
+    """Say which settings have hooks of the gate, whom they ask, how the client starts, and what is not seen.
+
+    Of each client it says the version, and if that was tried; of hooks of an earlier version of Helmr, the command that
+    mends them.
+    """
     found = [_described(one) for one in installations(os.environ)]
     if json:
         printing.write_json({"items": found, "next_cursor": None})

@@ -1,9 +1,11 @@
-"""Tables of the docs that are made from the table of operations and the classes of errors: `make tables` writes them.
+"""Tables and sections of the docs that are made from code: `make tables` writes them.
 
 They stand between `<!-- table: NAME -->` and `<!-- end -->`: on the HTTP page the routes of the nouns that the name
 lists, on the security page the roles and what each may call, on the page of errors those of the class with that code,
-in ARCHITECTURE the parts of the kernel and the features. A row of `helmr.wire.operations`, of
-`tests.docs.feature_rows` or a class of `helmr.errors` is all that they need.
+on the console's page its keys, in ARCHITECTURE the parts of the kernel and the features; the words of features are put
+into its glossary. A row of
+`helmr.wire.operations`, of `tests.docs.feature_rows` or a class of `helmr.errors` is all that they need. What pages say
+of features (`tests.docs.feature_pages`) has its headings too.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,26 +23,45 @@ from pydantic import BaseModel
 from helmr import errors, features
 from helmr.wire.operation import EVENTS, Operation
 from helmr.wire.roles import ROLE_SUMMARIES, Need, Role, may
+from helmr_console.actions import key_table
+from tests.docs import feature_pages
 from tests.docs.feature_rows import all_kinds, feature_table, tag_of
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("errors.md", "http.md", "security.md", "../ARCHITECTURE.md")
+PAGES = (
+    "errors.md",
+    "http.md",
+    "security.md",
+    "cli.md",
+    "sdk.md",
+    "api/client.md",
+    "console.md",
+    "../ARCHITECTURE.md",
+)
 COMMAND = "make tables"
 ERRORS = "errors of "
 
-_TABLE = re.compile(r"<!-- table: ([a-z_, ]+) -->\n(?:(?!<!-- ).)*<!-- end -->", re.DOTALL)
+OF_FEATURES: Mapping[str, Callable[[], str]] = {
+    "commands of features": feature_pages.command_sections,
+    "methods of features": feature_pages.method_sections,
+    "clients of features": feature_pages.client_table,
+    "reference of features": feature_pages.reference,
+}
+
+_TABLE = re.compile(r"<!-- table: ([a-z_, ]+) -->\n((?:(?!<!-- ).)*)<!-- end -->", re.DOTALL)
 
 
 def shown(page: str, rows: tuple[Operation[Any], ...] = features.OPERATIONS) -> str:
     """The page with each table as it follows from the rows."""
 
     def table(found: re.Match[str]) -> str:
-        return f"<!-- table: {found[1]} -->\n\n{_made(found[1], rows)}\n<!-- end -->"
+        return f"<!-- table: {found[1]} -->\n\n{_made(found[1], found[2], rows)}\n<!-- end -->"
 
     return _TABLE.sub(table, page)
 
 
-def _made(name: str, rows: tuple[Operation[Any], ...]) -> str:
+def _made(name: str, table: str, rows: tuple[Operation[Any], ...]) -> str:
+    """What stands below that name; `table` is what stands there now."""
     if name == "roles":
         return role_table()
     if name == "rights":
@@ -48,6 +69,14 @@ def _made(name: str, rows: tuple[Operation[Any], ...]) -> str:
     if name in ("kernel", "features"):
         kinds = all_kinds()
         return feature_table(rows, kinds, is_kernel=name == "kernel")
+    if name == "glossary":
+        return feature_pages.glossary(table)
+    if name == "keys":
+        return key_table()
+    if name == "routes of features":
+        return route_sections(rows)
+    if name in OF_FEATURES:
+        return OF_FEATURES[name]()
     if name.startswith(ERRORS):
         return error_table(errors.all_codes()[name.removeprefix(ERRORS)])
     nouns = name.split(", ")
@@ -64,6 +93,17 @@ def route_table(rows: list[Operation[Any]]) -> str:
             said += " Needs the role `admin`."
         lines.append(f"| `{row.route}` | {taken(row)} | {said} |")
     return "\n".join(lines) + "\n"
+
+
+def route_sections(rows: tuple[Operation[Any], ...]) -> str:
+    """The routes of each feature, below its heading."""
+    parts: list[str] = []
+    for one in features.FEATURES:
+        nouns = {tag_of(row) for row in one.rows}
+        own = [row for row in rows if row.is_documented and tag_of(row) in nouns]
+        if own:
+            parts += [f"### {one.heading}", route_table(own).rstrip(), feature_pages.more_on(one)]
+    return "\n\n".join(parts) + "\n"
 
 
 def taken(row: Operation[Any]) -> str:

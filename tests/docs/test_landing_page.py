@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from helmr.feature import Feature
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 FIGURE = re.compile(r"\*\*(.+?)\*\*")
@@ -124,3 +126,13 @@ def test_both_tables_of_the_two_forms_have_the_same_figures() -> None:
     for row in ("ready after, on two quiet cores", "processor time of a start and 15 s"):
         [(alone, ray)] = re.findall(rf"^\| {row} \| (.+?) \| (.+?) \|$", readme, flags=re.M)
         assert f"| {row} | {ray} | {alone} |" in operations
+
+
+def test_the_menu_has_the_page_of_each_feature(hooks: ModuleType) -> None:
+    nav = [{"Start": ["index.md"]}, {"How to": [{"The clock": "schedules.md"}]}]
+    new = Feature(name="labels", about="Name sessions.", page="labels.md")
+    known = Feature(name="schedules", about="Start sessions by the clock.", page="schedules.md")
+    assert hooks.with_features(nav, [known, new]) == [
+        {"Start": ["index.md"]},
+        {"How to": [{"The clock": "schedules.md"}, {"Name sessions": "labels.md"}]},
+    ]

@@ -15,9 +15,9 @@ import pytest
 import helmr
 from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
-from helmr.client.calls import UNSET
 from helmr.client.sync import Sessions, Waits
 from helmr.features import client_parts
+from tests.docs.feature_pages import rendered
 
 FOR_OURSELVES = {"dev", "docs", "servers"}
 """Extras of those who work on Helmr."""
@@ -85,37 +85,6 @@ CONSTRUCTORS = [Client, testing.Harness, Retry]
 @pytest.fixture(scope="module")
 def page(project_root: Path) -> str:
     return (project_root / "docs" / "sdk.md").read_text(encoding="utf-8")
-
-
-def rendered(function: Callable[..., Any], name: str | None = None) -> str:
-    """A signature as the page writes it: names and defaults, no types, no self."""
-    parts: list[str] = []
-    keyword_only = False
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name == "self":
-            continue
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            parts.append(f"*{parameter.name}")
-            keyword_only = True
-            continue
-        if parameter.kind is parameter.VAR_KEYWORD:
-            parts.append(f"**{parameter.name}")
-            continue
-        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
-            parts.append("*")
-            keyword_only = True
-        parts.append(parameter.name + _default(parameter.default))
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            parts.append("/")
-    return f"{name or function.__name__}({', '.join(parts)})"
-
-
-def _default(value: Any) -> str:
-    if value is inspect.Parameter.empty:
-        return ""
-    if value is UNSET:
-        return "=UNSET"
-    return f"={getattr(value, '__name__', None) or repr(value)}".replace("typing.", "")
 
 
 def test_every_export_is_on_the_page(page: str) -> None:

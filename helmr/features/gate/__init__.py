@@ -8,6 +8,7 @@ _HERE = "helmr.features.gate"
 
 FEATURE = Feature(
     name="gate",
+    title="The gate",
     about="An agent's calls of tools: asked, decided, granted for a while.",
     operations=f"{_HERE}.operations",
     commands={"gate": f"{_HERE}.commands:gate_app"},

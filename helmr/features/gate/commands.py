@@ -74,7 +74,7 @@ HookKey = Annotated[
     typer.Option(
         "--hook-key",
         metavar="FILE",
-        help="Key file for the hooks (role asker); created if missing.",
+        help="Key file for the hooks (role asker); if not given, one in your configuration, made if missing.",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Write without asking.")]
@@ -141,7 +141,10 @@ def _apply(changes: Sequence[FileChange], *, yes: bool, json: bool) -> bool:
 
 @command(gate_app, "init", finds_runtime=False, examples="helmr gate init")
 def init(cli: Cli, config: RulesFile = None, yes: Yes = False, json: Json = False) -> None:
-    """Write starter rules into helmr.toml, which turns the gate of the runtime on at its next start."""
+    """Write starter rules into helmr.toml, which turns the gate of the runtime on at its next start.
+
+    It shows the change and asks. Rules that are there stay.
+    """
     path = rules_path(cli, config)
     old, table = _read_config(path)
     if "gate" in table:
@@ -192,7 +195,11 @@ def install(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Have a client ask the gate: show the change of its settings, and write it. What is there stays."""
+    """Have a client ask the gate: show the change of its settings, and write it. What is there stays.
+
+    It needs a runtime whose gate is on, and makes a key with the role asker for the hooks. Settings of Claude Code are
+    `settings.json` in `~/.claude` or `CLAUDE_CONFIG_DIR`, with --project `.claude/settings.local.json` of this folder.
+    """
     is_codex = client is GateClient.CODEX
     mode = Mode.HEADLESS if headless else Mode.INTERACTIVE
     is_over_http = mode is Mode.INTERACTIVE and not is_codex
@@ -324,7 +331,13 @@ def hook_(
         ),
     ] = HookMode.HEADLESS,
 ) -> None:
-    """Run by a client as its hook: reads an event on stdin, writes the decision to stdout; exit code 2 denies."""
+    """Run by a client as its hook: reads an event on stdin, writes the decision to stdout; exit code 2 denies.
+
+    `helmr gate install` puts it into the settings of clients. With --mode rules, which interactive clients run before
+    each call, it asks no person: it answers within 2 s what a rule says. With --mode interactive a failure denies
+    nothing: it exits with 1, and the client shows its own prompt. It ends 5 s before its --timeout. It takes --url and
+    --key-file, or the key from the environment variable `HELMR_GATE_KEY`.
+    """
     from helmr.cli import hook, rules_hook
 
     key_file = str(cli.key_file) if cli.key_file is not None else None
@@ -354,7 +367,10 @@ def run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run Claude Code as a session: it parks while a call waits for a person, and outlives crashes."""
+    """Run Claude Code as a session: it parks while a call waits for a person, and outlives crashes.
+
+    The runtime needs `runs = true` in the table `[gate]` of helmr.toml, and the client on its `PATH`.
+    """
     from helmr.gate.runs import read_command
 
     prompt, options = read_command(words or [])

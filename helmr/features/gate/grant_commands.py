@@ -135,18 +135,23 @@ def create(
         list[str] | None,
         typer.Option(
             metavar="NAME=GLOB",
-            help="What an argument must look like, `command=git push*`; may be repeated. Without it: as in this call.",
+            help="What an argument must look like, `command=git push*`; may be repeated. "
+            "Without it, a command, a path or a URL must be that of this call.",
         ),
     ] = None,
     any_arguments: Annotated[
         bool, typer.Option("--any", help="The tool, whatever it is called with.")
     ] = False,
     expires: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long it counts; 8h if not given.")
+        str | None,
+        typer.Option(metavar="DURATION", help="How long it counts, at most 7d; 8h if not given."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Allow an agent's calls as this one for a while. The call itself is answered apart."""
+    """Allow an agent's calls as this one for a while. The call itself is answered by `helmr wait answer`.
+
+    A grant is for the same session of the agent, the same key of the hook, and the same tool.
+    """
     if any_arguments and match:
         raise UsageError("--any and --match exclude each other")
     matches = {} if any_arguments else _matches(match)
@@ -189,11 +194,12 @@ def say(
     cli: Cli,
     call: arguments.Session,
     outcome: Annotated[
-        SaidOutcome, typer.Argument(metavar="OUTCOME", help="succeeded, failed or not-made")
+        SaidOutcome,
+        typer.Argument(metavar="OUTCOME", help="What became of it: succeeded, failed or not-made."),
     ],
     json: Json = False,
 ) -> None:
-    """Say what became of an approved call, as far as you have found out; the first word counts."""
+    """Say what became of an approved call, as far as you have found out, and close it; the first word counts."""
     with cli.client() as client:
         found = client.outcomes.say(arguments.session(client, call), outcome=_SAID[outcome])
     describe.show(found, json)

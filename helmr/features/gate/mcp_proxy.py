@@ -354,10 +354,17 @@ def mcp(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="What people and rules call the server."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="What people and rules call the server; the program or the host if not given.",
+        ),
     ] = None,
 ) -> None:
-    """Stand before an MCP server: each call of a tool asks the gate first."""
+    """Stand before an MCP server: each call of a tool asks the gate first.
+
+    An MCP client starts this in place of the server. It needs the extra `mcp`.
+    """
     if (server_url is None) == (not words):
         raise UsageError(
             "name one server", hint="`helmr gate mcp -- COMMAND`, or --server-url URL."

@@ -90,7 +90,11 @@ def try_rules(
     config: RulesFile = None,
     json: Json = False,
 ) -> None:
-    """Say which rule would decide a call, or the last calls, and how many questions a day are left."""
+    """Say which rule would decide a call, or the last calls, and how many questions a day are left.
+
+    Of one call it says which rules match. Of the last calls it counts how the rules would have decided them, and of how
+    many people said otherwise.
+    """
     path = rules_path(cli, config)
     try:
         found = read_toml(path, bytes_max=CONFIG_BYTES_MAX)

@@ -8,6 +8,7 @@ _HERE = "helmr.features.mcp"
 
 FEATURE = Feature(
     name="mcp",
+    title="MCP",
     about="Tasks as tools of an MCP client, and their waits as its questions.",
     operations=f"{_HERE}.operations",
     commands={"mcp": f"{_HERE}.commands:register"},

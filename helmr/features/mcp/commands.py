@@ -14,7 +14,10 @@ def register(app: typer.Typer) -> None:
 
 
 def mcp(cli: Cli) -> None:
-    """Speak MCP on standard input and output, for the chosen runtime; an MCP client starts this."""
+    """Speak MCP on standard input and output, for the chosen runtime; an MCP client starts this.
+
+    It ends when its input ends.
+    """
     import asyncio
     import sys
 

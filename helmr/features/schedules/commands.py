@@ -90,7 +90,11 @@ SCHEDULE = nouns.Noun(
     argument=Annotated[str, NAME],
 )
 
-nouns.add_list(app, SCHEDULE, "List schedules by name, with when each is due next.")
+nouns.add_list(
+    app,
+    SCHEDULE,
+    "List schedules by name, with when each is due next. One that code declares has its task's id as its name.",
+)
 nouns.add_call(app, SCHEDULE, "get", GET_SCHEDULE, "Show a schedule in full.")
 
 
