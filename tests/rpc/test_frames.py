@@ -132,15 +132,20 @@ MODULES = (
     tokens,
 )
 NEVER_CROSS = (BaseModel, timedelta, PurePath)
-LOCAL = {"NoticeEvent", "Outbox", "NoticePace", "Schedule"}
-"""Dataclasses of these modules that stay in their process."""
+LOCAL = {"NoticeEvent", "Outbox", "NoticePace"}
+"""Dataclasses of these modules that stay in their process; of features only facts and questions leave it."""
 
 
 def values_of_the_ports() -> Iterator[type]:
     for module in MODULES:
+        is_of_feature = module.__name__.startswith("helmr_runtime.features.")
+        crossing = (commands.FeatureFact, commands.FeatureQuestion) if is_of_feature else object
         for cls in vars(module).values():
             is_one = (
-                isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
+                isinstance(cls, type)
+                and is_dataclass(cls)
+                and cls.__module__ == module.__name__
+                and issubclass(cls, crossing)
             )
             if is_one and not cls.__name__.startswith("_") and cls.__name__ not in LOCAL:
                 yield cls

@@ -10,7 +10,7 @@ from textual import events
 
 from helmr_console.screens.inbox import InboxScreen
 from tests.console.flow.bench import Bench
-from tests.console.flow.walk import FAILED, PASTE, REVIEWED, STEPS, scheduled, taken_back
+from tests.console.flow.walk import FAILED, PASTE, REVIEWED, STEPS, fill_features, taken_back
 from tests.console.golden import strips
 
 
@@ -285,7 +285,7 @@ async def test_with_ascii_every_sign_on_the_screens_is_ascii(
     typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench, "plain words")}
     note = f"/v1/sessions/{wait['session']['id']}/notes"
     await bench.stack.http.post(note, json={"text": "a note"}, headers={"On-Behalf-Of": "cai"})
-    await scheduled(bench, "plain words")
+    await fill_features(bench, "plain words")
     await bench.open(size=size, ascii_only=True)
     inbox = await bench.inbox(3)
     await bench.until(lambda: inbox._previews)

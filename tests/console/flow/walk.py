@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from tests.console.flow.bench import Bench
+from tests.console.flow.steps import FeatureWalk, Step
 from tests.hostile import BIDI, HOSTILE, MARKUP
+from tests.of_features import of_features
+
+OF_FEATURES: list[FeatureWalk] = [one.WALK for one in of_features("walk")]
 
 PASTE = "paste"
 """As a key: `PASTED` pasted into the field that has the focus."""
@@ -18,15 +21,6 @@ FAILED = "failed"
 """As a key: the id of the failed session, typed."""
 REVIEWED = "reviewed"
 """Likewise of a session whose run was taken back."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Keys by Textual's names, the screen they lead to, and what then stands on it at any size."""
-
-    keys: tuple[str, ...]
-    screen: str
-    sees: str
 
 
 def _steps() -> list[Step]:
@@ -155,23 +149,10 @@ def _steps() -> list[Step]:
         ("Z", "ActivityScreen", "run.rewound"),
         ("Z", "ActivityScreen", "Activity, newest first"),
         ("4", "SystemScreen", "Runtime"),
-        ("s", "SchedulesScreen", "17 3 1 1 *"),
-        ("Z", "SchedulesScreen", "Payload"),
-        ("Z", "SchedulesScreen", "17 3 1 1 *"),
-        ("P", "ConfirmScreen", "Pause yearly ─"),
-        ("escape", "SchedulesScreen", "17 3 1 1 *"),
-        ("n", pick, "talk"),
-        ("t a l k enter", "NewScheduleScreen", "starts"),
-        ("paste", "NewScheduleScreen", "starts"),
-        ("escape", "SchedulesScreen", "17 3 1 1 *"),
-        ("escape", "SystemScreen", "Runtime"),
         ("n", "NoticesScreen", "No notices are sent"),
         ("slash paste escape", "NoticesScreen", "No notices are sent"),
         ("escape", "SystemScreen", "Runtime"),
-        ("g", "GrantsScreen", "Nothing is granted"),
-        ("escape", "SystemScreen", "Runtime"),
-        ("o", "UnknownOutcomesScreen", "approved call is known"),
-        ("escape", "SystemScreen", "Runtime"),
+        *(step for one in OF_FEATURES for step in one.steps),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
 
@@ -206,20 +187,16 @@ async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, st
         json={"text": HOSTILE},
         headers={"On-Behalf-Of": quote(HOSTILE[:100])},
     )
-    await scheduled(bench, HOSTILE)
+    await fill_features(bench, HOSTILE)
     typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench)}
     return wait, typed
 
 
-async def scheduled(bench: Bench, words: str) -> None:
-    """A schedule, for its list, whose sessions say these words."""
-    yearly = {
-        "name": "yearly",
-        "task": "talk",
-        "cron": "17 3 1 1 *",
-        "payload": {"subject": words},
-    }
-    (await bench.stack.http.post("/v1/schedules", json=yearly)).raise_for_status()
+async def fill_features(bench: Bench, words: str) -> None:
+    """What features keep, for their lists: it says these words."""
+    for one in OF_FEATURES:
+        if one.fill is not None:
+            await one.fill(bench, words)
 
 
 async def taken_back(bench: Bench, words: str = HOSTILE) -> str:
