@@ -24,6 +24,8 @@ class Feature:
         about: Its purpose, in one line; its page's line in the menu of the docs too, unless mkdocs.yml has one.
         title: Its heading on pages of the docs; unless given, its name with a capital.
         operations: The module of its rows.
+        errors: The module of its errors, if it has any of its own. It is loaded with the rows, so a client that has
+            these finds the class of a code.
         commands: Groups of the command line by name, each as `module:app`.
         client: Its parts of the clients by noun: that of the awaited client and that of the blocking one, each as
             `module:class`.
@@ -38,6 +40,7 @@ class Feature:
     about: str = ""
     title: str = ""
     operations: str = ""
+    errors: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
     client: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     section: str = ""
@@ -53,6 +56,8 @@ class Feature:
     @property
     def rows(self) -> tuple[Operation[Any], ...]:
         """Its operations, each under its constant's name in lower case."""
+        if self.errors:
+            import_module(self.errors)
         return tuple(named(import_module(self.operations))) if self.operations else ()
 
 

@@ -13,6 +13,9 @@ from helmr.wire.old_names import ERROR_CODES
 PAGE = "errors.md"
 """Page of the docs; its anchors are codes."""
 
+FEATURES = "helmr.features."
+"""Begins the modules of features, which may have errors of their own."""
+
 _INVARIANTS = re.compile(r" \(S-[0-9, S-]+\)")
 
 
@@ -54,8 +57,11 @@ class HelmrError(Exception):
         self.facts: dict[str, Any] = facts
 
     def __init_subclass__(cls) -> None:
-        """Set the wire name: the class's name in snake case unless it sets one; outside of Helmr, that of its base."""
-        if cls.__module__ != __package__:
+        """Set the wire name: the class's name in snake case unless it sets one.
+
+        Other classes than Helmr's, of these modules and of features, have that of their base.
+        """
+        if cls.__module__ != __package__ and not cls.__module__.startswith(FEATURES):
             return
         if "code" not in vars(cls):
             words = "".join(f"_{c}" if c.isupper() else c for c in cls.__name__)
@@ -124,7 +130,7 @@ def error_from_code(
 
 
 def all_codes() -> dict[str, type[HelmrError]]:
-    """Every wire code and its class; the docs and a test read this."""
+    """Every wire code and its class, those of features that are loaded too; the docs and a test read this."""
     return dict(_BY_CODE)
 
 

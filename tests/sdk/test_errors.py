@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr import errors
-from helmr.errors import HelmrError, HelmrSignal, all_codes, error_from_code
+from helmr.errors import HelmrError, HelmrSignal, all_codes, base, error_from_code
 
 
 def tree(base: type[Any]) -> list[type[Any]]:
@@ -167,3 +167,16 @@ def test_signals_are_no_exceptions_and_survive_a_boundary(cls: type[HelmrSignal]
 def test_a_mismatch_names_op_recorded_and_met_and_teaches():
     error = errors.NondeterminismError(op=3, recorded="step a", met="step b")
     assert all(part in str(error) for part in ("op 3", "step a", "step b", "@step"))
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [("helmr.features.marbles.errors", "marble_lost"), ("app.errors", "not_found")],
+)
+def test_a_class_of_a_feature_has_a_code_and_one_of_an_app_has_that_of_its_base(
+    monkeypatch: pytest.MonkeyPatch, module: str, code: str
+):
+    monkeypatch.setattr(base, "_BY_CODE", dict(base._BY_CODE))
+    made = type("MarbleLost", (errors.NotFound,), {"__module__": module, "__doc__": "Lost."})
+    assert made.code == code
+    assert (all_codes()[code] is made) is (code == "marble_lost")

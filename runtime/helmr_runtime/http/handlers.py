@@ -136,7 +136,6 @@ async def show_errors(exchange: Exchange) -> Response:
 
 @cache
 def _error_page() -> str:
-    public = [one for one in errors.all_codes().values() if hasattr(errors, one.__name__)]
     return render_errors(
         [
             (
@@ -145,7 +144,7 @@ def _error_page() -> str:
                 LINK.sub(r"\1", one.meaning()),
                 LINK.sub(r"\1", one.what_to_do()),
             )
-            for one in sorted(public, key=lambda one: one.code)
+            for _, one in sorted(errors.all_codes().items())
         ]
     )
 
