@@ -68,8 +68,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
     arguments = [one for one in params if one not in options]
     common = [one for one in options if {*one.opts} & {*OF_LISTS}]
     text, *more = (" ".join(one.split()) for one in inspect.cleandoc(command.help).split("\n\n"))
-    if arguments:
-        text = f"`{' '.join([path, *map(_argument, arguments)])}`. {text}"
+    needed = [f"{_flags(one)[0]} {one.metavar}" for one in options if one.required]
+    if arguments or needed:
+        text = f"`{' '.join([path, *map(_argument, arguments), *needed])}`. {text}"
     if common:
         text += f" {', '.join(f'`{_flags(one)[0]}`' for one in common)}."
     yield text

@@ -2,10 +2,10 @@
 
 They stand between `<!-- table: NAME -->` and `<!-- end -->`: on the HTTP page the routes of the nouns that the name
 lists, on the security page the roles and what each may call, on the page of errors those of the class with that code,
-on the console's page its keys, in ARCHITECTURE the parts of the kernel and the features; the words of features are put
-into its glossary. A row of
-`helmr.wire.operations`, of `tests.docs.feature_rows` or a class of `helmr.errors` is all that they need. What pages say
-of features (`tests.docs.feature_pages`) has its headings too.
+on the console's page its keys, on the page of the ways in what the contract calls over each, in ARCHITECTURE the parts
+of the kernel and the features, whose words are put into its glossary. A row of `helmr.wire.operations`, of
+`tests.docs.feature_rows` or a class of `helmr.errors` is all that they need. What pages say of features
+(`tests.docs.feature_pages`) has its headings too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from helmr import errors, features
 from helmr.wire.operation import EVENTS, Operation
 from helmr.wire.roles import ROLE_SUMMARIES, Need, Role, may
 from helmr_console.actions import key_table
+from tests.contract import page as transports
+from tests.contract.cases import CASES
+from tests.contract.faces import operations
 from tests.docs import feature_pages
 from tests.docs.feature_rows import all_kinds, feature_table, tag_of
 
@@ -36,6 +39,7 @@ PAGES = (
     "sdk.md",
     "api/client.md",
     "console.md",
+    "transports.md",
     "../ARCHITECTURE.md",
 )
 COMMAND = "make tables"
@@ -73,6 +77,10 @@ def _made(name: str, table: str, rows: tuple[Operation[Any], ...]) -> str:
         return feature_pages.glossary(table)
     if name == "keys":
         return key_table()
+    if name == "operations by way":
+        return transports.table(operations())
+    if name == "cases":
+        return "".join(f"- {case.__name__.replace('_', ' ')}\n" for case in CASES)
     if name == "routes of features":
         return route_sections(rows)
     if name in OF_FEATURES:
