@@ -20,7 +20,7 @@ FOLDER = re.compile(r"^\| `([a-z_]+)` \|", flags=re.M)
 ROOTS = ("", "runtime/helmr_runtime", "console", "console/helmr_console")
 HOUSES = ("helmr", "runtime/helmr_runtime", "console/helmr_console")
 LINES_MAX = 280
-WORDS_MAX = 50
+WORDS_MAX = 46
 SCREEN_LINES = 50
 
 
@@ -96,7 +96,9 @@ def test_the_tables_of_the_map_are_as_made(project_root: Path) -> None:
 
 
 def test_the_map_is_short(project_root: Path) -> None:
+    """Words of features, which lead to their pages, come on top."""
     text = (project_root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = re.sub(r"^\| .* \(\[[^]]+\]\([^)]+\)\) \|\n", "", text, flags=re.M)
     assert len(text.splitlines()) <= LINES_MAX
     glossary = text[text.index("## Glossary") :]
     assert len(re.findall(r"^\| (?!word \|)", glossary, flags=re.M)) <= WORDS_MAX

@@ -142,7 +142,8 @@ class NounTable(Generic[R]):
         assert self.key is not None
         changed = [column_of(one) for one in self.fields if one.column.changes]
         sets = ", ".join(f"{name} = excluded.{name}" for name in changed)
-        return self._inserting(f" ON CONFLICT ({column_of(self.key)}) DO UPDATE SET {sets}")
+        then = f"UPDATE SET {sets}" if sets else "NOTHING"
+        return self._inserting(f" ON CONFLICT ({column_of(self.key)}) DO {then}")
 
     def _inserting(self, conflict: str) -> BatchStatement:
         names = ", ".join(column_of(one) for one in self.fields)
