@@ -6,6 +6,12 @@ The signed text is RFC 8785 JSON, so that anyone can make the same bytes from a 
 {"data":…,"person":"ada","question_hash":"…","wait_id":"wait_…"}
 ```
 
+A deputy signs whose they are, too, and by which delegation:
+
+```
+{"data":…,"delegation":"dlg_…","deputy_for":"ada","person":"bo","question_hash":"…","wait_id":"wait_…"}
+```
+
 `ssh-keygen -Y sign` signs it in the namespace `helmr`, as git signs commits, with a key of an agent, a file or a
 hardware token. The signer first checks that the question hash matches the question that the person saw.
 """
@@ -43,8 +49,30 @@ SIGN_TIMEOUT_S = 120.0
 _ARMORED = "-----BEGIN SSH SIGNATURE-----"
 
 
-def message(*, wait_id: str, question_hash: str, data: Any, person: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class SignedFor:
+    """For whom a deputy signs, and the id of the delegation (S-142)."""
+
+    delegation: str
+    person: str
+
+
+def message(
+    *,
+    wait_id: str,
+    question_hash: str,
+    data: Any,
+    person: str,
+    signed_for: SignedFor | None = None,
+) -> bytes:
     """Return the bytes to sign.
+
+    Args:
+        wait_id: The wait.
+        question_hash: Hash of its question.
+        data: The answer.
+        person: The person who signs.
+        signed_for: For whom, if they sign as a deputy.
 
     Raises:
         BadRequest: The data has a number without a unique form in JSON, such as one beyond 2**53.
@@ -55,6 +83,9 @@ def message(*, wait_id: str, question_hash: str, data: Any, person: str) -> byte
         "question_hash": question_hash,
         "wait_id": wait_id,
     }
+    if signed_for is not None:
+        signed["delegation"] = signed_for.delegation
+        signed["deputy_for"] = person_key(signed_for.person)
     try:
         return rfc8785.dumps(signed)
     except (rfc8785.CanonicalizationError, RecursionError) as error:
@@ -88,12 +119,14 @@ class ToSign:
         data: The answer.
         person: The person who answers, as the runtime names them.
         keys: Public keys registered for that person.
+        signed_for: For whom the person answers as a deputy.
     """
 
     wait: WaitInfo
     data: Any
     person: str
     keys: Sequence[str]
+    signed_for: SignedFor | None = None
 
     @property
     def message(self) -> bytes:
@@ -109,7 +142,13 @@ class ToSign:
                 f"{wait.id}: its question hash does not name what was shown; nothing was signed",
                 hint="Tell who runs this runtime: its question was changed.",
             )
-        return message(wait_id=wait.id, question_hash=hashed, data=self.data, person=self.person)
+        return message(
+            wait_id=wait.id,
+            question_hash=hashed,
+            data=self.data,
+            person=self.person,
+            signed_for=self.signed_for,
+        )
 
 
 Sign = Callable[[ToSign], str | Awaitable[str]]

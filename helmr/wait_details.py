@@ -42,6 +42,7 @@ class AnswererOptions(TypedDict, total=False):
         refusals: Answers for which one person is enough; by default `on_decline`.
         comments: Fields of the answer in which people need not agree.
         signed: Each answer must carry the signature of its person (S-115).
+        deputies: False refuses answers of deputies (S-142); by default they answer, but where answers are signed.
     """
 
     answerers: Iterable[str]
@@ -50,6 +51,7 @@ class AnswererOptions(TypedDict, total=False):
     refusals: Iterable[Any]
     comments: Iterable[str]
     signed: bool
+    deputies: bool
 
 
 class WaitOptions(AnswererOptions, total=False):
@@ -121,6 +123,7 @@ class WaitDetails:
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
     signed: bool = False
+    deputies: bool | None = None
 
     @property
     def restriction(self) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def recorded(said: WaitDetails) -> dict[str, Any]:
 
 QUESTION_HASH_CHARS = 32
 
-ALSO_SHOWN = ("evidence",)
+ALSO_SHOWN = ("evidence", "deputies")
 """Parts that the question hash covers if they are set, beside the restriction."""
 
 
@@ -171,7 +174,8 @@ def question_hash(
     parts: list[Any] = [task, stream, correlation_id, details.subject, details.body, schema_digest]
     if details.restriction:
         parts.append(details.restriction)
-    if shown := {name: part for name in ALSO_SHOWN if (part := getattr(details, name))}:
+    said = {name: getattr(details, name) for name in ALSO_SHOWN}
+    if shown := {name: part for name, part in said.items() if part is not None and part != {}}:
         parts.append(shown)
     return jsonio.same_data_hash(parts)[:QUESTION_HASH_CHARS]
 
@@ -191,6 +195,7 @@ def asks(shown: Mapping[str, Any], hashed: str) -> bool:
         approvals=shown.get("approvals") or 1,
         refusals=tuple(shown.get("refusals") or ()),
         signed=bool(shown.get("signed")),
+        deputies=shown.get("deputies"),
         evidence=said_evidence.recorded() if isinstance(said_evidence, Evidence) else said_evidence,
     )
     task, stream = shown["task"], shown.get("stream") or shown["kind"]

@@ -158,7 +158,7 @@ def require_unrestricted(options: WaitOptions, what: str) -> None:
     Raises:
         UsageError: An option restricts them, which a wait on this can't enforce (S-112).
     """
-    found = [name for name in (*RESTRICTING, "comments") if name in options]
+    found = [name for name in (*RESTRICTING, "comments", "deputies") if name in options]
     if found:
         raise UsageError(
             f"{found[0]} is for waits on a stream, not for {what}",
@@ -190,9 +190,11 @@ def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
         refusals = (codec.encode(options["on_decline"]),)
     if len(refusals) > REFUSALS_MAX:
         raise UsageError(f"a wait has at most {REFUSALS_MAX} refusals")
-    signed = options.get("signed", False)
+    signed, deputies = options.get("signed", False), options.get("deputies")
     if type(signed) is not bool:
         raise UsageError("signed is True or False")
+    if deputies is not None and type(deputies) is not bool:
+        raise UsageError("deputies is True or False")
     return {
         "answerers": answerers,
         "not_by": checked_people(options.get("not_by", ()), "not_by"),
@@ -200,6 +202,7 @@ def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
         "refusals": refusals,
         "comments": _comments(options, codec),
         "signed": signed,
+        "deputies": deputies,
     }
 
 

@@ -689,11 +689,12 @@ def receipt_text(receipt: AnswerReceipt) -> str:
     """Describe the effect of an accepted answer, on one safe line."""
     if isinstance(receipt, TokenAnswerReceipt):
         return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
+    acting = f", for {one_line(receipt.deputy_for, 80)}" if receipt.deputy_for is not None else ""
     if isinstance(receipt, VoteReceipt):
-        return f"{receipt.outcome.value}: {receipt.have} of {receipt.need} agree"
+        return f"{receipt.outcome.value}: {receipt.have} of {receipt.need} agree{acting}"
     again = ", already accepted before" if receipt.duplicate else ""
     where = one_line(receipt.stream, 60)
-    return f"record {receipt.seq} on {where}, {receipt.outcome.value}{again}"
+    return f"record {receipt.seq} on {where}, {receipt.outcome.value}{again}{acting}"
 
 
 def _show(lines: Iterable[str]) -> None:

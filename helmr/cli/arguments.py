@@ -12,18 +12,19 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from helmr.cli import printing
-from helmr.cli.app import Cli
-from helmr.errors import BadJson, HelmrError, NotFound, TooLarge, UsageError
+from helmr.cli.app import Cli, now
+from helmr.errors import BadDuration, BadJson, HelmrError, NotFound, TooLarge, UsageError
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo
 from helmr.person.forms import MISSING, assignments
-from helmr.wire import ids, jsonio
+from helmr.wire import durations, ids, jsonio
 from helmr.wire.operations import (
     LIST_API_KEYS,
     LIST_PUBLIC_TOKENS,
@@ -150,6 +151,23 @@ def _ambiguous(text: str, noun: str, matching: list[str]) -> UsageError:
         hint="Give more characters of the id; the last ones differ.",
         matching=matching,
     )
+
+
+def moment(text: str) -> datetime:
+    """Read a time: `14d` from now, `2026-12-20` or `2026-12-20T08:00` in UTC, or one with its offset.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    with suppress(BadDuration):
+        return now() + timedelta(seconds=durations.seconds(text))
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{text[:40]!r} is no time", hint="Write 14d, 2026-12-20 or 2026-12-20T08:00+01:00."
+        ) from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 OFFERED_MAX = 50

@@ -23,6 +23,7 @@ from helmr.models import (
     ChunkInfo,
     ClaimInfo,
     ClaimReceipt,
+    DelegationInfo,
     NoteReceipt,
     NoticeRetryReceipt,
     NoticeTestReceipt,
@@ -45,6 +46,7 @@ from helmr.person.review.words import escalation_texts, next_end
 if TYPE_CHECKING:
     from helmr.models import (
         AnswerLinkInfo,
+        AwayInfo,
         ChunksEnd,
         DryRunOp,
         ForkOrigin,
@@ -247,6 +249,7 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
     ]
     if one.token_id is not None:
         pairs.append(("token", one.token_id))
+    pairs += [("away", away_text(away)) for away in one.away]
     if one.session_ids:
         pairs.append(("first of", _some(one.session_ids)))
     if one.evidence is not None:
@@ -280,6 +283,11 @@ def _labels(one: WaitInfo, *, at_end: bool = False) -> list[tuple[str, object]]:
         (label, claim_text(value) if isinstance(value, ClaimInfo) else value)
         for _, label, value in shown_facts(one, at_end=at_end)
     ]
+
+
+def away_text(one: AwayInfo) -> str:
+    """Say who is away, until when, and who answers."""
+    return f"{one.person}, until {time_and_distance(one.until)}: {one.deputy} answers"
 
 
 def claim_text(one: ClaimInfo) -> str:
@@ -517,6 +525,38 @@ def person_fields(one: PersonInfo) -> Fields:
         ("subject", one.subject),
         ("first sign-in", time_and_distance(one.bound_at)),
         *(("signs with", _signing_key(key)) for key in one.signing_keys),
+        *(("delegation", delegation_text(other)) for other in one.delegations),
+    ]
+
+
+DELEGATION_COLUMNS = ("ID", "AWAY", "DEPUTY", "FROM", "UNTIL", "FOR", "BY")
+
+
+def delegation_row(one: DelegationInfo) -> tuple[object, ...]:
+    """Cells of `DELEGATION_COLUMNS`."""
+    times = (time_text(one.starts_at), time_text(one.ends_at))
+    return (one.id, one.delegator, one.deputy, *times, one.scope, who(one.made_by))
+
+
+def delegation_text(one: DelegationInfo) -> str:
+    """Say who is away, until when, and who answers."""
+    until = time_and_distance(one.ends_at)
+    return f"{one.deputy} answers for {one.delegator} until {until}: {one.scope} · {one.id}"
+
+
+def delegation_fields(one: DelegationInfo) -> Fields:
+    """A delegation."""
+    return [
+        ("delegation", one.id),
+        ("away", one.delegator),
+        ("deputy", one.deputy),
+        ("from", time_and_distance(one.starts_at)),
+        ("until", time_and_distance(one.ends_at)),
+        ("for", one.scope),
+        ("made by", who(one.made_by)),
+        ("made", time_and_distance(one.made_at)),
+        ("reason", one.reason),
+        ("ended", time_and_distance(one.ended_at)),
     ]
 
 
@@ -540,6 +580,10 @@ def whoami_fields(one: WhoAmI) -> Fields:
         ("role", one.role),
         ("by", one.principal.via),
         ("expires", time_and_distance(one.expires_at)),
+        *(
+            ("delegation", delegation_text(other))
+            for other in (person.delegations if person else ())
+        ),
     ]
 
 
@@ -575,6 +619,7 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     ApiKeyInfo: key_fields,
     ApiKeyReceipt: key_receipt_fields,
     PersonInfo: person_fields,
+    DelegationInfo: delegation_fields,
     WhoAmI: whoami_fields,
     NoticeTestReceipt: lambda one: [
         ("target", one.target),

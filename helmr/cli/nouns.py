@@ -28,8 +28,10 @@ from helmr.cli.app import (
 from helmr.cli.listing import MeantWaits, pushing, session_passes, waits_filter
 from helmr.models.queries import SESSION_IDS, ListQuery
 from helmr.person import filters
+from helmr.wire import ids
 from helmr.wire.operations import (
     LIST_API_KEYS,
+    LIST_DELEGATIONS,
     LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
@@ -95,9 +97,14 @@ class Noun(Generic[M]):
 
 
 def add_list(
-    app: typer.Typer, noun: Noun[Any], help_text: str, *, examples: str | None = None
+    app: typer.Typer,
+    noun: Noun[Any],
+    help_text: str,
+    *,
+    name: str = "list",
+    examples: str | None = None,
 ) -> None:
-    """Give a group the command `list`."""
+    """Give a group the command `list`, or one of another name."""
     fields = filter_options(noun.lists.query, noun.helps, noun.unasked)
     options = [
         *fields.values(),
@@ -136,7 +143,7 @@ def add_list(
                 ),
             )
 
-    add(app, "list", list_, help_text, options, examples)
+    add(app, name, list_, help_text, options, examples)
 
 
 def add_call(
@@ -332,4 +339,12 @@ PERSON = Noun(
         nothing="the runtime knows no people; [people.NAME] in its helmr.toml names them",
     ),
     argument=Annotated[str, PERSON_NAME],
+)
+DELEGATION = Noun(
+    lists=LIST_DELEGATIONS,
+    table=listing.ListTable(
+        columns=describe.DELEGATION_COLUMNS, row=describe.delegation_row, nothing="no one is away"
+    ),
+    argument=Annotated[str, arguments.argument("DELEGATION")],
+    find=arguments.finder(ids.DELEGATION, "delegation", LIST_DELEGATIONS),
 )

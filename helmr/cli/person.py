@@ -1,4 +1,4 @@
-"""`helmr person` shows people and their signing keys, disables and enables them."""
+"""`helmr person` shows people, their signing keys and deputies, disables and enables them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 
 from helmr.cli import arguments, describe, nouns, printing
 from helmr.cli.app import Cli, Json, command, group
-from helmr.wire.operations import ENABLE_PERSON, GET_PERSON, UNBIND_PERSON
+from helmr.wire.operations import ENABLE_PERSON, GET_PERSON, UNBIND_PERSON, UNDELEGATE
 from helmr.wire.safe_text import one_line
 
-app = group("Show people and their signing keys; disable or enable a person.")
+app = group("Show people, their signing keys and deputies; disable or enable a person.")
 
 nouns.add_list(app, nouns.PERSON, "List people by id.")
 nouns.add_call(app, nouns.PERSON, "show", GET_PERSON, "Show a person.")
@@ -99,6 +99,87 @@ def signers(cli: Cli) -> None:
                         revoked_at=key.revoked_at,
                     )
                 )
+
+
+@command(
+    app,
+    "delegate",
+    examples="""helmr person delegate ada bo --until 14d
+helmr person delegate ada bo --from 2026-12-20 --until 2027-01-04 --stream refunds --reason "on leave\"""",
+)
+def delegate(
+    cli: Cli,
+    person: Annotated[str, nouns.PERSON_NAME],
+    deputy: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEPUTY", help="Who answers for them.", autocompletion=arguments.people
+        ),
+    ],
+    until: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="The end: 14d, 2026-12-20, or a time; at most 90 days."),
+    ],
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="The start; now if not given.")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="Only for waits of this task; may be repeated.",
+            autocompletion=arguments.tasks,
+        ),
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STREAM",
+            help="Only on this stream; may be repeated.",
+            autocompletion=arguments.streams,
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="Only with this tag; may be repeated."),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Why; an admin who does it for another says it."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Have another person answer for this one, for a while.
+
+    The deputy answers waits that admit the person, never one that excludes either of the two.
+    """
+    scope = {"tasks": task or [], "streams": stream or [], "tags": tag or []}
+    with cli.client() as client:
+        made = client.people.delegate(
+            person,
+            deputy=deputy,
+            ends_at=arguments.moment(until),
+            starts_at=arguments.moment(from_) if from_ is not None else None,
+            reason=reason,
+            **scope,  # type: ignore[arg-type] # lists by the names of its fields
+        )
+    describe.show(made, json)
+
+
+nouns.add_list(
+    app,
+    nouns.DELEGATION,
+    "List who is away, until when, and who answers for them.",
+    name="delegations",
+)
+nouns.add_call(
+    app,
+    nouns.DELEGATION,
+    "undelegate",
+    UNDELEGATE,
+    "End a delegation before its time; what the deputy answered stays.",
+    examples="helmr person undelegate dlg_01…",
+)
 
 
 nouns.add_call(

@@ -164,12 +164,14 @@ def _answer_row(one: RecordedAnswer, *, is_compared: bool) -> tuple[object, ...]
     elif one.key is not None:
         signed = f"with {one.key}: no --allowed-signers say whose that is"
     assert not is_compared or one.key is None or one.principal or one.problem
-    return (one.seq, one.wait_id, one.subject, one.person, one.said, signed)
+    by = f"{one.person} for {one.deputy_for}" if one.deputy_for is not None else one.person
+    return (one.seq, one.wait_id, one.subject, by, one.said, signed)
 
 
 def _answer_json(one: RecordedAnswer) -> dict[str, Any]:
     names = ("seq", "wait_id", "subject", "said", "person", "key", "principal", "problem")
-    return {name: getattr(one, name) for name in names}
+    found = {name: getattr(one, name) for name in names}
+    return found if one.deputy_for is None else {**found, "deputy_for": one.deputy_for}
 
 
 def _write_signed(one: RecordedAnswer, folder: Path) -> None:

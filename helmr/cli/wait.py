@@ -127,6 +127,14 @@ def answer(
             metavar="TEXT", help="Admins only: why you answer in place of the people who may."
         ),
     ] = None,
+    deputy_for: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERSON",
+            help="For whom you answer as their deputy; needed if you are the deputy of several.",
+            autocompletion=arguments.people,
+        ),
+    ] = None,
     batch: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The batch of answers that this one belongs to."),
@@ -168,6 +176,11 @@ def answer(
             "--override-reason is for one wait and one answer",
             hint='helmr wait answer WAIT key=value --override-reason "…"',
         )
+    if deputy_for is not None and (every or jsonl or csv or not said):
+        raise UsageError(
+            "--deputy-for is for one wait and one answer",
+            hint="helmr wait answer WAIT key=value --deputy-for NAME",
+        )
     if jsonl is not None or csv is not None:
         _check_file(jsonl, csv, wait, said, {"--all": every, **with_all})
         code = answer_all.answer_from_file(
@@ -202,6 +215,7 @@ def answer(
     done = _answer_one(
         cli, wait or "", said, next.hold_seconds(undo_for, otherwise=0.0),
         override_claim=override_claim, override_reason=override_reason, batch_id=batch,
+        deputy_for=deputy_for,
     )  # fmt: skip
     describe.show(done, json)
 

@@ -373,6 +373,9 @@ class People(BlockingPart[AsyncPeople]):
     unbind = blocking(AsyncPeople.unbind)
     add_key = blocking(AsyncPeople.add_key)
     revoke_key = blocking(AsyncPeople.revoke_key)
+    delegate = blocking(AsyncPeople.delegate)
+    delegations = blocking(AsyncPeople.delegations)
+    undelegate = blocking(AsyncPeople.undelegate)
 
 
 class Notices(BlockingPart[AsyncNotices]):

@@ -30,7 +30,7 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr.models.queries import WaitsWanted
-from helmr.signing import Sign, ToSign
+from helmr.signing import Sign, SignedFor, ToSign
 from helmr.tasks import AnyTask
 from helmr.wire.durations import Duration, seconds
 from helmr.wire.operations import (
@@ -103,6 +103,7 @@ class AsyncWaits(ClientPart):
         batch_id: str | None = None,
         sign: Sign | None = None,
         signature: str | None = None,
+        deputy_for: str | None = None,
         operation_id: str | None = None,
     ) -> AnswerReceipt:
         """Answer exactly this wait (S-18).
@@ -115,6 +116,8 @@ class AsyncWaits(ClientPart):
             batch_id: Names the batch of answers that this belongs to: 1 to 128 letters, digits and `._:-`.
             sign: Signs the answer if the wait accepts only signed ones: `helmr.signing.SshSigner()`.
             signature: An armored signature made elsewhere.
+            deputy_for: The person for whom to answer as their deputy (S-142). Without it a person whom the wait does
+                not admit answers for the one person whose deputy they are for it; the receipt says for whom.
             operation_id: Makes the call repeatable by a later process.
 
         Returns:
@@ -134,12 +137,14 @@ class AsyncWaits(ClientPart):
         body["batch_id"] = batch_id if batch_id is not None else UNSET
         body["override_reason"] = override_reason if override_reason is not None else UNSET
         body["signature"] = signature if signature is not None else UNSET
+        body["deputy_for"] = deputy_for if deputy_for is not None else UNSET
         try:
             return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
         except SignatureNeeded as error:
             if sign is None:
                 raise
             body["signature"] = await self._signed(wait_id, data, sign, error)
+            body["deputy_for"] = error.facts.get("deputy_for", UNSET)
         return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
 
     async def _signed(self, wait_id: str, data: Any, sign: Sign, error: SignatureNeeded) -> str:
@@ -147,7 +152,15 @@ class AsyncWaits(ClientPart):
         person, keys = error.facts.get("person"), error.facts.get("keys")
         if not isinstance(person, str) or not isinstance(keys, list):
             raise error
-        asked = ToSign(await self.get(wait_id), to_json(data), person, [str(key) for key in keys])
+        delegation, deputy_for = (error.facts.get(one) for one in ("delegation", "deputy_for"))
+        is_deputy = isinstance(delegation, str) and isinstance(deputy_for, str)
+        asked = ToSign(
+            await self.get(wait_id),
+            to_json(data),
+            person,
+            [str(key) for key in keys],
+            SignedFor(str(delegation), str(deputy_for)) if is_deputy else None,
+        )
         made = sign(asked)
         return made if isinstance(made, str) else await made
 

@@ -276,6 +276,12 @@ class PersonNotFound(NotFound):
     advice = "`helmr person list` shows people; `[people.NAME]` in `helmr.toml` adds one."
 
 
+class DelegationNotFound(NotFound):
+    """No delegation with that id, or one whose time is over (S-142)."""
+
+    advice = "`helmr person delegations` shows those that hold."
+
+
 class NoticeTargetNotFound(NotFound):
     """No notice target with that name."""
 

@@ -51,7 +51,10 @@ def shown_facts(of: BaseModel, *, at_end: bool = False) -> Iterator[tuple[str, s
 
 
 class PrincipalInfo(Wire):
-    """The principal that acted (S-51). A `person` is verified, by `via`; `on_behalf_of` is self-declared."""
+    """The principal that acted (S-51). A `person` is verified, by `via`; `on_behalf_of` is self-declared.
+
+    For a `person`, `on_behalf_of` is whose deputy they were: the runtime has checked it (S-142).
+    """
 
     type: str
     id: str | None = None
@@ -66,9 +69,10 @@ class PrincipalInfo(Wire):
 
     @property
     def label(self) -> str:
-        """The principal for people: `ada`, `ada, said by key local`, `ada by link`, `api_key app-server`."""
+        """The principal for people: `ada`, `bo for ada`, `ada, said by key local`, `ada by link`, `api_key app`."""
         if self.type == "person":
-            return self.id or self.type
+            own = self.id or self.type
+            return f"{own} for {self.on_behalf_of}" if self.on_behalf_of else own
         if self.type == "link" and self.on_behalf_of:
             return f"{self.on_behalf_of} by link"
         kind = "key" if self.type == "api_key" and self.on_behalf_of else self.type

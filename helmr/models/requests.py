@@ -73,13 +73,15 @@ class AnswerRequest(AnswerData):
     """POST /v1/waits/{id}/answer.
 
     `override_reason` is an admin's reason to answer instead of the answerers; `signature` is the person's armored SSH
-    signature, for a wait that accepts only signed answers.
+    signature, for a wait that accepts only signed answers; `deputy_for` is the person for whom the caller answers, as
+    their deputy.
     """
 
     override_claim: bool = False
     override_reason: Reason | None = None
     batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
     signature: str | None = Field(default=None, min_length=1, max_length=SIGNATURE_CHARS_MAX)
+    deputy_for: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
 
 
 class ClaimRequest(Request):

@@ -69,11 +69,31 @@ class VoteInfo(Wire):
     """A person's vote on a wait that several must agree on (S-113); equal `proposal`s agree."""
 
     person: str
+    deputy_for: str | None = None
+    """The person for whom they voted as a deputy (S-142); the vote is of both."""
     data: Any
     proposal: str
     voted_at: datetime
     signed_by: str | None = None
     """Fingerprint of the key that signed it."""
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The people whose vote it is."""
+        return (self.person,) if self.deputy_for is None else (self.person, self.deputy_for)
+
+    @property
+    def label(self) -> str:
+        """The voter for people: `ada`, or `bo for ada`."""
+        return " for ".join(self.people)
+
+
+class AwayInfo(Wire):
+    """A person who may answer a wait and has a deputy for it now (S-142)."""
+
+    person: str
+    deputy: str
+    until: datetime
 
 
 class WaitInfo(Wire):
@@ -134,12 +154,16 @@ class WaitInfo(Wire):
     have: Annotated[int, Shown("who agree")] = 0
     """Number of people who agree with the last vote (S-113)."""
     voters: Annotated[list[str], Shown("voted")] = Field(default_factory=list)
-    """Ids of the people who voted, newest last."""
+    """Ids of the people who voted, newest last; a deputy and the person they voted for are both here."""
     votes: list[VoteInfo] = Field(default_factory=list)
     """Their votes; only in the read of one pending wait."""
     can_answer: bool | None = None
     """True if the caller may answer it, and has not; null for a caller that is not a person, or if it depends on groups
     that are not known now."""
+    deputy_for: Annotated[list[str], Shown("you answer for")] = Field(default_factory=list)
+    """The people for whom the caller, who is a person, may answer it as their deputy (S-142)."""
+    away: list[AwayInfo] = Field(default_factory=list)
+    """Its answerers and its assignee who have a deputy for it now, with the time until which."""
     is_mine: bool | None = None
     """True if its assignee or answerers include the caller or a group of theirs; null for a caller that is not a
     person."""
@@ -149,6 +173,8 @@ class WaitInfo(Wire):
     """Fields of an answer in which people need not agree."""
     signed: Annotated[bool, Shown("takes signed answers only")] = False
     """Each answer carries its person's signature (S-115)."""
+    deputies: bool | None = None
+    """False if it takes no answers of deputies (S-142); null: it takes them unless answers are signed."""
     signed_by: Annotated[str | None, Shown("signed by", at_end=True)] = None
     """Fingerprint of the key that signed its answer; only in the read of one wait."""
     override_reason: Annotated[str | None, Shown("overridden because", at_end=True)] = None
@@ -228,6 +254,8 @@ class SendReceipt(NoTruth, Wire):
     duplicate: bool = False
     wait_id: str | None = None
     run_id: str | None = None
+    deputy_for: str | None = None
+    """The person for whom it was answered, by their deputy (S-142)."""
 
 
 class VoteReceipt(NoTruth, Wire):
@@ -243,6 +271,8 @@ class VoteReceipt(NoTruth, Wire):
     outcome: VoteOutcome
     have: int
     need: int
+    deputy_for: str | None = None
+    """As in `SendReceipt`."""
 
 
 class TokenAnswerReceipt(NoTruth, Wire):

@@ -17,7 +17,7 @@ from helmr.wire.people import person_key
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.answerers import Identity
-from helmr_runtime.core.entries import PERSON, EntryKind, Watermark
+from helmr_runtime.core.entries import PERSON, EntryKind, Principal, Watermark
 from helmr_runtime.core.entries import Entry as Entry
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.session_file import RecordedSession, read_session
@@ -308,9 +308,12 @@ def _answers(
 
 
 def _author(entry: Entry) -> Author:
-    """Return the people behind an entry's answer."""
+    """Return the people behind an entry's answer; of a deputy's, the person for whom it was given."""
     body, principal = entry.body, entry.principal
     said, reason = body.get("person"), body.get("override_reason")
+    if (acting := body.get("delegation")) is not None:
+        said = {**acting, "id": acting["delegator"]}
+        principal = Principal(PERSON, acting["delegator"])
     if said is not None:
         names, groups = said.get("names", ()), said.get("groups", ())
         person = Identity(id=said["id"], names=tuple(names), groups=tuple(groups))

@@ -285,10 +285,10 @@ class HarnessSession:
         opened = [one for one in entries.values() if one.kind == "wait.opened"]
         body = dict(opened[-1].body)
         if body.get("approvals", 1) > 1:
-            said = [(one, entries[seq].body) for one, (seq, _) in state.wait.votes.items()]
+            seqs = dict.fromkeys(seq for seq, _ in state.wait.votes.values())
             body["votes"] = [
-                {"person": one, "data": vote["data"], "proposal": vote["proposal"]}
-                for one, vote in said
+                {"person": vote["person"]["id"], "data": vote["data"], "proposal": vote["proposal"]}
+                for vote in (entries[seq].body for seq in seqs)
             ]
         return body
 

@@ -28,8 +28,21 @@ API_KEY = "key"
 OPERATION = "op"
 NOTE = "note"
 GRANT = "grant"
+DELEGATION = "dlg"
 
-PREFIXES = (SESSION, RUN, RECORD, WAIT, TOKEN, PUBLIC_TOKEN, API_KEY, OPERATION, NOTE, GRANT)
+PREFIXES = (
+    SESSION,
+    RUN,
+    RECORD,
+    WAIT,
+    TOKEN,
+    PUBLIC_TOKEN,
+    API_KEY,
+    OPERATION,
+    NOTE,
+    GRANT,
+    DELEGATION,
+)
 
 SYSTEM_STREAM = "ses_00000000000000000000000000"
 """The reserved session whose entries are facts of no session: tokens made by clients, keys, the catalog."""

@@ -32,6 +32,7 @@ PATH_IDS = {
     "link_id": ids.PUBLIC_TOKEN,
     "key_id": ids.API_KEY,
     "grant_id": ids.GRANT,
+    "delegation_id": ids.DELEGATION,
 }
 """Parameters of paths that are ids, and the prefix of each."""
 

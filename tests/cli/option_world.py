@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from helmr import auth
 from helmr.client.sync import ask
 from helmr.models import Page
 from helmr.signing import fingerprint
-from helmr.wire.operations import LIST_LIMITS
+from helmr.wire.operations import LIST_DELEGATIONS, LIST_LIMITS
 from tests import signers
 from tests.cli.lines import lines_of_features
 from tests.notices.receivers import Endpoint
@@ -60,6 +61,8 @@ within = "1m"
 email = "ada-human@example.com"
 [people.ada-json]
 email = "ada-json@example.com"
+[people.bo-human]
+[people.bo-json]
 {"".join(one.config for one in of_features)}"""
         )
         (folder / "webhook.secret").write_text(WEBHOOK_KEY)
@@ -249,6 +252,17 @@ email = "ada-json@example.com"
 
     def make_people_cursor(self) -> str:
         return self.cursor(self.client.people.page(limit=1))
+
+    def make_delegation(self) -> str:
+        person, deputy = f"ada-{self.round}", f"bo-{self.round}"
+        until = datetime.now(UTC) + timedelta(days=1)
+        made = self.client.people.delegate(person, deputy=deputy, ends_at=until, reason="ill")
+        return made.id
+
+    def make_delegations_cursor(self) -> str:
+        for _ in range(2):
+            self.make_delegation()
+        return self.cursor(ask(self.client, LIST_DELEGATIONS, query={"limit": 1}))
 
     def make_keys_cursor(self) -> str:
         return self.cursor(self.client.keys.page(limit=1))

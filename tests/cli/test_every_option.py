@@ -125,6 +125,7 @@ LINES = [
     Line("wait list --can-answer", code=2, has_form=True),
     Line("next --mine --can-answer", code=2),
     Line(f"wait answer $NEW_WAIT --data {APPROVE} --override-reason 'all are ill'", code=2, has_form=True),
+    Line(f"wait answer $NEW_WAIT --data {APPROVE} --deputy-for ada-human", code=4, has_form=True),
     Line("wait assign $WAIT ada", "ada"),
     Line("wait link $WAIT --person ada --expires-in 1h", "http"),
     Line("wait links $WAIT", "ada"),
@@ -223,6 +224,14 @@ LINES = [
     Line("person add-key ada-$ROUND @$SIGNING_KEY", "SHA256:"),
     Line("person signers", "ssh-ed25519", has_form=True),
     Line("person revoke-key ada-$ROUND $FINGERPRINT --reason lost", "SHA256:"),
+    Line(
+        "person delegate ada-$ROUND bo-$ROUND --from 1d --until 14d --task review --stream approval "
+        "--tag vip --reason ill", "bo-",
+    ),
+    Line("person delegations --all", "dlg_"),
+    Line("person delegations --output name", "dlg_", has_form=True),
+    Line("person delegations --limit 1 --cursor $DELEGATIONS_CURSOR", "dlg_"),
+    Line("person undelegate $NEW_DELEGATION", "dlg_"),
     Line("person disable ada-$ROUND --reason left", "left"),
     Line("person enable ada-$ROUND", "ada-"),
     Line("person unbind ada-$ROUND", "ada-"),

@@ -92,13 +92,16 @@ WALKED = {
     "person add-key": ["person add-key ada SHORT", "person add-key SHORT SHORT"],
     "person revoke-key": ["person revoke-key ada SHORT", "person revoke-key SHORT SHORT"],
     "person signers": ["person signers"],
+    "person delegate": ["person delegate ada SHORT --until 1d", "person delegate ada ada --until SHORT"],
+    "person delegations": ["person delegations"],
+    "person undelegate": ["person undelegate HOSTILE"],
     **{name: [*lines] for one in OF_FEATURES for name, lines in one.walked.items()},
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
     "status", "token create", "session note", "wait link", "wait links", "wait unlink",
-    "limit list", "notices list", "whoami", "person list", "person add-key", "person signers",
+    "limit list", "notices list", "whoami", "person list", "person add-key", "person signers", "person delegations",
     *(name for one in OF_FEATURES for name in one.silent),
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""

@@ -54,7 +54,7 @@ COMMANDS = {
     "token": "create list get complete cancel",
     "public-token": "create list revoke",
     "key": "create list revoke rotate-master public",
-    "person": "list show disable add-key revoke-key signers enable unbind",
+    "person": "list show disable add-key revoke-key signers delegate delegations undelegate enable unbind",
     "limit": "list",
     "notices": "list test retry",
     "rule": "test",

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from helmr.errors import (
     BadQuery,
     BadRequest,
     Conflict,
+    DelegationNotFound,
     ExternalIdConflict,
     IdempotencyConflict,
     KeyNotFound,
@@ -644,6 +646,38 @@ async def keys_that_sign_are_registered_and_revoked(client: Any, way: Way) -> No
         await client.people.add_key(person, key=key)
 
 
+async def people_have_deputies(client: Any, way: Way) -> None:
+    person, deputy = fresh("person"), fresh("person")
+    ends_at = datetime.now(UTC)
+    for name in (person, deputy):
+        with pytest.raises(PersonNotFound):
+            await client.people.delegate(person, deputy=deputy, ends_at=ends_at, reason="ill")
+        ends_at = (await client.people.disable(name)).disabled_at + timedelta(days=14)
+        await client.people.enable(name)
+    with pytest.raises(BadRequest):
+        await client.people.delegate(person, deputy=deputy, ends_at=ends_at)
+    made = await client.people.delegate(
+        person,
+        deputy=deputy,
+        ends_at=ends_at,
+        starts_at=ends_at - timedelta(days=1),
+        reason="ill",
+        tasks=["refund"],
+        streams=("refunds",),
+        tags=["spring"],
+    )
+    assert (made.delegator, made.deputy, made.ends_at) == (person, deputy, ends_at)
+    assert made.scope == "tasks refund; streams refunds; tags spring"
+    assert made in [one async for one in client.people.delegations(limit=1)]
+    assert (await client.people.get(deputy)).delegations == [made]
+    ended = await client.people.undelegate(made.id)
+    assert ended.ended_at is not None
+    assert await client.people.undelegate(made.id) == ended
+    assert made.id not in [one.id async for one in client.people.delegations()]
+    with pytest.raises(DelegationNotFound):
+        await client.people.undelegate(ids.new_id(ids.DELEGATION))
+
+
 async def a_session_is_exported_and_verified(client: Any, way: Way) -> None:
     started, wait = await reviewing(client)
     await client.waits.answer(wait.id, APPROVE)
@@ -838,6 +872,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     the_runtime_says_who_calls,
     people_are_disabled_enabled_and_unbound,
     keys_that_sign_are_registered_and_revoked,
+    people_have_deputies,
     *(case for one in of_features("contract") for case in one.CASES),
     the_gateway_sends_notices,
     a_session_is_exported_and_verified,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from helmr import auth
@@ -523,6 +524,39 @@ async def revoke_signing_key(client: Any) -> Prepared:
         return found.id
 
     return Prepared(call)
+
+
+@repeats(operations.DELEGATE)
+async def delegate(client: Any) -> Prepared:
+    person, deputy = await _known_person(client), await _known_person(client)
+    ends_at = await _in_two_weeks(client)
+
+    async def call(operation_id: str) -> Receipt:
+        made = await client.people.delegate(
+            person, deputy=deputy, ends_at=ends_at, reason="ill", operation_id=operation_id
+        )
+        return made.id
+
+    return Prepared(call)
+
+
+@repeats(operations.UNDELEGATE)
+async def undelegate(client: Any) -> Prepared:
+    person, deputy = await _known_person(client), await _known_person(client)
+    ends_at = await _in_two_weeks(client)
+    made = await client.people.delegate(person, deputy=deputy, ends_at=ends_at, reason="ill")
+
+    async def call(operation_id: str) -> Receipt:
+        return (await client.people.undelegate(made.id, operation_id=operation_id)).id
+
+    return Prepared(call)
+
+
+async def _in_two_weeks(client: Any) -> datetime:
+    """By the runtime's clock."""
+    found = await client.people.disable(_person())
+    at: datetime = found.disabled_at + timedelta(days=14)
+    return at
 
 
 async def _known_person(client: Any) -> str:

@@ -93,7 +93,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "people, votes, signatures",
-        "who may answer, how many must agree, signed answers, disabled people",
+        "who may answer, how many must agree, signed answers, deputies, disabled people",
         ("core/answerers.py", "core/decide/votes.py", "core/people.py", "security/sshsig.py"),
         "who-may-answer.md",
         tags=("people",),

@@ -47,6 +47,7 @@ ONE_OF_EACH: dict[str, Any] = {
     "refusals": [{"ok": False}],
     "comments": ["note"],
     "signed": True,
+    "deputies": False,
     "subject": "Ship?",
     "body": "It is green.",
     "initial": {"ok": True},

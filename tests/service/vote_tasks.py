@@ -45,6 +45,20 @@ async def signed_refund(approvals: int) -> object:
     ).unwrap()
 
 
+@task(id="deputies_sign")
+async def deputies_sign(_: None) -> object:
+    """Asks finance, or a deputy of one, for two signed answers."""
+    return await refunds.wait(
+        subject="Refund?", approvals=2, signed=True, deputies=True, tags=["spring"]
+    ).unwrap()
+
+
+@task(id="no_deputies")
+async def no_deputies(_: None) -> object:
+    """Asks finance and no deputy."""
+    return await refunds.wait(subject="Refund?", deputies=False).unwrap()
+
+
 @task(id="refunds_of_a_day")
 async def refunds_of_a_day(_: None) -> object:
     """Has a child ask."""

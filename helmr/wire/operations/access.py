@@ -6,6 +6,8 @@ from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
     ApiKeyRequest,
+    DelegateRequest,
+    DelegationInfo,
     DisableRequest,
     FileKeyInfo,
     ListQuery,
@@ -106,6 +108,22 @@ REVOKE_SIGNING_KEY = Operation(
     "people.revoke_key", "POST /v1/people/{person}/keys/revoke", Need.ADMINISTER,
     "Revoke a key that signs a person's answers, by its fingerprint. What it has signed stays signed.",
     body=RevokeKeyRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+
+DELEGATE = Operation(
+    "people.delegate", "POST /v1/people/{person}/delegations", Need.ANSWER,
+    "Make another person their deputy, who answers for them for a while.",
+    description="By the person, or by an admin with a `reason`; no one makes themselves a deputy. `ends_at` is at most "
+    "90 days from now. `tasks`, `streams` and `tags` narrow it. Answers 201.",
+    body=DelegateRequest, reply=DelegationInfo, status=201, problems=(404, 409), repeat=Repeat.ONCE)
+LIST_DELEGATIONS = Operation(
+    "people.delegations", "GET /v1/delegations", Need.READ,
+    "List the delegations that hold now or will, the oldest first.",
+    query=ListQuery, reply=Page[DelegationInfo])
+UNDELEGATE = Operation(
+    "people.undelegate", "POST /v1/delegations/{delegation_id}/end", Need.ANSWER,
+    "End a delegation before its time. What the deputy answered stays.",
+    description="By either of the two people, or an admin. Ending it again changes nothing.",
+    body=NoFields, reply=DelegationInfo, problems=(404, 409), repeat=Repeat.ONCE)
 
 # Pages for people ---------------------------------------------------------------------------------
 

@@ -180,7 +180,9 @@ ANSWER_WAIT: Operation[AnswerReceipt] = Operation(
     "not known; nothing is stored then. Where several people must agree, all but the last get "
     "`{outcome: \"voted\", have, need}`. A wait with `signed` takes answers with a `signature` only, else 403 "
     "`signature_needed` or `bad_signature`: an armored SSH signature in the namespace `helmr`, by a registered key of "
-    "the person, over RFC 8785 JSON of `data`, `person`, `question_hash` and `wait_id`.",
+    "the person, over RFC 8785 JSON of `data`, `person`, `question_hash` and `wait_id`. A deputy answers for the "
+    "person whom `deputy_for` names; without it for the one whose deputy they are, if the wait does not admit them; "
+    "the reply says for whom. They sign `delegation` and `deputy_for` too.",
     body=AnswerRequest, reply=AnswerReceipt, problems=(404, 409, 410, 422), repeat=Repeat.ONCE)
 WITHDRAW_VOTE = Operation(
     "waits.withdraw", "POST /v1/waits/{wait_id}/withdraw", Need.ANSWER,

@@ -106,6 +106,7 @@ class Answerers:
         refusals: Decisions for which one person's vote is enough (`is_refusal`).
         comments: Fields of an answer on which people need not agree.
         signed: Each answer carries its person's signature.
+        deputies: Deputies may answer; None: unless it is signed (S-142).
     """
 
     answerers: tuple[str, ...] = ()
@@ -114,6 +115,7 @@ class Answerers:
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
     signed: bool = False
+    deputies: bool | None = None
 
     @classmethod
     def of(cls, opened: Mapping[str, Any]) -> Answerers:
@@ -125,6 +127,7 @@ class Answerers:
             refusals=tuple(opened.get("refusals", ())),
             comments=tuple(opened.get("comments", ())),
             signed=opened.get("signed", False),
+            deputies=opened.get("deputies"),
         )
 
     @property
@@ -132,6 +135,11 @@ class Answerers:
         """Only an answer by a person that this admits resolves the wait (S-112)."""
         says = self.answerers or self.not_by or self.approvals > 1 or self.refusals
         return bool(says or self.signed)
+
+    @property
+    def takes_deputies(self) -> bool:
+        """A person whom this admits may have their deputy answer (S-142)."""
+        return self.deputies if self.deputies is not None else not self.signed
 
     def require(
         self, wait_id: str, identity: Identity | None, principal: Principal, now: datetime
@@ -145,16 +153,16 @@ class Answerers:
             NotAnAnswerer: They may not; says who may.
             GroupsUnknown: It depends on groups that are not known, or were known too long ago.
         """
-        self._require_not_excluded(wait_id, identity, principal, now)
+        self.require_not_excluded(wait_id, identity, principal, now)
         if identity is None:
-            raise self._refusal(wait_id, None)
+            raise self.refusal(wait_id, None)
         if not self.answerers or _keys(identity, now) & frozenset(self.answerers):
             return
         if any(map(is_group, self.answerers)):
             _require_groups(wait_id, identity, now)
-        raise self._refusal(wait_id, identity.id)
+        raise self.refusal(wait_id, identity.id)
 
-    def _require_not_excluded(
+    def require_not_excluded(
         self, wait_id: str, identity: Identity | None, principal: Principal, now: datetime
     ) -> None:
         """Return if `not_by` does not name this caller, which no role and no reason overrides.
@@ -165,11 +173,11 @@ class Answerers:
         """
         said = next((name for name in names_of(principal) if name in self.not_by), None)
         if said is not None:
-            raise self._refusal(wait_id, said)
+            raise self.refusal(wait_id, said)
         if identity is None:
             return
         if _keys(identity, now) & frozenset(self.not_by):
-            raise self._refusal(wait_id, identity.id)
+            raise self.refusal(wait_id, identity.id)
         if any(map(is_group, self.not_by)):
             _require_groups(wait_id, identity, now)
 
@@ -196,9 +204,9 @@ class Answerers:
             )
         if override_reason is not None:
             if may_override:
-                self._require_not_excluded(wait_id, identity, principal, now)
+                self.require_not_excluded(wait_id, identity, principal, now)
                 return {"override_reason": override_reason}
-            raise self._refusal(wait_id, "a caller that is no admin, whatever its reason")
+            raise self.refusal(wait_id, "a caller that is no admin, whatever its reason")
         if not self.is_restricted:
             return {}
         self.require(wait_id, identity, principal, now)
@@ -219,7 +227,13 @@ class Answerers:
         if not self.signed or "override_reason" in told:
             return dict(told)
         if signature is None:
-            raise SignatureNeeded(f"{wait_id} takes signed answers only", wait_id=wait_id)
+            acting = told.get("delegation")
+            said = (
+                {"delegation": acting["id"], "deputy_for": acting["delegator"]}
+                if acting is not None
+                else {}
+            )
+            raise SignatureNeeded(f"{wait_id} takes signed answers only", wait_id=wait_id, **said)
         return {**told, "signature": signature.recorded()}
 
     def require_one(self, wait_id: str) -> None:
@@ -258,7 +272,8 @@ class Answerers:
         """The rule in words, for a sentence that begins with the wait."""
         return answered_by(self.answerers, self.not_by, self.approvals, signed=self.signed)
 
-    def _refusal(self, wait_id: str, who: str | None) -> NotAnAnswerer:
+    def refusal(self, wait_id: str, who: str | None) -> NotAnAnswerer:
+        """Return the error for a caller that may not answer, which says who may."""
         by = who if who is not None else "a caller that has not signed in as a person"
         return NotAnAnswerer(
             f"{wait_id} can't be answered by {by}: it is answered {self.words}",

@@ -29,7 +29,16 @@ from typing import Any, ClassVar, NamedTuple
 from helmr.errors import BadRequest, DataError, OperationConflict
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX, VoteOutcome
 from helmr_runtime.core.answerers import AnswerSignature, Identity
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, decided_at, iso
+from helmr_runtime.core.delegations import Deputy
+from helmr_runtime.core.entries import (
+    PERSON,
+    Draft,
+    Entry,
+    EntryKind,
+    Principal,
+    decided_at,
+    iso,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +137,10 @@ class AnswerWait(SessionCommand):
     """An admin asks: `override_reason` counts."""
     signature: AnswerSignature | None = None
     """The answering person's signature of this answer (S-115)."""
+    deputies: tuple[Deputy, ...] = ()
+    """The delegations by which the person may answer for another (S-142)."""
+    deputy_for: str | None = None
+    """For whom the person answers, as they say; None: for themselves, or as `delegations.ActingPerson.chosen` finds."""
     details: AnswerDetails = NO_DETAILS
 
 
@@ -388,7 +401,10 @@ def receipt(
     makes = _RECEIPTS.get(carrier.kind)
     if makes is None:
         raise DataError(f"{session_id}: entry {seq} ({carrier.kind}) carries no receipt")
-    return makes(_Carried(carrier.body, carrier.run_id, session_id, seq, at))
+    said = makes(_Carried(carrier.body, carrier.run_id, session_id, seq, at))
+    by = carrier.principal
+    is_deputy = by.type == PERSON and by.on_behalf_of is not None
+    return {**said, "deputy_for": by.on_behalf_of} if is_deputy else said
 
 
 class _Carried(NamedTuple):
@@ -481,6 +497,8 @@ _RECEIPTS: Mapping[EntryKind, _Makes] = {
     EntryKind.PERSON_ENABLED: _says("person"),
     EntryKind.PERSON_KEY_ADDED: _says("person"),
     EntryKind.PERSON_KEY_REVOKED: _says("person"),
+    EntryKind.PERSON_DELEGATED: _says("delegation_id"),
+    EntryKind.PERSON_DELEGATION_ENDED: _says("delegation_id"),
 }
 """The receipt of each kind of entry."""
 

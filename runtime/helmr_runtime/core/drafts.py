@@ -178,6 +178,9 @@ class DecisionContext:
     disabled: frozenset[str] = frozenset()
     """People whose votes do not count (S-113)."""
 
+    ended: frozenset[str] = frozenset()
+    """Delegations that were ended before their time (S-142)."""
+
     @property
     def entries_ahead(self) -> int:
         """The number of claim entries written before those of this decision."""

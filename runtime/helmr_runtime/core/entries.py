@@ -43,7 +43,8 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
                    evidence?{facts{}? links[]?{label url} diff?}    shown above the body (S-70)
-                   answerers[]? not_by[]? approvals?=1 refusals[]? comments[]? signed?    who may answer (S-112, S-113)
+                   answerers[]? not_by[]? approvals?=1 refusals[]? comments[]? signed? deputies?    who may answer
+                   (S-112, S-113, S-142)
                    counted_at? next_escalation? next_escalation_at? default_at?    of its escalation: since when it
                    counts; what comes when, as do the entries that change that. An escalation step is its number in the
                    escalation
@@ -52,6 +53,7 @@ wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)
                    for it; override_reason: an admin did instead (S-112)
                    signature?{wait_id key sshsig}    of a signed answer: the wait that was signed, the fingerprint of
                    the key, the signature (S-115)
+                   delegation{}?    a deputy answered: see `core/delegations.py` (S-142)
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73); batch_id: one of many at once
                    data: of a token; of a child {session_id status: succeeded|failed|cancelled result? error?} (S-91)
@@ -63,11 +65,11 @@ wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} si
 wait.assigned      wait_id assignee? from_assignee? operation?    to no one without assignee (S-72)
                    escalation step? counted_at? next_escalation? next_escalation_at? default_at?    of a wait with an
                    escalation; escalation step: it did it
-wait.voted         wait_id person{id names[]? groups[]?} data proposal mode have need voters{} signature? operation?
-                   of a wait
+wait.voted         wait_id person{id names[]? groups[]?} data proposal mode have need voters{} signature? delegation{}?
+                   operation?    of a wait
                    that several people must agree on (S-113): proposal names the data but for comments, have of need
-                   people stand for it; voters: who else stands for something, and the seq of their vote; person: as
-                   proven, with those of their groups that the wait names
+                   people stand for it; voters: who else stands for something, and the seq of their vote, a deputy and
+                   whom they act for with one seq; person: as proven, with those of their groups that the wait names
 wait.vote_withdrawn    wait_id person reason: taken_back|disabled have need voters{} operation?    person: their id
 wait.reminded      wait_id escalation step next_escalation? next_escalation_at? default_at?    (S-82)
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
@@ -104,6 +106,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
+from helmr.wire.people import person_key
 from helmr_runtime.core import jsontext
 
 T = TypeVar("T")
@@ -171,6 +174,8 @@ class EntryKind(StrEnum):
     PERSON_ENABLED = "person.enabled"
     PERSON_KEY_ADDED = "person.key_added"
     PERSON_KEY_REVOKED = "person.key_revoked"
+    PERSON_DELEGATED = "person.delegated"
+    PERSON_DELEGATION_ENDED = "person.delegation_ended"
     CATALOG_WRITTEN = "catalog.written"
     NOTICES_MOVED = "notices.moved"
     SESSIONS_PRUNED = "sessions.pruned"
@@ -202,7 +207,8 @@ class Principal:
     """The actor of an entry (S-51).
 
     `type` is one of person, api_key, public_token, callback, link, task, ray_job, runtime, or one of a feature. A
-    `person` is proven, and `via` names the proof; `on_behalf_of` is a claim of the principal.
+    `person` is proven, and `via` names the proof; `on_behalf_of` is a claim of the principal, but not a person's: there
+    it is the one whose deputy they are, by the delegation that the entry holds (S-142).
     """
 
     type: str
@@ -242,6 +248,13 @@ PERSON = "person"
 
 LINK = "link"
 """The type of a principal that came by an answer link (S-74)."""
+
+
+def voters_of(body: Mapping[str, Any]) -> list[str]:
+    """Return the people whom the entry of a vote counts for: who voted, and for a deputy the delegator (S-142)."""
+    delegation = body.get("delegation")
+    own = str(body["person"]["id"])
+    return [own] if delegation is None else [own, person_key(delegation["delegator"])]
 
 
 def task_principal(run_id: str) -> Principal:
@@ -452,7 +465,8 @@ def stamp(
         clock_at: The clock's time. If it is before `recorded_at`, which no earlier entry may exceed (S-50), an entry
             whose time decides a race says so in its body (`decided_at`).
     """
-    if clock_at is not None and clock_at < recorded_at and draft.kind in TIME_DECIDES:
+    decides = draft.kind in TIME_DECIDES or "delegation" in draft.body
+    if clock_at is not None and clock_at < recorded_at and decides:
         draft = replace(draft, body={**draft.body, "decided_at": iso(clock_at)})
     body_json = body_text(draft.body)
     if cipher is not None and draft.kind not in NEVER_SEALED:

@@ -34,7 +34,7 @@ from helmr.models import (
 )
 from helmr.wire import ids
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.entries import Entry, EntryKind, from_iso, voters_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class WaitRow:
     """Number of people who must agree, and number of votes for the newest proposal (S-113)."""
     have: Annotated[int, NounColumn(is_small=True, changes=True)] = 0
     votes: Annotated[str, NounColumn(is_json=True, changes=True, is_inner=True)] = "{}"
-    """Seq of each person's vote, by the person's id; the newest last."""
+    """Seq of each person's vote, by the person's id; the newest last. A deputy's vote is the delegator's too."""
     override_reason: Annotated[str | None, ENDS] = None
 
     @classmethod
@@ -367,7 +367,7 @@ def _votes(entry: Entry) -> Changes:
         return {}
     votes = dict(body["voters"])
     if entry.kind is not EntryKind.WAIT_VOTE_WITHDRAWN:
-        votes[body["person"]["id"]] = entry.seq
+        votes |= dict.fromkeys(voters_of(body), entry.seq)
     return {"have": body["have"], "votes": jsontext.encode(votes)}
 
 

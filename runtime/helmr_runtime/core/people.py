@@ -11,9 +11,11 @@ person.disabled   person names[] reason? operation?       names: by which tasks,
 person.enabled    person operation?
 person.key_added      person fingerprint key comment? operation?    a key that signs answers (S-115)
 person.key_revoked    person fingerprint reason? operation?         it signs no more
+person.delegated, person.delegation_ended    see `core/delegations.py` (S-142)
 ```
 
-In the commit of a `person.disabled` the ledger also revokes each of their API keys.
+In the commit of a `person.disabled` the ledger also revokes each of their API keys, and ends the delegations that name
+them.
 """
 
 from __future__ import annotations
@@ -26,11 +28,18 @@ from typing import Annotated, Any
 from helmr.errors import BadSignature, PersonDisabled
 from helmr.wire.people import person_key
 from helmr_runtime.core.commands import AnswerWait, SessionCommand
+from helmr_runtime.core.delegations import Delegation
 from helmr_runtime.core.entries import LINK, PERSON, Entry, EntryKind, Principal
 from helmr_runtime.core.nouns import CHANGES, NounColumn
 
 PEOPLE_MAX = 100_000
 """People who have signed in or were disabled; the ledger keeps all in memory."""
+
+DELEGATIONS_MAX = 10_000
+"""Delegations that have not ended; the ledger keeps all in memory."""
+
+DELEGATIONS_EACH_MAX = 50
+"""Delegations of one person that have not ended."""
 
 SIGNING_KEYS_MAX = 50
 """Signing keys of one person, including revoked ones, which record until when they were valid."""
@@ -108,30 +117,59 @@ class RevokeSigningKey(SessionCommand):
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delegate(SessionCommand):
+    """Make a person another's deputy for a while (S-142). Receipt: `{delegation_id}`."""
+
+    delegation: Delegation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndDelegation(SessionCommand):
+    """End a delegation before its time. Idempotent. Receipt: `{delegation_id}`."""
+
+    delegation_id: str
+
+
 PersonCommand = (
-    BindPerson | UnbindPerson | DisablePerson | EnablePerson | AddSigningKey | RevokeSigningKey
+    BindPerson
+    | UnbindPerson
+    | DisablePerson
+    | EnablePerson
+    | AddSigningKey
+    | RevokeSigningKey
+    | Delegate
+    | EndDelegation
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DisabledPeople:
-    """Disabled people, and signing keys that were revoked.
+    """Disabled people, signing keys that were revoked, and delegations that were ended.
 
     Attributes:
         people: Their ids.
         names: Names by which answer links may refer to them.
         keys: Fingerprints of signing keys that were revoked, of all people.
+        delegations: Ids of delegations that were ended before their time.
     """
 
     people: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
+    delegations: frozenset[str] = frozenset()
 
     def has(self, principal: Principal) -> bool:
-        """True for a disabled person or a link of theirs."""
+        """True for a disabled person or a link of theirs, and for the deputy of one (S-142)."""
         if principal.type == PERSON:
-            return principal.id in self.people
+            return principal.id in self.people or principal.on_behalf_of in self.people
         return principal.type == LINK and principal.on_behalf_of in self.names
+
+    def concern(self, command: SessionCommand) -> bool:
+        """True if the command is by a disabled person or may be for one: they may be enabled again by now."""
+        deputies = command.deputies if isinstance(command, AnswerWait) else ()
+        delegators = {one.delegation.delegator for one in deputies}
+        return self.has(command.principal) or not delegators.isdisjoint(self.people)
 
     def check(self, principal: Principal) -> None:
         """Return if the principal may act.

@@ -291,10 +291,13 @@ def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, 
     """Return the wait's rule as opened and as the code has it now, in words, if they differ (S-126)."""
     if not isinstance(ask, WaitRequest) or ask.wait_kind != "input":
         return None
-    asked = {**ask.details.restriction, "comments": list(ask.details.comments)}
-    named = (*RESTRICTING, "comments")
-    before = [opened.get(name) or None for name in named]
-    now = [asked.get(name) or None for name in named]
+    asked = {
+        **ask.details.restriction,
+        "comments": list(ask.details.comments),
+        "deputies": ask.details.deputies,
+    }
+    named = (*RESTRICTING, "comments", "deputies")
+    before, now = ([_if_set(said.get(name)) for name in named] for said in (opened, asked))
     at = named.index("not_by")
     excluded: list[str] = before[at] or []
     if STARTER in excluded:  # the people it stood for follow it
@@ -307,6 +310,11 @@ def answered_otherwise(opened: Mapping[str, Any], ask: OpRequest) -> tuple[str, 
         return texts
     other = next(name for name, old, new in zip(named, before, now, strict=True) if old != new)
     return f"{texts[0]}, with other {other}", f"{texts[1]}, with these {other}"
+
+
+def _if_set(value: Any) -> Any:
+    """The option, None for an empty one; False is said."""
+    return value if value or value is False else None
 
 
 def _rule_text(said: Mapping[str, Any]) -> str:

@@ -254,9 +254,11 @@ class Wait:
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
     signed: bool = False
+    deputies: bool | None = None
     """These fields hold the wait's `Answerers` (S-112)."""
     votes: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Seq and proposal of each person's newest vote, by the person's id; the newest last (S-113)."""
+    """Seq and proposal of each person's newest vote, by the person's id; the newest last (S-113). A deputy's vote
+    stands under two ids, with one seq: theirs and the delegator's (S-142)."""
 
     @property
     def restriction(self) -> Answerers:
@@ -273,7 +275,7 @@ class Wait:
     def standing(self, proposal: str | None = None) -> int:
         """Return the number of votes for that proposal, or for the newest vote's proposal."""
         newest = next(reversed(self.votes.values()), (0, ""))[1]
-        return sum(one == (proposal or newest) for _, one in self.votes.values())
+        return len({seq for seq, one in self.votes.values() if one == (proposal or newest)})
 
     @classmethod
     def opened(cls, entry: Entry, op: int) -> Wait:

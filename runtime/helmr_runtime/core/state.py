@@ -18,7 +18,7 @@ from helmr.errors import BadRequest, DataError
 from helmr.models import CORRELATION_ID_MAX, Activity, AnswerMode, RunStatus, SessionStatus
 from helmr_runtime.core.answerers import names_of
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
-from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
+from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso, voters_of
 from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.core.run import ACTIVE, AnswerToKeep, Run, Wait
 
@@ -371,7 +371,8 @@ def _wait_voted(state: SessionState, entry: Entry) -> None:
     # Votes of disabled people are dropped: they are withdrawn sooner or later, and people enabled again vote again.
     wait.votes = {one: vote for one, vote in wait.votes.items() if one in body["voters"]}
     if entry.kind is EntryKind.WAIT_VOTED:
-        wait.votes[body["person"]["id"]] = (entry.seq, body["proposal"])
+        vote = (entry.seq, body["proposal"])
+        wait.votes.update((one, vote) for one in voters_of(body))
 
 
 def _wait_resolved(state: SessionState, entry: Entry) -> None:

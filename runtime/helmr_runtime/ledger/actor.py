@@ -210,6 +210,7 @@ class LedgerActor(Ledger):
     lead = _forwarded(DuckLedger.lead)
     known_key = _forwarded(DuckLedger.known_key)
     disabled = _forwarded(DuckLedger.disabled)
+    delegations = _forwarded(DuckLedger.delegations)
     start = _forwarded(DuckLedger.start)
     token_end = _forwarded(DuckLedger.token_end)
     work = _forwarded(DuckLedger.work)

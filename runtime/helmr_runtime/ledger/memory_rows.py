@@ -9,13 +9,14 @@ no host that would park it in time.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr.wire.people import list_key, person_key
+from helmr_runtime.core.delegations import DeputyFilter
 from helmr_runtime.core.entries import PERSON, Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
 from helmr_runtime.ledger.index import views
@@ -220,7 +221,13 @@ class MemoryRows:
 
     # --- lists ----------------------------------------------------------------------------------
 
-    async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
+    async def page(
+        self,
+        wanted: Wanted,
+        *,
+        resolving: Collection[str] = (),
+        by_deputy: Sequence[DeputyFilter] = (),
+    ) -> Json:
         rows = self._rows
         found: Iterable[tuple[tuple[int | str, ...], Json]]
         match wanted:
@@ -241,16 +248,20 @@ class MemoryRows:
                     for one in self._index.tokens
                     if one.parent is None
                 )
-        fitting = _fitting(found, wanted.filters(), resolving)
+        fitting = _fitting(found, wanted.filters(), resolving, by_deputy)
         return _page(type(wanted).__name__, fitting, dict, wanted.cursor, wanted.limit)
 
     async def waits_by_task(
-        self, wanted: WaitsQuery, *, resolving: Collection[str] = ()
+        self,
+        wanted: WaitsQuery,
+        *,
+        resolving: Collection[str] = (),
+        by_deputy: Sequence[DeputyFilter] = (),
     ) -> list[Json]:
         last = views.decode_cursor(WaitsQuery.__name__, wanted.cursor, (int, str))
         given = wanted.model_copy(update={"task": None}).filters()
         totals: dict[str, Json] = {}
-        for key, wait in _fitting(self._waits(), given, resolving):
+        for key, wait in _fitting(self._waits(), given, resolving, by_deputy):
             task = wait["task"]
             total = totals.setdefault(task, {"task": task, "count": 0, "before": 0})
             total["count"] += 1
@@ -328,13 +339,34 @@ def _fitting(
     found: Iterable[tuple[tuple[int | str, ...], Json]],
     given: Mapping[str, Any],
     resolving: Collection[str],
+    by_deputy: Sequence[DeputyFilter] = (),
 ) -> Iterable[tuple[tuple[int | str, ...], Json]]:
     """Those of the objects that pass these filters, each with its key."""
     for key, info in found:
         if info["status"] == "pending" and info["id"] in resolving:
             continue
-        if all(_holds(name, value, info) for name, value in given.items()):
+        if all(
+            _holds(name, value, info) or any(_holds_by(name, one, info) for one in by_deputy)
+            for name, value in given.items()
+        ):
             yield key, info
+
+
+def _holds_by(name: str, by: DeputyFilter, info: Json) -> bool:
+    """True if the filter holds for a person whose deputy asks."""
+    if name not in ("concerns", "answerable_by"):
+        return False
+    tags = {*info["tags"], *info["session_tags"]}
+    is_covered = (
+        (not by.tasks or info["task"] in by.tasks)
+        and (not by.streams or info["stream"] in by.streams)
+        and (not by.tags or not tags.isdisjoint(by.tags))
+    )
+    is_named = not {*by.delegator}.isdisjoint(info["answerers"])
+    if name == "concerns":
+        return is_covered and (is_named or list_key(info["assignee"] or "") in by.delegator)
+    is_free = {*by.both}.isdisjoint(info["not_by"]) and {*by.people}.isdisjoint(info["voters"])
+    return is_covered and is_named and is_free
 
 
 def _holds(name: str, value: Any, info: Json) -> bool:
@@ -354,7 +386,8 @@ def _holds(name: str, value: Any, info: Json) -> bool:
             return is_named and not keys & {*info["not_by"], *info["voters"]}
         case "answered_by":
             by, key = info["resolved_by"] or {}, person_key(value)
-            is_own = by.get("type") == PERSON and person_key(by.get("id") or "") == key
+            named = (by.get("id") or "", by.get("on_behalf_of") or "")
+            is_own = by.get("type") == PERSON and key in map(person_key, named)
             return is_own or key in info["voters"]
         case "voter":
             return person_key(value) in info["voters"]

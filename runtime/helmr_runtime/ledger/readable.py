@@ -42,6 +42,7 @@ from helmr.models import (
 )
 from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.commands import FeatureQuestion, FirstReceipt
+from helmr_runtime.core.delegations import Delegation
 from helmr_runtime.core.entries import Entry, Principal, entry_json, iso
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.people import DisabledPeople
@@ -395,8 +396,13 @@ class ReadableLedger(ABC):
         return [person_json(found[one], enabled.get(one)) for one in sorted(found)]
 
     async def disabled(self) -> DisabledPeople:
-        """Return the disabled people and revoked keys."""
+        """Return the disabled people, the revoked keys, and the delegations that were ended."""
         return self.index.people.disabled
+
+    async def delegations(self) -> Sequence[Delegation]:
+        """Return the delegations that hold or will, oldest first, then those that were ended lately."""
+        people = self.index.people
+        return (*people.delegations.values(), *people.ended.values())
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
@@ -504,16 +510,21 @@ class ReadableLedger(ABC):
         return self._wait_now(found, {wait_id: status} if status is not None else {})
 
     async def list_waits(self, /, **wanted: Any) -> Json:
-        """A page of `WaitInfo`: soonest end first, none last, then by id; `wanted` is a `WaitsQuery`, as above."""
-        resolving = self.index.work.resolving()
-        found = await self.rows.page(_query(WaitsQuery, wanted), resolving=resolving)
+        """A page of `WaitInfo`: soonest end first, none last, then by id.
+
+        `wanted` is a `WaitsQuery`, as above; `by_deputy` of it holds a `DeputyFilter` for each delegation to the person
+        whom the query is about.
+        """
+        resolving, by_deputy = self.index.work.resolving(), wanted.pop("by_deputy", ())
+        query = _query(WaitsQuery, wanted)
+        found = await self.rows.page(query, resolving=resolving, by_deputy=by_deputy)
         return {**found, "items": [self._wait_now(one, {}) for one in found["items"]]}
 
     async def count_waits(self, /, **wanted: Any) -> Json:
         """Count the waits of `list_waits` without making them: see `LedgerClient.count_waits`."""
-        resolving = self.index.work.resolving()
+        resolving, by_deputy = self.index.work.resolving(), wanted.pop("by_deputy", ())
         query = _query(WaitsQuery, wanted)
-        found = await self.rows.waits_by_task(query, resolving=resolving)
+        found = await self.rows.waits_by_task(query, resolving=resolving, by_deputy=by_deputy)
         of_task = [one for one in found if query.task in (None, one["task"])]
         return {
             "count": sum(one["count"] for one in of_task),

@@ -141,7 +141,7 @@ class Loaded:
     claims: WaitClaims | None = None
     """Claims of its pending wait, with the entries to write before the next one (S-81)."""
     disabled: DisabledPeople = NO_ONE_DISABLED
-    """People whose commands are refused (S-117)."""
+    """People whose commands are refused (S-117), and delegations that were ended (S-142)."""
     is_known: bool = False
 
 

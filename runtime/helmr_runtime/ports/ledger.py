@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.commands import FeatureQuestion, FirstReceipt, Prune, Pruned
+from helmr_runtime.core.delegations import Delegation
 from helmr_runtime.core.entries import Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.people import DisabledPeople
@@ -288,7 +289,11 @@ class LedgerClient(Protocol):
         ...
 
     async def list_waits(self, /, **wanted: Any) -> Json:
-        """Return waits by the time that ends them: a page for the parameters of a `WaitsQuery`."""
+        """Return waits by the time that ends them: a page for the parameters of a `WaitsQuery`.
+
+        With `by_deputy`, a `DeputyFilter` for each delegation, `concerns` and `answerable_by` also hold for the people
+        whose deputy asks.
+        """
         ...
 
     async def count_waits(self, /, **wanted: Any) -> Json:
@@ -394,6 +399,10 @@ class LedgerClient(Protocol):
 
     async def people(self) -> Sequence[Json]:
         """Return each person that the ledger knows, by id: `{id, issuer, subject, bound_at, disabled_at, reason}`."""
+        ...
+
+    async def delegations(self) -> Sequence[Delegation]:
+        """Return the delegations that hold or will, then those that were ended lately; the time of some may be over."""
         ...
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:

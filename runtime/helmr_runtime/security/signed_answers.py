@@ -13,7 +13,7 @@ from typing import Any
 
 from helmr.errors import BadRequest, BadSignature
 from helmr.models import AnswerMode
-from helmr.signing import message
+from helmr.signing import SignedFor, message
 from helmr.wait_details import asks
 from helmr.wire.people import person_key
 from helmr_runtime.core.answerers import AnswerSignature
@@ -30,6 +30,7 @@ def check_given(
     data: Any,
     person: str,
     keys: Iterable[str],
+    signed_for: SignedFor | None = None,
 ) -> AnswerSignature:
     """The signature of an answer that is given now.
 
@@ -40,11 +41,18 @@ def check_given(
         data: With what.
         person: By whom.
         keys: Fingerprints of the keys that are registered for them and not revoked.
+        signed_for: Whose deputy they are.
 
     Raises:
         BadSignature: It is over something else, or by a key that is not theirs.
     """
-    signed = message(wait_id=wait_id, question_hash=question_hash, data=data, person=person)
+    signed = message(
+        wait_id=wait_id,
+        question_hash=question_hash,
+        data=data,
+        person=person,
+        signed_for=signed_for,
+    )
     key = signer(armored, signed)
     if key.fingerprint not in keys:
         raise BadSignature(
@@ -64,6 +72,7 @@ class RecordedAnswer:
         wait_id, subject: What was answered.
         said: `answer`, `vote`, `kept`, `default` or `override`.
         person: Who gave it, as the runtime has proven them, or as a key said.
+        deputy_for: For whom, if they gave it as a deputy.
         recorded_at: When.
         key: Fingerprint of the key that signed it; None if it is not signed.
         principal: Whose key that is by the allowed signers.
@@ -78,6 +87,7 @@ class RecordedAnswer:
     said: str
     person: str | None
     recorded_at: datetime
+    deputy_for: str | None = None
     key: str | None = None
     principal: str | None = None
     problem: str | None = None
@@ -155,6 +165,7 @@ def _checked(
         said=_said(entry),
         person=proven or entry.principal.person,
         recorded_at=entry.recorded_at,
+        deputy_for=body.get("delegation", {}).get("delegator"),
     )
     signature = body.get("signature")
     if signature is None:
@@ -188,7 +199,14 @@ def _check_signed(
         raise BadSignature("the question is not the one that its hash names")
     if person is None:
         raise BadSignature("the entry names no person")
-    found.signed = message(wait_id=signed_wait, question_hash=hashed, data=data, person=person)
+    acting = entry.body.get("delegation")
+    found.signed = message(
+        wait_id=signed_wait,
+        question_hash=hashed,
+        data=data,
+        person=person,
+        signed_for=SignedFor(str(acting["id"]), str(acting["delegator"])) if acting else None,
+    )
     assert found.sshsig is not None
     key = signer(found.sshsig, found.signed)
     if key.fingerprint != signature["key"]:

@@ -12,10 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from helmr.errors import BadRequest, SessionTerminal, WaitResolved, WaitTimedOut
+from helmr.errors import (
+    BadRequest,
+    DelegationNotFound,
+    RoleDenied,
+    SessionTerminal,
+    WaitResolved,
+    WaitTimedOut,
+)
 from helmr.models import (
     LIST_LIMIT_MAX,
     ApiKeyInfo,
+    DelegateRequest,
+    DelegationInfo,
     DisableRequest,
     ListQuery,
     Page,
@@ -27,13 +36,19 @@ from helmr.models import (
     WaitsQuery,
     WhoAmI,
 )
+from helmr.wire import ids
+from helmr.wire.people import person_key
+from helmr.wire.roles import Need, Role, may
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.commands import AssignWait, RevokePublicToken, WithdrawVote
+from helmr_runtime.core.delegations import Delegation, Deputy
 from helmr_runtime.core.entries import PERSON
 from helmr_runtime.core.people import (
     AddSigningKey,
+    Delegate,
     DisablePerson,
     EnablePerson,
+    EndDelegation,
     RevokeSigningKey,
     UnbindPerson,
 )
@@ -91,12 +106,14 @@ class PeopleView:
         self._accounts: Mapping[tuple[str, str], str] = {}
         self._claims: LruCache[str, ClaimedGroups] = LruCache(CLAIMS_KNOWN_MAX)
         self._forgotten = 0
+        self._delegations: Sequence[Delegation] | None = None
+        self._deputies: Sequence[Deputy] | None = None
         self.on_disabled: Callable[[str], None] = lambda person_id: None
         """Called with the id of a disabled person: at once by this gateway, over the feed for another."""
 
     def forget(self, *, is_unbound: bool = False) -> None:
         """Empty the cache: a person has changed. `is_unbound`: one has lost their account, so drop groups too."""
-        self._known = None
+        self._known = self._delegations = self._deputies = None
         self._forgotten += 1
         if is_unbound:
             self._claims.clear()
@@ -112,6 +129,48 @@ class PeopleView:
             accounts = {(one["issuer"], one["subject"]): name for name, one in found.items()}
             self._accounts = accounts
         return found
+
+    async def delegations(self) -> Sequence[Delegation]:
+        """The delegations that have not ended, as far as entries say; the time of some may be over."""
+        found = self._delegations
+        if found is None:
+            forgotten = self._forgotten
+            found = [one for one in await self._ledger.delegations() if one.ended_at is None]
+            if forgotten == self._forgotten:
+                self._delegations = found
+        return found
+
+    async def all_deputies(self) -> Sequence[Deputy]:
+        """The delegations with what the configuration says of their delegators.
+
+        A delegator counts only while it names them, with a role that may answer.
+        """
+        found = self._deputies
+        if found is None:
+            forgotten = self._forgotten
+            found = [*filter(None, map(self._deputy, await self.delegations()))]
+            if forgotten == self._forgotten:
+                self._deputies = found
+        return found
+
+    async def deputies(self, identity: Identity | None) -> tuple[Deputy, ...]:
+        """The delegations by which this person may answer for others, if the wait admits those."""
+        if identity is None:
+            return ()
+        key, found = person_key(identity.id), await self.all_deputies()
+        return tuple(one for one in found if person_key(one.delegation.deputy) == key)
+
+    def _deputy(self, one: Delegation) -> Deputy | None:
+        person = self.named.find(one.delegator)
+        is_theirs = person is not None and person.id == one.delegator
+        if person is None or not is_theirs or not may(self.named.role_of(person), Need.ANSWER):
+            return None
+        return Deputy(
+            delegation=one,
+            names=tuple(sorted(person.names - {person.id})),
+            file_groups=person.groups,
+            claims_groups=self.named.settings.claims_groups,
+        )
 
     async def bound(self, issuer: str, subject: str) -> str | None:
         """The id of the person bound to that account; None without one."""
@@ -170,6 +229,9 @@ class PeopleView:
         person = self.named.find(person_id)
         known = (await self.known()).get(person_id) or {"id": person_id}
         said = {name: value for name, value in known.items() if name != "enabled_at"}
+        key = person_key(person_id)
+        own = [one.to_json() for one in await self.delegations() if key in one.people]
+        said["delegations"] = own
         if person is None:
             return PersonInfo.model_validate(said)
         of_file = {
@@ -181,7 +243,7 @@ class PeopleView:
 
 
 class PeopleOperations:
-    """Operations on people: whoami, list, show, disable, enable, unbind, and their signing keys."""
+    """Operations on people: whoami, list, show, disable, enable, unbind, their signing keys and delegations."""
 
     def __init__(self, shared: Shared, view: PeopleView) -> None:
         self._ledger = shared.ledger
@@ -361,6 +423,111 @@ class PeopleOperations:
         await self._router.write(lambda: self._ledger.fact(fact), what=f"a key of {person_id}")
         self.view.forget()
         return await self.view.info(person_id)
+
+    async def delegate(
+        self, caller: Caller, person: str, request: DelegateRequest
+    ) -> DelegationInfo:
+        """Make a person another's deputy for a while (S-142).
+
+        Raises:
+            PersonNotFound: No person with one of the names.
+            RoleDenied: The caller is neither the person nor an admin.
+            BadRequest: An admin gives no reason, the two are one, the deputy makes it, or its times are wrong.
+            Conflict: One of the two is disabled.
+        """
+        delegator, deputy = await self._id_of(person), await self._id_of(request.deputy)
+        identity, now = caller.identity, self._now()
+        is_own = identity is not None and identity.id == delegator
+        self._require_right(caller, (delegator,))
+        if not is_own and request.reason is None:
+            raise BadRequest(
+                f"a delegation that an admin makes for {delegator} needs a reason",
+                hint="Say why: `reason`, or `--reason TEXT`.",
+            )
+        groups = None
+        if is_own and identity is not None and self.view.named.settings.claims_groups:
+            known = identity.groups or () if identity.knows_groups(now) else None
+            if known is not None:
+                groups = tuple(one for one in known if one not in identity.file_groups)
+        made = Delegation(
+            id=ids.new_id(ids.DELEGATION),
+            delegator=delegator,
+            deputy=deputy,
+            starts_at=request.starts_at or now,
+            ends_at=request.ends_at,
+            made_by=caller.principal,
+            made_at=now,
+            tasks=tuple(dict.fromkeys(request.tasks)),
+            streams=tuple(dict.fromkeys(request.streams)),
+            tags=tuple(dict.fromkeys(request.tags)),
+            reason=request.reason,
+            groups=groups,
+        )
+        asked = request.model_dump(mode="json")
+        fact = Delegate(
+            principal=caller.principal,
+            operation=caller.operation("people.delegate", delegator, asked),
+            delegation=made,
+        )
+        receipt = await self._router.write(
+            lambda: self._ledger.fact(fact), what=f"a delegation of {delegator}"
+        )
+        self.view.forget()
+        return await self._delegation(str(receipt["delegation_id"]))
+
+    async def delegations(self, query: ListQuery) -> Page[DelegationInfo]:
+        """Delegations whose time is not over and that were not ended, by id."""
+        now = self._now()
+        live = {one.id: one for one in await self.view.delegations() if now < one.ends_at}
+        found = page_of(sorted(live), query)
+        items = [DelegationInfo.model_validate(live[one].to_json()) for one in found["items"]]
+        return Page[DelegationInfo](items=items, next_cursor=found["next_cursor"])
+
+    async def undelegate(self, caller: Caller, delegation_id: str) -> DelegationInfo:
+        """End a delegation before its time; what the deputy answered stays.
+
+        Raises:
+            DelegationNotFound: None with that id, or its time is over.
+            RoleDenied: The caller is neither of the two, nor an admin.
+        """
+        ids.check_id(delegation_id, ids.DELEGATION)
+        known = await self._delegation(delegation_id)
+        self._require_right(caller, (known.delegator, known.deputy))
+        fact = EndDelegation(
+            principal=caller.principal,
+            operation=caller.operation("people.undelegate", delegation_id),
+            delegation_id=delegation_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"ending {delegation_id}")
+        self.view.forget()
+        return await self._delegation(delegation_id)
+
+    async def _delegation(self, delegation_id: str) -> DelegationInfo:
+        """The delegation as the ledger has it, also if it was ended lately.
+
+        Raises:
+            DelegationNotFound: None with that id, or its time is over.
+        """
+        found = (one for one in await self._ledger.delegations() if one.id == delegation_id)
+        one = next(found, None)
+        if one is None:
+            raise DelegationNotFound(f"there is no delegation {delegation_id}")
+        return DelegationInfo.model_validate(one.to_json())
+
+    def _require_right(self, caller: Caller, people: Sequence[str]) -> None:
+        """Return if the caller is one of these people, or an admin.
+
+        Raises:
+            RoleDenied: They are not.
+        """
+        identity = caller.identity
+        if caller.role is Role.ADMIN or (identity is not None and identity.id in people):
+            return
+        names = " or ".join(people)
+        raise RoleDenied(
+            f"a delegation of {people[0]} is for {names} or an admin",
+            hint="Ask them, or sign in as yourself: `helmr whoami` says who you are.",
+        )
 
     async def _id_of(self, name: str, *, is_any: bool = False) -> str:
         """The id of a person in configuration or ledger.

@@ -37,6 +37,7 @@ from helmr.models import (
     AnswerRequest,
     AssignReceipt,
     AssignRequest,
+    AwayInfo,
     ClaimReceipt,
     ClaimRequest,
     CompleteRequest,
@@ -55,8 +56,8 @@ from helmr.models import (
 )
 from helmr.wire import ids
 from helmr.wire.durations import seconds
-from helmr.wire.people import list_key
-from helmr_runtime.core.answerers import AnswerSignature, is_group
+from helmr.wire.people import list_key, person_key
+from helmr_runtime.core.answerers import Answerers, AnswerSignature, Identity, is_group
 from helmr_runtime.core.commands import (
     AnswerDetails,
     AnswerWait,
@@ -66,7 +67,8 @@ from helmr_runtime.core.commands import (
     TokenEnded,
     WithdrawVote,
 )
-from helmr_runtime.core.entries import iso
+from helmr_runtime.core.delegations import ActingPerson, AskedWait, Deputy
+from helmr_runtime.core.entries import PERSON, Principal, iso
 from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
@@ -119,8 +121,8 @@ class WaitOperations:
         self._places.put(body["wait_id"], (session_id, body.get("token_id")))
 
     async def shown(self, caller: Caller, wait_id: str) -> WaitInfo:
-        """Read a wait as `get` does, with `can_answer` and `is_mine` for this caller."""
-        return _for(caller, await self.get(wait_id), self._now())
+        """Read a wait as `get` does, with `can_answer`, `deputy_for` and `is_mine` for this caller."""
+        return (await self._reader(caller)).shown(await self.get(wait_id))
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit, and its answer.
@@ -181,11 +183,13 @@ class WaitOperations:
         Raises:
             BadFilter: The query asks for the caller's own waits, and the caller is no person.
         """
-        given = _given(caller, wanted)
+        given = await self._given(caller, wanted)
         page = Page[WaitInfo].model_validate(await self._ledger.list_waits(**given))
-        return page.model_copy(
-            update={"items": [_for(caller, wait, self._now()) for wait in page.items]}
-        )
+        reader = await self._reader(caller)
+        items = [reader.shown(wait) for wait in page.items]
+        if wanted.can_answer:  # tables do not know which waits take no deputies
+            items = [one for one in items if one.can_answer is not False]
+        return page.model_copy(update={"items": items})
 
     async def count(self, caller: Caller, wanted: WaitsQuery = ALL_WAITS) -> WaitCount:
         """Count what `list` lists for this caller, on all its pages.
@@ -193,7 +197,40 @@ class WaitOperations:
         Raises:
             BadFilter: As `list`.
         """
-        return WaitCount(**await self._ledger.count_waits(**_given(caller, wanted)))
+        return WaitCount(**await self._ledger.count_waits(**await self._given(caller, wanted)))
+
+    async def _given(self, caller: Caller, wanted: WaitsQuery) -> Json:
+        """The query for the ledger: what it says of the caller, by their names, groups and delegators.
+
+        Raises:
+            BadFilter: The query asks for the caller's own waits, and the caller is no person.
+        """
+        given = wanted.given()
+        asked = [name for name in OF_CALLER if given.pop(name, False)]
+        if not asked:
+            return given
+        person = caller.identity
+        if person is None:
+            raise BadFilter(
+                f"{asked[0]} is for people, and the caller has not signed in as one",
+                hint=f"{OF_CALLER[asked[0]]} takes names of people and groups.",
+            )
+        given |= {OF_CALLER[name]: sorted(person.keys) for name in asked}
+        now = self._now()
+        deputies = await self._people.deputies(person)
+        by_deputy = [one.filter(person, now) for one in deputies if one.delegation.holds_at(now)]
+        return given | ({"by_deputy": by_deputy} if by_deputy else {})
+
+    async def _reader(self, caller: Caller) -> WaitReader:
+        """The caller as a reader of waits."""
+        now = self._now()
+        held = [one for one in await self._people.all_deputies() if one.delegation.holds_at(now)]
+        return WaitReader(
+            person=caller.identity,
+            now=now,
+            deputies=await self._people.deputies(caller.identity),
+            away=[(one, one.delegator(now).keys) for one in held],
+        )
 
     async def answer(
         self,
@@ -225,7 +262,8 @@ class WaitOperations:
             SchemaMismatch: The data does not fit the stream (S-21).
         """
         ids.check_id(wait_id, ids.WAIT)
-        operation = caller.operation("waits.answer", wait_id, request.data)
+        said = [] if request.deputy_for is None else [request.deputy_for]
+        operation = caller.operation("waits.answer", wait_id, request.data, *said)
         session_id, token_id = await self._place_of(wait_id)
         if token_id is not None:
             return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
@@ -247,8 +285,9 @@ class WaitOperations:
         request: AnswerRequest,
         link_id: str | None,
     ) -> Json:
+        deputies = await self._people.deputies(caller.identity)
         try:
-            signature = await self._signature(caller, wait_id, request)
+            signature, deputies = await self._signature(caller, wait_id, request, deputies)
         except BadSignature:
             first = await self._repeats.first(caller, operation)
             if first is None:
@@ -265,39 +304,70 @@ class WaitOperations:
             identity=caller.identity,
             may_override=caller.may_override,
             signature=signature,
+            deputies=deputies,
+            deputy_for=self._people.named.canonical(request.deputy_for)
+            if request.deputy_for is not None
+            else None,
             details=AnswerDetails.of(dict(request)),
         )
         return await self._command(session_id, wait_id, command)
 
     async def _signature(
-        self, caller: Caller, wait_id: str, request: AnswerRequest
-    ) -> AnswerSignature | None:
-        """The request's signature, checked; None if it has none.
+        self,
+        caller: Caller,
+        wait_id: str,
+        request: AnswerRequest,
+        deputies: Sequence[Deputy],
+    ) -> tuple[AnswerSignature | None, tuple[Deputy, ...]]:
+        """The request's signature, checked, and the delegations that the answer may be by; None if it has none.
+
+        A deputy signs both names and the delegation; without these the answer is the person's own.
 
         Raises:
             BadSignature: It is not by the caller over this answer.
             BadRequest: The wait has no question to sign.
         """
         if request.signature is None:
-            return None
+            return None, tuple(deputies)
         person = caller.identity
         if person is None:
             raise BadSignature(
                 "a caller that has not signed in as a person signs nothing", wait_id=wait_id
             )
+        from helmr.signing import SignedFor  # noqa: PLC0415 - few sign
         from helmr_runtime.security.signed_answers import check_given  # noqa: PLC0415 - few sign
 
         wait = await self._ledger.get_wait(wait_id)
         if wait["question_hash"] is None:
             raise BadRequest(f"{wait_id} asks for no signature", hint="Answer it without.")
-        return check_given(
-            request.signature,
-            wait_id=wait_id,
-            question_hash=wait["question_hash"],
-            data=request.data,
-            person=person.id,
-            keys=[one.fingerprint for one in await self._people.signing_keys(person.id)],
-        )
+        keys = [one.fingerprint for one in await self._people.signing_keys(person.id)]
+
+        def checked(acting: Deputy | None) -> AnswerSignature:
+            one = acting.delegation if acting is not None else None
+            return check_given(
+                request.signature or "",
+                wait_id=wait_id,
+                question_hash=wait["question_hash"],
+                data=request.data,
+                person=person.id,
+                keys=keys,
+                signed_for=SignedFor(one.id, one.delegator) if one is not None else None,
+            )
+
+        if request.deputy_for is None:
+            return checked(None), ()
+        delegator = person_key(self._people.named.canonical(request.deputy_for))
+        refused: BadSignature | None = None
+        for one in deputies:
+            if person_key(one.delegation.delegator) != delegator:
+                continue
+            try:
+                return checked(one), (one,)
+            except BadSignature as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        return None, ()  # the core says that they are no deputy
 
     async def _with_keys(self, caller: Caller, error: SignatureNeeded) -> SignatureNeeded:
         """The refusal with the caller's id and signing keys."""
@@ -409,7 +479,8 @@ class WaitOperations:
         nonce_id: str | None,
     ) -> TokenAnswerReceipt:
         """Answer a wait on a token: complete the token, if the wait is pending."""
-        if request.override_reason is not None or request.signature is not None:
+        restricted = (request.override_reason, request.signature, request.deputy_for)
+        if any(one is not None for one in restricted):
             raise BadRequest(f"{wait_id} waits for a token, which says nothing of who may answer")
         wait = await self.get(wait_id)
         completion = CompleteRequest(data=request.data)
@@ -488,14 +559,15 @@ class WaitOperations:
     async def _votes(self, session_id: str, seqs: Mapping[str, int]) -> Sequence[VoteInfo]:
         """The vote of each of these people, from the entry with that seq."""
         found = []
-        for person, seq in seqs.items():
+        for seq in dict.fromkeys(seqs.values()):  # a deputy's vote stands under two names
             page = await self._ledger.transcript(session_id, after=seq - 1, limit=1)
             for entry in page["items"]:
                 body = entry["body"]
                 at = entry["recorded_at"]
                 found.append(
                     VoteInfo(
-                        person=person,
+                        person=body["person"]["id"],
+                        deputy_for=body.get("delegation", {}).get("delegator"),
                         data=body["data"],
                         proposal=body["proposal"],
                         voted_at=at,
@@ -518,39 +590,104 @@ class WaitOperations:
         }
 
 
-def _given(caller: Caller, wanted: WaitsQuery) -> Json:
-    """The query for the ledger: what it says of the caller, by their names and groups.
+OF_CALLER = {"mine": "concerns", "can_answer": "answerable_by"}
+"""Filters that are about the caller, and those about people with names and groups that they stand for."""
 
-    Raises:
-        BadFilter: The query asks for the caller's own waits, and the caller is no person.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitReader:
+    """A reader of waits: what each is to them, and who of its people is away.
+
+    Attributes:
+        person: The reader, if they are a proven person.
+        deputies: The delegations to them.
+        away: All delegations that hold now, with the names and groups of their delegators.
     """
-    given = wanted.given()
-    for name, meant in (("mine", "concerns"), ("can_answer", "answerable_by")):
-        if given.pop(name, False):
-            if caller.identity is None:
-                raise BadFilter(
-                    f"{name} is for people, and the caller has not signed in as one",
-                    hint=f"{meant} takes names of people and groups.",
-                )
-            given[meant] = sorted(caller.identity.keys)
-    return given
+
+    person: Identity | None
+    now: datetime
+    deputies: Sequence[Deputy] = ()
+    away: Sequence[tuple[Deputy, frozenset[str]]] = ()
+
+    def shown(self, wait: WaitInfo) -> WaitInfo:
+        """The wait with `away`, and for a person with `can_answer`, `deputy_for` and `is_mine`."""
+        found = {**self._away(wait), **self._own(wait)}
+        return wait.model_copy(update=found) if found else wait
+
+    def _away(self, wait: WaitInfo) -> dict[str, Any]:
+        """Those of the people it names, themselves or by group, who have a deputy for it now."""
+        if not self.away or not wait.takes_answers:
+            return {}
+        assigned = [list_key(wait.assignee)] if wait.assignee is not None else []
+        named, asked = {*wait.answerers, *assigned}, asked_wait(wait)
+        found = [
+            AwayInfo(
+                person=one.delegation.delegator,
+                deputy=one.delegation.deputy,
+                until=one.delegation.ends_at,
+            )
+            for one, keys in self.away
+            if named & keys and one.delegation.covers(asked)
+        ]
+        return {"away": found} if found else {}
+
+    def _own(self, wait: WaitInfo) -> dict[str, Any]:
+        """What it is to this person; `can_answer` is None if it depends on unknown groups."""
+        person = self.person
+        if person is None:
+            return {}
+        keys = person.keys
+        is_named = not wait.answerers or bool(keys & {*wait.answerers})
+        is_kept_out = bool(keys & {*wait.not_by, *wait.voters})
+        by_group = (*wait.not_by, *(() if is_named else wait.answerers))
+        may: bool | None = wait.takes_answers and is_named and not is_kept_out
+        if any(map(is_group, by_group)) and not is_kept_out and not person.knows_groups(self.now):
+            may = None if wait.takes_answers else False
+        is_assigned = wait.assignee is not None and list_key(wait.assignee) in keys
+        is_mine = is_assigned or bool(keys & {*wait.answerers})
+        found: dict[str, Any] = {"can_answer": may, "is_mine": is_mine}
+        if self.deputies and not is_named and wait.takes_answers:
+            acting = self._acting(person, wait)
+            has_news = any(one.delegation.people.isdisjoint(wait.voters) for one in acting)
+            found |= {"can_answer": True, "is_mine": True} if has_news else {}
+            found["deputy_for"] = [one.delegation.delegator for one in acting]
+        if self.deputies and not found["is_mine"]:
+            found["is_mine"] = self._is_of_delegator(wait)
+        return found
+
+    def _acting(self, person: Identity, wait: WaitInfo) -> list[Deputy]:
+        """A delegation of each person for whom this one may answer."""
+        acting = ActingPerson(
+            who=Answerers(
+                answerers=tuple(wait.answerers),
+                not_by=tuple(wait.not_by),
+                signed=wait.signed,
+                deputies=wait.deputies,
+            ),
+            wait=asked_wait(wait),
+            identity=person,
+            principal=Principal(PERSON, person.id),
+            deputies=self.deputies,
+            now=self.now,
+        )
+        return acting.possible()
+
+    def _is_of_delegator(self, wait: WaitInfo) -> bool:
+        """It is assigned to a person whose deputy they are for it, or to a group of that person."""
+        if wait.assignee is None:
+            return False
+        assignee, asked = list_key(wait.assignee), asked_wait(wait)
+        return any(
+            assignee in one.delegator(self.now).keys
+            for one in self.deputies
+            if one.delegation.holds_at(self.now) and one.delegation.covers(asked)
+        )
 
 
-def _for(caller: Caller, wait: WaitInfo, now: datetime) -> WaitInfo:
-    """The wait with `can_answer` and `is_mine`, if the caller is a person. None: it depends on unknown groups."""
-    person = caller.identity
-    if person is None:
-        return wait
-    keys = person.keys
-    is_named = not wait.answerers or bool(keys & {*wait.answerers})
-    is_kept_out = bool(keys & {*wait.not_by, *wait.voters})
-    by_group = (*wait.not_by, *(() if is_named else wait.answerers))
-    may: bool | None = wait.takes_answers and is_named and not is_kept_out
-    if any(map(is_group, by_group)) and not is_kept_out and not person.knows_groups(now):
-        may = None if wait.takes_answers else False
-    is_assigned = wait.assignee is not None and list_key(wait.assignee) in keys
-    is_mine = is_assigned or bool(keys & {*wait.answerers})
-    return wait.model_copy(update={"can_answer": may, "is_mine": is_mine})
+def asked_wait(wait: WaitInfo) -> AskedWait:
+    """The facts of a wait that delegations are compared with."""
+    tags = frozenset((*wait.tags, *wait.session_tags))
+    return AskedWait(id=wait.id, task=wait.task, stream=wait.stream, tags=tags)
 
 
 def _as_if_agreed(wait: WaitInfo) -> dict[str, Any]:

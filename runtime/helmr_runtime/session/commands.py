@@ -131,7 +131,7 @@ class RepeatedCommands:
         return is_older or self._may_be_enabled(command)
 
     def _may_be_enabled(self, command: SessionCommand) -> bool:
-        return bool(self.disabled.people) and self.disabled.has(command.principal)
+        return bool(self.disabled.people) and self.disabled.concern(command)
 
     def _may_be_older(self, operation: OperationKey | None) -> bool:
         """True if the operation may predate this adoption, by its id's time.

@@ -572,6 +572,7 @@ class LiveSession:
             fits=fits_schema,
             claims=self._claims(),
             disabled=self._repeated.disabled.people,
+            ended=self._repeated.disabled.delegations,
         )
 
     def _now(self, carried: datetime | None = None) -> datetime:

@@ -55,8 +55,9 @@ from helmr_runtime.core.commands import (
     receipt,
 )
 from helmr_runtime.core.decide import votes
+from helmr_runtime.core.delegations import ActingPerson, AskedWait, Deputy
 from helmr_runtime.core.drafts import Decided, DecisionContext, due_draft
-from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
+from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso, voters_of
 from helmr_runtime.core.public_tokens import (
     ScopedToken,
     check_answer,
@@ -332,20 +333,58 @@ def send(state: SessionState, command: Send, context: DecisionContext) -> Decide
     return Decided((*before, *drafts, *spent, *following), reply)
 
 
-def _admitted(wait: Wait, command: AnswerWait, context: DecisionContext) -> dict[str, Any]:
-    """Return the keys that name the answerer in the entry; empty if anyone may answer."""
+def _admitted(
+    state: SessionState, wait: Wait, command: AnswerWait, context: DecisionContext
+) -> tuple[dict[str, Any], str | None]:
+    """Return the keys that name the answerer in the entry, none if anyone may answer; and whose deputy they are."""
     who, reason = wait.restriction, command.details.override_reason
-    if who is ANYONE and reason is None and command.signature is None:
-        return {}
-    told = who.admit(
-        wait.id,
-        command.identity,
-        command.principal,
-        context.now,
-        override_reason=reason,
-        may_override=command.may_override,
+    deputy = _deputy(state, wait, command, context)
+    if deputy is not None:
+        assert command.identity is not None
+        named = (*who.answerers, *who.not_by)
+        told: dict[str, Any] = {
+            "person": command.identity.recorded(named, context.now),
+            "delegation": deputy.recorded(named, context.now),
+        }
+    elif who is ANYONE and reason is None and command.signature is None:
+        return {}, None
+    else:
+        told = who.admit(
+            wait.id,
+            command.identity,
+            command.principal,
+            context.now,
+            override_reason=reason,
+            may_override=command.may_override,
+        )
+    signed = who.with_signature(wait.id, told, command.signature)
+    return signed, deputy.delegation.delegator if deputy is not None else None
+
+
+def _deputy(
+    state: SessionState, wait: Wait, command: AnswerWait, context: DecisionContext
+) -> Deputy | None:
+    """Return the delegation by which the command's person answers; None: as themselves."""
+    said, reason = command.deputy_for, command.details.override_reason
+    if said is not None and reason is not None:
+        raise BadRequest(
+            "an admin who overrides is no one's deputy", hint="Give a reason, or say for whom."
+        )
+    if said is None and (not command.deputies or reason is not None):
+        return None
+    if command.identity is None:
+        raise wait.restriction.refusal(wait.id, None)
+    answering = ActingPerson(
+        who=wait.restriction,
+        wait=AskedWait.of(state.task, _run_of(state).opening_of(wait)),
+        identity=command.identity,
+        principal=command.principal,
+        deputies=command.deputies,
+        now=context.now,
+        disabled=context.disabled,
+        ended=context.ended,
     )
-    return who.with_signature(wait.id, told, command.signature)
+    return answering.chosen(said)
 
 
 def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -> Decided:
@@ -362,13 +401,16 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         return Decided(before, error=late)
     require_open(state)
     checked_size(command.data)
-    told = _admitted(wait, command, context)
+    told, deputy_for = _admitted(state, wait, command, context)
     overridden = _override(wait, command, context)
+    own = votes.claim_given_back(wait, command, context)
+    if deputy_for is not None:
+        by = replace(command.principal, on_behalf_of=deputy_for)
+        command = replace(command, principal=by)
     if "person" in told and votes.is_vote(wait, command.data):
-        tally = votes.tally(wait, told["person"]["id"], command.data, context.disabled)
+        tally = votes.tally(wait, voters_of(told), command.data, context.disabled)
         if tally["have"] < tally["need"]:
             voted = votes.voted(wait, command, {**told, **tally})
-            own = votes.claim_given_back(wait, command, context)
             return Decided((*before, *overridden, *own, voted), receipt(voted, state.id))
         told |= {"voters": tally["voters"], "have": tally["have"]}
     accepted = _Accepted(

@@ -1,12 +1,13 @@
 """Votes: the answers to a wait that several people must agree on, while too few do (S-113).
 
-A person's newest vote is their only one. The answer that gives a proposal enough votes ends the wait as any answer
-does, in `inputs`; until then each vote is an entry of its own.
+A person's newest vote is their only one. A deputy's vote is that of both people, the deputy and the delegator: another
+that names either of the two replaces it (S-142). The answer that gives a proposal enough votes ends the wait as any
+answer does, in `inputs`; until then each vote is an entry of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,22 +25,33 @@ def is_vote(wait: Wait, data: Any) -> bool:
 
 
 def tally(
-    wait: Wait, person: str, data: Any, disabled: frozenset[str] = frozenset()
+    wait: Wait, people: Collection[str], data: Any, disabled: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """Count the votes with this person's added: `{proposal, have, need, voters}`; `voters` are the other people.
+    """Count the votes with this one added: `{proposal, have, need, voters}`; `voters` are the other people.
 
     Votes of disabled people do not count, even before they are taken back.
+
+    Args:
+        wait: The wait.
+        people: Whom the vote names: the person, and the one whose deputy they are.
+        data: The answer.
+        disabled: Ids of disabled people.
     """
     proposal = wait.restriction.proposal(data)
-    out = {person, *map(person_key, disabled)}
-    others = {one: vote for one, vote in wait.votes.items() if one not in out}
-    same = sum(one == proposal for _, one in others.values())
+    others = _without(wait, {*people, *map(person_key, disabled)})
+    same = len({seq for seq, one in others.values() if one == proposal})
     return {
         "proposal": proposal,
         "have": same + 1,
         "need": wait.approvals,
         "voters": {one: seq for one, (seq, _) in others.items()},
     }
+
+
+def _without(wait: Wait, people: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Return the votes that name none of these people."""
+    out = {vote[0] for one, vote in wait.votes.items() if one in people}
+    return {one: vote for one, vote in wait.votes.items() if vote[0] not in out}
 
 
 def voted(wait: Wait, command: AnswerWait, said: Mapping[str, Any]) -> Draft:
@@ -57,7 +69,7 @@ def voted(wait: Wait, command: AnswerWait, said: Mapping[str, Any]) -> Draft:
 def withdrawn(wait: Wait, command: WithdrawVote) -> Draft:
     """The entry of a vote that is taken back."""
     person = person_key(command.person)
-    left = replace(wait, votes={one: vote for one, vote in wait.votes.items() if one != person})
+    left = replace(wait, votes=_without(wait, {person}))
     body = {
         "wait_id": wait.id,
         "person": person,

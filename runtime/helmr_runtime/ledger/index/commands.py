@@ -15,6 +15,7 @@ from typing import Any
 
 from helmr.errors import (
     Conflict,
+    DelegationNotFound,
     KeyNotFound,
     Overloaded,
     TokenCancelled,
@@ -45,8 +46,10 @@ from helmr_runtime.core.people import (
     PEOPLE_MAX,
     AddSigningKey,
     BindPerson,
+    Delegate,
     DisablePerson,
     EnablePerson,
+    EndDelegation,
     RevokeSigningKey,
     UnbindPerson,
     bound_body,
@@ -115,7 +118,7 @@ def touched_by(fact: LedgerCommand, features: Collection[str] = ()) -> frozenset
             return frozenset({PEOPLE, "api keys", *features})
         case BindPerson() | UnbindPerson() | EnablePerson():
             return frozenset({PEOPLE, "api keys"})
-        case AddSigningKey() | RevokeSigningKey():
+        case AddSigningKey() | RevokeSigningKey() | Delegate() | EndDelegation():
             return frozenset({PEOPLE})
         case FeatureFact():
             return frozenset({fact.feature})
@@ -200,6 +203,11 @@ def decide(
         case RevokeSigningKey():
             revoked = _written(EntryKind.PERSON_KEY_REVOKED, key_revoked_body(fact), fact)
             return revoked if index.people.check_revocation(fact) else replace(revoked, drafts=())
+        case Delegate(delegation=made):
+            index.people.check_delegation(fact, now)
+            return _written(EntryKind.PERSON_DELEGATED, made.body, fact)
+        case EndDelegation():
+            return _end_delegation(index, fact)
         case FeatureFact():
             drafts, reply = fact.decide(index.features[fact.feature], now)
             return Decided(tuple(drafts), reply)
@@ -427,7 +435,7 @@ def _person_changed(
 
 
 def _disable(index: LedgerIndex, fact: DisablePerson, now: datetime) -> Decided:
-    """With the end of their keys and of what features have of them, in one commit (S-117)."""
+    """With the end of their keys, delegations and of what features have of them, in one commit (S-117, S-142)."""
     known = index.people.by_id.get(fact.person)
     if known is None and len(index.people.by_id) >= PEOPLE_MAX:
         raise Overloaded(f"there are {PEOPLE_MAX} people", hint="That is the limit.")
@@ -438,8 +446,24 @@ def _disable(index: LedgerIndex, fact: DisablePerson, now: datetime) -> Decided:
         Draft(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, principal=fact.principal)
         for key in index.keys.keys_of(fact.person)
     )
+    delegations = tuple(
+        Draft(
+            EntryKind.PERSON_DELEGATION_ENDED, one.ended_body("disabled"), principal=fact.principal
+        )
+        for one in index.people.delegations_of(fact.person, now)
+    )
     following = [one for draft in disabled.drafts for one in index.features.following(draft, now)]
-    return replace(disabled, drafts=(*disabled.drafts, *ended, *following))
+    return replace(disabled, drafts=(*disabled.drafts, *ended, *delegations, *following))
+
+
+def _end_delegation(index: LedgerIndex, fact: EndDelegation) -> Decided:
+    """Ending it again changes nothing."""
+    known = index.people.delegations.get(fact.delegation_id)
+    if known is not None:
+        return _written(EntryKind.PERSON_DELEGATION_ENDED, known.ended_body("ended"), fact)
+    if fact.delegation_id in index.people.ended:
+        return Decided(reply={"delegation_id": fact.delegation_id})
+    raise DelegationNotFound(f"there is no delegation {fact.delegation_id[:80]}")
 
 
 def _written(

@@ -346,8 +346,7 @@ class LedgerIndex:
             declined = self._declines(precondition)
             if declined is not None:
                 return declined
-        disabled = self.people.disabled
-        if (disabled.people or disabled.keys) and disabled.acts_in(flush.entries):
+        if self.people.refuses(flush.entries):
             # Its host reads the session again, and with it who is disabled: there the command is refused (S-117).
             return Refused(epoch=head.epoch, seq=head.next_seq)
         return Accepted(is_sure=self.operations.is_complete)

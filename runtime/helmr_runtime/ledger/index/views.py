@@ -25,6 +25,7 @@ from helmr.models import (
     WaitsQuery,
 )
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.delegations import DeputyFilter
 from helmr_runtime.core.entries import Entry, EntryKind, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow, fields_of
 from helmr_runtime.core.run import ACTIVE
@@ -178,6 +179,7 @@ def wait_json(
         "refusals": opened.get("refusals", []),
         "comments": opened.get("comments", []),
         "signed": opened.get("signed", False),
+        "deputies": opened.get("deputies"),
         "voters": list(votes),
         "vote_seqs": votes,
         "question_hash": opened.get("question_hash"),
@@ -279,16 +281,27 @@ class Rows(Protocol):
     async def wait(self, wait_id: str) -> Json | None: ...
     async def public_token(self, public_token_id: str) -> Json | None: ...
 
-    async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
+    async def page(
+        self,
+        wanted: Wanted,
+        *,
+        resolving: Collection[str] = (),
+        by_deputy: Sequence[DeputyFilter] = (),
+    ) -> Json:
         """Return one page of a list.
 
         `resolving` holds waits whose token has ended: callers no longer see them as pending, though
-        their sessions do not know it yet.
+        their sessions do not know it yet. `by_deputy` adds to the waits that concern a person, or that they may
+        answer, those of the people whose deputy they are.
         """
         ...
 
     async def waits_by_task(
-        self, wanted: WaitsQuery, *, resolving: Collection[str] = ()
+        self,
+        wanted: WaitsQuery,
+        *,
+        resolving: Collection[str] = (),
+        by_deputy: Sequence[DeputyFilter] = (),
     ) -> list[Json]:
         """The waits of the list by task, those of other tasks than the wanted one too: `{task, count, before}`.
 

@@ -8,10 +8,11 @@ Invariants: S-53; everyone reads what was acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from helmr.models import RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
+from helmr_runtime.core.delegations import DeputyFilter
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.nouns import WaitRow
 from helmr_runtime.ledger.index import views
@@ -99,15 +100,27 @@ class DuckRows:
 
     # --- pages ----------------------------------------------------------------------------------
 
-    async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
-        more = (resolving,) if isinstance(wanted, WaitsQuery) else ()
+    async def page(
+        self,
+        wanted: Wanted,
+        *,
+        resolving: Collection[str] = (),
+        by_deputy: Sequence[DeputyFilter] = (),
+    ) -> Json:
+        more = (resolving, by_deputy) if isinstance(wanted, WaitsQuery) else ()
         found: Json = await self._read_tables(PAGES[type(wanted)], wanted, *more)
         return found
 
     async def waits_by_task(
-        self, wanted: WaitsQuery, *, resolving: Collection[str] = ()
+        self,
+        wanted: WaitsQuery,
+        *,
+        resolving: Collection[str] = (),
+        by_deputy: Sequence[DeputyFilter] = (),
     ) -> list[Json]:
-        found: list[Json] = await self._read_tables(lists.waits_by_task, wanted, resolving)
+        found: list[Json] = await self._read_tables(
+            lists.waits_by_task, wanted, resolving, by_deputy
+        )
         return found
 
     async def wait_totals(self, resolving: Collection[str]) -> list[Json]:

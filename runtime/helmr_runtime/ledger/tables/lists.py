@@ -16,6 +16,7 @@ from helmr.models import ListQuery, RunsQuery, SessionsQuery, WaitsQuery, WaitSt
 from helmr.models.queries import SESSION_IDS
 from helmr.wire.people import list_key, person_key
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.delegations import DeputyFilter
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
 from helmr_runtime.ledger.index import views
@@ -53,13 +54,18 @@ class Conditions:
         return " AND ".join(self.terms) if self.terms else "true"
 
 
-def wanted(query: ListQuery, special: Mapping[str, How]) -> Conditions:
+def wanted(
+    query: ListQuery, special: Mapping[str, How], by_deputy: Sequence[DeputyFilter] = ()
+) -> Conditions:
     """The conditions of a query's filters: equal to the column of its name, but for what is `special`."""
     found = Conditions()
     for name, value in query.filters().items():
         if name in special:
             term, made = special[name]
             found.add(term, made(value))
+            if name in _BY_DEPUTY and by_deputy:
+                others = [_by_deputy(name, one, found) for one in by_deputy]
+                found.terms.append(f"({' OR '.join((found.terms.pop(), *others))})")
         elif name in SESSION_IDS:
             found.add(f"{COLUMNS.get(name, name)} = {{0}}::UUID", engine.uuid_of(value))
         else:
@@ -288,16 +294,53 @@ _WAITS: Mapping[str, How] = {
     "answered_by": (
         "(list_contains(json_keys(votes), {0}::VARCHAR) OR resolved_offset IN (SELECT feed_offset FROM entries "
         "WHERE starts_with(kind, 'wait.') AND json_extract_string(principal, '$.type') = 'person' "
-        "AND lower(json_extract_string(principal, '$.id')) = {0}::VARCHAR))",
+        "AND {0}::VARCHAR IN (lower(json_extract_string(principal, '$.id')), "
+        "lower(json_extract_string(principal, '$.on_behalf_of')))))",
         person_key,
     ),
     "voter": ("list_contains(json_keys(votes), {0}::VARCHAR)", person_key),
 }
 
 
-def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json:
+_BY_DEPUTY = frozenset({"concerns", "answerable_by"})
+"""Filters that also hold for the people whose deputy asks (S-142)."""
+
+
+def _by_deputy(name: str, by: DeputyFilter, found: Conditions) -> str:
+    """The condition of such a filter for one delegation; its values become parameters of the conditions."""
+    delegator = found.value(list(by.delegator))
+    is_named = f"(answerers <> '[]' AND {_names('answerers').format(delegator)})"
+    terms = []
+    if name == "concerns":
+        is_assigned = f"list_contains({delegator}::VARCHAR[], {_ASSIGNED})"
+        terms.append(f"(coalesce({is_assigned}, false) OR {is_named})")
+    else:
+        both, people = found.value(list(by.both)), found.value(list(by.people))
+        terms += [
+            is_named,
+            f"(not_by = '[]' OR NOT {_names('not_by').format(both)})",
+            f"(votes = '{{}}' OR NOT list_has_any(json_keys(votes), {people}::VARCHAR[]))",
+        ]
+    if by.tasks:
+        terms.append(f"list_contains({found.value(list(by.tasks))}::VARCHAR[], task)")
+    if by.streams:
+        streams = found.value(list(by.streams))
+        terms.append(f"coalesce(list_contains({streams}::VARCHAR[], stream), false)")
+    if by.tags:
+        tags = found.value(list(by.tags))
+        own, of_session = (_names(one).format(tags) for one in ("tags", "session_tags"))
+        terms.append(f"({own} OR {of_session})")
+    return f"({' AND '.join(terms)})"
+
+
+def waits(
+    reader: Reader,
+    query: WaitsQuery,
+    resolving: Collection[str],
+    by_deputy: Sequence[DeputyFilter] = (),
+) -> Json:
     """Waits: what time ends soonest first, what it never ends last, then by id."""
-    where = _listed(query, resolving)
+    where = _listed(query, resolving, by_deputy)
     where.terms.append(_is_behind(query, where))
     found = reader.execute(
         f"SELECT * EXCLUDE (sort_us) FROM {_SORTED} "  # noqa: S608 - terms of our own
@@ -315,9 +358,14 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json
     return views.page(_waits(reader, shown, in_full=False, strict=False), following)
 
 
-def waits_by_task(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> list[Json]:
+def waits_by_task(
+    reader: Reader,
+    query: WaitsQuery,
+    resolving: Collection[str],
+    by_deputy: Sequence[DeputyFilter] = (),
+) -> list[Json]:
     """The waits of the list by task, without reading their entries; see `Rows.waits_by_task`."""
-    where = _listed(query.model_copy(update={"task": None}), resolving)
+    where = _listed(query.model_copy(update={"task": None}), resolving, by_deputy)
     is_behind = _is_behind(query, where)
     found = reader.execute(
         f"SELECT task, count(*), count(*) FILTER (NOT {is_behind}) FROM {_SORTED} "  # noqa: S608 - terms of our own
@@ -332,9 +380,11 @@ _SORTED = (
 )
 
 
-def _listed(query: WaitsQuery, resolving: Collection[str]) -> Conditions:
+def _listed(
+    query: WaitsQuery, resolving: Collection[str], by_deputy: Sequence[DeputyFilter]
+) -> Conditions:
     """The conditions of a list of waits, wherever its page begins."""
-    where = wanted(query, _WAITS)
+    where = wanted(query, _WAITS, by_deputy)
     if query.status is WaitStatus.PENDING:
         where.add(
             "NOT list_contains({0}::UUID[], wait)", [engine.uuid_of(one) for one in resolving]

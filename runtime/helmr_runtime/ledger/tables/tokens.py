@@ -27,6 +27,7 @@ from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.features import FactTable, FeatureMemory
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.people import OF_DELEGATIONS
 from helmr_runtime.ledger.index.tokens import (
     TokenHead,
     api_key_json,
@@ -185,23 +186,28 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         index.keys.admit_api_key(API_KEYS.read(row))
     for row in reader.execute("SELECT * FROM person_rows ORDER BY created_offset").fetchall():
         index.people.admit(PEOPLE.read(row))
-    _restore_enabled(reader, index)
+    _restore_people(reader, index)
     for part, memory in index.features:
         if part.table is not None:
             restore_things(reader, part.table, memory)
 
 
-def _restore_enabled(reader: Reader, index: LedgerIndex) -> None:
-    """Since when those who were disabled act again: rare, and in entries alone."""
+def _restore_people(reader: Reader, index: LedgerIndex) -> None:
+    """Load what is rare, and in entries alone: since when those who were disabled act again, and delegations."""
     if not index.people.by_id:
         return
+    kinds = [EntryKind.PERSON_ENABLED, *OF_DELEGATIONS]
     found = reader.execute(
-        "SELECT feed_offset FROM entry_rows WHERE kind = $1", [EntryKind.PERSON_ENABLED.value]
+        "SELECT feed_offset FROM entry_rows WHERE list_contains($1::VARCHAR[], kind)",
+        [[kind.value for kind in kinds]],
     ).fetchall()
     entries, _ = reads.listed_entries(reader, {offset for (offset,) in found})
     for offset in sorted(entries):
         entry = entries[offset]
-        index.people.enabled_at[entry.body["person"]] = entry.recorded_at
+        if entry.kind is EntryKind.PERSON_ENABLED:
+            index.people.enabled_at[entry.body["person"]] = entry.recorded_at
+        else:
+            index.people.apply_delegation(entry)
 
 
 def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
