@@ -414,6 +414,12 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "person.key_revoked": lambda body: (
         f"{body.get('person')} signs no more with {body.get('fingerprint')}"
     ),
+    "person.delegated": lambda body: (
+        f"{body.get('deputy')} answers for {body.get('person')} until {body.get('ends_at')}"
+    ),
+    "person.delegation_ended": lambda body: (
+        f"{body.get('deputy')} answers no more for {body.get('person')}"
+    ),
     "catalog.written": lambda body: f"tasks {_ids(body.get('tasks'))}",
     "notices.moved": lambda body: "the positions of notice targets were stored",
     "sessions.pruned": lambda body: f"{len(body.get('sessions') or ())} old sessions were removed",

@@ -29,6 +29,7 @@ from helmr.models import (
     WaitKind,
     WaitStatus,
 )
+from helmr.wire.people import person_key
 from helmr_console.clock import Freshness, ServerClock
 from helmr_console.ended import EndedWaits
 from helmr_console.entry_lines import is_act
@@ -300,9 +301,11 @@ class Store:
         voters = list(others)
         if entry.kind == "wait.voted":
             voter = body.get("person", {}).get("id")
-            voters.append(voter)
+            acting_for = body.get("delegation", {}).get("delegator")
+            voters += [voter] if acting_for is None else [voter, person_key(acting_for)]
             said = {name: body.get(name) for name in ("data", "proposal")}
-            votes.append({"person": voter, "voted_at": entry.recorded_at, **said})
+            said |= {"deputy_for": acting_for, "voted_at": entry.recorded_at}
+            votes.append({"person": voter, **said})
         parts = known.model_dump(by_alias=True)
         with suppress(ValidationError):
             self.waits[known.id] = WaitInfo.model_validate(

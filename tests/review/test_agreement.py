@@ -195,3 +195,27 @@ def test_words_change_the_newest_proposal_but_make_the_decision_and_comments() -
     assert proposal_of(wait(initial={"cents": 5})) is MISSING
     text = {"person": "ada", "proposal": "a", "data": "yes", "voted_at": NOW}
     assert proposal_of(voted(text)) is MISSING
+
+
+def test_a_deputys_vote_names_both_people_and_is_the_vote_of_both() -> None:
+    by = {**vote("bo", "p", cents=5), "deputy_for": "ada"}
+    found = wait(votes=[by], voters=["bo", "ada"], have=1)
+    assert standing(found, FORM) == ["1 of 2 agree: bo for ada stands for 5"]
+    assert [own_vote(found, FORM, me) for me in ("ada", "bo", "cy")] == ["5", "5", ""]
+
+
+def test_a_deputy_reads_for_whom_they_answer_and_everyone_who_is_away() -> None:
+    away = [{"person": "ada", "deputy": "bo", "until": NOW}]
+    one = wait(approvals=1, deputy_for=["ada"], away=away)
+    assert agreed(one, FORM, "bo") == [
+        "you answer for ada, as their deputy",
+        "ada is away until 2026-11-30 14:00 UTC: bo answers",
+    ]
+    several = agreed(wait(approvals=1, deputy_for=["ada", "eve"]), FORM, "bo")
+    assert several == ["you are the deputy of ada and eve: `helmr wait answer --deputy-for`"]
+    hostile = wait(
+        approvals=1,
+        deputy_for=[HOSTILE],
+        away=[{"person": HOSTILE, "deputy": HOSTILE, "until": NOW}],
+    )
+    assert [hidden(line) for line in agreed(hostile, FORM, "bo")] == [[], []]

@@ -54,12 +54,31 @@ def is_for_others(wait: WaitInfo) -> bool:
 def agreed(wait: WaitInfo, form: Form, me: str | None) -> list[str]:
     """Return the votes, newest first, then the effect of an answer by this person. Safe.
 
-    Where one answer is enough, only a line that it will be signed, if so.
+    Where one answer is enough, only lines that it will be signed and for whom it is, if so, and who is away.
     """
     signed = ["your answer is signed with your key"] if wait.signed and wait.takes_answers else []
     more = ["you have voted: another answer replaces yours"] if _has_voted(wait, me) else []
-    said = standing(wait, form, _as_json)
-    return [*said, *more, *signed] if said else signed
+    said, people = standing(wait, form, _as_json), [*acting(wait), *away(wait)]
+    return [*said, *more, *signed, *people] if said else [*signed, *people]
+
+
+def acting(wait: WaitInfo) -> list[str]:
+    """Return a line that says for whom this person answers as a deputy; nothing if they answer as themselves. Safe."""
+    if not wait.deputy_for:
+        return []
+    names = [one_line(name, NAME_CELLS) for name in wait.deputy_for]
+    if len(names) == 1:
+        return [f"you answer for {names[0]}, as their deputy"]
+    return [f"you are the deputy of {_joined(wait.deputy_for)}: `helmr wait answer --deputy-for`"]
+
+
+def away(wait: WaitInfo) -> list[str]:
+    """Return a line for each person of the wait who is away, with the deputy and the end. Safe."""
+    return [
+        f"{one_line(one.person, NAME_CELLS)} is away until {one.until:%Y-%m-%d %H:%M} UTC: "
+        f"{one_line(one.deputy, NAME_CELLS)} answers"
+        for one in wait.away
+    ]
 
 
 def standing(wait: WaitInfo, form: Form, spell: Callable[[Any], str] | None = None) -> list[str]:
@@ -81,7 +100,7 @@ def standing(wait: WaitInfo, form: Form, spell: Callable[[Any], str] | None = No
 
 def own_vote(wait: WaitInfo, form: Form, me: str) -> str:
     """Return this person's vote in words; empty if it is not known. Safe."""
-    own = (vote.data for vote in wait.votes if vote.person == person_key(me))
+    own = (vote.data for vote in wait.votes if person_key(me) in map(person_key, vote.people))
     return next((in_words(redacted(form, data)) for data in own), "")
 
 
@@ -131,7 +150,7 @@ def proposal_of(wait: WaitInfo) -> Any:
 def begun_from(wait: WaitInfo) -> str:
     """`from what bo stands for: {"cents": 5}`, of what `proposal_of` says. Safe."""
     shown = json.dumps(redacted(form_of(wait.json_schema), proposal_of(wait)), ensure_ascii=False)
-    by = one_line(wait.votes[-1].person, NAME_CELLS)
+    by = one_line(wait.votes[-1].label, NAME_CELLS)
     return f"begun from what {by} stands for: {one_line(shown, SAID_CELLS)}"
 
 
@@ -141,14 +160,14 @@ def _as_json(data: Any) -> str:
 
 def _stances(wait: WaitInfo, form: Form, spell: Callable[[Any], str]) -> list[str]:
     """`ada and bo stand for {"cents": 5}` for each proposal; nothing unless it is known what all voters said."""
-    if {vote.person for vote in wait.votes} != set(wait.voters):
+    if {person_key(one) for vote in wait.votes for one in vote.people} != set(wait.voters):
         return []
     by_proposal: dict[str, list[VoteInfo]] = {}
     for vote in reversed(wait.votes):
         by_proposal.setdefault(vote.proposal, []).append(vote)
     found = []
     for votes in by_proposal.values():
-        people = _joined([vote.person for vote in reversed(votes)])
+        people = _joined([vote.label for vote in reversed(votes)])
         shown = spell(redacted(form, votes[0].data))
         verb = "stands" if len(votes) == 1 else "stand"
         found.append(f"{people} {verb} for {one_line(shown, SAID_CELLS)}")

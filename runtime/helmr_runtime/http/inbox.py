@@ -189,6 +189,8 @@ async def follow_inbox(exchange: Exchange) -> Response:
     if who is None or not who.may_answer:
         raise unauthenticated()
     session, keys = who.proven.session, who.proven.identity.keys
+    deputies = await exchange.service.people_view.deputies(who.proven.identity)
+    keys = keys.union(*(one.delegator(exchange.service.now()).keys for one in deputies))
     entries = await exchange.service.events.follow_all(None)
     changes = InboxChanges(
         entries,
@@ -218,7 +220,7 @@ async def _wait(exchange: Exchange, wait_id: str) -> PersonalWait | Response:
         return who
     service, browser = exchange.service, exchange.app.browser
     with suppress(NotFound, BadId):
-        wait = await service.waits.get(wait_id)
+        wait = await service.waits.shown(exchange.caller(), wait_id)
         asked = PersonalWait(
             service=service,
             wait=wait,

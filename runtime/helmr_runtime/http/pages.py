@@ -225,11 +225,12 @@ async def _asked(exchange: Exchange, linked: LinkedWait, secret: str) -> LinkedW
     who = await browser.person(exchange)
     if who is None:
         return replace(linked, return_to=f"{LINK_PATH}{secret}")
+    caller = exchange.caller()
     return PersonalWait(
         service=exchange.service,
-        wait=linked.wait,
+        wait=await exchange.service.waits.shown(caller, linked.wait.id),
         who=who,
-        caller=exchange.caller(),
+        caller=caller,
         browser=browser,
         made_for=linked.link.person if linked.link.person not in who.proven.person.names else "",
         done=exchange.query_params.get(DONE, ""),

@@ -34,6 +34,7 @@ from helmr_runtime.http.access import check_own_page
 from helmr_runtime.http.answer_flow import show, show_refused, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.answer_page.page import (
+    DEPUTY_FIELD,
     GRANT_FIELD,
     GRANT_FOR,
     GRANT_LIKE,
@@ -124,6 +125,7 @@ class PersonalWait:
     Attributes:
         made_for: The person of the link to the page, if another one.
         overrides: The person answers although someone else is working on it.
+        deputy_for: The person for whom they say that they answer, as their deputy.
         typed: The submitted values of a form that grants calls or hands the wait over.
         done: The action by which they just claimed it or handed it over.
     """
@@ -135,6 +137,7 @@ class PersonalWait:
     browser: Browser
     made_for: str = ""
     overrides: bool = False
+    deputy_for: str = ""
     typed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     done: str = ""
 
@@ -165,7 +168,8 @@ class PersonalWait:
         """True if their role may answer and the wait admits them, or may do so by groups that are not known."""
         if self.who.proven.is_local:
             return self._is_admitted
-        return self.who.may_answer and handing.admits(self.wait, self.who.proven.identity)
+        is_admitted = handing.admits(self.wait, self.who.proven.identity)
+        return self.who.may_answer and (is_admitted or bool(self.wait.deputy_for))
 
     @property
     def _is_admitted(self) -> bool:
@@ -173,7 +177,8 @@ class PersonalWait:
             return not self.wait.is_restricted  # as its key
         wait, keys = self.wait, self.who.proven.identity.keys
         is_named = not wait.answerers or bool(keys & {*wait.answerers})
-        return self.who.may_answer and is_named and not keys & {*wait.not_by}
+        may = (is_named and not keys & {*wait.not_by}) or bool(wait.deputy_for)
+        return self.who.may_answer and may
 
     @property
     def has_claim(self) -> bool:
@@ -183,6 +188,12 @@ class PersonalWait:
             return False
         by = claim.principal
         return (by.type, by.id, by.on_behalf_of) == (own.type, own.id, own.on_behalf_of)
+
+    @property
+    def _answers_as(self) -> str:
+        """The person's name; as a deputy, with whose they are, if that is one person."""
+        name, others = self.who.bar.name, self.wait.deputy_for
+        return f"{name} for {others[0]}" if len(others) == 1 else name
 
     @property
     def may_see(self) -> bool:
@@ -206,7 +217,8 @@ class PersonalWait:
         if self.who.proven.is_local:
             own = self.who.proven.principal
             return by is not None and (by.type, by.id, by.name) == (own.type, own.id, own.name)
-        is_resolver = by is not None and by.type == PERSON and person_key(by.id or "") == key
+        named = (by.id or "", by.on_behalf_of or "") if by is not None else ()
+        is_resolver = by is not None and by.type == PERSON and key in map(person_key, named)
         return is_resolver or (key in self.wait.voters and self.wait.status is WaitStatus.FULFILLED)
 
     def is_withdrawal(self, nonce: str | None) -> bool:
@@ -278,11 +290,12 @@ class PersonalWait:
         withdraw = self.browser.nonce(self.who.form_id, self._withdrawal) if self.has_voted else ""
         return {
             **await _texts(self.service, wait, is_own=self.is_own),
-            "answers_as": self.who.bar.name,
+            "answers_as": self._answers_as,
+            "deputy_for": wait.deputy_for if len(wait.deputy_for) > 1 else (),
             "made_for": self.made_for,
             "bar": self.who.bar,
             "also_answered": self._others(),
-            "agreed": agreement.standing(wait, form),
+            "agreed": [*agreement.standing(wait, form), *agreement.away(wait)],
             "voted_for": agreement.own_vote(wait, form, person.id) if self.has_voted else "",
             "may_override": wait.claim is not None and not self.has_claim,
             "handing": await handing.form_of(self),
@@ -297,14 +310,17 @@ class PersonalWait:
         by = self.wait.resolved_by
         if not self.is_own or by is None:
             return []
-        return [one for one in self.wait.voters if one != person_key(by.person or "")]
+        own = {person_key(one) for one in (by.person, by.on_behalf_of) if one is not None}
+        return [one for one in self.wait.voters if one not in own]
 
     async def take(self, data: Any, nonce_id: str | None) -> None:
-        request = AnswerRequest(data=data, override_claim=self.overrides)
+        request = AnswerRequest(
+            data=data, override_claim=self.overrides, deputy_for=self.deputy_for or None
+        )
         await self.service.waits.answer(self.caller, self.wait.id, request, nonce_id=nonce_id)
 
     async def latest(self) -> PersonalWait:
-        return replace(self, wait=await self.service.waits.get(self.wait.id))
+        return replace(self, wait=await self.service.waits.shown(self.caller, self.wait.id))
 
 
 async def take_form(
@@ -322,7 +338,9 @@ async def take_form(
         return await _take_grant(replace(asked, typed=sent.values), sent.nonce, location)
     if not sent.values.pop(WITHDRAW_FIELD, None):
         overrides = bool(sent.values.pop(OVERRIDE_FIELD, None))
-        return await submit(asked.service, replace(asked, overrides=overrides), sent, location)
+        deputy_for = next(iter(sent.values.pop(DEPUTY_FIELD, ())), "")
+        asked = replace(asked, overrides=overrides, deputy_for=deputy_for)
+        return await submit(asked.service, asked, sent, location)
     if not asked.is_withdrawal(sent.nonce):
         return await show(asked.service, asked)
     with suppress(WaitResolved, WaitTimedOut):  # the page says how it ended

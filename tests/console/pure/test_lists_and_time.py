@@ -222,6 +222,10 @@ def test_votes_come_by_the_feed_and_the_row_says_how_many_agree() -> None:
     assert (found.voters, [one.person for one in found.votes]) == (["bo"], ["bo"])
     apply("wait.vote_withdrawn", 10, person="bo", have=0, voters={})
     assert row() == "Refund?  0 of 2"
+    acting = {**bo, "delegation": {"id": "dlg_1", "delegator": "Cy"}}
+    found = apply("wait.voted", 10, **acting, have=1, voters={})
+    assert (found.voters, [one.label for one in found.votes]) == (["bo", "cy"], ["bo for Cy"])
+    apply("wait.vote_withdrawn", 10, person="cy", have=0, voters={})
     apply("wait.voted", 11, person={}, have=1, voters={})
     assert row() == "Refund?  0 of 2", "what can't be read changes nothing"
 

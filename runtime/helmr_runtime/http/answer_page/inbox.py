@@ -143,6 +143,8 @@ def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
         facts.append(f"then {end.then}")
     if wait.claim is not None:
         facts.append(f"{wait.claim.label} is working on it")
+    if wait.deputy_for and not is_over:
+        facts.append(f"for {', '.join(wait.deputy_for)}")
     if wait.assignee is not None:
         facts.append(f"assigned to {wait.assignee}")
     shown = tuple(texts.clean(one, SUBJECT_MAX) for one in facts)

@@ -39,6 +39,7 @@ from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
 
 OVERRIDE_FIELD = "override_claim"
+DEPUTY_FIELD = "deputy_for"
 WITHDRAW_FIELD = "withdraw"
 """Distinct from the fields of an answer, whose names begin with a letter and a slash, or are one letter."""
 
@@ -260,6 +261,7 @@ class AnswerPage:
         also_answered: The other people who voted, once it has ended.
         refusal: The reason for which an answer with valid fields was refused.
         renew_at: The address of a new sign-in, if that would help.
+        deputy_for: The people whose deputy the person is for this wait, if they must choose one.
         may_override: Someone else is working on it, but the person may still answer.
         withdraw_nonce: The nonce of the form that withdraws the person's vote; empty without a vote.
         grant: The form that allows an agent's calls for a while, if the person may.
@@ -302,6 +304,7 @@ class AnswerPage:
     also_answered: Sequence[str] = ()
     refusal: str = ""
     renew_at: str = ""
+    deputy_for: Sequence[str] = ()
     may_override: bool = False
     withdraw_nonce: str = ""
     grant: GrantForm | None = None
@@ -351,6 +354,7 @@ def render_page(page: AnswerPage) -> str:
         voted_for=texts.clean(page.voted_for, AGREED_CHARS_MAX),
         also_answered=texts.clean(", ".join(page.also_answered), ANSWERED_BY_CHARS_MAX),
         override_field=OVERRIDE_FIELD,
+        deputy_field=DEPUTY_FIELD,
         withdraw_field=WITHDRAW_FIELD,
         hand_field=HAND_FIELD,
         hand_to=HAND_TO,
