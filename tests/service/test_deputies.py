@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+import subprocess
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -66,6 +68,7 @@ REGISTRY = Registry(
     modules=["tests.service.vote_tasks", "tests.service.inbox_tasks"],
     code_hash="code-deputies",
 )
+AUDITORS = Path(__file__).parents[2] / "docs" / "auditors.md"
 ADMIN = Caller(Principal("api_key", None, "local"), role=Role.ADMIN)
 YES = {"cents": 5, "why": "late"}
 
@@ -323,6 +326,23 @@ async def test_a_deputy_signs_both_names_and_the_delegation(stack: Stack, tmp_pa
         ("bo", "ada", None),
         ("fay", None, None),
     ]
+    assert proven_without_helmr(tmp_path, b"".join(pieces), keys) == ["bo", "fay"]
+
+
+def proven_without_helmr(folder: Path, file: bytes, keys: Mapping[str, Path]) -> list[str]:
+    """Whose signatures OpenSSH finds good, by the program of the auditors' page."""
+    [program], [commands] = (
+        re.findall(rf"^```{kind}\n(.*?)^```$", AUDITORS.read_text(), flags=re.M | re.S)
+        for kind in ("python", "sh")
+    )
+    (folder / "take_apart.py").write_text(program)
+    allowed = [f"{name} {signers.public(key)}\n" for name, key in keys.items()]
+    (folder / "allowed_signers").write_text("".join(allowed))
+    (folder / "review.jsonl").write_bytes(file)
+    words = ["sh", "-e", "-c", commands]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return re.findall(r"signature for (\w+) with", done.stdout)
 
 
 async def test_a_delegation_begins_when_it_says(stack: Stack) -> None:
