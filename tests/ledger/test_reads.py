@@ -17,6 +17,7 @@ from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, W
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo, WaitsQuery
 from helmr.wire import ids
 from helmr_runtime.core.children import Parent
+from helmr_runtime.core.delegations import DeputyFilter
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.service.health import counted
@@ -323,6 +324,38 @@ async def test_a_count_of_waits_is_that_of_a_walk_over_the_pages(ledger: Any, cl
         assert before == count, wanted
     with pytest.raises(BadCursor):
         await ledger.count_waits(cursor="x")
+
+
+FINANCE = {"delegator": ("cy", "group:finance"), "both": ("cy", "group:finance", "zoe")}
+BO = {"delegator": ("bo",), "both": ("bo", "zoe"), "people": ("bo", "zoe")}
+BY_DEPUTY: list[tuple[str, dict[str, Any], int]] = [
+    ("answerable_by", {}, 10),
+    ("answerable_by", {"tasks": ("refund", "none")}, 9),
+    ("answerable_by", {"streams": ("verdicts",)}, 8),
+    ("answerable_by", {"tags": ("own", "none")}, 9),
+    ("answerable_by", {"tags": ("eu",)}, 8),
+    ("answerable_by", BO, 10),
+    ("answerable_by", {**BO, "people": ("ada", "zoe")}, 8),
+    ("answerable_by", {**BO, "delegator": ("none",)}, 8),
+    ("concerns", {}, 4),
+    ("concerns", {"streams": ("verdicts",)}, 2),
+    ("concerns", {"delegator": ("ada",)}, 4),
+    ("concerns", {"delegator": ("ada",), "tags": ("own",), "tasks": ("refund",)}, 2),
+    ("task", {}, 0),
+]
+"""Filters for zoe, a delegation to her, and the number of waits in `all_sorts` that fit."""
+
+
+async def test_waits_of_the_people_whose_deputy_asks_are_listed_and_counted(
+    ledger: Any, clock: Any
+) -> None:
+    await all_sorts(ledger, clock)
+    for name, parts, count in BY_DEPUTY:
+        by = DeputyFilter(**{"people": ("cy", "zoe"), **FINANCE, **parts})
+        wanted = {name: "zoe" if name == "task" else ["zoe"], "by_deputy": [by]}
+        pages = await pages_of(ledger.list_waits, **wanted)
+        assert sum(map(len, pages)) == count, (name, parts)
+        assert (await ledger.count_waits(**wanted))["count"] == count, (name, parts)
 
 
 async def test_waits_are_found_by_who_answered_or_was_one_of_those_who_voted(ledger, clock):
