@@ -625,6 +625,7 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
         ("target", one.target),
         ("taken", "yes" if one.taken else "no"),
         ("error", one.error),
+        ("remark", one.remark),
     ],
     NoticeRetryReceipt: lambda one: [("target", one.target), ("tried now", one.count)],
 }

@@ -74,14 +74,15 @@ def check_file(config: Path | None, data_dir: Path) -> None:
     Raises:
         UsageError: A runtime could not start with it.
     """
-    from helmr_runtime.notices.targets import Secrets, for_people, read_targets
+    from helmr_runtime.notices.secrets import Secrets
+    from helmr_runtime.notices.targets import for_people, read_targets
     from helmr_runtime.security.people import read_people
 
     for read in (options_of_file, log_peer_of, sections_of, limits_table, retention_of):
         read(config, data_dir)
     people = read_people(people_table(config, data_dir), CONFIG_NAME)
     for target in read_targets(*notices_table(config, data_dir)):
-        Secrets(os.environ).check(for_people(target, people))
+        for_people(target, people).check(Secrets(os.environ))
 
 
 def _settings(

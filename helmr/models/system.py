@@ -22,6 +22,8 @@ class NoticeTargetInfo(Wire):
     """A notice target and its progress (S-84), without its URL, addresses and secrets.
 
     Attributes:
+        type: `webhook`, `slack`, `email`, `ntfy` or `command`; a later runtime may know more.
+        events: The events that it receives, also those that follow from its settings.
         offset: Feed offset up to which it took or skipped everything; None until its first look.
         behind: Entries of the feed after that.
         queued: Events that wait for it, in order.
@@ -31,7 +33,7 @@ class NoticeTargetInfo(Wire):
     """
 
     name: str
-    type: Literal["webhook", "slack", "email", "command"]
+    type: str
     events: list[str]
     filter: str
     detail: Literal["none", "subject", "full"]
@@ -93,13 +95,17 @@ class LimitPlace(Wire):
 
 
 class NoticeTestReceipt(NoTruth, Wire):
-    """The receipt of a test notice: `taken` if the target took it, else `error` has the reason."""
+    """The receipt of a test notice: `taken` if the target took it, else `error` has the reason.
+
+    `remark` says what to know of a target that took it all the same.
+    """
 
     _ask: ClassVar[str] = ".taken"
 
     target: str
     taken: bool
     error: str | None = None
+    remark: str | None = None
 
 
 class NoticeRetryReceipt(NoTruth, Wire):

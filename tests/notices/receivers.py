@@ -1,4 +1,4 @@
-"""What notices are sent to in tests: an HTTP endpoint and an SMTP server, which can be down."""
+"""What notices are sent to in tests: HTTP endpoints, one of them for phones, and an SMTP server, which can be down."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ class Endpoint:
     def bodies(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, body in self.posts]
 
+    def take(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        """Take a post; returns the status and the body of the answer."""
+        self.posts.append((headers, body))
+        return 204, b""
+
     def up(self) -> None:
         if self._server is not None:
             return
@@ -54,14 +59,17 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                status = endpoint.statuses.pop(0) if endpoint.statuses else 204
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                status, said = endpoint.statuses.pop(0) if endpoint.statuses else 204, b""
                 if status < 300:
-                    endpoint.posts.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                    status, said = endpoint.take(headers, body)
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("location", endpoint.location)
-                self.send_header("content-length", "0")
+                if status != 204:
+                    self.send_header("content-length", str(len(said)))
                 self.end_headers()
+                self.wfile.write(said)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
@@ -80,6 +88,55 @@ class Endpoint:
 @contextlib.contextmanager
 def endpoint(*, is_up: bool = True) -> Iterator[Endpoint]:
     one = Endpoint()
+    if is_up:
+        one.up()
+    try:
+        yield one
+    finally:
+        one.down()
+
+
+class PushServer(Endpoint):
+    """Takes messages as an ntfy server does, and shows them as a phone does.
+
+    Args:
+        keeps_sequences: As from 2.16 on; a server before shows each message beside the others.
+        token: The token that it wants.
+    """
+
+    def __init__(self, *, keeps_sequences: bool = True, token: str | None = None) -> None:
+        super().__init__()
+        self._keeps_sequences = keeps_sequences
+        self._token = token
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """The notifications on the phone, newest last: of each sequence the newest message."""
+        found: dict[str, dict[str, Any]] = {}
+        for number, one in enumerate(self.bodies):
+            key = one["sequence_id"] if self._keeps_sequences else str(number)
+            found.pop(key, None)
+            found[key] = one
+        return list(found.values())
+
+    def take(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        if self._token is not None and headers.get("authorization") != f"Bearer {self._token}":
+            return 403, b'{"code":40301,"http":403,"error":"forbidden"}'
+        self.posts.append((headers, body))
+        said = {"id": f"message{len(self.posts):05}", "time": 1, "event": "message"}
+        said |= json.loads(body)
+        if not self._keeps_sequences:
+            del said["sequence_id"]
+        return 200, json.dumps(said).encode()
+
+
+@contextlib.contextmanager
+def push_server(*, is_up: bool = True, **parts: Any) -> Iterator[PushServer]:
+    one = PushServer(**parts)
     if is_up:
         one.up()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 
 from helmr.cli.config import notices_table
 from helmr.errors import UsageError
+from helmr_runtime.notices.secrets import Secrets
 from helmr_runtime.notices.targets import (
     CommandTarget,
     EmailTarget,
-    Secrets,
     for_people,
     read_targets,
     to_json,
@@ -48,19 +49,26 @@ detail = "full"
 type = "command"
 command = ["notify-send", "Helmr"]
 env = ["DISPLAY"]
+
+[notices.phone]
+type = "ntfy"
+url = "https://ntfy.sh"
+topic_file = "phone.topic"
+token_env = "NTFY_TOKEN"
 """
 
 
 def test_targets_are_read_and_cross_a_process_without_secrets(tmp_path: Path) -> None:
     (tmp_path / "slack.url").write_text("https://hooks.example.com/services/T0/B0/abc\n")
+    (tmp_path / "phone.topic").write_text("helmr-f00d")
     table = tomllib.loads(ALL)["notices"]
     targets = read_targets(table, str(tmp_path / "helmr.toml"))
-    assert [one.name for one in targets] == ["oncall", "team", "mail", "desk"]
+    assert [one.name for one in targets] == ["oncall", "team", "mail", "desk", "phone"]
     assert read_targets(to_json(targets), "elsewhere") == targets
-    environ = {"ONCALL_SECRET": KEY, "SMTP_PASSWORD": "not told"}
+    environ = {"ONCALL_SECRET": KEY, "SMTP_PASSWORD": "not told", "NTFY_TOKEN": "tk_hidden"}
     for one in targets:
-        Secrets(environ).check(one)
-    assert "hooks.example.com" not in str(to_json(targets))
+        one.check(Secrets(environ))
+    assert not re.search("hooks.example.com|f00d|hidden", str(to_json(targets)))
     assert isinstance(targets[3], CommandTarget)
     assert targets[3].folder == tmp_path, "that of the file, wherever it is sent from"
 
@@ -83,6 +91,7 @@ def test_mail_to_one_person_names_one_address() -> None:
 
 
 HOOK = 'type = "webhook"\nurl = "https://a.example"\nsecret_env = "S"\n'
+PUSH = 'type = "ntfy"\nurl = "https://ntfy.sh"\ntopic = "t"\n'
 MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
 
 
@@ -107,6 +116,19 @@ MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
         (MAIL + 'user = "u"', "password_env"),
         (MAIL + 'user = "u"\npassword_env = "P"\nsecurity = "none"', "in the clear"),
         (MAIL.replace("c@d", "nobody"), "is not an address"),
+        (PUSH.replace('topic = "t"', ""), "exactly one of topic, topic_env, topic_file"),
+        (PUSH + 'topic_env = "T"', "exactly one of topic, topic_env, topic_file"),
+        (PUSH.replace('"t"', '"a/b"'), "a topic is 1 to 64 letters"),
+        (PUSH.replace("ntfy.sh", "ntfy.sh/mine"), "the topic stands in `topic`"),
+        (PUSH.replace("ntfy.sh", "ntfy.sh?auth=x"), "it names more than the server"),
+        (PUSH.replace("https", "ftp"), "http or https"),
+        (PUSH.replace("https", "http") + 'token_env = "T"', "not sent in the clear"),
+        (PUSH + 'token_env = "T"\ntoken_file = "t"', "exactly one of token_env, token_file"),
+        (PUSH + 'links = "ada"\ndetail = "none"', "an answer link is a secret"),
+        (PUSH + 'events = ["wait.due_soon"]', "wait.due_soon wants wait.opened too"),
+        (PUSH + 'filter = "due<1h"', "due<1h changes while a wait is pending"),
+        (PUSH + 'filter = "-claimed:ada"', "claimed:ada changes while a wait is pending"),
+        (PUSH + 'filter = "is:unassigned,claimed"', "changes while a wait is pending"),
         ('type = "command"\ncommand = []', "command"),
         ('type = "command"\ncommand = "notify-send Helmr"', "command: it should be a list"),
     ],
@@ -118,6 +140,44 @@ def test_what_can_not_be_meant_is_refused_by_name(text: str, said: str) -> None:
     assert "helmr.toml: [notices.one]" in raised.value.message
     assert said in raised.value.message
     assert raised.value.hint
+
+
+ASKED = ["wait.opened", "run.failed"]
+ENDS = ["wait.resolved", "wait.timed_out"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "heard"),
+    [
+        ({"events": ASKED}, [*ASKED, *ENDS]),
+        ({"events": ASKED, "filter": "priority:high -tag:eu"}, [*ASKED, *ENDS]),
+        ({"events": ASKED, "filter": "assignee:ada"}, [*ASKED, "wait.assigned", *ENDS]),
+        ({"events": ASKED, "filter": "is:unassigned"}, [*ASKED, "wait.assigned", *ENDS]),
+        ({"events": ASKED, "filter": "refund"}, [*ASKED, "wait.assigned", *ENDS]),
+        ({"events": [*ENDS, *ASKED]}, [*ENDS, *ASKED]),
+        ({"events": ["run.blocked"]}, ["run.blocked"]),
+        ({"events": ["wait.resolved"]}, ["wait.resolved"]),
+    ],
+)
+def test_a_phone_that_is_told_of_waits_is_told_what_became_of_them(
+    parts: dict[str, Any], heard: list[str]
+) -> None:
+    push = {"type": "ntfy", "url": "https://ntfy.sh", "topic": "t", **parts}
+    [target] = read_targets({"phone": push}, "helmr.toml")
+    assert [one.value for one in target.heard] == heard
+    hook = {"type": "webhook", "url": "https://a.example", "secret_env": "S"}
+    [target] = read_targets({"hook": {**hook, **parts}}, "helmr.toml")
+    assert [one.value for one in target.heard] == parts["events"]
+
+
+@pytest.mark.parametrize("topic", ["", "a b", "x" * 65])
+def test_a_topic_elsewhere_that_is_none_is_said_without_showing_it(topic: str) -> None:
+    push = {"type": "ntfy", "url": "https://ntfy.sh", "topic_env": "T"}
+    [target] = read_targets({"phone": push}, "helmr.toml")
+    with pytest.raises(UsageError) as raised:
+        target.check(Secrets({"T": topic}))
+    assert "[notices.phone] topic" in raised.value.message
+    assert not topic or topic not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["a b", "", "x" * 65, "ü"])
@@ -140,7 +200,7 @@ def test_a_secret_that_is_not_there_is_said_without_showing_it(
 ) -> None:
     (target,) = read_targets(tomllib.loads(f"[notices.one]\n{HOOK}")["notices"], "helmr.toml")
     with pytest.raises(UsageError) as raised:
-        Secrets(environ).check(target)
+        target.check(Secrets(environ))
     assert said in raised.value.message
     assert not any(value in str(raised.value) for value in environ.values())
 

@@ -33,13 +33,27 @@ RANGES_MAX = 100
 AT_ONCE = 8
 """Events sent to one target at the same time."""
 
+ASKING = (
+    EventName.WAIT_OPENED,
+    EventName.WAIT_REMINDED,
+    EventName.WAIT_DUE_SOON,
+    EventName.WAIT_ASSIGNED,
+)
+"""Events of waits that ask; they come with an answer link."""
+
+ENDS = (EventName.WAIT_RESOLVED, EventName.WAIT_TIMED_OUT)
+"""Events that say what became of a wait."""
+
 FAILING_AFTER = 3
 """Failures in a row after which a target gets one event at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeEvent:
-    """An event to announce. `offset` and `seq` are its entry's; a wait that is due soon has none."""
+    """An event to announce. `offset` and `seq` are its entry's; a wait that is due soon has none.
+
+    `from_assignee` is who had the wait before it was assigned to someone else.
+    """
 
     name: EventName
     session_id: str
@@ -48,6 +62,7 @@ class NoticeEvent:
     run_id: str | None = None
     offset: int | None = None
     seq: int | None = None
+    from_assignee: str | None = None
 
     @property
     def id(self) -> str:
@@ -68,6 +83,7 @@ def event_of(entry: Mapping[str, Any]) -> NoticeEvent | None:
         run_id=entry["run_id"],
         offset=entry["feed_offset"],
         seq=entry["seq"],
+        from_assignee=entry["body"].get("from_assignee"),
     )
 
 

@@ -31,7 +31,8 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.features import FEATURES
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.ledger.log.files import check_is_database
-from helmr_runtime.notices.targets import Secrets, Target, for_people, to_json
+from helmr_runtime.notices.secrets import Secrets
+from helmr_runtime.notices.targets import Target, for_people, to_json
 from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import KEY_NAME, stored_key
 from helmr_runtime.process.spec import (
@@ -105,7 +106,7 @@ class UpOptions(RuntimeSettings):
             _check_base_url(self.external_url)
         people = read_people(self.people, "helmr.toml")
         for target in self.notices:
-            Secrets(os.environ).check(for_people(target, people))
+            for_people(target, people).check(Secrets(os.environ))
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
                 "--host-memory needs Ray: in one process, no host can be replaced on its own",

@@ -177,8 +177,8 @@ class Poster:
     def __init__(self, *, private: bool) -> None:
         self._private = private
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
-        """Post; returns if the answer is 2xx.
+    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> bytes:
+        """Post; returns the beginning of the answer if it is 2xx.
 
         Raises:
             NotTaken: It is another, or there is none.
@@ -198,10 +198,10 @@ class Poster:
                 ) as answer,
             ):
                 status = answer.status
-                size = 0
+                said = b""
                 async for part in answer.aiter_stream():
-                    size += len(part)
-                    if size > ANSWER_BYTES_MAX:
+                    said += part
+                    if len(said) > ANSWER_BYTES_MAX:
                         break
         except (TimeoutError, httpcore.TimeoutException) as error:
             raise NotTaken("it did not answer in time") from error
@@ -211,3 +211,4 @@ class Poster:
             raise NotTaken(f"it answered {status}: redirects are not followed")
         if not 200 <= status < 300:
             raise NotTaken(f"it answered {status}")
+        return said

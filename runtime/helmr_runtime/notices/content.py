@@ -12,12 +12,12 @@ from string import Template
 from typing import Any, Protocol
 
 from helmr.errors import HelmrError
-from helmr.models import BODY_SHOWN_BYTES, Evidence, RunInfo, WaitInfo, WaitPriority
+from helmr.models import BODY_SHOWN_BYTES, Evidence, RunInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.person.review import words
 from helmr.wire.durations import cut_text
 from helmr.wire.people import answered_by
 from helmr_runtime.core.entries import iso
-from helmr_runtime.core.notices import NoticeEvent
+from helmr_runtime.core.notices import ENDS, NoticeEvent
 
 TEXT_CHARS_MAX = 3_000
 """Of a wait's body in a text; Slack takes no block that is longer."""
@@ -69,7 +69,13 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A notice to send. `data` is JSON; `late`: it was skipped once and now comes out of order."""
+    """A notice to send.
+
+    Attributes:
+        data: Its content, as JSON.
+        late: It was skipped once and now comes out of order.
+        asks: Its wait is pending, and the target's filter still wants it.
+    """
 
     id: str
     event: str
@@ -77,6 +83,7 @@ class Notice:
     source: str
     data: Mapping[str, Any]
     late: bool = False
+    asks: bool = False
 
     def cloud_event(self) -> str:
         """The text of a CloudEvent 1.0."""
@@ -93,9 +100,14 @@ class Notice:
         }
         return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
-    def title(self, template: str | None = None) -> str:
-        """One line, without characters that control what shows it."""
-        text = self._filled(template) if template is not None else self._title()
+    def title(self, template: str | None = None, *, head: str | None = None) -> str:
+        """One line, without characters that control what shows it.
+
+        Args:
+            template: Says it in its place.
+            head: Says what happened in place of the event's own word.
+        """
+        text = self._filled(template) if template is not None else self._title(head)
         return _one_line(text)[:TITLE_CHARS_MAX]
 
     def text(self, template: str | None = None, *, below_title: bool = False) -> str:
@@ -172,10 +184,10 @@ class Notice:
             if value and (label, value) != ("Priority", WaitPriority.NORMAL.value)
         ]
 
-    def _title(self) -> str:
+    def _title(self, head: str | None) -> str:
         about = self.data.get("subject") or self.data.get("task") or "a notice of Helmr"
         late = " (late)" if self.late else ""
-        return f"{_TITLES[self.event]}{late}: {about}"
+        return f"{head or _TITLES[self.event]}{late}: {about}"
 
     def _filled(self, template: str) -> str:
         data = self.data
@@ -198,6 +210,7 @@ class Notice:
 
 
 _FACTS: Mapping[str, str] = {
+    "outcome": "Outcome",
     "assignee": "Assigned to",
     "who_may_answer": "Who may answer",
     "priority": "Priority",
@@ -239,7 +252,14 @@ def _one_line(text: str) -> str:
 
 
 def notice(
-    event: NoticeEvent, about: Subject, *, detail: str, source: str, link: str | None, late: bool
+    event: NoticeEvent,
+    about: Subject,
+    *,
+    detail: str,
+    source: str,
+    link: str | None,
+    late: bool,
+    asks: bool = False,
 ) -> Notice:
     """The notice of an event for a target with that detail."""
     wait, run = about.wait, about.run
@@ -257,11 +277,12 @@ def notice(
             "priority": wait.priority.value,
             "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
             "default_at": iso(wait.default_at) if wait.default_at is not None else None,
+            "outcome": words.ended(wait) if event.name in ENDS else None,
         }
     if run is not None:
         data |= {"task": run.task, "status": run.status.value}
     if detail != "none":
-        data |= _subject(about)
+        data |= _subject(about, data.get("outcome"))
     if detail == "full":
         data |= _full(about)
     return Notice(
@@ -271,14 +292,17 @@ def notice(
         source=source,
         data={key: value for key, value in data.items() if value not in (None, [])},
         late=late,
+        asks=asks,
     )
 
 
-def _subject(about: Subject) -> dict[str, Any]:
+def _subject(about: Subject, outcome: str | None) -> dict[str, Any]:
     wait, run = about.wait, about.run
     if wait is not None:
         end = words.next_end(wait)
+        by = words.resolver(wait) if wait.status is not WaitStatus.TIMED_OUT else ""
         return {
+            "outcome": f"{outcome} by {by}" if outcome and by else outcome,
             "subject": wait.subject,
             "stream": wait.stream,
             "correlation_id": wait.correlation_id,
@@ -319,8 +343,8 @@ class NotTaken(HelmrError):
 class Sender(Protocol):
     """Tells one target."""
 
-    async def send(self, notice: Notice) -> None:
-        """Return when the target has taken it.
+    async def send(self, notice: Notice) -> str | None:
+        """Return when the target has taken it: what to know of the target all the same, for who tests it.
 
         Raises:
             NotTaken: It has not, and why.

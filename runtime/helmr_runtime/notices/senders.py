@@ -19,10 +19,12 @@ import aiosmtplib
 
 from helmr_runtime.notices.connecting import SEND_S, Poster, connect
 from helmr_runtime.notices.content import Notice, NotTaken, Sender
+from helmr_runtime.notices.ntfy import Ntfy
+from helmr_runtime.notices.secrets import Secrets
 from helmr_runtime.notices.targets import (
     CommandTarget,
     EmailTarget,
-    Secrets,
+    NtfyTarget,
     SlackTarget,
     Target,
     WebhookTarget,
@@ -217,6 +219,8 @@ def sender_of(target: Target, environ: Mapping[str, str], now: Callable[[], date
             return Slack(target, secrets)
         case EmailTarget():
             return Email(target, secrets)
+        case NtfyTarget():
+            return Ntfy(target, secrets)
         case CommandTarget():
             return Command(target, environ)
 

@@ -2,7 +2,7 @@
 
 ```toml
 [notices.oncall]
-type = "webhook"                       # webhook, slack, email, command
+type = "webhook"                       # webhook, slack, email, ntfy, command
 url = "https://alerts.example.com/in"
 secret_env = "ONCALL_SECRET"
 events = ["wait.opened", "run.failed"]
@@ -15,14 +15,12 @@ where notices are sent and go nowhere else.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -41,12 +39,19 @@ from helmr.models.system import EventName
 from helmr.person import filters
 from helmr.wire import durations
 from helmr.wire.people import PERSON
+from helmr_runtime.core.notices import ASKING, ENDS
 from helmr_runtime.notices.content import TEMPLATE_WORDS
+from helmr_runtime.notices.secrets import Secrets, check_one_of, check_url
 from helmr_runtime.security.people import PeopleConfig
 
 TARGETS_MAX = 20
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-SECRET_BYTES_MAX = 4_096
+
+TOPIC = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NO_TOPIC = "a topic is 1 to 64 letters, digits, `_` and `-`"
+
+PASSING = ("due", "age", "claimed", "batch")
+"""Fields of a filter that change while a wait is pending, or when it ends, with no event that says so."""
 
 ASSIGNEE = "assignee"
 """`links = "assignee"`: a link for the person to whom the wait is assigned."""
@@ -70,6 +75,9 @@ class _Target(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    stays_in_sight: ClassVar[bool] = False
+    """True if people still see its notice of a wait later, so it must say what became of the wait (S-140)."""
+
     name: str
     events: Events = (EventName.WAIT_OPENED, EventName.RUN_FAILED, EventName.RUN_BLOCKED)
     filter: str = ""
@@ -86,6 +94,18 @@ class _Target(BaseModel):
         durations.seconds(self.due_soon)
         durations.seconds(self.longest_pause)
         return self
+
+    @property
+    def heard(self) -> tuple[EventName, ...]:
+        """The events that it receives, also those that follow from `events`."""
+        return self.events
+
+    def check(self, secrets: Secrets) -> None:
+        """Return if everything that it names is there.
+
+        Raises:
+            UsageError: Something is not.
+        """
 
     @property
     def parsed(self) -> filters.Filter:
@@ -138,11 +158,16 @@ class WebhookTarget(_Target):
 
     @model_validator(mode="after")
     def _check_places(self) -> WebhookTarget:
-        _one_of(self, "url", "url_env", "url_file")
-        _one_of(self, "secret_env", "secret_file")
+        check_one_of(self, "url", "url_env", "url_file")
+        check_one_of(self, "secret_env", "secret_file")
         if self.url is not None:
             check_url(self.url)
         return self
+
+    def check(self, secrets: Secrets) -> None:
+        """Return if its URL and its key are there."""
+        secrets.url(self)
+        secrets.signing_key(self)
 
 
 class SlackTarget(_Told):
@@ -154,8 +179,12 @@ class SlackTarget(_Told):
 
     @model_validator(mode="after")
     def _check_places(self) -> SlackTarget:
-        _one_of(self, "url_env", "url_file")
+        check_one_of(self, "url_env", "url_file")
         return self
+
+    def check(self, secrets: Secrets) -> None:
+        """Return if its URL is there."""
+        secrets.url(self)
 
 
 class EmailTarget(_Told):
@@ -176,7 +205,7 @@ class EmailTarget(_Told):
     @model_validator(mode="after")
     def _check_places(self) -> EmailTarget:
         if self.user is not None:
-            _one_of(self, "password_env", "password_file")
+            check_one_of(self, "password_env", "password_file")
             if self.security == "none":
                 raise ValueError('a password is not sent in the clear: security = "starttls"')
         for address in (self.sender, *self.to):
@@ -185,6 +214,96 @@ class EmailTarget(_Told):
             if "@" not in address or not address.isprintable():
                 raise ValueError(f"{address!r} is not an address")
         return self
+
+    def check(self, secrets: Secrets) -> None:
+        """Return if the password of its user is there."""
+        if self.user is not None:
+            secrets.read(self, "password")
+
+
+class NtfyTarget(_Told):
+    """A topic of an ntfy server, to which phones subscribe.
+
+    A phone shows a wait's notification until someone looks. So a target that hears of openings hears of ends too, and,
+    if its filter looks at the assignee, of each change of it; of what else a filter could look at and what changes
+    while a wait is pending, nothing would tell it.
+    """
+
+    stays_in_sight: ClassVar[bool] = True
+
+    type: Literal["ntfy"]
+    url: str
+    topic: str | None = None
+    topic_env: str | None = None
+    topic_file: Path | None = None
+    token_env: str | None = None
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> NtfyTarget:
+        check_one_of(self, "topic", "topic_env", "topic_file")
+        parts = urlsplit(check_url(self.url))
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("url: it names more than the server; the topic stands in `topic`")
+        if self.topic is not None and not TOPIC.fullmatch(self.topic):
+            raise ValueError(f"topic: {NO_TOPIC}")
+        if self.has_token:
+            check_one_of(self, "token_env", "token_file")
+            if parts.scheme == "http" and not self.private_addresses:
+                raise ValueError(
+                    "a token is not sent in the clear: https, or private_addresses = true for a server of your "
+                    "own network"
+                )
+        if self.links is not None and self.detail == "none":
+            raise ValueError('an answer link is a secret: detail = "subject", or no links')
+        return self
+
+    @model_validator(mode="after")
+    def _check_what_is_shown(self) -> NtfyTarget:
+        later = [one.value for one in ASKING if one in self.events]
+        if later and EventName.WAIT_OPENED not in self.events:
+            raise ValueError(
+                f"events: {later[0]} wants wait.opened too: what a phone shows of a wait begins with that"
+            )
+        for term in self.parsed.terms:
+            words = [one for one in term.values if one.lower() != "unassigned"]
+            if term.field in PASSING or (term.field == "is" and words):
+                raise ValueError(
+                    f"filter: {term.field}{term.op}{term.values[0]} changes while a wait is pending, and a phone "
+                    "would go on showing it"
+                )
+        return self
+
+    @property
+    def has_token(self) -> bool:
+        """True if the server wants to know who posts."""
+        return self.token_env is not None or self.token_file is not None
+
+    @property
+    def heard(self) -> tuple[EventName, ...]:
+        """The events that it receives, also those that say what became of a wait that it was told of."""
+        if EventName.WAIT_OPENED not in self.events:
+            return self.events
+        looks_at_assignee = any(one.field in ("assignee", "is", None) for one in self.parsed.terms)
+        moves = (EventName.WAIT_ASSIGNED,) if looks_at_assignee else ()
+        return tuple(dict.fromkeys((*self.events, *moves, *ENDS)))
+
+    def check(self, secrets: Secrets) -> None:
+        """Return if its topic and its token are there."""
+        self.read_topic(secrets)
+        if self.has_token:
+            secrets.read(self, "token")
+
+    def read_topic(self, secrets: Secrets) -> str:
+        """Return its topic.
+
+        Raises:
+            UsageError: It is missing or not a topic.
+        """
+        topic = secrets.text(self, "topic")
+        if not TOPIC.fullmatch(topic):
+            raise UsageError(f"[notices.{self.name}] topic: {NO_TOPIC}")
+        return topic
 
 
 class CommandTarget(_Target):
@@ -199,7 +318,7 @@ class CommandTarget(_Target):
     folder: Path
 
 
-Target = WebhookTarget | SlackTarget | EmailTarget | CommandTarget
+Target = WebhookTarget | SlackTarget | EmailTarget | NtfyTarget | CommandTarget
 _TARGET: TypeAdapter[Target] = TypeAdapter(Annotated[Target, Field(discriminator="type")])
 
 
@@ -305,114 +424,3 @@ def to_json(targets: tuple[Target, ...]) -> dict[str, Any]:
         one.name: one.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
         for one in targets
     }
-
-
-class Secrets:
-    """Reads what targets name.
-
-    Args:
-        environ: Environment variables.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def read(self, target: Target, what: str) -> str:
-        """The secret `what` of a target: `url`, `secret`, `password`.
-
-        Raises:
-            UsageError: It is not there, or can't be read.
-        """
-        variable = getattr(target, f"{what}_env", None)
-        path: Path | None = getattr(target, f"{what}_file", None)
-        place = f"[notices.{target.name}] {what}"
-        try:
-            if path is not None:
-                with path.open("rb") as file:
-                    found = file.read(SECRET_BYTES_MAX + 1).decode("utf-8").strip()
-            else:
-                found = self._environ.get(variable or "", "").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
-            raise UsageError(f"{place}: {path} can't be read: {reason}") from error
-        if not 0 < len(found) <= SECRET_BYTES_MAX or not found.isprintable():
-            where = f"file {path}" if path is not None else f"environment variable {variable}"
-            raise UsageError(
-                f"{place}: {where} holds no line of text", hint="Set it, then start again."
-            )
-        return found
-
-    def url(self, target: WebhookTarget | SlackTarget) -> str:
-        """Return a target's URL.
-
-        Raises:
-            UsageError: It is missing or not a URL.
-        """
-        given = getattr(target, "url", None)
-        url: str = given if given is not None else self.read(target, "url")
-        try:
-            return check_url(url)
-        except ValueError as error:
-            raise UsageError(f"[notices.{target.name}] url: {error}") from error
-
-    def signing_key(self, target: WebhookTarget) -> bytes:
-        """The bytes that a webhook's bodies are signed with.
-
-        Raises:
-            UsageError: It is not there, or no such key.
-        """
-        text = self.read(target, "secret")
-        try:
-            key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-        except binascii.Error:
-            key = b""
-        if not 24 <= len(key) <= 64:
-            raise UsageError(
-                f"[notices.{target.name}] secret: it is not a key of Standard Webhooks",
-                hint="whsec_ and 24 to 64 random bytes in base64: `echo whsec_$(openssl rand -base64 32)`.",
-            )
-        return key
-
-    def check(self, target: Target) -> None:
-        """Return if everything that the target names is there.
-
-        Raises:
-            UsageError: Something is not.
-        """
-        match target:
-            case WebhookTarget():
-                self.url(target)
-                self.signing_key(target)
-            case SlackTarget():
-                self.url(target)
-            case EmailTarget():
-                if target.user is not None:
-                    self.read(target, "password")
-            case CommandTarget():
-                pass
-
-
-def check_url(url: str) -> str:
-    """Return a URL that can be posted to. The message of the refusal does not say it: it may be a secret.
-
-    Raises:
-        ValueError: It can't.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("it is not a URL") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
-        raise ValueError("it is not a URL of http or https")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("it holds a user or a password")
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("it holds characters that no URL has")
-    return url
-
-
-def _one_of(target: _Target, *names: str) -> None:
-    given = [name for name in names if getattr(target, name) is not None]
-    if len(given) != 1:
-        raise ValueError(f"it takes exactly one of {', '.join(names)}")

@@ -17,13 +17,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
-from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQuery
+from helmr.models import (
+    AnswerLinkRequest,
+    NoticeTestReceipt,
+    RunInfo,
+    WaitInfo,
+    WaitKind,
+    WaitsQuery,
+)
 from helmr.models.system import EventName
 from helmr.person import filters
 from helmr.wire import ids
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import (
+    ASKING,
     NoticeEvent,
     NoticePace,
     Outbox,
@@ -33,7 +41,7 @@ from helmr_runtime.core.notices import (
     event_of,
 )
 from helmr_runtime.notices.content import TEST, Notice, NotTaken, Sender, Subject, notice
-from helmr_runtime.notices.targets import ASSIGNEE, Target
+from helmr_runtime.notices.targets import ASSIGNEE, PASSING, Target
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.access import AnswerLinks
 from helmr_runtime.service.caller import Caller
@@ -52,14 +60,6 @@ DUE_SOON_PAGES = 50
 
 ASKED = (WaitKind.INPUT, WaitKind.TOKEN)
 """The kinds of waits that people answer."""
-
-LINKED = (
-    EventName.WAIT_OPENED,
-    EventName.WAIT_REMINDED,
-    EventName.WAIT_DUE_SOON,
-    EventName.WAIT_ASSIGNED,
-)
-"""Events that come with an answer link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ class Teller:
         self._clock = means.clock
         self._source = means.source
         self._filter = target.parsed
+        self._heard = frozenset(target.heard)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -119,11 +120,11 @@ class Teller:
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._read())
             parts.create_task(self._send())
-            if EventName.WAIT_DUE_SOON in self.target.events:
+            if EventName.WAIT_DUE_SOON in self._heard:
                 parts.create_task(self._look_ahead())
 
-    async def test(self) -> str | None:
-        """Send a test notice; returns the error text, None if the target took it."""
+    async def test(self) -> NoticeTestReceipt:
+        """Send a test notice."""
         sent = Notice(
             id=f"test-{ids.new_id(ids.OPERATION)}",
             event=TEST,
@@ -134,7 +135,10 @@ class Teller:
                 "body": f"Notices for {self.target.name} arrive here. This one is about nothing that waits.",
             },
         )
-        return await self._told(sent)
+        error, remark = await self._told(sent)
+        return NoticeTestReceipt(
+            target=self.target.name, taken=error is None, error=error, remark=remark
+        )
 
     def retry(self) -> int:
         """Try all queued events now; returns their number."""
@@ -230,10 +234,10 @@ class Teller:
         Raises:
             Unavailable: The ledger does not answer, so this can't be decided.
         """
-        if event is None or event.name not in self.target.events:
+        if event is None or event.name not in self._heard:
             return
         about = await self._about(event)
-        if about is None or not self._filter.matches(self._facts(event, about), self._clock.now()):
+        if about is None or not (self._wants(event, about) or self._did_want(event, about)):
             return
         if late:
             self.outbox.add_late(event, self._clock.now())
@@ -260,9 +264,23 @@ class Teller:
             logger.warning("notices %s: %s is not sent: %s", self.target.name, event.id, error)
             return None
 
+    def _wants(self, event: NoticeEvent, about: Subject) -> bool:
+        """True if the target's filter lets the event pass."""
+        return self._filter.matches(self._facts(event, about), self._clock.now())
+
+    def _did_want(self, event: NoticeEvent, about: Subject) -> bool:
+        """True if people still see the wait at the target, because its filter wants who had the wait before."""
+        if event.name is not EventName.WAIT_ASSIGNED or not self.target.stays_in_sight:
+            return False
+        assert about.wait is not None
+        before = about.wait.model_copy(update={"assignee": event.from_assignee})
+        return self._wants(event, replace(about, wait=before))
+
     def _facts(self, event: NoticeEvent, about: Subject) -> filters.Facts:
         if about.wait is not None:
-            return filters.wait_facts(about.wait, self._clock.now())
+            facts = filters.wait_facts(about.wait, self._clock.now())
+            passing = dict.fromkeys(PASSING) if self.target.stays_in_sight else {}
+            return {**facts, **passing}
         task = about.run.task if about.run is not None else None
         return {
             "session": event.session_id,
@@ -304,7 +322,7 @@ class Teller:
                 self.outbox.dropped(event)
                 self.settled += 1
                 return
-            error_text = await self._told(sent)
+            error_text, _ = await self._told(sent)
             now = self._clock.now()
             if error_text is None:
                 self.outbox.took(event, now)
@@ -316,20 +334,16 @@ class Teller:
         finally:
             self._wake.set()
 
-    async def _told(self, sent: Notice) -> str | None:
-        """Send a notice; returns the error text, None if the target took it."""
+    async def _told(self, sent: Notice) -> tuple[str | None, str | None]:
+        """Send a notice; returns the error text, None if the target took it, and what the sender remarks."""
         try:
-            await self._sender.send(sent)
+            return None, await self._sender.send(sent)
         except HelmrError as error:
-            return (
-                f"{error.message}. {error.hint}"
-                if isinstance(error, NotTaken) and error.hint
-                else error.message
-            )
+            has_hint = isinstance(error, NotTaken) and error.hint
+            return f"{error.message}. {error.hint}" if has_hint else error.message, None
         except Exception as error:  # noqa: BLE001 - a fault in a sender must not end the others' notices
             # No traceback: it may show a secret.
-            return f"it could not be sent: {type(error).__name__}"
-        return None
+            return f"it could not be sent: {type(error).__name__}", None
 
     async def _notice(self, event: NoticeEvent) -> Notice | None:
         """The notice of an event; None if the event is outdated.
@@ -344,9 +358,13 @@ class Teller:
         is_pending = wait is not None and wait.takes_answers
         if event.name is EventName.WAIT_DUE_SOON and not is_pending:
             return None
-        link = None
-        if wait is not None and is_pending and event.name in LINKED:
-            link = await self._link(wait)
+        asks = is_pending and event.name in ASKING
+        if self.target.stays_in_sight and event.name in ASKING:
+            wants = self._wants(event, about)
+            asks = asks and wants
+            if not asks and (wants or not self._did_want(event, about)):
+                return None  # a later event says what became of the wait
+        link = await self._link(wait) if wait is not None and asks else None
         return notice(
             event,
             about,
@@ -354,6 +372,7 @@ class Teller:
             source=self._source,
             link=link,
             late=self.outbox.is_late(event),
+            asks=asks,
         )
 
     async def _link(self, wait: WaitInfo) -> str | None:

@@ -92,8 +92,7 @@ class NoticeOperations:
             NotReady: It has not begun.
             BadRequest: Another process sends notices.
         """
-        error = await self._teller(name).test()
-        return NoticeTestReceipt(target=name, taken=error is None, error=error)
+        return await self._teller(name).test()
 
     async def retry(self, name: str) -> NoticeRetryReceipt:
         """Retry now the notices that a target has not taken.
@@ -156,7 +155,7 @@ class NoticeOperations:
         info: dict[str, Any] = {
             "name": target.name,
             "type": target.type,
-            "events": [event.value for event in target.events],
+            "events": [event.value for event in target.heard],
             "filter": target.filter,
             "detail": target.detail,
         }
