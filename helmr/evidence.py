@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from helmr.errors import UsageError
 from helmr.models.evidence import (
@@ -36,7 +36,7 @@ Links = Mapping[str, str] | Iterable[str | tuple[str, str]]
 Diff = str | tuple[Any, Any]
 """A unified diff, or what was before and what would be after."""
 
-SCHEMES = ("http", "https", "mailto")
+SCHEMES = ("https", "http", "mailto")
 
 _JSON: Codec[Any] = Codec(Any, what="evidence")
 
@@ -113,6 +113,17 @@ def _link(given: Any) -> EvidenceLink:
             f"a link is an address, or a label and an address, not {type(url).__name__}",
             hint='Write links={"Ticket": "https://…"}.',
         )
+    parts = checked_url(url)
+    name = label if label is not None else (parts.hostname or parts.path)
+    return EvidenceLink(label=_label(name, LINK_LABEL_MAX, "a link's label"), url=url)
+
+
+def checked_url(url: str, schemes: Sequence[str] = SCHEMES) -> SplitResult:
+    """Return the parts of an address that people may follow.
+
+    Raises:
+        UsageError: It is too long or no address, has another scheme, or says a user or password.
+    """
     shown = ascii(url[:100])
     if len(url) > LINK_URL_MAX:
         raise UsageError(f"the link {shown}… is longer than {LINK_URL_MAX} characters")
@@ -123,21 +134,21 @@ def _link(given: Any) -> EvidenceLink:
         )
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        has_place = parts.path if parts.scheme == "mailto" else parts.hostname
     except ValueError as error:
         raise UsageError(f"the link {shown} is not an address: {error}") from None
-    if parts.scheme not in SCHEMES or not (parts.path if parts.scheme == "mailto" else host):
+    if parts.scheme not in schemes or not has_place:
+        begins = [one + (":" if one == "mailto" else "://") for one in schemes]
         raise UsageError(
             f"the link {shown} is not one that people can follow",
-            hint="Links begin with https://, http:// or mailto:.",
+            hint=f"Links begin with {' or '.join(begins)}.",
         )
     if "@" in parts.netloc:
         raise UsageError(
             "a link names a user or password before its host",
             hint="Everyone who sees the wait would have it: leave it out.",
         )
-    name = label if label is not None else (host or parts.path)
-    return EvidenceLink(label=_label(name, LINK_LABEL_MAX, "a link's label"), url=url)
+    return parts
 
 
 def _diff(diff: Any) -> str | None:

@@ -372,7 +372,7 @@ class Store:
         known = self.waits.get(wait.id)
         if known is None or known.json_schema is None:
             return wait
-        kept = ("body", "evidence", "json_schema", "initial", "on_decline", "votes")
+        kept = ("body", "evidence", "links", "json_schema", "initial", "on_decline", "votes")
         return wait.model_copy(update={name: getattr(known, name) for name in kept})
 
     def _remember_task(self, session_id: str, task: str) -> None:

@@ -12,6 +12,7 @@ from helmr.client.profiles import read_toml
 from helmr.errors import BadDuration, UsageError
 from helmr.features import FEATURES
 from helmr.limits import Limit, read_limits
+from helmr.link_templates import LinkTemplate, read_links
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.version import has_module
 from helmr.wire import durations
@@ -28,7 +29,7 @@ PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 SECTIONS = {one.name: one.section for one in FEATURES if one.section}
 """Checks of the tables that features read, by the feature's name."""
 
-TABLES = {"limits", "log", "notices", "otel", "people", "retention", "runtime", *SECTIONS}
+TABLES = {"limits", "links", "log", "notices", "otel", "people", "retention", "runtime", *SECTIONS}
 
 
 class RuntimeForm(StrEnum):
@@ -212,6 +213,16 @@ def limits_table(config: Path | None, data_dir: Path) -> dict[str, Limit]:
     return read_limits(found.get("limits", {}), path)
 
 
+def links_table(config: Path | None, data_dir: Path) -> tuple[LinkTemplate, ...]:
+    """The templates of the table `[links]`, from which the runtime makes links of waits.
+
+    Raises:
+        UsageError: As `notices_table`; or a row is no template.
+    """
+    found, path = _read(config, data_dir)
+    return read_links(found.get("links", {}), path)
+
+
 def log_url_of(config: Path | None, data_dir: Path) -> str | None:
     """The store that `url` below `[log]` names, or None without one: commits stand beside the database.
 
@@ -282,7 +293,7 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
             "OpenTelemetry is sent in [otel], people in [people.NAME], the store of commits in [log], options of "
-            "`helmr up` in [runtime], limits in [limits.NAME], what features read in "
+            "`helmr up` in [runtime], limits in [limits.NAME], links of waits in [links], what features read in "
             f"{', '.join(f'[{name}]' for name in SECTIONS)}.",
         )
     return found, str(path)

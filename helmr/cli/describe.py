@@ -252,8 +252,8 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
     pairs += [("away", away_text(away)) for away in one.away]
     if one.session_ids:
         pairs.append(("first of", _some(one.session_ids)))
-    if one.evidence is not None:
-        pairs.append(("evidence", one.evidence.text))
+    if (evidence := one.shown_evidence) is not None:
+        pairs.append(("evidence", evidence.text))
     if one.body:
         pairs.append(("body", one.body))
     if one.json_schema is not None:

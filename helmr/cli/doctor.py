@@ -26,12 +26,21 @@ import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command, now
-from helmr.cli.config import CONFIG_NAME, RuntimeForm, form_of, form_to_start, tasks_of_project
+from helmr.cli.config import (
+    CONFIG_NAME,
+    RuntimeForm,
+    form_of,
+    form_to_start,
+    links_table,
+    otel_of,
+    tasks_of_project,
+)
 from helmr.cli.environment import SAYS_WHICH, strange_variables
 from helmr.cli.up import LEDGER_NAME
 from helmr.cli.up_options import HOST, PORT
 from helmr.errors import HelmrError, NotReady, RuntimeNotFound
 from helmr.hash_seed import DATA_DIR
+from helmr.link_templates import TRACE_ID
 from helmr.version import REQUIRED, ray_untried, version
 from helmr.wire.durations import spell, spell_bytes
 from helmr.wire.safe_text import one_line
@@ -313,6 +322,14 @@ def _tables(data_dir: Path, config: Finding) -> Finding:
         check_file(None, data_dir)
     except HelmrError as error:
         return from_error(CONFIG_NAME, error)
+    traced = [one.label for one in links_table(None, data_dir) if TRACE_ID in one.names]
+    if traced and not otel_of(None, data_dir):
+        return Finding(
+            CONFIG_NAME,
+            CheckResult.WARN,
+            f"{traced[0]} of [links] has {{{TRACE_ID}}}, and the file turns no traces on",
+            "Write `traces = true` below [otel], or start with --otel: waits leave the link out without traces.",
+        )
     return config
 
 

@@ -310,11 +310,13 @@ class Sending:
                 asked: dict[str, Any] = {"subject": item.wait.subject, "body": item.wait.body}
                 if item.wait.evidence is not None:
                     asked["evidence"] = item.wait.evidence.recorded()
+                if item.wait.links:
+                    asked["links"] = [one.model_dump() for one in item.wait.links]
                 self._line(item, {**asked, **more})
             self.tell_left_out()
             return
         for place, item in enumerate(self.batch.items, 1):
-            bare = item.wait.model_copy(update={"body": None, "evidence": None})
+            bare = item.wait.model_copy(update={"body": None, "evidence": None, "links": []})
             printing.write("\n".join(wait_lines(bare, f"{place} of {len(self.batch.items)}")))
             if item.unlike:
                 printing.write_line(f"  unlike the others: {item.unlike}")

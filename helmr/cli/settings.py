@@ -15,6 +15,7 @@ from helmr.cli.config import (
     form_of,
     form_to_start,
     limits_table,
+    links_table,
     log_peer_of,
     notices_table,
     people_table,
@@ -78,7 +79,14 @@ def check_file(config: Path | None, data_dir: Path) -> None:
     from helmr_runtime.notices.targets import for_people, read_targets
     from helmr_runtime.security.people import read_people
 
-    for read in (options_of_file, log_peer_of, sections_of, limits_table, retention_of):
+    for read in (
+        options_of_file,
+        log_peer_of,
+        sections_of,
+        limits_table,
+        links_table,
+        retention_of,
+    ):
         read(config, data_dir)
     people = read_people(people_table(config, data_dir), CONFIG_NAME)
     for target in read_targets(*notices_table(config, data_dir)):

@@ -22,6 +22,7 @@ from helmr.cli.config import (
     form_of,
     form_to_start,
     limits_table,
+    links_table,
     log_peer_of,
     log_url_of,
     named_tasks,
@@ -148,6 +149,7 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
         sections=sections_of(config, data_dir),
         people=people_table(config, data_dir),
         limits=limits_table(config, data_dir),
+        links={one.label: one.url for one in links_table(config, data_dir)},
         **options,
     )
     raise typer.Exit(run_up(asked))

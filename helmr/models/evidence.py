@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pydantic import ConfigDict, Field
@@ -61,6 +61,10 @@ class Evidence(Wire):
             for name, value in self.model_dump().items()
             if value is not None and value not in ({}, [])
         }
+
+    def with_links(self, more: Sequence[EvidenceLink]) -> Evidence:
+        """Return it with further links below its own."""
+        return self.model_copy(update={"links": [*self.links, *more]})
 
     @property
     def text(self) -> str:

@@ -22,7 +22,7 @@ from helmr.models.common import (
     Wire,
     shown_facts,
 )
-from helmr.models.evidence import Evidence
+from helmr.models.evidence import Evidence, EvidenceLink
 from helmr.wire import safe_text
 from helmr.wire.durations import cut_text
 from helmr.wire.truth import NoTruth
@@ -99,7 +99,7 @@ class AwayInfo(Wire):
 class WaitInfo(Wire):
     """A wait; with `session_ids`, for the first of them to end.
 
-    Lists leave out `body`, `evidence`, `schema`, `initial`, `on_decline`, `votes` and `answer`.
+    Lists leave out `body`, `evidence`, `links`, `trace_id`, `schema`, `initial`, `on_decline`, `votes` and `answer`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
@@ -122,6 +122,11 @@ class WaitInfo(Wire):
     body: str | None = None
     evidence: Evidence | None = None
     """Facts, links and a diff that its person sees above the body."""
+    links: list[EvidenceLink] = Field(default_factory=list)
+    """Links of the runtime, made from the templates in its `helmr.toml` and shown below those of the evidence. The
+    question hash does not cover them."""
+    trace_id: str | None = None
+    """The trace that asked it, 32 hex digits; null if none was sent."""
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
     status: WaitStatus
     opened_at: datetime
@@ -204,10 +209,19 @@ class WaitInfo(Wire):
         return bool(says) or self.approvals > 1 or self.signed
 
     @property
+    def shown_evidence(self) -> Evidence | None:
+        """The evidence as people see it, with the runtime's links below its own."""
+        return (self.evidence or Evidence()).with_links(self.links) if self.links else self.evidence
+
+    @property
     def text(self) -> str:
-        """Evidence and body as plain text; empty if there is neither."""
-        shown = self.evidence.text if self.evidence is not None else ""
-        return "\n\n".join(part for part in (shown, self.body) if part)
+        """Evidence with the runtime's links, and body, as plain text; empty if there is nothing."""
+        return _text(self.shown_evidence, self.body)
+
+    @property
+    def own_text(self) -> str:
+        """Evidence and body as the code gave them: without the runtime's links, whose ids differ for each wait."""
+        return _text(self.evidence, self.body)
 
     @property
     def takes_answers(self) -> bool:
@@ -235,6 +249,10 @@ class WaitInfo(Wire):
         title = self.subject or f"{self.task}: {self.stream or self.kind}"
         body = cut_text(self.text, BODY_SHOWN_BYTES) if self.text else None
         return safe_text.card(title, facts, body=body)
+
+
+def _text(evidence: Evidence | None, body: str | None) -> str:
+    return "\n\n".join(part for part in (evidence.text if evidence else "", body) if part)
 
 
 def _labelled(wait: WaitInfo, *, at_end: bool = False) -> dict[str, Any]:

@@ -333,7 +333,15 @@ def test_config_refuses_a_text_that_no_runtime_starts_with(
 
 
 @pytest.mark.parametrize(
-    "text", ["[people]\nada = 1", "[log]\npeer = 'two'", "[retention]\na = 1", "["]
+    "text",
+    [
+        "[people]\nada = 1",
+        "[log]\npeer = 'two'",
+        "[retention]\na = 1",
+        "[links]\nT = 'https://a.example/{trace}'",
+        "links = 1",
+        "[",
+    ],
 )
 def test_config_refuses_a_file_that_no_runtime_starts_with(
     config: Path, started: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], text: str

@@ -174,6 +174,13 @@ def readable(path: Path) -> None:
             ),
         ),
         (
+            "helmr.toml",
+            "has {x}, which is no placeholder",
+            lambda folder: (folder / "helmr.toml").write_text(
+                "[links]\nTrace = 'https://a.example/{x}'"
+            ),
+        ),
+        (
             "tasks",
             "no such file",
             lambda folder: (folder / "pyproject.toml").write_text("[tool.helmr]\ntasks = ['a.py']"),
@@ -190,6 +197,17 @@ def test_what_will_not_work_fails(helmr, nowhere: Path, check: str, words: str, 
     spoil(nowhere)
     result, told = results(helmr("doctor", "--json"))[check]
     assert (result, words in told) == ("fail", True), told
+
+
+@pytest.mark.parametrize(("traces", "result"), [("false", "warn"), ("true", "ok")])
+def test_a_link_to_traces_that_no_one_sends_is_a_warning(
+    helmr, nowhere: Path, traces: str, result: str
+) -> None:
+    table = "[links]\nTrace = 'https://a.example/{trace_id}'"
+    (nowhere / "helmr.toml").write_text(f"{table}\n[otel]\ntraces = {traces}")
+    found, told = results(helmr("doctor", "--json"))["helmr.toml"]
+    assert found == result
+    assert ("Trace of [links] has {trace_id}" in told) == (result == "warn")
 
 
 def _made(path: Path) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from helmr import rules
 from helmr.cli.config import (
     limits_table,
+    links_table,
     notices_table,
     otel_of,
     people_table,
@@ -31,7 +32,7 @@ BLOCKS = [
     for path in sorted(ROOT.glob("docs/*.md"))
     for number, block in enumerate(BLOCK.findall(path.read_text("utf-8")))
 ]
-OF_A_RUNTIME = {"gate", "limits", "notices", "otel", "people", "retention"}
+OF_A_RUNTIME = {"gate", "limits", "links", "notices", "otel", "people", "retention"}
 
 
 def of_a_runtime(block: str, folder: Path) -> None:
@@ -45,6 +46,7 @@ def of_a_runtime(block: str, folder: Path) -> None:
     otel_of(path, folder)
     sections_of(path, folder)
     limits_table(path, folder)
+    links_table(path, folder)
 
 
 def of_the_console(block: str, folder: Path) -> None:

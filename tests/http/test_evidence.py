@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,24 @@ from helmr import streams, task
 from helmr.approvals import approval_schema
 from helmr.cli.describe import wait_fields
 from helmr.evidence import evidence
-from helmr.models import BODY_DRAWN_CHARS, Evidence, WaitInfo, WaitKind, WaitStatus
+from helmr.link_templates import read_links
+from helmr.models import (
+    BODY_DRAWN_CHARS,
+    Evidence,
+    EvidenceLink,
+    WaitInfo,
+    WaitKind,
+    WaitStatus,
+)
 from helmr.person.forms import form_of, tool_call
 from helmr.person.review.question import BODY_LINES, body_lines, is_cut, wait_lines
+from helmr.wait_details import asks
 from helmr_console.widgets.markdown import unframed
 from helmr_console.widgets.panes import asked_parts
 from helmr_runtime.catalog import Registry
 from helmr_runtime.features.mcp.runs import message_of
 from helmr_runtime.http.answer_page import render_page
+from helmr_runtime.process.gateway import GatewayActor
 from tests.hostile import HOSTILE, MARKUP, hidden
 from tests.http.answer_page.pages import page
 from tests.http.answer_page.test_page import TAGS, Document
@@ -62,7 +73,8 @@ def wait(**changes: Any) -> WaitInfo:
 
 
 def on_page(one: WaitInfo) -> Document:
-    return Document(render_page(page(subject=one.subject, body=one.body, evidence=one.evidence)))
+    shown = page(subject=one.subject, body=one.body, evidence=one.shown_evidence)
+    return Document(render_page(shown))
 
 
 def on_console(one: WaitInfo) -> str:
@@ -70,6 +82,9 @@ def on_console(one: WaitInfo) -> str:
     assert all(isinstance(line, Content) for line in unframed(parts))
     return "\n".join(line.plain for line in unframed(parts))
 
+
+TRACE = EvidenceLink(label="Langfuse", url="https://langfuse.example.com/t/4bf9?a=1&b=2")
+"""A link of the runtime."""
 
 FACES = {
     "page": lambda one: on_page(one).text,
@@ -84,6 +99,21 @@ FACES = {
 def test_every_face_shows_all_of_it_and_the_body(face: str) -> None:
     said = FACES[face](wait())
     assert [one for one in SHOWN if one not in said] == []
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_every_face_shows_links_of_the_runtime_below_those_of_the_task(face: str) -> None:
+    said = FACES[face](wait(links=[TRACE]))
+    order = (LINKS["Trace"], TRACE.label, TRACE.url, '-  "limit": 100', "Raise the limit?")
+    places = [said.index(one) for one in order]
+    assert places == sorted(places)
+    alone = FACES[face](wait(links=[TRACE], evidence=None))
+    assert alone.index(TRACE.url) < alone.index("Raise the limit?")
+
+
+def test_a_notebook_shows_links_of_the_runtime_too() -> None:
+    shown = wait(links=[TRACE])._repr_html_()
+    assert "https://langfuse.example.com/t/4bf9?a=1&amp;b=2" in shown
 
 
 def hostile() -> WaitInfo:
@@ -130,19 +160,37 @@ def test_evidence_stands_above_the_card_of_a_call() -> None:
     assert any("amount: 120.5" in line for line in wait_lines(shown, "1 of 1", due="", call=call))
 
 
-async def test_the_api_has_it_in_the_read_of_one_wait_and_the_page_shows_it(tmp_path: Path) -> None:
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime with links of its own."""
     stack = Stack(tmp_path, registry=REGISTRY)
+    table = {
+        "Session": "https://l.example/{session_id}/{task}",
+        "Trace": "https://l.example/{trace_id}",
+    }
+    stack.service = stack.make_service(links=read_links(table, "helmr.toml"))
+    stack.gateway = GatewayActor(stack.service, stack.settings())
     await stack.start()
     try:
-        session_id = (await stack.started(raise_limit.id, {}))["session"]["id"]
-        found = await stack.http.get("/v1/waits", params={"session_id": session_id})
-        listed = found.json()["items"][0]
-        assert "evidence" not in listed
-        served = (await stack.http.get(f"/v1/waits/{listed['id']}")).json()
-        assert served["evidence"] == evidence(FACTS, LINKS, DIFF)
-        made = await stack.http.post(f"/v1/waits/{listed['id']}/links", json={"person": "ada"})
-        path = f"/v1/links/{made.json()['url'].rpartition('/')[2]}"
-        shown = Document((await stack.http.get(path, headers={"Accept": "text/html"})).text)
-        assert [one for one in SHOWN if one not in shown.text] == []
+        yield stack
     finally:
         await stack.stop()
+
+
+async def test_the_api_has_it_in_the_read_of_one_wait_and_the_page_shows_it(stack: Stack) -> None:
+    """The links of the runtime stand beside the evidence, so that the question hash is that of what was asked."""
+    session_id = (await stack.started(raise_limit.id, {}))["session"]["id"]
+    found = await stack.http.get("/v1/waits", params={"session_id": session_id})
+    listed = found.json()["items"][0]
+    assert not {"evidence", "links", "trace_id"} & listed.keys()
+    served = (await stack.http.get(f"/v1/waits/{listed['id']}")).json()
+    assert served["evidence"] == evidence(FACTS, LINKS, DIFF)
+    url = f"https://l.example/{session_id}/raise_limit"
+    assert served["links"] == [{"label": "Session", "url": url}], "no traces are sent"
+    assert asks(served, served["question_hash"])
+    whole = (await stack.http.get(f"/v1/sessions/{session_id}")).json()["wait"]
+    assert whole["links"] == served["links"]
+    link = await stack.http.post(f"/v1/waits/{listed['id']}/links", json={"person": "ada"})
+    path = f"/v1/links/{link.json()['url'].rpartition('/')[2]}"
+    shown = Document((await stack.http.get(path, headers={"Accept": "text/html"})).text)
+    assert [one for one in [*SHOWN, url] if one not in shown.text] == []

@@ -122,3 +122,13 @@ def test_evidence_is_told_with_full_detail_only_and_as_text() -> None:
     assert "\x1b" not in text + told.html()
     assert "<b>" not in told.html()
     assert "iban" in told_of("full", evidence=shown).html(), "without a body"
+
+
+def test_links_of_the_runtime_are_told_as_evidence_is_and_kept_apart_from_it() -> None:
+    links = [{"label": "Trace", "url": "https://t.example/1"}]
+    for detail in ("none", "subject"):
+        assert "t.example" not in told_of(detail, links=links).cloud_event()
+    told = told_of("full", links=links, evidence={"facts": {"amount": 1}}, body="Pay?")
+    assert (told.data["evidence"], told.data["links"]) == ({"facts": {"amount": 1}}, links)
+    assert "amount: 1\nTrace: https://t.example/1\n\nPay?" in told.text()
+    assert "https://t.example/1" in told_of("full", links=links).html()

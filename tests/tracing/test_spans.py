@@ -127,14 +127,26 @@ async def test_a_session_has_its_span_when_it_is_over(stack: Stack, seen: Seen) 
     assert (wait.attributes or {})["helmr.outcome"] == "cancelled"
 
 
-async def test_nothing_of_a_trace_is_stored(stack: Stack) -> None:
+async def test_of_a_trace_a_wait_stores_the_id_and_nothing_else_is_stored(
+    stack: Stack, seen: Seen
+) -> None:
     started = await asked(stack)
     await answered(stack, started)
-    session_id = started["session"]["id"]
+    session_id, wait_id = started["session"]["id"], started["session"]["wait"]["id"]
+    wait = (await stack.http.get(f"/v1/waits/{wait_id}")).json()
+    (request,) = seen.named("POST /v1/sessions")
+    assert wait["trace_id"] == f"{_context(request).trace_id:032x}", "which has the asking turn"
     text = (await stack.http.get(f"/v1/sessions/{session_id}/transcript?limit=200")).text
     assert "input.accepted" in text
     assert CALLER not in text
-    assert "trace" not in text.replace("traceback", "")
+    assert text.count(wait["trace_id"]) == 1
+    assert text.replace("traceback", "").count("trace") == 1
+
+
+def test_a_trace_that_is_not_sampled_has_no_id_to_look_it_up_by() -> None:
+    assert tracing.trace_id_of(SENT["traceparent"]) == CALLER
+    assert tracing.trace_id_of(SENT["traceparent"].removesuffix("1") + "0") is None
+    assert tracing.trace_id_of(None) is None
 
 
 @pytest.mark.parametrize(

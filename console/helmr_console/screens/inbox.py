@@ -243,6 +243,7 @@ class InboxScreen(ListScreen[WaitInfo]):
                 update={
                     "body": full.body,
                     "evidence": full.evidence,
+                    "links": full.links,
                     "json_schema": full.json_schema,
                     "initial": full.initial,
                     "comments": full.comments,

@@ -250,7 +250,7 @@ def asked_parts(
 
 def own_text(wait: WaitInfo, call: ToolCall | None) -> str:
     """The wait's evidence, and its body without what the card of its call already says."""
-    return above(wait.evidence, call.own_text(wait.body) if call is not None else wait.body)
+    return above(wait.shown_evidence, call.own_text(wait.body) if call is not None else wait.body)
 
 
 def needs(form: Form) -> list[Content]:

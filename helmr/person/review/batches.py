@@ -81,7 +81,7 @@ def _by_words(waits: Sequence[WaitInfo]) -> dict[str, str]:
 
 
 def _by_length(waits: Sequence[WaitInfo]) -> dict[str, str]:
-    lengths = {wait.id: len(wait.text) for wait in waits}
+    lengths = {wait.id: len(wait.own_text) for wait in waits}
     usual = median(lengths.values())
     return {
         wait_id: f"its text has {length:,} characters, usual are {usual:,.0f}"
@@ -115,7 +115,7 @@ def _by_number(waits: Sequence[WaitInfo]) -> dict[str, str]:
 def _numbers(wait: WaitInfo) -> dict[tuple[str, int], float]:
     """The numbers of a wait by their places: in the question, the text, and each part of the initial value."""
     initial = wait.initial if isinstance(wait.initial, dict) else {"": wait.initial}
-    texts = {"subject": wait.subject or "", "body": wait.text[:BODY_DRAWN_CHARS]}
+    texts = {"subject": wait.subject or "", "body": wait.own_text[:BODY_DRAWN_CHARS]}
     texts |= {f"initial {name}": _json(value) for name, value in initial.items()}
     return {
         (part, place): float(number)
@@ -133,7 +133,7 @@ def _rare(parts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _says(wait: WaitInfo) -> str:
-    return f"{wait.subject or ''}\n{wait.text[:BODY_DRAWN_CHARS]}"
+    return f"{wait.subject or ''}\n{wait.own_text[:BODY_DRAWN_CHARS]}"
 
 
 def _text(initial: Mapping[str, Any], name: str) -> str:

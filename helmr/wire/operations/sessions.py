@@ -70,7 +70,8 @@ LIST_SESSIONS = Operation(
     "sessions.list", "GET /v1/sessions", Need.READ,
     "List sessions, newest first.",
     description="All filters that are given must hold. `run_status` is that of the newest run.",
-    query=SessionsQuery, reply=Page[SessionInfo], leaves_out=("wait.body", "wait.evidence", "wait.json_schema"))
+    query=SessionsQuery, reply=Page[SessionInfo],
+    leaves_out=("wait.body", "wait.evidence", "wait.links", "wait.trace_id", "wait.json_schema"))
 GET_SESSION = Operation(
     "sessions.get", "GET /v1/sessions/{session_id}", Need.READ,
     "Get a session, with its active wait in full.",
@@ -154,14 +155,15 @@ LIST_WAITS = Operation(
     "waits.list", "GET /v1/waits", Need.READ,
     "List waits: soonest end first, none last, then by id.",
     description="Pending ones for input or a token, unless asked. The soonest end is `ends_at`: the escalation's "
-    "default, else the deadline. Without `body`, `evidence`, `schema`, `initial`, `on_decline` and `answer`. "
+    "default, else the deadline. Without `body`, `evidence`, `links`, `trace_id`, `schema`, `initial`, `on_decline` "
+    "and `answer`. "
     "`tag` is the wait's or its session's; `resolved_since` is a time with its zone: over then or "
     "later. A wait whose stored entry can't be read says why in `problem`, as in the lists of sessions "
     "(their `wait`), runs and tokens. A wait on a token that has ended is not among the pending ones, "
     "although its session learns of that a moment later. A wait on a token has the token's `subject`, "
     "`body` and expiry (as `deadline_at`) where it has none of its own.",
     query=WaitsQuery, reply=Page[WaitInfo],
-    leaves_out=("body", "evidence", "json_schema", "initial", "on_decline", "votes", "answer"))
+    leaves_out=("body", "evidence", "links", "trace_id", "json_schema", "initial", "on_decline", "votes", "answer"))
 GET_WAIT = Operation(
     "waits.get", "GET /v1/waits/{wait_id}", Need.READ,
     "Get a wait in full, with the JSON Schema that its answer must fit.",

@@ -43,6 +43,7 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
                    evidence?{facts{}? links[]?{label url} diff?}    shown above the body (S-70)
+                   trace_id?    the trace of the code that asked, for links; no part of the question
                    answerers[]? not_by[]? approvals?=1 refusals[]? comments[]? signed? deputies?    who may answer
                    (S-112, S-113, S-142)
                    counted_at? next_escalation? next_escalation_at? default_at?    of its escalation: since when it

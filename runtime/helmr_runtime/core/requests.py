@@ -104,6 +104,8 @@ class WaitRequest(OpRequest):
     timeout_s: float | None = None
     until: datetime | None = None
     details: WaitDetails = NOTHING_SAID
+    trace_id: str | None = field(default=None, compare=False)
+    """The trace of the code that asks, if it is sent."""
 
     @property
     def name(self) -> str:

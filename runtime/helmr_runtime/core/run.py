@@ -58,6 +58,8 @@ def record_parts(
     found = recorded(said)
     if said.not_by:
         found["not_by"] = with_starters(said.not_by, starters)
+    if ask.trace_id is not None:
+        found["trace_id"] = ask.trace_id
     if session_tags:
         found["session_tags"] = list(session_tags)
     found["question_hash"] = question_hash(

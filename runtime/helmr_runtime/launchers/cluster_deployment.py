@@ -173,6 +173,7 @@ WORDS = {
     "pointer_dir": "the folder of pointers",
     "run_dir": "the run folder",
     "sections": "tables of features in helmr.toml",
+    "links": "templates of links in helmr.toml",
 }
 """Words for the settings whose field names would not tell a person."""
 

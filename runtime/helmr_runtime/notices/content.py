@@ -12,7 +12,15 @@ from string import Template
 from typing import Any, Protocol
 
 from helmr.errors import HelmrError
-from helmr.models import BODY_SHOWN_BYTES, Evidence, RunInfo, WaitInfo, WaitPriority, WaitStatus
+from helmr.models import (
+    BODY_SHOWN_BYTES,
+    Evidence,
+    EvidenceLink,
+    RunInfo,
+    WaitInfo,
+    WaitPriority,
+    WaitStatus,
+)
 from helmr.person.review import words
 from helmr.wire.durations import cut_text
 from helmr.wire.people import answered_by
@@ -154,9 +162,10 @@ class Notice:
         return "\n\n".join(parts)
 
     def _body(self) -> str:
-        """The wait's text: its evidence, and below it its body."""
-        evidence = self.data.get("evidence")
-        shown = Evidence.model_validate(evidence).text if evidence else ""
+        """The wait's text: its evidence with the runtime's links, and below it its body."""
+        evidence = Evidence.model_validate(self.data.get("evidence") or {})
+        links = [EvidenceLink.model_validate(one) for one in self.data.get("links", ())]
+        shown = evidence.with_links(links).text
         text = "\n\n".join(part for part in (shown, self.data.get("body")) if part)
         return text[:TEXT_CHARS_MAX]
 
@@ -329,6 +338,7 @@ def _full(about: Subject) -> dict[str, Any]:
         return {
             "body": cut_text(wait.body, BODY_SHOWN_BYTES) if wait.body is not None else None,
             "evidence": wait.evidence.recorded() if wait.evidence is not None else None,
+            "links": [one.model_dump() for one in wait.links],
         }
     error = run.error if run is not None else None
     if error is None:

@@ -16,6 +16,7 @@ import uvicorn
 from pydantic import BaseModel
 
 from helmr.errors import Conflict, UsageError
+from helmr.link_templates import LinkTemplate, read_links
 from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.feature import Features
@@ -152,6 +153,7 @@ def make_gateway(
     people: PeopleConfig = NO_PEOPLE,
     features: Features = (),
     sections: Mapping[str, Mapping[str, Any]] | None = None,
+    links: Sequence[LinkTemplate] = (),
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -171,6 +173,7 @@ def make_gateway(
         people: Who there may be.
         features: Those that the runtime has.
         sections: Tables of `helmr.toml` that they read, by their names.
+        links: Templates of the links that waits show.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -189,6 +192,7 @@ def make_gateway(
             people=people,
             features=features,
             sections=sections or {},
+            links=links,
         ),
     )
     settings = HttpSettings(
@@ -287,6 +291,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         people=people,
         features=named(spec.features),
         sections=spec.sections,
+        links=read_links(spec.links, "helmr.toml"),
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)

@@ -109,6 +109,7 @@ class RuntimeSettings:
         retention: Time that ended sessions are kept; None keeps them for ever.
         log_url: The store of the log of commits; None: it stands beside the database.
         log_peer: The other runtime of a pair, to which a standby sends browsers.
+        links: The table `[links]`: by label, a template of the URL that each wait shows (`helmr.link_templates`).
     """
 
     tasks: tuple[str, ...]
@@ -127,6 +128,7 @@ class RuntimeSettings:
     retention: Retention | None = None
     log_url: str | None = None
     log_peer: str | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """Their values by name."""

@@ -52,6 +52,7 @@ from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr.wire.durations import TEN_YEARS_S
 from helmr.wire.ids import RECORD, WAIT, new_id
+from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_STEP
@@ -303,6 +304,7 @@ class DurableContext(DurableRun):
         self._secrets = around.secrets
         self._emissions = around.emissions
         self._people = around.people
+        self._turn = around.turn
         self._is_trying = is_trying
         self._is_tried = is_tried
 
@@ -384,6 +386,7 @@ class DurableContext(DurableRun):
             timeout_s=call.timeout_s,
             until=call.until,
             details=call.details,
+            trace_id=tracing.trace_id_of(self._turn()) if tracing.is_on else None,
         )
         if call.correlation_id == "" and not self._cursor.holds_next(ask):
             raise UsageError(

@@ -10,13 +10,14 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
+from helmr.link_templates import LinkTemplate, links_of
 from helmr.models import (
     AnswerLinkRequest,
     NoticeTestReceipt,
@@ -72,6 +73,7 @@ class TellerMeans:
         links: Makes answer links.
         clock: Tells the time.
         source: The runtime's name in notices.
+        templates: Those of the links that waits show.
     """
 
     ledger: LedgerClient
@@ -79,6 +81,7 @@ class TellerMeans:
     links: AnswerLinks
     clock: Clock
     source: str
+    templates: Sequence[LinkTemplate] = ()
 
 
 class Teller:
@@ -109,6 +112,7 @@ class Teller:
         self._links = means.links
         self._clock = means.clock
         self._source = means.source
+        self._templates = means.templates
         self._filter = target.parsed
         self._heard = frozenset(target.heard)
         self._wake = asyncio.Event()
@@ -253,7 +257,9 @@ class Teller:
         """
         try:
             if event.wait_id is not None:
-                wait = WaitInfo.model_validate(await self._ledger.get_wait(event.wait_id))
+                stored = await self._ledger.get_wait(event.wait_id)
+                links = links_of(self._templates, stored)
+                wait = WaitInfo.model_validate({**stored, "links": links})
                 return Subject(wait=wait) if wait.kind in ASKED else None
             run = RunInfo.model_validate(await self._ledger.get_run(event.run_id or ""))
             session = await self._ledger.get_session(event.session_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
 
+from helmr.link_templates import LinkTemplate
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.feature import Features
@@ -61,6 +62,7 @@ class ServiceOptions:
         people: The configured people.
         features: Features with parts in the service.
         sections: Tables of `helmr.toml` that features read, by the feature's name.
+        links: Templates of the links that waits show.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -71,6 +73,7 @@ class ServiceOptions:
     people: PeopleConfig = NO_PEOPLE
     features: Features = ()
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    links: Sequence[LinkTemplate] = ()
 
 
 class Service:
@@ -140,7 +143,7 @@ class Service:
             self.sign_ins, self.api_keys, self.people_view, clock.now
         )
         self.people_view.on_disabled = self.browser_sessions.end_of
-        self.waits = WaitOperations(shared, self.tokens, self.people_view)
+        self.waits = WaitOperations(shared, self.tokens, self.people_view, options.links)
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
         self.sessions = SessionOperations(
@@ -155,7 +158,9 @@ class Service:
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
         self.notices = NoticeOperations(
-            TellerMeans(ledger, self.events, self.links, clock, host.base_url or "helmr"),
+            TellerMeans(
+                ledger, self.events, self.links, clock, host.base_url or "helmr", options.links
+            ),
             None if is_guest else options.notice_targets,
         )
         self.health = HealthView(

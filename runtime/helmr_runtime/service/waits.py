@@ -27,6 +27,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.link_templates import LinkTemplate, links_of
 from helmr.models import (
     ANSWERABLE,
     CLAIM_MAX_S,
@@ -105,8 +106,15 @@ WAITS_KNOWN_MAX = 50_000
 class WaitOperations:
     """The inbox, and answering exactly one wait."""
 
-    def __init__(self, shared: Shared, tokens: TokenOperations, people: PeopleView) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        tokens: TokenOperations,
+        people: PeopleView,
+        links: Sequence[LinkTemplate] = (),
+    ) -> None:
         self._people = people
+        self._links = links
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog
@@ -149,7 +157,7 @@ class WaitOperations:
         return wait.model_copy(update=found)
 
     async def in_full(self, wait: Json) -> WaitInfo:
-        """The wait with its stream's schema from the catalog, or its token's."""
+        """The wait with its stream's schema from the catalog, or its token's, and with the runtime's links."""
         schema, problem = wait.get("schema"), wait.get("problem")
         if schema is None and wait.get("stream") is not None:
             try:
@@ -165,7 +173,10 @@ class WaitOperations:
             except (PayloadDamaged, MasterKeyMissing) as error:
                 problem = problem or error.message
         told = {name: value for name, value in wait.items() if name != "outcome"}
-        return WaitInfo.model_validate({**told, "schema": schema, "problem": problem})
+        links = links_of(self._links, wait)
+        return WaitInfo.model_validate(
+            {**told, "schema": schema, "problem": problem, "links": links}
+        )
 
     async def _with_end_of_token(self, wait: WaitInfo) -> WaitInfo:
         """A wait with the end of its token, on which its session has yet to decide."""

@@ -75,6 +75,14 @@ def carry(headers: Iterable[tuple[bytes, bytes]]) -> None:
     is_on = is_on or found is not None
 
 
+def trace_id_of(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C traceparent, 32 hex digits; None if nothing of its trace is sent."""
+    if traceparent is None:
+        return None
+    _, trace_id, _, flags = traceparent.split("-")
+    return trace_id if int(flags, 16) & 1 else None
+
+
 def current() -> str | None:
     """The W3C traceparent of the span that the calling code is below; None outside of any."""
     return spans.current() if spans is not None else caller.get()

@@ -187,6 +187,7 @@ def wait_json(
     if in_full:
         found["body"] = opened.get("body")
         found["evidence"] = opened.get("evidence")
+        found["trace_id"] = opened.get("trace_id")
         found["initial"] = opened.get("initial")
         found["on_decline"] = opened.get("on_decline")
         found["outcome"] = dict(outcome) if outcome is not None else None
