@@ -320,6 +320,7 @@ class TokenCall:
     initial: Any = None
     allowed_origins: tuple[str, ...] = ()
     escalation: tuple[Mapping[str, Any], ...] = ()
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

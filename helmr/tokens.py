@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from helmr.current import TokenCall, TokenMade, WaitCall, durable_call, require_run
 from helmr.errors import SchemaMismatch
 from helmr.escalation import EscalationStep, escalation_json
+from helmr.evidence import Diff, Links, evidence
 from helmr.models import CompleteReceipt, TokenInfo
 from helmr.streams import Fulfilled, PendingWait, WaitResult, unfulfilled
 from helmr.wait_details import WaitOptions, metadata_object, tag_list
@@ -126,6 +127,9 @@ async def create(
     subject: str | None = None,
     body: str | None = None,
     initial: Any = None,
+    facts: Mapping[str, Any] | None = None,
+    links: Links | None = None,
+    diff: Diff | None = None,
     escalation: Iterable[EscalationStep] = (),
     allowed_origins: Iterable[str] = (),
 ) -> Token:
@@ -141,6 +145,7 @@ async def create(
         subject: One line for the person who opens the URL; beyond 200 characters it is shortened.
         body: Markdown for that person; beyond 1 MiB it is cut.
         initial: Initial value of the form behind the URL.
+        facts, links, diff: Evidence above the body, as of a wait; waits on it without evidence of their own have it.
         escalation: Escalation (`helmr.escalation`) of each wait on it that has neither one nor a schema of its own,
             counted from that wait's opening. Its default answers the wait; the token stays pending.
         allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
@@ -148,6 +153,7 @@ async def create(
     Raises:
         BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
         BadEscalation, SchemaMismatch: An escalation that can't be run, or whose default does not fit.
+        UsageError: Evidence is too long, or no evidence.
 
     Durability: on disk before any later step starts.   Source: S-40, S-42, S-43.
     """
@@ -169,6 +175,7 @@ async def create(
         subject=fitted_subject(subject),
         body=fitted_body(body),
         initial=JSON.encode(initial) if initial is not None else None,
+        evidence=evidence(facts, links, diff),
         allowed_origins=tuple(allowed_origins),
         escalation=escalation_json(
             escalation, codec_of(schema, what="the escalation's default"), timeout_s

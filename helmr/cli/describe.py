@@ -412,6 +412,8 @@ def token_fields(one: TokenInfo) -> Fields:
         ("created", time_and_distance(one.created_at)),
         ("expires", time_and_distance(one.expires_at)),
     ]
+    if one.evidence is not None:
+        pairs.append(("evidence", one.evidence.text))
     if one.body:
         pairs.append(("body", one.body))
     if one.json_schema is not None:

@@ -46,6 +46,20 @@ def create(
         str | None,
         typer.Option(metavar="JSON|@FILE|-", help="What the form behind its URL begins with."),
     ] = None,
+    facts: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|-", help="An object of what helps to decide."),
+    ] = None,
+    links: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON|@FILE|-", help="A list of addresses, or an object from labels to them."
+        ),
+    ] = None,
+    diff: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|@FILE|-", help="A unified diff of what would change."),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Its callback URL takes bodies as they are sent.")
     ] = False,
@@ -85,6 +99,9 @@ def create(
                 if initial is not None
                 else None
             ),
+            facts=arguments.json_object(facts, option="--facts") if facts is not None else None,
+            links=arguments.json_argument(links, option="--links") if links is not None else None,
+            diff=arguments.read_source(diff).decode("utf-8") if diff is not None else None,
         )
     describe.show(receipt, json)
 

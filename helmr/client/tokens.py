@@ -8,6 +8,7 @@ from typing import Any
 from helmr.client.calls import given
 from helmr.client.http import ClientPart, all_pages
 from helmr.escalation import EscalationStep, escalation_json
+from helmr.evidence import Diff, Links, evidence
 from helmr.models import CompleteReceipt, Page, TokenInfo, TokenReceipt
 from helmr.tokens import Verify
 from helmr.wait_details import metadata_object, tag_list
@@ -31,13 +32,17 @@ class AsyncTokens(ClientPart):
         subject: str | None = None,
         body: str | None = None,
         initial: Any = None,
+        facts: Mapping[str, Any] | None = None,
+        links: Links | None = None,
+        diff: Diff | None = None,
         escalation: Iterable[EscalationStep] = (),
         allowed_origins: Iterable[str] = (),
         operation_id: str | None = None,
     ) -> TokenReceipt:
         """Make a token; any task may wait on it by its id (S-40).
 
-        `escalation` (`helmr.escalation`) applies to waits on it that have neither one nor a schema of their own.
+        `escalation` (`helmr.escalation`) applies to waits on it that have neither one nor a schema of their own;
+        `facts`, `links` and `diff` are evidence above its body, and that of waits on it without evidence of their own.
 
         Returns:
             The token with its callback URL and public token, which only this answer shows.
@@ -45,6 +50,7 @@ class AsyncTokens(ClientPart):
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin is invalid.
             BadEscalation, SchemaMismatch: The escalation is invalid, or its default does not fit.
+            UsageError: Evidence is too long, or no evidence.
         """
         timeout_s = seconds(timeout) if timeout is not None else None
         steps = escalation_json(
@@ -60,6 +66,7 @@ class AsyncTokens(ClientPart):
             "subject": subject,
             "body": body,
             "initial": initial,
+            "evidence": evidence(facts, links, diff),
             "escalation": list(steps) or None,
             "allowed_origins": list(allowed_origins) or None,
         }

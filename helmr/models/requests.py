@@ -28,6 +28,14 @@ from helmr.models.common import (
     SUBJECT_MAX,
     TOKEN_TAGS_MAX,
 )
+from helmr.models.evidence import (
+    DIFF_CHARS_MAX,
+    FACTS_MAX,
+    LINK_LABEL_MAX,
+    LINK_URL_MAX,
+    LINKS_MAX,
+    FactValue,
+)
 
 
 class Request(BaseModel):
@@ -206,6 +214,21 @@ class EscalationStepRequest(Request):
     value: Any = None
 
 
+class EvidenceLinkRequest(Request):
+    """A link of the evidence; without a label it is shown by its host."""
+
+    url: str = Field(max_length=LINK_URL_MAX)
+    label: str | None = Field(default=None, max_length=LINK_LABEL_MAX)
+
+
+class EvidenceRequest(Request):
+    """Evidence of a token: facts by name, links, and a unified diff."""
+
+    facts: dict[str, FactValue] = Field(default_factory=dict, max_length=FACTS_MAX)
+    links: list[EvidenceLinkRequest] = Field(default_factory=list, max_length=LINKS_MAX)
+    diff: str | None = Field(default=None, max_length=DIFF_CHARS_MAX)
+
+
 class TokenRequest(Request):
     """POST /v1/tokens."""
 
@@ -220,6 +243,7 @@ class TokenRequest(Request):
     subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
     body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
     initial: Any = None
+    evidence: EvidenceRequest | None = None
     escalation: list[EscalationStepRequest] = Field(
         default_factory=list, max_length=ESCALATION_STEPS_MAX
     )

@@ -8,11 +8,15 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from helmr.models.common import CompletionOutcome, PrincipalInfo, TokenStatus, Wire
+from helmr.models.evidence import Evidence
 from helmr.wire.truth import NoTruth
 
 
 class TokenInfo(Wire):
-    """A token. Lists leave out `data`, `body`, `schema` and `initial`. `ended_at` and `ended_by` cover every end."""
+    """A token. Lists leave out `data`, `body`, `evidence`, `schema` and `initial`.
+
+    `ended_at` and `ended_by` cover every end.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -24,6 +28,8 @@ class TokenInfo(Wire):
     metadata: dict[str, Any] = Field(default_factory=dict)
     subject: str | None = None
     body: str | None = None
+    evidence: Evidence | None = None
+    """Facts, links and a diff above the body."""
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
     initial: Any = None
     """Initial value of the form behind its URL."""

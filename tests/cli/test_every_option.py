@@ -166,7 +166,8 @@ LINES = [
     # tokens
     Line(
         """token create --timeout 1h --initial '{"note": "x"}' --tag one --metadata '{"a": 1}'
-        --schema '{"type": "object"}' --subject Release? --body '# Look'""",
+        --schema '{"type": "object"}' --subject Release? --body '# Look' --facts '{"risk": "low"}'
+        --links '{"Trace": "https://a.example/1"}' --diff '-a'""",
         "tok_",
     ),
     Line("token create --raw --verify github --verify-secret @$FOLDER/hook.secret", "tok_"),

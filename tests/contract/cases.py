@@ -53,6 +53,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.evidence import evidence
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
 from helmr.signing import fingerprint
 from helmr.wire import ids
@@ -520,8 +521,19 @@ async def entries_are_followed(client: Any, way: Way) -> None:
 
 async def tokens_are_completed_once(client: Any, way: Way) -> None:
     tag = fresh("tag")
-    token = await client.tokens.create(timeout="1h", tags=[tag], subject="Go?")
+    token = await client.tokens.create(
+        timeout="1h",
+        tags=[tag],
+        subject="Go?",
+        facts={"cents": 120},
+        links=["https://a.example/1"],
+        diff=("a", "b"),
+    )
     assert "/v1/callbacks/" in token.callback_url
+    assert token.evidence is not None
+    assert token.evidence.recorded() == evidence(
+        {"cents": 120}, ["https://a.example/1"], ("a", "b")
+    )
     started = await client.sessions.start("contract-token", token.id)
     await client.runs.wait(started.started_run.id, timeout=BOUND_S, until="stopped")
     assert (await client.tokens.complete(token.id, {"n": 1})).outcome == "completed"

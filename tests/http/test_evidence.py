@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from textual.content import Content
 
-from helmr import streams, task
+from helmr import streams, task, tokens
 from helmr.approvals import approval_schema
 from helmr.cli.describe import wait_fields
 from helmr.evidence import evidence
@@ -35,7 +36,7 @@ from helmr_runtime.process.gateway import GatewayActor
 from tests.hostile import HOSTILE, MARKUP, hidden
 from tests.http.answer_page.pages import page
 from tests.http.answer_page.test_page import TAGS, Document
-from tests.service.stack import Stack
+from tests.service.stack import Stack, until
 
 NOW = datetime(2026, 12, 2, tzinfo=UTC)
 FACTS = {"amount": 120.5, "risk": "high", "repeat": False}
@@ -59,7 +60,26 @@ async def raise_limit(payload: dict[str, int]) -> bool:
     ).unwrap()
 
 
-REGISTRY = Registry([raise_limit], modules=[__name__], code_hash="code-evidence")
+@task
+async def by_token(token_id: str) -> bool:
+    """Waits on that token, else on one of its own with evidence."""
+    if token_id:
+        return await tokens.wait(token_id, body="Raise the limit?").unwrap()
+    made = await tokens.create(
+        subject="Raise it?", body="Raise the limit?", facts=FACTS, links=LINKS, diff=DIFF
+    )
+    return await made.wait().unwrap()
+
+
+@task
+async def with_own(token_id: str) -> bool:
+    """Waits on a token with a fact of its own."""
+    return await tokens.wait(token_id, facts={"mine": 1}).unwrap()
+
+
+REGISTRY = Registry(
+    [raise_limit, by_token, with_own], modules=[__name__], code_hash="code-evidence"
+)
 
 
 def wait(**changes: Any) -> WaitInfo:
@@ -194,3 +214,103 @@ async def test_the_api_has_it_in_the_read_of_one_wait_and_the_page_shows_it(stac
     path = f"/v1/links/{link.json()['url'].rpartition('/')[2]}"
     shown = Document((await stack.http.get(path, headers={"Accept": "text/html"})).text)
     assert [one for one in [*SHOWN, url] if one not in shown.text] == []
+
+
+async def made(stack: Stack, **parts: Any) -> dict[str, Any]:
+    response = await stack.http.post("/v1/tokens", json={"timeout": "1h", **parts})
+    assert response.status_code == 201, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def behind(stack: Stack, token: dict[str, Any]) -> Document:
+    """The page behind a token's URL, for whoever has it."""
+    path = f"/v1/callbacks/{token['callback_url'].rpartition('/')[2]}"
+    async with httpx.AsyncClient(base_url=stack.url) as http:
+        return Document((await http.get(path, headers={"Accept": "text/html"})).text)
+
+
+async def waited(stack: Stack, task_id: str, payload: Any) -> dict[str, Any]:
+    """The wait of a session that begins."""
+    wait_id = (await stack.started(task_id, payload))["session"]["wait"]["id"]
+    found: dict[str, Any] = (await stack.http.get(f"/v1/waits/{wait_id}")).json()
+    return found
+
+
+async def test_a_clients_token_shows_its_evidence_and_so_does_a_wait_on_it(stack: Stack) -> None:
+    said = evidence(FACTS, LINKS, DIFF)
+    token = await made(stack, subject="Raise it?", body="Raise the limit?", evidence=said)
+    assert token["evidence"] == said
+    assert (await stack.http.get(f"/v1/tokens/{token['id']}")).json()["evidence"] == said
+    (listed,) = (await stack.http.get("/v1/tokens")).json()["items"]
+    assert "evidence" not in listed
+    shown = await behind(stack, token)
+    assert [one for one in SHOWN if one not in shown.text] == []
+    wait = await waited(stack, by_token.id, token["id"])
+    assert wait["evidence"] == said
+    assert asks(wait, wait["question_hash"])
+    assert not asks({**wait, "evidence": None}, wait["question_hash"])
+    assert [one["label"] for one in wait["links"]] == ["Session"]
+    assert "l.example" not in (await behind(stack, token)).text, "the operator's links are not its"
+
+
+async def test_evidence_of_the_wait_goes_before_that_of_its_token(stack: Stack) -> None:
+    token = await made(stack, subject="Go?", evidence={"facts": {"its": 1}})
+    wait = await waited(stack, with_own.id, token["id"])
+    assert wait["evidence"]["facts"] == {"mine": 1}
+    assert "its" in (await behind(stack, token)).text
+
+
+async def test_a_tasks_token_shows_its_evidence_and_so_does_its_wait(stack: Stack) -> None:
+    wait = await waited(stack, by_token.id, "")
+    assert wait["evidence"] == evidence(FACTS, LINKS, DIFF)
+    token = (await stack.http.get(f"/v1/tokens/{wait['token_id']}")).json()
+    assert token["evidence"] == wait["evidence"]
+
+
+async def test_a_page_without_a_question_of_its_own_shows_that_of_the_wait(stack: Stack) -> None:
+    token = await made(stack)
+    await waited(stack, with_own.id, token["id"])
+    await until(lambda: _names_wait(stack, token["id"]))
+    assert "mine" in (await behind(stack, token)).text
+
+
+async def _names_wait(stack: Stack, token_id: str) -> bool:
+    return bool((await stack.service.tokens.in_full(token_id))["waits"])
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"links": [{"url": "javascript:alert(1)"}]}, "can follow"),
+        ({"links": [{"url": "https://a.example/\u001b[2J"}]}, "characters"),
+        ({"links": [{"url": "https://u:pw@a.example"}]}, "user or password"),
+        ({"links": [{"url": "https://a.example", "label": " \n "}]}, "1 to 100"),
+        ({"facts": {"a": "x" * 501}}, "longer than 500"),
+        ({"facts": {"a": [1]}}, "facts.a"),
+        ({"facts": {str(n): n for n in range(51)}}, "facts"),
+        ({"diff": "x" * 32_769}, "diff"),
+        ({"files": []}, "files"),
+        ([], "evidence"),
+    ],
+)
+async def test_what_a_client_sends_is_bounded_like_what_a_task_says(
+    stack: Stack, said: Any, told: str
+) -> None:
+    response = await stack.http.post("/v1/tokens", json={"evidence": said})
+    assert response.status_code == 400, response.text
+    assert told in response.text
+    assert "pw" not in response.text
+    assert (await stack.http.get("/v1/tokens")).json()["items"] == []
+
+
+async def test_of_a_hostile_token_nothing_acts_on_its_page(stack: Stack) -> None:
+    found = evidence(
+        {ATTACK[:60]: ATTACK}, {f"two\nlines {ATTACK[:40]}": "https://a.example/x"}, ATTACK
+    )
+    shown = await behind(stack, await made(stack, evidence=found))
+    assert {tag for tag, _ in shown.elements} <= TAGS
+    assert [one["href"] for one in shown.all("a") if "rel" in one] == ["https://a.example/x"]
+    assert "<script>alert(1)</script>" in shown.text
+    assert "two lines" in shown.text
+    assert "\x1b" not in shown.text

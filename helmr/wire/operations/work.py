@@ -60,13 +60,14 @@ CREATE_TOKEN = Operation(
     "Make a token. Its callback URL and public token are shown here and never again.",
     description="Answers 201 with `callback_url` and `public_access_token`. `timeout` is a duration, `\"7d\"`; "
     "`verify` is `{scheme, secret, tolerance_s}`; `escalation` holds the escalation steps `{do, "
-    "after_s, from, to, value}` for waits on it.",
+    "after_s, from, to, value}` for waits on it; `evidence` is `{facts, links: [{label, url}], diff}`, "
+    "also of waits on it without evidence of their own.",
     body=TokenRequest, reply=TokenReceipt, status=201, problems=(409, 422), repeat=Repeat.ONCE)
 LIST_TOKENS = Operation(
     "tokens.list", "GET /v1/tokens", Need.READ,
     "List tokens, newest first.",
     description="Without texts, schema and data.",
-    query=TokensQuery, reply=Page[TokenInfo], leaves_out=("body", "json_schema", "initial", "data"))
+    query=TokensQuery, reply=Page[TokenInfo], leaves_out=("body", "evidence", "json_schema", "initial", "data"))
 GET_TOKEN = Operation(
     "tokens.get", "GET /v1/tokens/{token_id}", Need.READ,
     "Get a token in full, with its data once it is completed.",

@@ -81,6 +81,7 @@ def _said(details: WaitDetails, question: TokenQuestion | None) -> WaitDetails:
         body=details.body if details.body is not None else question.body,
         shown_digest=digest,
         initial=details.initial if details.initial is not None else question.initial,
+        evidence=details.evidence if details.evidence is not None else question.evidence,
         # A wait with its own schema takes other answers: the token's default may not be among them.
         escalation=details.escalation or (question.escalation if details.schema is None else ()),
     )

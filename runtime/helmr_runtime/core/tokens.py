@@ -8,8 +8,8 @@ Bodies of the entries (JSON keys; `?` may be absent):
 
 ```
 token.created    token_id expires_at tags[] metadata{} callback_hash public_token_id public_token_hash key_id
-                 schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? initial? allowed_origins?
-                 operation?
+                 schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? initial? evidence?
+                 allowed_origins? escalation[]? operation?
 token.completed  token_id data mode batch_id? nonce_id? public_token_id? overrides?{claimed_by since_at} operation?
 token.expired    token_id
 token.cancelled  token_id operation?
@@ -88,6 +88,8 @@ class NewToken:
     allowed_origins: tuple[str, ...] = ()
     escalation: tuple[Mapping[str, Any], ...] = ()
     """Escalation of waits on it that have none (S-82)."""
+    evidence: Mapping[str, Any] | None = None
+    """As of `wait.opened`; waits on it without evidence have it."""
 
     def __post_init__(self) -> None:
         if len(self.tags) > TOKEN_TAGS_MAX:
@@ -130,6 +132,7 @@ class NewToken:
             "subject": self.subject,
             "body": self.body,
             "initial": self.initial,
+            "evidence": dict(self.evidence) if self.evidence is not None else None,
             "allowed_origins": list(self.allowed_origins) or None,
             "escalation": [dict(step) for step in self.escalation] or None,
         }
@@ -147,6 +150,7 @@ class TokenQuestion:
     schema: Any = None
     initial: Any = None
     escalation: tuple[Mapping[str, Any], ...] = ()
+    evidence: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
@@ -158,6 +162,7 @@ class TokenQuestion:
             parts.get("schema"),
             parts.get("initial"),
             tuple(parts.get("escalation", ())),
+            parts.get("evidence"),
         )
 
 

@@ -85,6 +85,7 @@ class TaskSecrets:
             body=call.body,
             initial=call.initial,
             escalation=call.escalation,
+            evidence=call.evidence,
             allowed_origins=tuple(check_allowed_origin(one) for one in call.allowed_origins),
         )
 

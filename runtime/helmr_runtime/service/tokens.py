@@ -8,9 +8,11 @@ from typing import Any
 from helmr import escalation
 from helmr.current import TokenCall
 from helmr.errors import BadEscalation, NotReady
+from helmr.evidence import evidence
 from helmr.models import (
     CompleteReceipt,
     CompleteRequest,
+    Evidence,
     Page,
     TokenInfo,
     TokenReceipt,
@@ -61,6 +63,7 @@ class TokenOperations:
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
             BadEscalation, SchemaMismatch: Its escalation can't run, or its default does not fit.
+            UsageError: A part of its evidence is out of bounds.
         """
         verify, timeout_s = request.verify, seconds(request.timeout)
         secrets = TaskSecrets(await self._keys(ids.SYSTEM_STREAM), self._base_url)
@@ -77,6 +80,7 @@ class TokenOperations:
                 initial=request.initial,
                 allowed_origins=tuple(request.allowed_origins),
                 escalation=_escalation(request, timeout_s),
+                evidence=_evidence(request),
             )
         )
         # The provider's secret is left out of the hash: it would help someone who guesses.
@@ -219,11 +223,12 @@ class TokenOperations:
         return self._ring
 
     async def asked(self, token: Json) -> dict[str, Any]:
-        """Return `{asked_by, subject, body}` of the token, else of a wait on it."""
+        """Return `{asked_by, subject, body, evidence}` of the token, else of a wait on it."""
         found: dict[str, Any] = {
             "asked_by": _asker(token["created_by"]),
             "subject": token["subject"],
             "body": token["body"],
+            "evidence": token["evidence"],
         }
         if token["session_id"] is not None:
             found["asked_by"] = (await self._ledger.brief(token["session_id"]))["task"]
@@ -231,9 +236,12 @@ class TokenOperations:
             wait_id, session_id = token["waits"][0]
             wait = await self._ledger.get_wait(wait_id)
             found["subject"] = wait.get("subject")
-            found["body"] = found["body"] if found["body"] is not None else wait.get("body")
+            for name in ("body", "evidence"):
+                found[name] = found[name] if found[name] is not None else wait.get(name)
             if token["session_id"] is None:
                 found["asked_by"] = (await self._ledger.brief(session_id))["task"]
+        if found["evidence"] is not None:
+            found["evidence"] = Evidence.model_validate(found["evidence"])
         return found
 
 
@@ -246,6 +254,18 @@ def _asker(principal: Json) -> str:
 def _name(principal: Json) -> str:
     acted = Principal.from_json(principal)
     return acted.person or acted.name or acted.type
+
+
+def _evidence(request: TokenRequest) -> Mapping[str, Any] | None:
+    """The evidence of a client's token, checked like that of a task's.
+
+    Raises:
+        UsageError: A part of it is out of bounds.
+    """
+    said = request.evidence
+    if said is None:
+        return None
+    return evidence(said.facts, [(one.label, one.url) for one in said.links], said.diff)
 
 
 def _escalation(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, Any], ...]:

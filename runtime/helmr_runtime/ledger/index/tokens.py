@@ -425,6 +425,7 @@ def token_json(
         "body": _asked(body, pinned, "body"),
         "schema": schemas[-1]["schema"] if schemas else None,
         "initial": _asked(body, pinned, "initial"),
+        "evidence": _asked(body, pinned, "evidence"),
         "escalation": body.get("escalation", []),
         "schemas": schemas,
         "waits": sorted(token.waits.items()),
