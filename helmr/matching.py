@@ -125,7 +125,10 @@ class DeclaredRule:
         if self.filter is not None:
             from helmr.person import filters
 
-            facts = filters.wait_facts(wait, wait.opened_at)
+            facts = {
+                **filters.wait_facts(wait, wait.opened_at),
+                **filters.evidence_facts(wait),
+            }
             if not self.filter.matches(facts, wait.opened_at):
                 return False
         return self.matches_call(call)
@@ -375,7 +378,7 @@ def rule_filter(text: str) -> Filter:
     """
     from helmr.person import filters
 
-    wanted = filters.parse(text, filters.WAIT_FIELDS)
+    wanted = filters.parse(text, filters.RULE_FIELDS)
     if any(term.field in ("is", "claimed", "batch") for term in wanted.terms):
         raise UsageError(
             "a rule's filter can't use is:, claimed: or batch:",

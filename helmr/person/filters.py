@@ -9,6 +9,8 @@ is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself;
 is:answerable               of waits: you may answer it, and have not, if you are signed in as a person
 is:claimed  claimed:mia     someone has claimed it; mia has
 is:snoozed  is:draft        of waits: snoozed by oneself; an answer was begun on this machine
+facts.risk:low              of waits that a rule looks at: a fact of the evidence, as it is shown
+facts.amount<50             such a fact that is a number
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
 run:failed                  of sessions: the newest run's status, also of those that are over
 error:TimeoutError          of sessions: the type, code or message of the newest run's error
@@ -24,8 +26,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -41,11 +44,15 @@ from helmr.models import (
     WaitsQuery,
     shown_fields,
 )
+from helmr.models.evidence import value_text
 from helmr.wire import durations
 from helmr.wire.people import person_key
 
 FILTER_TEXT_MAX = 1_000
 TERMS_MAX = 32
+
+EVIDENCE = "facts."
+"""Begins the name of a field that is a fact of the evidence."""
 
 Fact = str | tuple[str, ...] | datetime | None
 Facts = Mapping[str, Fact]
@@ -58,7 +65,7 @@ class Fields:
     `times` maps a time field to its fact, and to True if it counts ahead (`due`) or False if back (`age`). `pushed`
     maps a field to the list parameter of the HTTP API that filters by the same equality. `words` and `values` map a
     field to its only values; a search of every text finds `values`, but not `words`. `pushed_words` maps a word after
-    `is:` to the list parameters with the same meaning.
+    `is:` to the list parameters with the same meaning. `has_evidence` adds a field for each fact of a wait's evidence.
     """
 
     noun: str
@@ -68,11 +75,16 @@ class Fields:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pushed_words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    has_evidence: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """All fields, for messages and the palette."""
-        return (*self.texts, *self.times)
+        return (*self.texts, *self.times, *((f"{EVIDENCE}NAME",) if self.has_evidence else ()))
+
+    def is_evidence(self, name: str) -> bool:
+        """True if the field is a fact of the evidence."""
+        return self.has_evidence and name.startswith(EVIDENCE) and name != EVIDENCE
 
 
 _OF_WAITS: Mapping[str, str] = {
@@ -95,6 +107,9 @@ WAIT_FIELDS = Fields(
         "priority": tuple(priority.value for priority in WaitPriority),
     },
 )
+RULE_FIELDS = replace(WAIT_FIELDS, has_evidence=True)
+"""Those of a wait that is read in full: lists leave out the evidence."""
+
 SESSION_FIELDS = Fields(
     noun="session",
     texts=(
@@ -221,8 +236,14 @@ class Filter:
             return any(needle in text.casefold() for text in _texts(facts, searched))
         if term.field in self.fields.times:
             return self._within(term, facts, now)
+        if term.op != ":":
+            number, bound = _number(facts.get(term.field)), _number(term.values[0])
+            if number is None or bound is None:
+                return False
+            return number < bound if term.op == "<" else number > bound
         found = tuple(_texts(facts, (term.field,)))
-        return any(_equal(value, text) for value in term.values for text in found)
+        is_same = _is_as_fact if self.fields.is_evidence(term.field) else _equal
+        return any(is_same(value, text) for value in term.values for text in found)
 
     def _within(self, term: Term, facts: Facts, now: datetime) -> bool:
         fact, ahead = self.fields.times[term.field or ""]
@@ -291,6 +312,22 @@ def wait_facts(
     }
 
 
+def evidence_facts(wait: WaitInfo) -> Facts:
+    """Return the facts of its evidence as `RULE_FIELDS` filter by them: as they are shown."""
+    said = wait.evidence.facts if wait.evidence is not None else {}
+    return {f"{EVIDENCE}{name}": value_text(value) for name, value in said.items()}
+
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+
+
+def _number(said: Fact) -> Decimal | None:
+    """Return the number that a text is; None for any other text."""
+    if not isinstance(said, str) or _NUMBER.fullmatch(said) is None:
+        return None
+    return Decimal(said)
+
+
 def _fact(value: Any) -> Fact:
     return value.value if isinstance(value, Enum) else value  # type: ignore[no-any-return]
 
@@ -356,7 +393,7 @@ def _term(word: str, fields: Fields) -> Term:
     head = _HEAD.fullmatch(word)
     if head is not None:
         sign, name, op, rest = head.groups()
-        if name in fields.names:
+        if name in fields.names or fields.is_evidence(name):
             return _field_term(word, name, op, rest, negated=bool(sign), fields=fields)
         raise _unknown_field(word.removeprefix("-"), name, op, fields)
     negated = word.startswith("-") and len(word) > 1
@@ -389,6 +426,10 @@ def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fiel
             return Term((rest,), name, op, negated, durations.seconds(rest, allow_zero=True))
         except BadDuration as error:
             raise BadFilter(f"{word!r}: {error.message}", hint=error.hint) from error
+    if op != ":" and fields.is_evidence(name):
+        if _number(rest) is None:
+            raise BadFilter(f"{word!r}: {rest!r} is not a number", hint=f"Write {name}<50.")
+        return Term((rest,), name, op, negated)
     if op != ":":
         raise BadFilter(f"{word!r}: {name} is a text", hint=f"Write {name}:value.")
     if not rest.startswith('"') and name != "correlation":
@@ -453,6 +494,12 @@ def _equal(value: str, text: str) -> bool:
     if value.endswith("*"):
         return text.casefold().startswith(value[:-1].casefold())
     return text.casefold() == value.casefold()
+
+
+def _is_as_fact(value: str, text: str) -> bool:
+    """Equal as texts or as numbers: 50 is 50.0."""
+    number = _number(value)
+    return _equal(value, text) or (number is not None and number == _number(text))
 
 
 def _quote(value: str) -> str:

@@ -167,7 +167,7 @@ def read_cursor(given: tuple[int, str]) -> None:
 
 
 def read_filter(text: str) -> None:
-    for fields in (filters.WAIT_FIELDS, filters.SESSION_FIELDS):
+    for fields in (filters.WAIT_FIELDS, filters.RULE_FIELDS, filters.SESSION_FIELDS):
         found = filters.parse(text, fields)
         assert filters.parse(found.spell(), fields) == found, "spelt, it is another filter"
         facts: filters.Facts = {
@@ -175,6 +175,7 @@ def read_filter(text: str) -> None:
             "deadline_at": NOW,
             "is": ("mine",),
             "tag": ("a",),
+            "facts.a": "1e9",
         }
         found.matches(facts, NOW)
         found.pushed()
