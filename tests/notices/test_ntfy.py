@@ -1,4 +1,4 @@
-"""Pushes: what a message says at each detail, what stands on the phone at last, and a server that is no ntfy (S-140)."""
+"""Pushes: what a message says at each detail, what a phone shows at last, and a server that is no ntfy (S-140)."""
 
 from __future__ import annotations
 
