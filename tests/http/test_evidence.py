@@ -61,7 +61,7 @@ async def raise_limit(payload: dict[str, int]) -> bool:
 
 
 @task
-async def by_token(token_id: str) -> bool:
+async def by_token(token_id: str) -> Any:
     """Waits on that token, else on one of its own with evidence."""
     if token_id:
         return await tokens.wait(token_id, body="Raise the limit?").unwrap()
@@ -72,7 +72,7 @@ async def by_token(token_id: str) -> bool:
 
 
 @task
-async def with_own(token_id: str) -> bool:
+async def with_own(token_id: str) -> Any:
     """Waits on a token with a fact of its own."""
     return await tokens.wait(token_id, facts={"mine": 1}).unwrap()
 

@@ -32,9 +32,7 @@ def phone(**parts: Any) -> NtfyTarget:
     return target
 
 
-def told(
-    name: EventName = EventName.WAIT_OPENED, detail: str = "subject", **parts: Any
-) -> Notice:
+def told(name: EventName = EventName.WAIT_OPENED, detail: str = "subject", **parts: Any) -> Notice:
     """A notice of a wait."""
     wait = WaitInfo.model_validate(
         {
@@ -76,7 +74,7 @@ def test_a_question_is_its_title_and_a_tap_leads_to_its_form() -> None:
     assert (said["click"], said["priority"], said["topic"]) == (LINK, 3, "t")
 
 
-SECRET = {
+SECRET: dict[str, Any] = {
     "subject": "Refund DE02 1203",
     "body": "The IBAN is DE02 1203.",
     "evidence": {"facts": {"iban": "DE02 1203"}},
@@ -138,9 +136,7 @@ def test_whoever_has_it_now_is_said_where_it_was() -> None:
         (EventName.WAIT_DUE_SOON, "low", 4),
     ],
 )
-def test_the_more_it_matters_the_louder_it_is(
-    name: EventName, priority: str, wanted: int
-) -> None:
+def test_the_more_it_matters_the_louder_it_is(name: EventName, priority: str, wanted: int) -> None:
     assert message(phone(), "t", told(name, priority=priority))["priority"] == wanted
 
 

@@ -177,6 +177,7 @@ def test_a_class_of_a_feature_has_a_code_and_one_of_an_app_has_that_of_its_base(
     monkeypatch: pytest.MonkeyPatch, module: str, code: str
 ):
     monkeypatch.setattr(base, "_BY_CODE", dict(base._BY_CODE))
-    made = type("MarbleLost", (errors.NotFound,), {"__module__": module, "__doc__": "Lost."})
+    parts = {"__module__": module, "__doc__": "Lost."}
+    made: type[errors.NotFound] = type("MarbleLost", (errors.NotFound,), parts)
     assert made.code == code
     assert (all_codes()[code] is made) is (code == "marble_lost")
