@@ -34,6 +34,7 @@ def test_nothing_that_was_released_is_broken(name: str) -> None:
 
 
 BEFORE = ["f", "f 1:a required", "f b", "POST /x", "POST /x body n required", "helmr up --port"]
+BEFORE += ["POST /x body p", "POST /x body.p q", "POST /x body.n r required"]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,11 @@ BEFORE = ["f", "f 1:a required", "f b", "POST /x", "POST /x body n required", "h
         ("", "f c", []),
         ("", "g", []),
         ("", "g a required", []),  # of a call that no one has yet
+        ("", "POST /x body.new a required", []),
+        ("", "POST /x body.p.new[] a required", []),
+        ("", "POST /x body.p a required", ["asked for now: POST /x body.p a required"]),
+        ("", "POST /x body.n a required", ["asked for now: POST /x body.n a required"]),
+        ("", "POST /x body.p.q[] a required", ["asked for now: POST /x body.p.q[] a required"]),
         ("", "POST /y body m required", []),
     ],
 )  # fmt: skip

@@ -20,7 +20,8 @@ class Ask(BaseModel):
 
     subject: str = "Publish?"
     body: str | None = None
-    facts: dict[str, int] | None = None
+    facts: dict[str, Any] | None = None
+    links: dict[str, str] | None = None
     diff: str | None = None
     correlation: str | None = None
     timeout: str | None = None
@@ -79,6 +80,7 @@ async def publish(ask: Ask) -> dict[str, str]:
             subject=ask.subject,
             body=ask.body,
             facts=ask.facts,
+            links=ask.links,
             diff=ask.diff,
         )
         answer = result.value.decision if result.value is not None else "timed out"

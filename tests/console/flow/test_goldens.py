@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helmr.link_templates import read_links
 from tests.console import golden
 from tests.console.flow.bench import Bench
 
@@ -168,3 +169,26 @@ async def test_one_by_one_with_an_answer_held(bench: Bench, size: tuple[int, int
     screen = await bench.form()
     await bench.until(lambda: screen.entries)
     await look(bench, f"one-by-one-{size[0]}x{size[1]}")
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="goldens are of Python 3.11")
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_evidence(bench: Bench, size: tuple[int, int]) -> None:
+    """A link of the runtime stands below that of the task."""
+    table = {"Runbook": "https://wiki.example.com/runbooks/{task}"}
+    bench.stack.service.waits._links = read_links(table, "helmr.toml")
+    await bench.ask(
+        subject="Raise the limit of Acme?",
+        body="They have paid on time for **three years**.",
+        facts={"now": 100.0, "asked for": 500, "risk": "low", "repeat": True},
+        links={"Ticket": "https://tickets.example.com/4711"},
+        diff="--- before\n+++ after\n@@ -1 +1 @@\n-limit: 100\n+limit: 500",
+    )
+    await bench.open(size=size, name="prod-eu")
+    inbox = await bench.inbox(1)
+    await bench.until(lambda: inbox._previews)
+    await look(bench, f"evidence-inbox-{size[0]}x{size[1]}")
+    await bench.press("n")
+    screen = await bench.form()
+    await bench.until(lambda: screen.entries)
+    await look(bench, f"evidence-answer-{size[0]}x{size[1]}")

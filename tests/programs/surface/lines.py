@@ -32,15 +32,19 @@ def breaks(before: Iterable[str], after: Iterable[str]) -> list[str]:
     asked = [
         f"asked for now: {one}"
         for one in sorted(new - old)
-        if one.endswith(REQUIRED) and (one.removesuffix(REQUIRED) in old or _owner(one) in old)
+        if one.endswith(REQUIRED)
+        and {one.removesuffix(REQUIRED), _owner(one), _owner(one) + REQUIRED} & old
     ]
     return [one for one in gone if f"asked for now: {one[6:]}{REQUIRED}" not in asked] + asked
 
 
 def _owner(line: str) -> str:
-    """The call or the route that an argument is of."""
+    """The call or the route that an argument is of; of a field of a part, that part."""
     words = line.removesuffix(REQUIRED).split(" ")
-    return " ".join(words[:-2] if " body" in line else words[:-1])
+    if " body" not in line:
+        return " ".join(words[:-1])
+    above, _, part = words[-2].removesuffix("[]").rpartition(".")
+    return " ".join([*words[:-2], above, part] if above else words[:-2])
 
 
 # --- Python -----------------------------------------------------------------------------------------
