@@ -203,9 +203,10 @@ def real() -> Iterator[RealServer]:
         'auth-default-access: "deny-all"\n'
     )
     config = ("--config", str(folder / "server.yml"))
-    with (folder / "log").open("w") as log, subprocess.Popen(
-        [NTFY, "serve", *config], stdout=log, stderr=log
-    ) as process:
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen([NTFY, "serve", *config], stdout=log, stderr=log) as process,
+    ):
         try:
             _is_up(f"http://127.0.0.1:{port}")
 

@@ -6,15 +6,21 @@ import base64
 import binascii
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from helmr.errors import UsageError
 
-if TYPE_CHECKING:
-    from helmr_runtime.notices.targets import SlackTarget, Target, WebhookTarget
-
 SECRET_BYTES_MAX = 4_096
+
+
+class NamesSecrets(Protocol):
+    """A target: its fields `WHAT_env` and `WHAT_file` name where a secret is."""
+
+    @property
+    def name(self) -> str:
+        """The target's name in `helmr.toml`."""
+        ...
 
 
 class Secrets:
@@ -27,7 +33,7 @@ class Secrets:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    def read(self, target: Target, what: str) -> str:
+    def read(self, target: NamesSecrets, what: str) -> str:
         """The secret `what` of a target: `url`, `secret`, `password`, `token`.
 
         Raises:
@@ -52,7 +58,7 @@ class Secrets:
             )
         return found
 
-    def text(self, target: Target, what: str) -> str:
+    def text(self, target: NamesSecrets, what: str) -> str:
         """What a target says itself or names a place of: `url`, `topic`.
 
         Raises:
@@ -61,7 +67,7 @@ class Secrets:
         given: str | None = getattr(target, what, None)
         return given if given is not None else self.read(target, what)
 
-    def url(self, target: WebhookTarget | SlackTarget) -> str:
+    def url(self, target: NamesSecrets) -> str:
         """Return a target's URL.
 
         Raises:
@@ -72,7 +78,7 @@ class Secrets:
         except ValueError as error:
             raise UsageError(f"[notices.{target.name}] url: {error}") from error
 
-    def signing_key(self, target: WebhookTarget) -> bytes:
+    def signing_key(self, target: NamesSecrets) -> bytes:
         """The bytes that a webhook's bodies are signed with.
 
         Raises:
@@ -111,7 +117,7 @@ def check_url(url: str) -> str:
     return url
 
 
-def check_one_of(target: Target, *names: str) -> None:
+def check_one_of(target: NamesSecrets, *names: str) -> None:
     """Return if the target says one of these and no other.
 
     Raises:

@@ -281,7 +281,7 @@ class NtfyTarget(_Told):
 
     @property
     def heard(self) -> tuple[EventName, ...]:
-        """The events that it receives, also those that say what became of a wait that it was told of."""
+        """The events that it receives, also those that say what became of a wait that it has shown."""
         if EventName.WAIT_OPENED not in self.events:
             return self.events
         looks_at_assignee = any(one.field in ("assignee", "is", None) for one in self.parsed.terms)
