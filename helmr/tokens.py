@@ -145,7 +145,9 @@ async def create(
         subject: One line for the person who opens the URL; beyond 200 characters it is shortened.
         body: Markdown for that person; beyond 1 MiB it is cut.
         initial: Initial value of the form behind the URL.
-        facts, links, diff: Evidence above the body, as of a wait; waits on it without evidence of their own have it.
+        facts: Evidence above the body, as of a wait; waits on the token without evidence of their own have it.
+        links: As `facts`.
+        diff: As `facts`.
         escalation: Escalation (`helmr.escalation`) of each wait on it that has neither one nor a schema of its own,
             counted from that wait's opening. Its default answers the wait; the token stays pending.
         allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
