@@ -191,13 +191,16 @@ async def of_no_one(stack: Stack, issuer: Issuer) -> list[Credential]:
     now_s = stack.service.now().timestamp()
     own = await cookie(stack, await personal(stack, "admin-1"))
     name, _, secret = own["Cookie"].partition("=")
+    middle = len(secret) // 2  # some bits of the last letter say nothing
+    letter = "y" if secret[middle] == "x" else "x"
+    made_up = f"{secret[:middle]}{letter}{secret[middle + 1 :]}"
     return [
         Credential(name="nothing"),
         Credential(name="unknown key", headers=bearer(make_secret(SecretKind.API_KEY))),
         Credential(name="revoked key", headers=bearer(revoked.json()["secret"])),
         Credential(name="disabled person's key", headers=bearer(gone)),
         Credential(name="disabled person's cookie", headers=browser),
-        Credential(name="made-up cookie", headers={"Cookie": f"{name}={secret[:-1]}x"}),
+        Credential(name="made-up cookie", headers={"Cookie": f"{name}={made_up}"}),
         Credential(name="cookie as a key", headers=bearer(secret)),
         Credential(name="link as a key", headers=bearer(link)),
         Credential(name="callback as a key", headers=bearer(callback)),
