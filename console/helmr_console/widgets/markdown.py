@@ -20,6 +20,9 @@ from helmr.wire.safe_text import one_line, plain
 
 NESTING_MAX = 20
 DIFFS = ("diff", "patch")
+RULE_MAX = 40
+"""Cells of the rule below a table's head; the narrowest pane shows it in one line."""
+
 CELL_MAX = 40
 """Widest column of a table."""
 _INSIDE = ("inline", "thead_open", "tbody_open", "tr_open", "th_open", "td_open")
@@ -170,7 +173,7 @@ class _Lines:
             line = Content("  ").join(cells)
             self._put([line.stylize("bold") if number == 0 else line])
             if number == 0:
-                rule = "─" * (sum(widths) + 2 * (count - 1))
+                rule = "─" * min(RULE_MAX, sum(widths) + 2 * (count - 1))
                 self._put([Content.styled(rule, "$c-muted")])
 
 
