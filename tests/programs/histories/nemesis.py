@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from helmr_runtime.launchers.ray_runtime import RAY_CRASHED
@@ -23,6 +24,8 @@ from tests.programs.histories.history import Call, Kind, Outcome
 from tests.programs.histories.stepped_clock import SteppedClock
 from tests.programs.histories.wire import Wire
 from tests.stack.live import LiveRuntime, kill
+
+T = TypeVar("T")
 
 PARTS = ("gateway", "directory", "ledger", "host")
 RAY = ("gcs_server", "raylet")
@@ -69,11 +72,11 @@ async def back(world: World, what: str, is_over: Callable[[], bool] = lambda: Fa
         await asyncio.sleep(POLL_S)
 
 
-async def whole(work: Callable[[], object]) -> None:
+async def whole(work: Callable[[], T]) -> T:
     """Do it in a thread, to its end even if this is cancelled: what it starts is to be ended after it."""
     thread = asyncio.create_task(asyncio.to_thread(work))
     try:
-        await asyncio.shield(thread)
+        return await asyncio.shield(thread)
     finally:
         await asyncio.wait([thread])
 

@@ -53,6 +53,7 @@ def as_promised(found: Taken, *kinds: str) -> None:
 def test_a_pair_keeps_its_promises_whatever_its_primary_and_its_store_suffer(store: str) -> None:
     found = taken(Plan(store=store, takeovers=7, seconds=600, pause_s=15.0, sessions=12))
     as_promised(found, "kill", "down", "pause", "cut", "takeover", "store")
+    assert set(said_by_kind(found.happened)) == {"cut", "takeover"}
 
 
 @pytest.mark.long
