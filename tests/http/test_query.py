@@ -416,6 +416,21 @@ async def test_an_order_a_cut_and_a_wide_row_leave_without_pyarrow(
     assert found["rows"] == [list(range(1_000))]
 
 
+@pytest.mark.parametrize("has_pyarrow", [True, False])
+@pytest.mark.parametrize("row", [0, 90_000])
+async def test_a_value_that_does_not_fit_is_told_also_behind_the_first_rows(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, has_pyarrow: bool, row: int
+) -> None:
+    """Behind the first batch, Arrow's stream tells of it and not the engine."""
+    if not has_pyarrow:
+        without_pyarrow(monkeypatch)
+    sql = f"SELECT CAST(CASE WHEN i = {row} THEN 'x' ELSE '1' END AS INTEGER) FROM range(100000) t(i)"
+    response = await stack.http.post("/v1/query", json={"sql": sql, "limit": 100_000})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "bad_query"), problem
+    assert "Could not convert string 'x' to INT32" in problem["detail"]
+
+
 WITHOUT_PYARROW = ("infinite time", "date before Christ", "bits in a list", "bad cast", "insert")
 
 

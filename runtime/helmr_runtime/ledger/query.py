@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -65,6 +65,14 @@ _MEMORY = f"{_ENGINE} WHERE tag <> 'BASE_TABLE'"
 
 _UNFIT = frozenset(("uhugeint", "bignum", "bit", "variant", "time with time zone"))
 """Types whose values Arrow does not hold as they are."""
+
+_TOLD_APART: Mapping[str, type[duckdb.Error]] = {
+    "INTERRUPT Error": duckdb.InterruptException,
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "IO Error": duckdb.IOException,
+    "FATAL Error": duckdb.FatalException,
+}
+"""The engine's errors that are not the statement's, by how their texts begin."""
 
 
 class QueryRunner:
@@ -237,7 +245,9 @@ class _Execution:
         self, relation: Any, names: list[str], facts: dict[str, Any], began_s: float
     ) -> bytes:
         with relation.to_arrow_reader(BATCH_ROWS) as reader:
-            batches, facts["truncated"] = self._fetch(reader, lambda batch: int(batch.nbytes))
+            batches, facts["truncated"] = self._fetch(
+                _read_batches(reader), lambda batch: int(batch.nbytes)
+            )
             facts["elapsed_s"] = time.monotonic() - began_s
             fields = [
                 field.with_name(name) for field, name in zip(reader.schema, names, strict=True)
@@ -289,6 +299,18 @@ class _Execution:
                 return StoreUnavailable(f"the ledger can't be read: {error}", retry_after_s=1)
             case _:
                 return refused_by_engine(error)
+
+
+def _read_batches(reader: Iterable[Any]) -> Iterator[Any]:
+    """Read the batches; raise the engine's own error where Arrow's stream, which carries a text only, fails."""
+    try:
+        yield from reader
+    except OSError as error:
+        text = str(error)
+        for prefix, kind in _TOLD_APART.items():
+            if text.startswith(prefix):
+                raise kind(text) from error
+        raise duckdb.Error(text) from error
 
 
 def _apart(names: Sequence[str]) -> list[str]:
