@@ -424,7 +424,8 @@ async def test_a_value_that_does_not_fit_is_told_also_behind_the_first_rows(
     """Behind the first batch, Arrow's stream tells of it and not the engine."""
     if not has_pyarrow:
         without_pyarrow(monkeypatch)
-    sql = f"SELECT CAST(CASE WHEN i = {row} THEN 'x' ELSE '1' END AS INTEGER) FROM range(100000) t(i)"
+    failing = f"CASE WHEN i = {row} THEN 'x' ELSE '1' END"
+    sql = f"SELECT CAST({failing} AS INTEGER) FROM range(100000) t(i)"
     response = await stack.http.post("/v1/query", json={"sql": sql, "limit": 100_000})
     problem = response.json()
     assert (response.status_code, problem["code"]) == (422, "bad_query"), problem
