@@ -295,6 +295,11 @@ class Clients:
                 return None
             return Asked("rewind", ALICE, ids.new_id(ids.OPERATION), run_id, seen)
         parts: dict[str, Any] = {"reason": "what if", "to_op": to_op}
+        if random.random() < 0.5:  # a run that was just rewound there keeps later answers
+            seen = await self._preview("rewind", run_id, {"to_op": to_op}, random)
+            if seen is not None:
+                operation_id = ids.new_id(ids.OPERATION)
+                await self._tell(Asked("rewind", ALICE, operation_id, run_id, seen))
         asked = [w for w in known.waits.values() if (w.run_id, w.op) == (run_id, to_op)]
         if asked and asked[-1].kind != "timer":
             parts["answer"] = _data(asked[-1].stream, random)

@@ -17,6 +17,7 @@ from helmr_runtime.core.limits import Ask, Permits
 from helmr_runtime.directory.actor import DirectoryActor
 from tests.programs.simulation import tasks
 from tests.programs.simulation.clock import SimulatedClock
+from tests.programs.simulation.code import process_here
 from tests.programs.simulation.counts import Counts
 from tests.programs.simulation.scheduler import Process
 
@@ -97,9 +98,9 @@ class LimitChecks:
 
     def tried(self, key: str) -> None:
         """A try of a step begins, the first or another."""
-        if key in self._untried:
-            del self._untried[key]
-        elif key in self._names:
+        is_first = key in self._untried
+        self._untried.pop(key, None)
+        if not is_first and key in self._names and not _is_gone(process_here()):
             self._begins(OF_STEPS[self._names[key]], self._clock.now())
 
     def _begins(self, limit: Limit, at: datetime) -> None:

@@ -597,6 +597,7 @@ DAYS: dict[str, str] = {
         "tenant",
     ),
     **dict.fromkeys(("late-answer", "lost-not-abandoned"), "partner"),
+    "vote-of-the-disabled": "approver",
 }
 """On whose day a bug is looked for, if not on any."""
 
