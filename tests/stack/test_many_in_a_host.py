@@ -124,7 +124,8 @@ def test_one_that_ends_its_process_is_blocked_and_nobody_else_pays(start: Start)
     assert (run.status, run.error.code) == ("blocked", "actor_died")
     until_all_end(live)
     assert blamed(live) == {hostile}
-    assert not has_own_hosts(live)
+    # Suspects of two crashes go on alone, and their hosts end behind them.
+    until(lambda: not has_own_hosts(live), within_s=30, what="no one has its own host")
 
 
 def test_an_operators_kill_of_a_host_with_hundreds_running_counts_for_none(start: Start) -> None:
