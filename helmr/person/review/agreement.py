@@ -46,6 +46,14 @@ def why_not(wait: WaitInfo, me: str | None) -> str:
     return "" if _has_voted(wait, me) else f"you may not answer: it is answered {by}"
 
 
+def who_may(wait: WaitInfo) -> str:
+    """Name the people who may answer a restricted wait: `2 people: group finance`; empty for any other."""
+    if not wait.is_restricted:
+        return ""
+    said = answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed)
+    return said.removeprefix("by ")
+
+
 def is_for_others(wait: WaitInfo) -> bool:
     """True if a review skips the wait: this person may not answer it, or has voted and others must agree."""
     return wait.is_restricted and wait.can_answer is False

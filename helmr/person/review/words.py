@@ -79,6 +79,23 @@ def next_end(wait: WaitInfo) -> NextEnd | None:
     return NextEnd(wait.default_at, said, is_default=True)
 
 
+Line = tuple[str | datetime, ...]
+"""A line of text whose times each face spells in its own way."""
+
+
+def end_line(end: NextEnd) -> Line:
+    """Say when the wait's time ends and what then answers. A default's answer is said if `then` has it."""
+    if end.is_default:
+        then = f"the answer is: {end.then}" if end.then else "its default answers"
+        return ("If no one answers by ", end.at, f", {then}")
+    return ("It waits until ", end.at, ", and goes on without an answer then")
+
+
+def spelt(line: Line, spell: Callable[[datetime], str]) -> str:
+    """The line as one text; `spell` writes its times."""
+    return "".join(spell(part) if isinstance(part, datetime) else part for part in line)
+
+
 def brief(value: Any) -> str:
     """An answer in a word or two: of an object the decision, or its only value; else its JSON. Safe."""
     if isinstance(value, Mapping):

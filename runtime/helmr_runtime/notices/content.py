@@ -21,9 +21,8 @@ from helmr.models import (
     WaitPriority,
     WaitStatus,
 )
-from helmr.person.review import words
+from helmr.person.review import agreement, words
 from helmr.wire.durations import cut_text
-from helmr.wire.people import answered_by
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import ENDS, NoticeEvent
 
@@ -172,17 +171,16 @@ class Notice:
     def _ends(self) -> list[str]:
         """Say in a sentence when the wait's time ends and what then answers; in UTC, relative to the event."""
         data = self.data
-        if data.get("status") != "pending":
+        at = data.get("default_at") or data.get("deadline_at")
+        if data.get("status") != "pending" or at is None:
             return []
-        if data.get("default_at"):
-            by = words.moment(datetime.fromisoformat(data["default_at"]), self.at)
-            answer = data.get("default_answer")
-            then = f"the answer is: {answer}" if answer else "its default answers"
-            return [_one_line(f"If no one answers by {by} UTC, {then}")]
-        if data.get("deadline_at"):
-            by = words.moment(datetime.fromisoformat(data["deadline_at"]), self.at)
-            return [f"It waits until {by} UTC, and goes on without an answer then"]
-        return []
+        end = words.NextEnd(
+            datetime.fromisoformat(at),
+            data.get("default_answer", ""),
+            is_default="default_at" in data,
+        )
+        said = words.spelt(words.end_line(end), lambda one: f"{words.moment(one, self.at)} UTC")
+        return [_one_line(said)]
 
     def _facts(self) -> list[tuple[str, str]]:
         """Return the other facts by label: those that concern the reader first, ids of the runtime last."""
@@ -316,7 +314,7 @@ def _subject(about: Subject, outcome: str | None) -> dict[str, Any]:
             "stream": wait.stream,
             "correlation_id": wait.correlation_id,
             "assignee": wait.assignee,
-            "who_may_answer": _who_may(wait) if wait.is_restricted else None,
+            "who_may_answer": agreement.who_may(wait) or None,
             "tags": [*wait.tags, *wait.session_tags],
             "default_answer": end.then if end is not None and end.is_default else None,
         }
@@ -325,11 +323,6 @@ def _subject(about: Subject, outcome: str | None) -> dict[str, Any]:
         "tags": list(about.session_tags),
         "error": (error.type or error.code) if error is not None else None,
     }
-
-
-def _who_may(wait: WaitInfo) -> str:
-    said = answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed)
-    return said.removeprefix("by ")
 
 
 def _full(about: Subject) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from typing import Any
 from helmr.person import forms
 from helmr.person.forms import (
     MISSING,
-    Blank,
     Cell,
     Cells,
     Field,
@@ -29,17 +28,24 @@ from helmr.person.forms import (
     Schema,
     ToolCall,
     build,
-    example,
     first_cell,
     first_cells,
     form_of,
-    plain,
     room,
     row_ids,
     tool_call,
 )
 from helmr.person.forms.model import TABLE_CELLS_MAX, Path, escaped, json_text
 from helmr.person.forms.questions import cells_of as columns_in
+from helmr.person.forms.submitted import (
+    LABEL_CHARS_MAX,
+    blank_cell,
+    hint_text,
+    in_words,
+    label_text,
+    sentence,
+    typed_cell,
+)
 from helmr.person.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
@@ -48,8 +54,6 @@ RADIOS_MAX = 8
 """More choices than this become a drop-down list."""
 COLUMNS_MAX = 6
 """Rows with more fields than this are not drawn as a table; a screen is wider than a terminal's form."""
-LABEL_CHARS_MAX = 120
-HINT_CHARS_MAX = 600
 SCHEMA_CHARS_MAX = 5_000
 TEXT, JSON = "text", "json"
 """The two ways to enter a value of any type."""
@@ -67,12 +71,6 @@ _CONTROLS = {
     Kind.JSON: "code",
 }
 _INPUT_TYPES = {"email": "email", "uri": "url", "date": "date"}
-_KIND_HINTS = {
-    Kind.DATETIME: f"Date and time, such as {example(Kind.DATETIME)}.",
-    Kind.TIME: f"A time, such as {example(Kind.TIME)}.",
-    Kind.DURATION: f"A span of time, such as {example(Kind.DURATION)}.",
-    Kind.LINES: "One per line.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ class Question:
     @property
     def options(self) -> list[tuple[str, str]]:
         """The choices: their texts in the form and their labels."""
-        spell = _words if self.field.kind is Kind.BOOL else str
+        spell = in_words if self.field.kind is Kind.BOOL else str
         return [
             (each.text, clean(spell(each.label), LABEL_CHARS_MAX)) for each in self.field.choices
         ]
@@ -170,7 +168,7 @@ class Question:
         """The label of each variant of a union."""
         if self.field.takes_anything:
             return ["As text", "As JSON"]
-        return [clean(_words(each.label), LABEL_CHARS_MAX) for each in self.field.variants]
+        return [clean(in_words(each.label), LABEL_CHARS_MAX) for each in self.field.variants]
 
     @property
     def preselected(self) -> str:
@@ -248,9 +246,7 @@ def rows_name(field: Field) -> str:
 
 def label_of(field: Field) -> str:
     """The label of a field on the page; a mere property name is spelled as words."""
-    label = "Your answer" if field.label == "answer" and not field.path else field.label
-    label = _words(label) if label == field.name else label
-    return clean(label, LABEL_CHARS_MAX) or "(no name)"
+    return clean(label_text(field), LABEL_CHARS_MAX) or "(no name)"
 
 
 def _place(field: Field) -> str:
@@ -315,36 +311,9 @@ def rows_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts if len(part) <= 6)
 
 
-def _words(name: str) -> str:
-    """A property's name as words: `line_2` is `Line 2`."""
-    spaced = name.replace("_", " ").strip()
-    return spaced[:1].upper() + spaced[1:]
-
-
 def _hint(field: Field) -> str:
     """The description, and the bounds that a person must keep."""
-    unit = clean(f" {field.unit}".rstrip(), LABEL_CHARS_MAX)
-    low, high, unit = field.minimum, field.maximum, f" {unit}" if unit else ""
-    parts = [clean(field.description, HINT_CHARS_MAX)]
-    if low is not None and high is not None:
-        parts.append(f"From {low} to {high}{unit}.")
-    elif low is not None:
-        parts.append(f"{low}{unit} or more.")
-    elif high is not None:
-        parts.append(f"{high}{unit} or less.")
-    if field.length_max is not None and field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET):
-        parts.append(f"At most {field.length_max} characters.")
-    if not field.required and field.default not in (MISSING, None, "", [], {}):
-        parts.append(f"If left out: {clean(plain(field.default), LABEL_CHARS_MAX)}.")
-    if field.pattern and not field.description:
-        parts.append(f"Must match {clean(field.pattern, LABEL_CHARS_MAX)}")
-    if field.suggested:
-        parts.append(f"Suggested: {clean(field.suggested, LABEL_CHARS_MAX)}.")
-    parts.append(_KIND_HINTS.get(field.kind, ""))
-    found = [part for part in parts if part]
-    # A description may lack its full stop.
-    stopped = [part if part[-1] in ".!?:;…" else f"{part}." for part in found[:-1]]
-    return " ".join([*stopped, *found[-1:]])
+    return hint_text(field, clean)
 
 
 def first_values(form: PageForm) -> dict[str, list[str]]:
@@ -423,7 +392,7 @@ def decode_form(form: PageForm, values: Values) -> Decoded:
     found = {key: reader.problems.get(key, text) for key, text in built.problems.items()}
     found |= reader.problems
     problems = tuple(
-        SchemaProblem(each.where, _sentence(each.field, found[each.field.key]))
+        SchemaProblem(each.where, sentence(each.field, found[each.field.key]))
         for each in form.walk()
         if each.field.key in found and each.field.path[:1] != (without,)
     )
@@ -470,7 +439,7 @@ class _SubmissionReader:
     def read(self, question: Question) -> None:
         """Fill the cells of a question and of the included ones inside it."""
         field = question.field
-        self.cells[field.key] = _blank(field)
+        self.cells[field.key] = blank_cell(field)
         match question.control:
             case "group":
                 # The outermost object and one in a variant are always sent; another optional
@@ -523,42 +492,13 @@ class _SubmissionReader:
 
     def _typed(self, question: Question) -> None:
         field, text = question.field, self._one(question.field, question.name)
-        if text.strip() or (field.kind is Kind.LINES and field.required):
-            is_free = field.kind is Kind.TEXT and not (field.format or field.pattern)
-            as_typed = is_free or field.kind in (Kind.LONG, Kind.SECRET)
-            self.cells[field.key] = text if as_typed else text.strip()
-        elif self._first.get(field.key) is Blank.EMPTY:
-            self.cells[field.key] = Blank.EMPTY  # as the initial value has it
+        self.cells[field.key] = typed_cell(field, text, self._first)
 
     def _one(self, field: Field, name: str) -> str:
         given = self._values.get(name, ())
         if len(given) > 1:
             self.problems[field.key] = "Was sent more than once."
         return given[0].replace("\r\n", "\n") if len(given) == 1 else ""
-
-
-def _blank(field: Field) -> Blank:
-    return Blank.NULL if field.required and field.nullable else Blank.NOT_SENT
-
-
-_SENTENCES = {
-    "choose one": "Please choose one.",
-    "not a whole number": "Please enter a whole number, in digits only.",
-    "not a number": "Please enter a number, with a point for decimals.",
-}
-
-
-def _sentence(field: Field, text: str) -> str:
-    """The sentence by which this page shows a problem of a form."""
-    if text == "needed" or field.is_decision:
-        is_choice = field.kind in (Kind.BOOL, Kind.CHOICE, Kind.UNION)
-        return "Please choose one." if is_choice else "Please fill this in."
-    if text.endswith("."):
-        return text
-    if field.kind is Kind.JSON:
-        return f"Can't be read as JSON: {text}."
-    said = f"is {text}" if text[0].isdigit() else text
-    return _SENTENCES.get(text) or f"{said[0].upper()}{said[1:]}."
 
 
 ACTION_FIELD = "do"
