@@ -24,7 +24,7 @@ TYPE_CHECKING = False  # what `typing` says too, whose import takes longer than 
 if TYPE_CHECKING:
     from typing import Any
 
-    from helmr import auth, errors, escalation, sessions, streams, timers, tokens
+    from helmr import attachments, auth, errors, escalation, sessions, streams, timers, tokens
     from helmr.approvals import Approval, ask_approval
     from helmr.client import AsyncClient, Client
     from helmr.context import TaskContext
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from helmr.limits import Limit, LimitClosed
+    from helmr.models.attachments import Attachment
     from helmr.steps import Step, StepOptions, step, step_call, step_key
     from helmr.streams import (
         Fulfilled,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Approval",
     "AsyncClient",
+    "Attachment",
     "ChildFailed",
     "Client",
     "ConcurrentWaitError",
@@ -75,6 +77,7 @@ __all__ = [
     "WaitResult",
     "WaitTimeout",
     "ask_approval",
+    "attachments",
     "auth",
     "errors",
     "escalation",
@@ -92,6 +95,7 @@ __all__ = [
 _HOMES = {
     "Approval": "approvals",
     "AsyncClient": "client",
+    "Attachment": "models.attachments",
     "ChildFailed": "errors",
     "Client": "client",
     "ConcurrentWaitError": "errors",

@@ -471,6 +471,18 @@ class DurableRun(Protocol):
         """Ask the runtime about tokens (get, list, complete, cancel); recorded once, as a step is."""
         ...
 
+    async def store_piece(self, attachment_id: str, number: int, data: bytes) -> None:
+        """Store a piece of a file of the session, in a step."""
+        ...
+
+    async def load_piece(self, attachment_id: str, number: int) -> bytes:
+        """Return a piece of a file of the session, in a step."""
+        ...
+
+    def load_piece_now(self, attachment_id: str, number: int) -> bytes:
+        """The same in a thread, which waits for it."""
+        ...
+
     async def peek(self, stream: str) -> list[Record]:
         """The unconsumed records of an input stream."""
         ...

@@ -1,4 +1,4 @@
-"""Checks the evidence of a wait: `facts=`, `links=` and `diff=` of the code become one `Evidence`.
+"""Checks the evidence of a wait: `facts=`, `links=`, `diff=` and `attach=` become one `Evidence`.
 
 Unlike a subject or a body, nothing here is cut: a fact that is not all there misleads. Each bound has an error, when
 the wait is made.
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from helmr.errors import UsageError
+from helmr.models.attachments import ATTACHMENTS_MAX, Attachment
 from helmr.models.evidence import (
     DIFF_CHARS_MAX,
     DIFF_SIDE_CHARS_MAX,
@@ -41,7 +42,9 @@ SCHEMES = ("https", "http", "mailto")
 _JSON: Codec[Any] = Codec(Any, what="evidence")
 
 
-def evidence(facts: Any = None, links: Any = None, diff: Any = None) -> Mapping[str, Any] | None:
+def evidence(
+    facts: Any = None, links: Any = None, diff: Any = None, attach: Any = None
+) -> Mapping[str, Any] | None:
     """Return the evidence as `wait.opened` records it, None if there is none.
 
     Raises:
@@ -51,6 +54,7 @@ def evidence(facts: Any = None, links: Any = None, diff: Any = None) -> Mapping[
         facts=_facts(facts) if facts is not None else {},
         links=_links(links) if links is not None else [],
         diff=_diff(diff) if diff is not None else None,
+        attachments=_attachments(attach) if attach is not None else [],
     )
     return found.recorded() or None
 
@@ -183,6 +187,17 @@ def _side(value: Any) -> list[str]:
             hint="Compare the part that matters, or give a diff that you made: diff=text.",
         )
     return lines
+
+
+def _attachments(attach: Any) -> list[Attachment]:
+    if not isinstance(attach, list | tuple) or not all(isinstance(a, Attachment) for a in attach):
+        raise UsageError(
+            "attach is a list of files of the session",
+            hint="Write attach=[ref], with ref = await attachments.store(…).",
+        )
+    if len(attach) > ATTACHMENTS_MAX:
+        raise UsageError(f"a wait has at most {ATTACHMENTS_MAX} files, not {len(attach)}")
+    return list({one.id: one for one in attach}.values())
 
 
 def _label(value: Any, limit: int, what: str) -> str:

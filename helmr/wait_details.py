@@ -6,7 +6,7 @@ metadata must have the right type: a text is not a list of tags, nor a list an o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Final, Literal, TypedDict
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypedDict
 from helmr.errors import UsageError
 from helmr.escalation import EscalationStep
 from helmr.evidence import Diff, Links
-from helmr.models import ASSIGNEE_MAX, Evidence
+from helmr.models import ASSIGNEE_MAX, Attachment, Evidence
 from helmr.wire import jsonio
 from helmr.wire.people import STARTER
 from helmr.wire.schema import schema_digest
@@ -69,6 +69,7 @@ class WaitOptions(AnswererOptions, total=False):
         facts: Named values that help to decide, shown as a table; at most 50.
         links: Addresses of traces, tickets, dashboards: a list, or an object from labels to addresses; at most 20.
         diff: `(before, after)`, texts or JSON, shown as a diff; or a unified diff.
+        attach: Files of the session that people look at: what `attachments.store` returned; at most 20.
         compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
     """
 
@@ -83,6 +84,7 @@ class WaitOptions(AnswererOptions, total=False):
     facts: Mapping[str, Any] | None
     links: Links | None
     diff: Diff | None
+    attach: Sequence[Attachment] | None
     compare: bool
 
 
@@ -101,7 +103,7 @@ class WaitDetails:
         on_decline: The answer of anyone who declines.
         escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
-        evidence: Facts, links and diff (`helmr.evidence`).
+        evidence: Facts, links, diff and files (`helmr.evidence`).
         answerers: People and groups in the form of `helmr.wire.people`; so are `not_by`.
     """
 

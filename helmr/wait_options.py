@@ -130,7 +130,7 @@ def details(
         **_lines(options),
         escalation=escalation_json(options.get("escalation", ()), codec, timeout_s),
         compare=options.get("compare", True),
-        evidence=evidence(options.get("facts"), options.get("links"), options.get("diff")),
+        evidence=evidence(*map(options.get, ("facts", "links", "diff", "attach"))),
         **_restriction(options, codec),
     )
 

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from helmr.client import Client
 
 
-app = group("See what waits for people, and answer it.")
+app = group(
+    "See what waits for people, and answer it.",
+    {"files": "helmr.cli.wait_files:register_wait_files"},
+)
 
 OverrideClaim = Annotated[
     bool, typer.Option("--override-claim", help="Even if someone else has claimed it.")

@@ -315,6 +315,7 @@ class Waits(BlockingPart[AsyncWaits]):
     """Waits of all sessions: the inbox."""
 
     get = blocking(AsyncWaits.get)
+    attachment = blocking(AsyncWaits.attachment)
     list = blocking(AsyncWaits.list)
     page = blocking(AsyncWaits.page)
     answer = blocking(AsyncWaits.answer)

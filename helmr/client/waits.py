@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
 from helmr.client.calls import (
     READ_TIMEOUT_S,
     UNSET,
+    Download,
     call,
     task_id,
     to_json,
@@ -44,6 +45,7 @@ from helmr.wire.operations import (
     LIST_LINKS,
     LIST_WAITS,
     PREVIEW_AMEND,
+    READ_ATTACHMENT,
     RELEASE_WAIT,
     REVOKE_LINK,
     WITHDRAW_VOTE,
@@ -63,6 +65,20 @@ class AsyncWaits(ClientPart):
             WaitNotFound: There is none with this id.
         """
         return await self._ask(GET_WAIT, wait_id)
+
+    def attachment(self, wait_id: str, *, attachment: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file of the wait, in pieces.
+
+        Args:
+            wait_id: The wait, whose `evidence` names its files.
+            attachment: The file's id.
+
+        Raises:
+            WaitNotFound, AttachmentNotFound: There is none with this id.
+            Unavailable: The answer broke off; the pieces so far are not the file.
+        """
+        path = READ_ATTACHMENT.at(wait_id, attachment)
+        return self._transport.download(Download(path=path, media_type="application/octet-stream"))
 
     def list(
         self,

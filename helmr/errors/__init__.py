@@ -229,6 +229,12 @@ class WaitNotFound(NotFound):
     default_hint = "List open waits with `helmr wait list`."
 
 
+class AttachmentNotFound(NotFound):
+    """No file with that id at this wait, or in this session."""
+
+    default_hint = "List a wait's files with `helmr wait files WAIT_ID`."
+
+
 class StreamNotFound(NotFound):
     """The session's task has no such stream, or the code no longer has the task and the session never used it (S-20).
 

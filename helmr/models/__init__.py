@@ -5,6 +5,7 @@ and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`
 """
 
 from helmr.models.answer_links import *
+from helmr.models.attachments import *
 from helmr.models.bulk import *
 from helmr.models.catalog import *
 from helmr.models.common import *

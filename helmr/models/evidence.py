@@ -1,7 +1,8 @@
-"""The evidence of a wait: facts, links and a diff that its person sees above its text. The same text on every face.
+"""The evidence of a wait: facts, links, a diff and files that its person sees above its text.
 
-All of it is session text. As Markdown, each character that Markdown could read as a command is escaped, and the diff's
-fence is longer than any in it; it comes before the body, so an unclosed fence there can't take it in.
+Every face has the same text. All of it is session text. As Markdown, each character that Markdown could read as a
+command is escaped, and the diff's fence is longer than any in it; it comes before the body, so an unclosed fence there
+can't take it in.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from helmr.models.attachments import Attachment
 from helmr.models.common import Wire
+from helmr.wire.durations import spell_bytes
 
 FACTS_MAX: Final = 50
 FACT_NAME_MAX: Final = 64
@@ -42,7 +45,7 @@ class EvidenceLink(Wire):
 
 
 class Evidence(Wire):
-    """Facts, links and a diff that a wait shows beside its text (S-70).
+    """Facts, links, a diff and files that a wait shows beside its text (S-70).
 
     Parts that this version does not know are kept: the question hash covers them.
     """
@@ -53,6 +56,16 @@ class Evidence(Wire):
     links: list[EvidenceLink] = Field(default_factory=list)
     diff: str | None = None
     """A unified diff."""
+    attachments: list[Attachment] = Field(default_factory=list)
+    """Files of the session, served to those who may see the wait."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_parts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out parts that evidence did not have at first: clients that hash it know none that is empty."""
+        found: dict[str, Any] = serialize(self)
+        if not self.attachments:
+            found.pop("attachments", None)
+        return found
 
     def recorded(self) -> dict[str, Any]:
         """Return it as `wait.opened` records it, without empty parts."""
@@ -73,6 +86,7 @@ class Evidence(Wire):
         found += [f"{one.label}: {one.url}" for one in self.links]
         if self.diff is not None:
             found += ["diff:", *(f"  {line}" for line in self.diff.split("\n"))]
+        found += [f"file: {one.name} ({_kind_of(one)})" for one in self.attachments]
         return "\n".join(found)
 
     @property
@@ -83,6 +97,7 @@ class Evidence(Wire):
     def _blocks(self) -> Iterator[list[str]]:
         rows = [(name, _escaped(value_text(value))) for name, value in self.facts.items()]
         rows += [(one.label, f"<{one.url}>") for one in self.links]
+        rows += [(one.name, _escaped(_kind_of(one))) for one in self.attachments]
         if rows:  # not a list, which would take in a body that is indented
             cells = (f"| {_escaped(name)} | {shown} |" for name, shown in rows)
             yield ["| Fact | Value |", "| --- | --- |", *cells]
@@ -99,6 +114,10 @@ def value_text(value: FactValue) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _kind_of(one: Attachment) -> str:
+    return f"{one.type}, {spell_bytes(one.size)}"
 
 
 def above(evidence: Evidence | None, text: str | None) -> str:

@@ -29,6 +29,7 @@ OPERATION = "op"
 NOTE = "note"
 GRANT = "grant"
 DELEGATION = "dlg"
+ATTACHMENT = "att"
 
 PREFIXES = (
     SESSION,
@@ -42,6 +43,7 @@ PREFIXES = (
     NOTE,
     GRANT,
     DELEGATION,
+    ATTACHMENT,
 )
 
 SYSTEM_STREAM = "ses_00000000000000000000000000"

@@ -129,6 +129,8 @@ LINES = [
     Line("wait assign $WAIT ada", "ada"),
     Line("wait link $WAIT --person ada --expires-in 1h", "http"),
     Line("wait links $WAIT", "ada"),
+    Line("wait files $WAIT", r'^id  name|"items":\[\]'),
+    Line("wait files $WAIT --out $FOLDER/files"),
     Line("wait unlink $WAIT $NEW_LINK", "."),
     Line(f"wait dry-run $WAIT --data {APPROVE}", "approve"),
     Line(f"wait answer $NEW_WAIT --data {APPROVE} --undo-for 0s --batch b-$ROUND --override-claim", "fulfilled"),

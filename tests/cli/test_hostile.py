@@ -67,6 +67,7 @@ WALKED = {
     "wait assign": ["wait assign WAIT HOSTILE", "wait assign ANSWERED ada"],
     "wait link": ["wait link WAIT --person SHORT"],
     "wait links": ["wait links WAIT"],
+    "wait files": ["wait files WAIT"],
     "wait unlink": ["wait unlink WAIT pat_01m89x544te4za7mrgjvxzyttd"],
     "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON",
                     "wait answer WAIT HOSTILE_WORD", "wait answer --csv SHEET --preview"],
@@ -101,6 +102,7 @@ WALKED = {
 
 SILENT = {
     "status", "token create", "session note", "wait link", "wait links", "wait unlink",
+    "wait files",
     "limit list", "notices list", "whoami", "person list", "person add-key", "person signers", "person delegations",
     *(name for one in OF_FEATURES for name in one.silent),
 }  # fmt: skip

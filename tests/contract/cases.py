@@ -18,6 +18,7 @@ import pytest
 
 from helmr import auth
 from helmr.errors import (
+    AttachmentNotFound,
     BadFilter,
     BadId,
     BadQuery,
@@ -60,6 +61,7 @@ from helmr.wire import ids
 from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
 from helmr_runtime.security.file_signatures import check_signature
 from tests import signers
+from tests.contract.contract_tasks import FILE
 from tests.contract.repeating import KINDS
 from tests.of_features import of_features
 
@@ -709,6 +711,19 @@ async def a_session_is_exported_and_verified(client: Any, way: Way) -> None:
         await anext(client.sessions.open(f"ses_{MISSING}").export())
 
 
+async def a_file_of_a_wait_is_read(client: Any, way: Way) -> None:
+    started = await client.sessions.start_and_wait("contract-files", None, timeout=BOUND_S)
+    [listed] = await all_of(client.waits.list(session_id=started.id))
+    [file] = (await client.waits.get(listed.id)).evidence.attachments
+    assert (file.name, file.type, file.size) == ("orders.csv", "text/csv", len(FILE))
+    data = b"".join([p async for p in client.waits.attachment(listed.id, attachment=file.id)])
+    assert data == FILE
+    _, other = await reviewing(client)
+    for wait_id, found in ((other.id, file.id), (listed.id, ids.new_id(ids.ATTACHMENT))):
+        with pytest.raises(AttachmentNotFound):
+            await anext(client.waits.attachment(wait_id, attachment=found))
+
+
 async def the_runtime_says_what_it_is(client: Any, way: Way) -> None:
     health = await client.health()
     assert health.ready, health.reasons
@@ -888,6 +903,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     *(case for one in of_features("contract") for case in one.CASES),
     the_gateway_sends_notices,
     a_session_is_exported_and_verified,
+    a_file_of_a_wait_is_read,
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,
     the_ledger_is_backed_up,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import escalation, step, streams, task, tokens
+from helmr import attachments, escalation, step, streams, task, tokens
 from helmr.gate.tasks import gate_agent, gate_call
 
 
@@ -92,4 +92,15 @@ async def votes(payload: None) -> str:
     return (await approval.wait(approvals=2).unwrap()).decision
 
 
-TASKS = (review, deadline, echo, emits, fails, by_token, votes, gate_call, gate_agent)
+FILE = b"a,b\n" * 400_000
+"""More than one piece."""
+
+
+@task(id="contract-files")
+async def files(payload: None) -> str:
+    """Asks for a decision about a file."""
+    ref = await attachments.store(FILE, name="orders.csv")
+    return (await approval.wait(subject="Look", attach=[ref]).unwrap()).decision
+
+
+TASKS = (review, deadline, echo, emits, fails, by_token, votes, files, gate_call, gate_agent)

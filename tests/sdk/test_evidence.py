@@ -191,7 +191,8 @@ def test_a_question_is_known_by_its_evidence_as_recorded_and_as_served() -> None
 
 
 def test_a_part_that_this_version_does_not_know_stays_in_the_hash() -> None:
-    later = {"facts": {"a": 1}, "attachments": [{"name": "x.png", "sha256": "00"}]}
+    file = {"id": "att_1", "name": "a", "type": "a/b", "size": 1, "sha256": "00", "pages": 3}
+    later = {"facts": {"a": 1}, "attachments": [file], "charts": [{"of": "a"}]}
     asked = replace(said(), evidence=later)
     hashed = question_hash("t", "s", None, asked, None)
     as_served = Evidence.model_validate(later)

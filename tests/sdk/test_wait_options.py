@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from helmr import escalation, streams
+from helmr import Attachment, escalation, streams
 from helmr.errors import BadDuration, BadEscalation, SchemaMismatch, UsageError
 from helmr.wait_details import UNSET, WaitOptions, asks, question_hash, recorded
 from helmr.wait_options import details, property_names
@@ -59,6 +59,7 @@ ONE_OF_EACH: dict[str, Any] = {
     "facts": {"amount": 1},
     "links": ["https://example.com"],
     "diff": ("a", "b"),
+    "attach": [Attachment(id="att_1", name="a", type="a/b", size=1, sha256="00")],
     "compare": False,
 }
 

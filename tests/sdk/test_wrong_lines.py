@@ -107,7 +107,8 @@ COUNTED = {client.QueryResult, experiments.Results}
 """True if there is a row, as a list is."""
 
 THINGS = re.findall(r"\w+", """
-    AnswerLinkInfo AnswerLinkReceipt ApiKeyInfo ApiKeyReceipt AskedAgain AwayInfo BulkPlan Catalog ChunkInfo ChunksEnd
+    AnswerLinkInfo AnswerLinkReceipt ApiKeyInfo ApiKeyReceipt AskedAgain Attachment AwayInfo BulkPlan Catalog
+    ChunkInfo ChunksEnd
     ClaimInfo Credentials DelegationInfo EntryInfo ErrorInfo Evidence EvidenceLink FieldProblem FileKeyInfo ForkOrigin
     GatedCallInfo GrantInfo
     JournalEntry JournalRecord KeptAnswer LimitInfo LimitKeyInfo LimitPlace NoticeTargetInfo Page ParentInfo

@@ -172,6 +172,12 @@ GET_WAIT = Operation(
     "the token's. `status` follows when its session decides, perhaps otherwise: if the deadline came first, it is "
     "`timed_out`.",
     service="waits.shown", reply=WaitInfo, problems=(404,))
+READ_ATTACHMENT: Operation[bytes] = Operation(
+    "waits.attachment", "GET /v1/waits/{wait_id}/attachments/{attachment_id}", Need.READ,
+    "Get the bytes of a file of a wait.",
+    description="The wait's `evidence` has its name, type, size and hash. Answers `application/octet-stream` whatever "
+    "its type is, so that no browser runs it.",
+    reply=Media("application/octet-stream", "The bytes", "{attachment_id}"), problems=(404,))
 ANSWER_WAIT: Operation[AnswerReceipt] = Operation(
     "waits.answer", "POST /v1/waits/{wait_id}/answer", Need.ANSWER,
     "Answer exactly this wait; if it is over, say who ended it, when and with what.",

@@ -68,9 +68,11 @@ _SESSION = (
         "closed_by",
         "runs_count",
     ),
-    *("input_seqs", "output_seqs", "outputs_set_aside", "public_tokens"),
+    *("input_seqs", "output_seqs", "outputs_set_aside", "public_tokens", "attachments"),
 )
 """Fields of the state that a checkpoint holds besides run, records and status."""
+_UNSAID_IF_EMPTY = frozenset({"attachments"})
+"""Earlier versions refuse a field that they do not know, so it is there only if it says something."""
 _PARTS = frozenset(
     {"v", "seq", "hash", "at", "session", "unconsumed", "taken", "pieces", "refs", "run"}
 )
@@ -94,7 +96,11 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
         "hash": state.last_hash.hex(),
         "at": iso(state.last_at) if state.last_at is not None else None,
         "session": {
-            **{name: getattr(state, name) for name in _SESSION},
+            **{
+                name: value
+                for name in _SESSION
+                if (value := getattr(state, name)) or name not in _UNSAID_IF_EMPTY
+            },
             "status": state.status.value,
         },
         "unconsumed": [
@@ -555,6 +561,7 @@ def _picture(state: SessionState, unsaid: frozenset[str]) -> Mapping[str, Any]:
         "stream seqs": (state.input_seqs, state.output_seqs),
         "outputs set aside": {} if "set_aside" in unsaid else state.outputs_set_aside,
         "public tokens": state.public_tokens,
+        "attachments": state.attachments,
         "unconsumed records": [
             _record(record, unsaid)
             for stream in sorted(state.unconsumed)

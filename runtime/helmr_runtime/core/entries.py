@@ -42,7 +42,8 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
-                   evidence?{facts{}? links[]?{label url} diff?}    shown above the body (S-70)
+                   evidence?{facts{}? links[]?{label url} diff? attachments[]?{id name type size sha256}}    shown above
+                   the body (S-70, S-143)
                    trace_id?    the trace of the code that asked, for links; no part of the question
                    answerers[]? not_by[]? approvals?=1 refusals[]? comments[]? signed? deputies?    who may answer
                    (S-112, S-113, S-142)

@@ -18,6 +18,7 @@ from helmr.errors import ForkRefused, OpNotFound
 from helmr.wait_details import WaitDetails
 from helmr.wire import ids
 from helmr_runtime.core.answerers import Answerers, Identity, names_of
+from helmr_runtime.core.attachments import stored_ids
 from helmr_runtime.core.commands import OperationKey, operation_json
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
 from helmr_runtime.core.entries import (
@@ -155,6 +156,13 @@ def fork(
     origin = {"session_id": whole.id, "seq": cut.seq, "hash": cut.last_hash.hex()}
     names = _Names(entries, new_id)
     return _copies(copied, run.id, origin, session_id, names, key, key_id, cipher)
+
+
+def fork_files(entries: Sequence[Entry], to_op: int) -> list[str]:
+    """Return the ids of the files that the copies may name; with those that attempts set aside, some more."""
+    run_id = next((e.run_id for e in reversed(entries) if e.kind is EntryKind.RUN_CREATED), None)
+    cut = max((e.seq for e in entries if (e.run_id, e.op) == (run_id, to_op)), default=0)
+    return stored_ids(entries[:cut])
 
 
 def begin(

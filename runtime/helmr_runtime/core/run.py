@@ -481,6 +481,13 @@ class Run:
         )
         return next(opened).body
 
+    def step_name(self, op: int) -> str | None:
+        """The name of the step that the journal has under that op; None if it has none."""
+        started = (
+            e for e in reversed(self.journal) if e.op == op and e.kind is EntryKind.STEP_STARTED
+        )
+        return next((e.body["name"] for e in started), None)
+
     def has_wait(self, wait_id: str) -> bool:
         """The journal has that wait."""
         return any(

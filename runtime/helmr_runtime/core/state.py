@@ -16,7 +16,9 @@ from typing import Any
 
 from helmr.errors import BadRequest, DataError
 from helmr.models import CORRELATION_ID_MAX, Activity, AnswerMode, RunStatus, SessionStatus
+from helmr.models.attachments import STORE_STEP
 from helmr_runtime.core.answerers import names_of
+from helmr_runtime.core.attachments import stored_in
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso, voters_of
 from helmr_runtime.core.public_tokens import ScopedToken
@@ -91,6 +93,8 @@ class SessionState:
         self.has_forgotten_keys = False
         """`send_keys` no longer holds all since this state was made: ask the ledger."""
         self.public_tokens: dict[str, dict[str, Any]] = {}
+        self.attachments: list[str] = []
+        """Ids of the files that it has stored."""
 
     @property
     def active_run(self) -> Run | None:
@@ -298,6 +302,9 @@ def _step_try_failed(state: SessionState, entry: Entry) -> None:
 def _step_outcome(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     run.open_steps.discard(_op(entry))
+    stored = stored_in(entry.body)
+    if stored is not None and run.step_name(_op(entry)) == STORE_STEP:
+        state.attachments.append(stored)
     run.add(entry)
     run.outcome_seen()
 

@@ -32,6 +32,7 @@ from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.feature import Features
+from helmr_runtime.ledger.attachments import sweep_files
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.database import Settings
@@ -155,6 +156,7 @@ class LedgerActor(Ledger):
         self._role = LedgerRole()
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     # --- the port's methods, as the open ledger has them ------------------------------------------
 
@@ -201,6 +203,8 @@ class LedgerActor(Ledger):
     backup_header = _forwarded(DuckLedger.backup_header)
     copied_rows = _forwarded(DuckLedger.copied_rows)
     prune = _forwarded(DuckLedger.prune)
+    put_attachment_piece = _forwarded(DuckLedger.put_attachment_piece)
+    attachment_piece = _forwarded(DuckLedger.attachment_piece)
     numbers = _forwarded(DuckLedger.numbers)
     load = _forwarded(DuckLedger.load)
     commit = _forwarded(DuckLedger.commit)
@@ -289,9 +293,10 @@ class LedgerActor(Ledger):
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        if self._retaining is not None:
-            self._retaining.cancel()
-            await asyncio.wait([self._retaining])
+        for background in (self._retaining, self._sweeping):
+            if background is not None:
+                background.cancel()
+                await asyncio.wait([background])
         self._is_closed = True
         self._carrying.stop()
         while self._opening is not None and not self._opening.done():
@@ -344,6 +349,8 @@ class LedgerActor(Ledger):
         if self._retention is not None and self._retaining is None:
             retainer = Retainer(self._retention, self.prune, self._clock)
             self._retaining = asyncio.create_task(retainer.run(), name="retention")
+        if self._sweeping is None:
+            self._sweeping = asyncio.create_task(sweep_files(self._open, self._clock), name="files")
 
     async def _open_patiently(self) -> DuckLedger:
         until = _now_s() + self._lock_patience_s

@@ -8,7 +8,7 @@ Invariants: S-2, S-14, S-50, S-52…S-54, S-60…S-63, S-65.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,12 +19,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from helmr.errors import ChainBroken, DataError, LedgerSuperseded, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.attachments import stored_ids
 from helmr_runtime.core.commands import FeatureFact, OpenLedger, Prune, Pruned
 from helmr_runtime.core.entries import RUNTIME, Entry, Principal, Watermark, iso
-from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.fork import ForkSession, fork_files
 from helmr_runtime.core.ledger_role import LedgerRole
 from helmr_runtime.core.session_file import BackupHeader
 from helmr_runtime.core.tokens import LedgerCommand
+from helmr_runtime.ledger.attachments import AttachmentStore
 from helmr_runtime.ledger.copied_ledger import LedgerCopies
 from helmr_runtime.ledger.index.authored import Chain, check_fork_size
 from helmr_runtime.ledger.index.commands import token_of
@@ -35,6 +37,7 @@ from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.files import room
+from helmr_runtime.ledger.log.folder import Folder
 from helmr_runtime.ledger.log.group import GroupCommit, WriterThread
 from helmr_runtime.ledger.log.group_builder import AuthoredEntries
 from helmr_runtime.ledger.log.jobs import (
@@ -76,6 +79,9 @@ from helmr_runtime.ports.ledger import CopiedRows, ReadFreshness
 P = ParamSpec("P")
 T = TypeVar("T")
 
+FILE_THREADS = 2
+"""Threads that store and read pieces of sessions' files."""
+
 READERS = 2
 """Threads that read, each with its own cursor."""
 
@@ -106,6 +112,10 @@ class DuckLedger(ReadableLedger):
         self.encrypts = chain.encrypts
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
+        cache = database.cache
+        objects = cache.log.objects if cache is not None else Folder(database.path.parent)
+        self.attachments = AttachmentStore(objects, chain.bodies)
+        self._file_threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="ledger-files")
         self._lines = LineWriter(
             lambda: self.index, chain, self.entry, self.snapshot, self.known_key
         )
@@ -247,6 +257,8 @@ class DuckLedger(ReadableLedger):
         check_fork_size(head)
         since, count = head.created_offset, head.next_seq - 1
         origin = await self.read(reads.session_entries, head.session_id, since, 0, count)
+        files = fork_files(origin, fork.to_op)
+        await self._with_files(self.attachments.copy, fork.origin_id, fork.session_id, files)
         job = ForkJob(fork, origin, self.index, self, self._clock, self._chain)
         self._group.submit(job)
         return dict(await job.future)
@@ -338,6 +350,28 @@ class DuckLedger(ReadableLedger):
         job = CatalogJob(catalog, principal, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
+
+    # --- files ----------------------------------------------------------------------------------
+
+    async def put_attachment_piece(
+        self, session_id: str, attachment_id: str, number: int, data: bytes
+    ) -> None:
+        await self._with_files(self.attachments.put, session_id, attachment_id, number, data)
+
+    async def attachment_piece(self, session_id: str, attachment_id: str, number: int) -> bytes:
+        return await self._with_files(self.attachments.get, session_id, attachment_id, number)
+
+    async def files_of(self, session_id: str) -> Collection[str]:
+        """Return the ids of the files that a session's entries store; none if there is no such session."""
+        head = await self.head(session_id)
+        if head is None:
+            return ()
+        since, count = head.created_offset, head.next_seq - 1
+        return stored_ids(await self.read(reads.session_entries, session_id, since, 0, count))
+
+    async def _with_files(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._file_threads, partial(call, *args, **kwargs))
 
     # --- tokens and keys ------------------------------------------------------------------------
 
@@ -461,6 +495,7 @@ class DuckLedger(ReadableLedger):
         if self._lease_thread is not None:
             await self._lease_thread.end()
         self._readers.shutdown(wait=False)
+        self._file_threads.shutdown(wait=False)
         self._changed()
 
     # --- all of it ------------------------------------------------------------------------------
@@ -481,7 +516,9 @@ class DuckLedger(ReadableLedger):
         return await self._copies.copied_rows(after, through)
 
     async def prune(self, prune: Prune) -> Pruned:
-        return await self.pruner.prune(prune)
+        pruned = await self.pruner.prune(prune)
+        await self._with_files(self.attachments.remove, pruned.gone)
+        return pruned
 
     # --- lookups of jobs ------------------------------------------------------------------------
 

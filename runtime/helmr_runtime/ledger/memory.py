@@ -32,10 +32,11 @@ from helmr_runtime.core.entries import (
     Watermark,
     stamp,
 )
-from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.fork import ForkSession, fork_files
 from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.feature import Features
+from helmr_runtime.ledger.attachments import AttachmentStore
 from helmr_runtime.ledger.index.authored import (
     Bodies,
     Chain,
@@ -139,6 +140,7 @@ class MemoryLedger(ReadableLedger):
             lambda: self.index, self._chain, self.entry, self.snapshot, self.known_key
         )
         self.stored = stored if stored is not None else Stored()
+        self._attachments = AttachmentStore(self.stored.files, self._bodies)
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
         self.epoch_floor = 0
@@ -296,6 +298,8 @@ class MemoryLedger(ReadableLedger):
             return repeated_fork(fork, self.recent(known))
         check_fork_size(await self._require_head(fork.origin_id))
         origin, cipher = self.entries_of(fork.origin_id), self._bodies.cipher(fork.session_id)
+        files = fork_files(origin, fork.to_op)
+        self._attachments.copy(fork.origin_id, fork.session_id, files)
         return forked(self._store(fork_entries(fork, origin, self.clock.now(), cipher=cipher)))
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
@@ -325,6 +329,7 @@ class MemoryLedger(ReadableLedger):
         if gone and not prune.is_dry_run:
             self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
             self._remove(frozenset(gone))
+            self._attachments.remove(gone)
         is_last = prune.is_dry_run or not gone
         went = () if prune.is_dry_run else gone
         return Pruned(sessions=len(gone), entries=counted, is_last=is_last, gone=went)
@@ -334,6 +339,16 @@ class MemoryLedger(ReadableLedger):
         self.stored.remove(gone)
         self._keys = {key: entry for key, entry in self._keys.items() if key[0] not in gone}
         self._rows = MemoryRows(self.stored.entries, self._index)
+
+    async def put_attachment_piece(
+        self, session_id: str, attachment_id: str, number: int, data: bytes
+    ) -> None:
+        self._require_alive()
+        self._attachments.put(session_id, attachment_id, number, data)
+
+    async def attachment_piece(self, session_id: str, attachment_id: str, number: int) -> bytes:
+        self._require_alive()
+        return self._attachments.get(session_id, attachment_id, number)
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:
         return await self._key_keeper.session_keys(session_id)

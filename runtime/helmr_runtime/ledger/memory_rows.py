@@ -19,6 +19,7 @@ from helmr.wire.people import list_key, person_key
 from helmr_runtime.core.delegations import DeputyFilter
 from helmr_runtime.core.entries import PERSON, Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
+from helmr_runtime.ledger.attachments import MemoryPieces
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head, fold
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
@@ -69,6 +70,7 @@ class Stored:
     entries: KeptEntries = field(default_factory=KeptEntries)
     checkpoints: dict[tuple[str, int], str] = field(default_factory=dict)
     holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
+    files: MemoryPieces = field(default_factory=MemoryPieces)
 
     def remove(self, gone: Collection[str]) -> None:
         """Remove everything of these sessions."""

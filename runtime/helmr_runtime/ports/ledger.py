@@ -445,6 +445,15 @@ class LedgerClient(Protocol):
         """Return a page of the entries after a feed offset, up to `through`, with their checkpoints."""
         ...
 
+    async def attachment_piece(self, session_id: str, attachment_id: str, number: int) -> bytes:
+        """Return a piece of a session's file.
+
+        Raises:
+            AttachmentNotFound: There is none.
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
     async def prune(self, prune: Prune) -> Pruned:
         """Remove the next page of old sessions that are over, or count them all (S-69).
 
@@ -504,6 +513,16 @@ class Ledger(LedgerClient, Protocol):
 
     async def commit(self, flush: Flush) -> CommitReply:
         """Store one flush; returns once it is on disk (S-60)."""
+        ...
+
+    async def put_attachment_piece(
+        self, session_id: str, attachment_id: str, number: int, data: bytes
+    ) -> None:
+        """Store a piece of a session's file, numbered from 0; on disk when it returns (S-143).
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
         ...
 
     async def abandon(self, session_id: str, epoch: int) -> None:

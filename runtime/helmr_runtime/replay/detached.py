@@ -229,7 +229,7 @@ class DetachedRun:
                 pass
 
     async def ledger_call(
-        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
+        self, call: str, named: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
         """Refuse: only steps call the ledger, and none is started."""
         raise NotReady(f"{call} is not asked while code is only tried")

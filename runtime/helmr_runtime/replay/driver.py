@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
@@ -130,7 +131,7 @@ class RunHost(Protocol):
         ...
 
     async def ledger_call(
-        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
+        self, call: str, named: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
         """Ask the ledger, for a run; `step` names the call, so that a repeated one acts once."""
         ...
@@ -528,14 +529,12 @@ class RunDriver:
             self._tell(OpAsked(self, self.cursor.op, PatchRequest(name)))
         return is_patched
 
-    async def ledger_call(
-        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
-    ) -> Any:
+    def ledger_call(
+        self, call: str, named: str | None, arguments: Mapping[str, Any], step: StepRef
+    ) -> Future[Any]:
         """Ask the host."""
-        coroutine = self._host.ledger_call(call, token_id, arguments, step)
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(coroutine, self._calls.host_loop)
-        )
+        coroutine = self._host.ledger_call(call, named, arguments, step)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._calls.host_loop)
 
     def continued(self, payload: Any) -> HelmrSignal:
         """End this run, and begin the next with that payload."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import uuid
+from asyncio import wrap_future
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
@@ -48,6 +50,7 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
+from helmr.models.attachments import STORE_STEP
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr.wire.durations import TEN_YEARS_S
@@ -126,10 +129,10 @@ class OpRequests(Protocol):
         """True if the code takes a patch's new way here; recorded at the end of the journal."""
         ...
 
-    async def ledger_call(
-        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
-    ) -> Any:
-        """Ask the ledger, unrecorded; `step` names the call."""
+    def ledger_call(
+        self, call: str, named: str | None, arguments: Mapping[str, Any], step: StepRef
+    ) -> Future[Any]:
+        """Ask the ledger, unrecorded; `step` names the call. On any thread."""
         ...
 
     def continued(self, payload: Any) -> HelmrSignal:
@@ -190,6 +193,8 @@ class RunCode:
     run: RunRef
     replay_log: ReplayLog
     hashes: AskedHashes = NOT_HASHED
+    attachments: frozenset[str] = frozenset()
+    """Ids of the session's files when it began."""
 
     @classmethod
     def of(
@@ -215,6 +220,7 @@ class RunCode:
             RunRef(run.id, run.attempt),
             make_replay_log(state, histories),
             hashes,
+            frozenset(state.attachments),
         )
 
 
@@ -305,6 +311,7 @@ class DurableContext(DurableRun):
         self._emissions = around.emissions
         self._people = around.people
         self._turn = around.turn
+        self._attachments = set(code.attachments)
         self._is_trying = is_trying
         self._is_tried = is_tried
 
@@ -395,6 +402,7 @@ class DurableContext(DurableRun):
             )
         if not self._cursor.holds_next(ask):  # a wait opened before keeps its rule
             self._people.check_rule(call.details)
+            self._check_attached(call.details)
         outcome: WaitOutcome = await self._asking.perform(ask)
         return outcome
 
@@ -419,6 +427,8 @@ class DurableContext(DurableRun):
                 "something else, the task has it from tokens.create()",
                 *(self.run.id, call.name, op),
             )
+        if call.name == STORE_STEP:
+            self._attachments.add(outcome.value["id"])
         try:
             return call.decode(outcome.value)
         except SchemaMismatch as error:
@@ -505,13 +515,32 @@ class DurableContext(DurableRun):
         )
         return session_id
 
+    async def store_piece(self, attachment_id: str, number: int, data: bytes) -> None:
+        """Store a piece of a file beside the ledger; the step's value names the file."""
+        await wrap_future(self._piece("put", attachment_id, number=number, data=data))
+
+    async def load_piece(self, attachment_id: str, number: int) -> bytes:
+        """Return a piece of a file."""
+        found: bytes = await wrap_future(self._piece("get", attachment_id, number=number))
+        return found
+
+    def load_piece_now(self, attachment_id: str, number: int) -> bytes:
+        """Return a piece of a file, in a thread that waits for it."""
+        found: bytes = self._piece("get", attachment_id, number=number).result()
+        return found
+
+    def _piece(self, method: str, attachment_id: str, **arguments: Any) -> Future[Any]:
+        step = current_step.get()
+        assert step is not None
+        return self._asking.ledger_call(f"attachments.{method}", attachment_id, arguments, step)
+
     async def _ledger_call(
         self, name: str, call: str, token_id: str | None, arguments: Mapping[str, Any]
     ) -> Any:
         async def ask() -> Any:
             step = current_step.get()
             assert step is not None
-            return await self._asking.ledger_call(call, token_id, arguments, step)
+            return await wrap_future(self._asking.ledger_call(call, token_id, arguments, step))
 
         return await self.step(
             StepCall(
@@ -537,6 +566,15 @@ class DurableContext(DurableRun):
                 hint=f"Declare streams.{direction}({stream!r}) in the task's module, outside of functions, "
                 f"or name the stream in @task(streams=[…]).",
             )
+
+    def _check_attached(self, details: WaitDetails) -> None:
+        """Refuse files that the session has not stored: no one could look at them."""
+        for one in (details.evidence or {}).get("attachments", ()):
+            if one["id"] not in self._attachments:
+                raise UsageError(
+                    f"{self.session.id} has no file {ascii(one['id'])[:80]}",
+                    hint="Store it in this session: ref = await attachments.store(…).",
+                )
 
     def _require_secrets(self) -> SessionSecrets:
         if self._secrets is None:

@@ -16,7 +16,8 @@ additional data is session, seq, kind, key id and all that text: a body that was
 entry does not open, as little as one of which any byte was changed. The two ends are marks of their
 own, so that a change of one can't make a sealed body pass for one in the clear.
 
-A setting is sealed as `enc1.<key id>.<base64url>`.
+A setting is sealed as `enc1.<key id>.<base64url>`, a piece of a file as `s<key id>.<nonce, ciphertext and tag>`,
+bound to its name in the store.
 
 Keys are a session's own (`helmr_runtime.security.keys`), nonces 96 random bits; one key seals at
 most as many bodies as its session has entries, far below the 2^32 that random nonces allow
@@ -50,6 +51,9 @@ _SETTING_MARK = "enc1."
 _FIELD = '"sealed":"'
 _END = '"}'
 _NONCE_BYTES = 12
+
+PLAIN_PIECE, _SEALED_PIECE = b"p", b"s"
+"""First byte of a stored piece of a file."""
 
 CHECKPOINT = "checkpoint"
 """The kind under which a session's checkpoint is sealed; no entry has it."""
@@ -127,6 +131,45 @@ class PayloadCipher:
             facts={"owner_id": owner_id},
         )
 
+    def seal_piece(self, data: bytes, *, key: str) -> bytes:
+        """The stored form of a piece of a file: a mark, and the piece, sealed where bodies are.
+
+        Args:
+            data: The piece.
+            key: Its name in the store, which a sealed piece is bound to.
+        """
+        if not self._keys.encrypts_payloads:
+            return PLAIN_PIECE + data
+        key_id = self._keys.newest_id
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._cipher(key_id).encrypt(nonce, data, _piece_address(key, key_id))
+        return b"".join((_SEALED_PIECE, key_id.encode(), b".", nonce, sealed))
+
+    def open_piece(self, stored: bytes, *, key: str) -> bytes:
+        """The piece.
+
+        Raises:
+            PayloadDamaged: It was changed, or lies under another name.
+            MasterKeyMissing: The key ring no longer holds its key.
+        """
+        if stored[:1] == PLAIN_PIECE:
+            return stored[1:]
+        named, _, rest = stored[1:].partition(b".")
+        key_id = named.decode("ascii", "replace")[:32]
+        facts: dict[str, Any] = {"session_id": self._keys.session_id, "key_id": key_id}
+        try:
+            if stored[:1] != _SEALED_PIECE:
+                raise ValueError("no mark of a piece")
+            address = _piece_address(key, key_id)
+            return self._cipher(key_id).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], address)
+        except MasterKeyMissing as error:
+            raise MasterKeyMissing(
+                f"{key} was encrypted with master key {key_id!r}, which is not in the key ring",
+                **facts,
+            ) from error
+        except (InvalidTag, ValueError) as error:
+            raise PayloadDamaged(f"{key} does not decrypt: it was changed", **facts) from error
+
     def _seal(self, text: str, address: str) -> str:
         key_id = self._keys.newest_id
         nonce = os.urandom(_NONCE_BYTES)
@@ -159,6 +202,10 @@ class PayloadCipher:
         if cipher is None:
             cipher = self._ciphers[key_id] = AESGCM(self._keys.get(key_id).payload)
         return cipher
+
+
+def _piece_address(key: str, key_id: str) -> bytes:
+    return f"piece|{key}|{key_id}".encode()
 
 
 MARK = "[redacted]"

@@ -5,12 +5,14 @@ The ledger keeps claims in memory (S-81); assignments are entries (S-72).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from helmr.attachments import piece_count
 from helmr.errors import (
+    AttachmentNotFound,
     BadFilter,
     BadRequest,
     BadSignature,
@@ -131,6 +133,33 @@ class WaitOperations:
     async def shown(self, caller: Caller, wait_id: str) -> WaitInfo:
         """Read a wait as `get` does, with `can_answer`, `deputy_for` and `is_mine` for this caller."""
         return (await self._reader(caller)).shown(await self.get(wait_id))
+
+    async def attachment(self, wait_id: str, attachment_id: str) -> AsyncIterator[bytes]:
+        """The bytes of a file of the wait, in pieces; all refusals come before the first.
+
+        Raises:
+            WaitNotFound: No wait with that id.
+            AttachmentNotFound: The wait has no such file.
+            PayloadDamaged, MasterKeyMissing: It can't be opened.
+        """
+        ids.check_id(attachment_id, ids.ATTACHMENT)
+        wait = await self.get(wait_id)
+        files = wait.evidence.attachments if wait.evidence is not None else ()
+        found = next((one for one in files if one.id == attachment_id), None)
+        if found is None:
+            raise AttachmentNotFound(f"{wait_id} has no file {attachment_id}")
+        count = piece_count(found.size)
+        first = (
+            await self._ledger.attachment_piece(wait.session_id, attachment_id, 0) if count else b""
+        )
+        return self._file_pieces(wait.session_id, attachment_id, first, count)
+
+    async def _file_pieces(
+        self, session_id: str, attachment_id: str, first: bytes, count: int
+    ) -> AsyncIterator[bytes]:
+        yield first
+        for number in range(1, count):
+            yield await self._ledger.attachment_piece(session_id, attachment_id, number)
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit, and its answer.

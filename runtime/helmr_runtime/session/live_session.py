@@ -554,13 +554,13 @@ class LiveSession:
         return reply
 
     async def ledger_call(
-        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
+        self, call: str, named: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
         """Ask the ledger for the run."""
         run = self.state.run
         assert run is not None
         asking, ledger = (self.state, run), self._parts.ledger
-        return await task_call(ledger, asking, call, token_id, arguments, step=step)
+        return await task_call(ledger, asking, call, named, arguments, step=step)
 
     def context(self, carried: datetime | None = None) -> DecisionContext:
         """Return the circumstances of a decision made now."""

@@ -1,4 +1,4 @@
-"""Facts outside of a session that its code uses: tokens and child sessions.
+"""Facts outside of a session that its code uses: tokens, child sessions, and files.
 
 Code asks the ledger about them in steps; a repeated call acts once, even after a crash between the ledger's entry and
 the session's (S-91). Code also waits for their end: such a wait is opened, and timed out, only if the ledger confirms
@@ -14,8 +14,8 @@ from itertools import count
 from typing import Any
 
 from helmr.current import StepRef
-from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
-from helmr.models import Page, TokenInfo
+from helmr.errors import BadRequest, HelmrError, Moved, Unavailable, UsageError
+from helmr.models import ATTACHMENTS_OF_SESSION_MAX, Page, TokenInfo
 from helmr.wire import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent
@@ -43,17 +43,17 @@ async def task_call(
     ledger: Ledger,
     asking: tuple[SessionState, Run],
     call: str,
-    token_id: str | None,
+    named: str | None,
     arguments: Mapping[str, Any],
     *,
     step: StepRef,
 ) -> Any:
-    """Make one call, as JSON: `sessions.start`, or `tokens.…` about tokens.
+    """Make one call, as JSON: `sessions.start`, `tokens.…`, or `attachments.…` with bytes.
 
     Args:
         asking: The session and the run whose code asks.
         call: The name of the call.
-        token_id: The token, if the call is about one.
+        named: The token or file, if the call is about one.
         arguments: As on the wire.
         step: Names the call, so that a repeated one acts once.
     """
@@ -61,7 +61,42 @@ async def task_call(
     what, _, method = call.partition(".")
     if what == "sessions":
         return await start_child(ledger, state, run, step.op, arguments, step.key)
-    return await task_token_call(ledger, run.id, method, token_id, arguments, step.key)
+    if what == "attachments":
+        assert named is not None
+        return await attachment_call(ledger, state, method, named, **arguments)
+    return await task_token_call(ledger, run.id, method, named, arguments, step.key)
+
+
+async def attachment_call(
+    ledger: Ledger,
+    state: SessionState,
+    method: str,
+    attachment_id: str,
+    *,
+    number: int,
+    data: bytes = b"",
+) -> bytes:
+    """Store or return a piece of a file of the session.
+
+    Args:
+        method: put or get.
+        number: Of the piece, from 0.
+        data: The piece to store.
+
+    Raises:
+        UsageError: The session has as many files as it may.
+        AttachmentNotFound: There is no such piece.
+        StoreUnavailable: The store does not answer.
+    """
+    if method == "get":
+        return await ledger.attachment_piece(state.id, attachment_id, number)
+    if len(state.attachments) >= ATTACHMENTS_OF_SESSION_MAX:
+        raise UsageError(
+            f"{state.id} has {ATTACHMENTS_OF_SESSION_MAX:,} files, as many as a session may have",
+            hint="Store the rest elsewhere and show links.",
+        )
+    await ledger.put_attachment_piece(state.id, attachment_id, number, data)
+    return b""
 
 
 async def start_child(

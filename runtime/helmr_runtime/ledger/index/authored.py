@@ -39,7 +39,7 @@ from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex, digest
 from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
-from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher, is_sealed
+from helmr_runtime.security.payloads import CHECKPOINT, PLAIN_PIECE, PayloadCipher, is_sealed
 
 CIPHERS_CACHED = 4_096
 """Sessions whose keys are kept ready; deriving them again takes some ten microseconds."""
@@ -77,6 +77,26 @@ class Bodies:
                 seq=seq,
             )
         return cipher.open(stored, seq=seq, kind=kind)
+
+    def seal_piece(self, data: bytes, *, session_id: str, key: str) -> bytes:
+        """The stored form of a piece of a session's file; see `PayloadCipher.seal_piece`."""
+        cipher = self.cipher(session_id)
+        return cipher.seal_piece(data, key=key) if cipher is not None else PLAIN_PIECE + data
+
+    def open_piece(self, stored: bytes, *, session_id: str, key: str) -> bytes:
+        """The piece.
+
+        Raises:
+            PayloadDamaged, MasterKeyMissing: As `open`.
+        """
+        cipher = self.cipher(session_id)
+        if cipher is not None:
+            return cipher.open_piece(stored, key=key)
+        if stored[:1] != PLAIN_PIECE:
+            raise MasterKeyMissing(
+                f"{key} is encrypted and there is no key ring", session_id=session_id
+            )
+        return stored[1:]
 
     def open_checkpoint(self, stored: str, *, session_id: str, seq: int) -> str:
         """The text of a stored checkpoint; raises as `open` does."""

@@ -75,7 +75,8 @@ class Folder:
 
     def keys(self, prefix: str) -> Iterable[str]:
         with self._translated():
-            files = (one for one in self._path.rglob("*") if one.is_file())
+            below = self._path / prefix.rpartition("/")[0]
+            files = (one for one in below.rglob("*") if one.is_file())
             names = [one.relative_to(self._path).as_posix() for one in files if one.name[0] != "."]
             return [name for name in names if name.startswith(prefix)]
 
