@@ -14,6 +14,7 @@ Invariants: S-109 (an allowed command is one command).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 COMMAND_MAX = 10_000
@@ -91,10 +92,7 @@ def _pattern(glob: str, taken: str) -> re.Pattern[str]:
     first, *rest = parts
     middle = "".join(f"(?>{taken}*?{part})" for part in rest[:-1])
     last = f"{taken}*{rest[-1]}" if rest else ""
-    try:
-        return re.compile(rf"{first}{middle}{last}\Z", re.DOTALL)
-    except re.error:  # a class that is none, as [z-a]
-        return _NOTHING
+    return re.compile(rf"{first}{middle}{last}\Z", re.DOTALL)
 
 
 def _between_stars(glob: str) -> list[list[str]]:
@@ -127,9 +125,26 @@ def _one(one: str, taken: str) -> str:
     if len(inside) == 1:  # as `glob.escape` writes what is no wildcard
         return re.escape(inside)
     negated = inside.startswith("!")
-    listed = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[1:] if negated else inside)
-    chosen = f"[{'^' if negated else ''}{listed}]"
+    listed = "".join(_ranges(inside[1:] if negated else inside))
+    if listed:
+        chosen = f"[{'^' if negated else ''}{listed}]"
+    else:  # only ranges that hold no character, as [z-a]
+        chosen = "." if negated else "(?!)"
     return chosen if taken == "." else f"(?={taken}){chosen}"
+
+
+def _ranges(listed: str) -> Iterator[str]:
+    """The characters and ranges of a class, written for an expression; a range that holds no character is left out."""
+    at = 0
+    while at < len(listed):
+        if listed[at + 1 : at + 2] == "-" and at + 2 < len(listed):
+            first, last = listed[at], listed[at + 2]
+            at += 3
+            if first <= last:
+                yield f"{re.escape(first)}-{re.escape(last)}"
+        else:
+            yield re.escape(listed[at])
+            at += 1
 
 
 def loose_parts(command: str) -> tuple[str, ...]:

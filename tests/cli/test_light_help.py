@@ -48,7 +48,7 @@ COMMANDS = {
     "session run wait input output token public-token key person rule limit notices context",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
-    "wait": "list get answer claim release assign link links unlink dry-run amend withdraw",
+    "wait": "list get answer claim release assign link links unlink dry-run amend withdraw files",
     "input": "send",
     "output": "read follow",
     "token": "create list get complete cancel",
